@@ -1,0 +1,109 @@
+// Builds engine-native with CMake and Ninja. A preset is a build folder with its own flags; sources are shared.
+import { existsSync, readFileSync } from 'node:fs';
+import { availableParallelism, totalmem } from 'node:os';
+import { join } from 'node:path';
+import { cudaArchitectures, minimum } from '../versions.mjs';
+import { findBuildTools } from './build-tools.mjs';
+import { findNvcc } from './cuda-wheels.mjs';
+import { hashFiles, listFiles, nativeDir, root } from './paths.mjs';
+import { checkCompiler, isExecutable } from './prerequisites.mjs';
+import { mustRun, readStamp, run, SetupError, say, timed, withLock, writeStamp } from './steps.mjs';
+
+const sanitize = (kinds) =>
+  `-DCMAKE_CXX_FLAGS=-O1 -g1 -fno-omit-frame-pointer -fsanitize=${kinds} -fno-sanitize-recover=all`;
+
+/** What `npm start` needs, and what `npm test` needs besides. */
+export const startTargets = ['engine_addon', 'engine_cli', 'engine_bench'];
+export const testTargets = [...startTargets, 'engine_tests', 'make_checkpoint'];
+
+/** Build folder under engine-native, CMake arguments and default targets of each preset. */
+export const presets = {
+  release: { folder: 'build', configure: () => ['-DCMAKE_BUILD_TYPE=Release'], targets: startTargets },
+  asan: {
+    folder: 'build-asan',
+    configure: () => ['-DCMAKE_BUILD_TYPE=Sanitize', sanitize('address,undefined')],
+    targets: ['engine_tests'],
+  },
+  tsan: {
+    folder: 'build-tsan',
+    configure: () => ['-DCMAKE_BUILD_TYPE=Sanitize', sanitize('thread')],
+    targets: ['engine_tests'],
+  },
+  cuda: { folder: 'build-cuda', configure: configureCuda, targets: ['engine_addon', 'engine_tests'] },
+};
+
+function configureCuda() {
+  const nvcc = findNvcc();
+  if (!nvcc) {
+    throw new SetupError(
+      'The CUDA compiler is not installed. `node scripts/bootstrap.mjs test` installs it (104 MB); ' +
+        'QUERN_TEST_SKIP=cuda goes on without.',
+    );
+  }
+  const architectures = `-DCMAKE_CUDA_ARCHITECTURES=${cudaArchitectures}`;
+  return ['-DCMAKE_BUILD_TYPE=Release', '-DQUERN_CUDA=ON', `-DCMAKE_CUDA_COMPILER=${nvcc}`, architectures];
+}
+
+/** The folder that a preset builds in; binaries lie directly in it. */
+export const buildDir = (preset) => join(nativeDir, presets[preset].folder);
+
+/**
+ * Builds `targets` of a preset. Does nothing when the sources, flags and compiler choice are those of the last
+ * successful build; returns whether it built. `verbose` shows the compiler's output as it comes.
+ */
+export async function buildNative({ preset = 'release', targets = presets[preset].targets, force, verbose } = {}) {
+  if (!existsSync(join(nativeDir, 'CMakeLists.txt'))) {
+    say('native engine: engine-native/CMakeLists.txt is not there, nothing to build');
+    return false;
+  }
+  const stampPath = join(buildDir(preset), '.quern-stamp.json');
+  const args = presets[preset].configure();
+  const name = preset === 'release' ? 'native engine' : `native engine (${preset})`;
+  if (!force && isCurrent(stampPath, sourceHash(args), targets, preset)) return false;
+  return withLock(`native ${preset}`, async () => {
+    const source = sourceHash(args); // again: another build may have ended while this one waited
+    if (!force && isCurrent(stampPath, source, targets, preset)) return false;
+    await checkCompiler();
+    const tools = await findBuildTools(preset === 'cuda' ? { cmakeAtLeast: minimum.cmakeForCuda } : {});
+    await timed(name, 'built', () => configureAndBuild({ name, preset, args, targets, tools, verbose }));
+    writeStamp(stampPath, { source, targets });
+    return true;
+  });
+}
+
+async function configureAndBuild({ name, preset, args, targets, tools, verbose }) {
+  const dir = buildDir(preset);
+  const configure = ['-S', nativeDir, '-B', dir, '-G', 'Ninja', `-DCMAKE_MAKE_PROGRAM=${tools.ninja}`, ...args];
+  await mustRun(name, tools.cmake, configure, { inherit: verbose });
+  const known = await run(tools.ninja, ['-C', dir, '-t', 'targets', 'all']);
+  const missing = targets.filter((target) => !known.output.includes(`\n${target}: `));
+  if (missing.length > 0) say(`${name}: CMakeLists.txt has no target ${missing.join(', ')}`);
+  const present = targets.filter((target) => !missing.includes(target));
+  await mustRun(name, tools.ninja, ['-C', dir, `-j${parallelism()}`, ...present], { inherit: verbose });
+}
+
+/** As many compilers as cores, but no more than one per 1.5 GiB of memory. */
+function parallelism() {
+  return Math.max(1, Math.min(availableParallelism(), Math.floor(totalmem() / 1.5 / 2 ** 30)));
+}
+
+/** A hash of everything that decides the outcome of a build: sources, headers from npm, flags, compiler. */
+function sourceHash(args) {
+  const keep = (name, isDirectory) => !(isDirectory && name.startsWith('build')) && !name.endsWith('.md');
+  const files = listFiles(nativeDir, keep);
+  const lock = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8')).packages;
+  const headers = ['node-addon-api', 'node-api-headers'].map((name) => lock[`node_modules/${name}`]?.version);
+  const { CXX = '', CXXFLAGS = '', CFLAGS = '', LDFLAGS = '' } = process.env;
+  return hashFiles(files, ...args, ...headers, CXX, CXXFLAGS, CFLAGS, LDFLAGS, process.arch);
+}
+
+function isCurrent(stampPath, source, targets, preset) {
+  const made = readStamp(stampPath);
+  if (made?.source !== source) return false;
+  return targets.every((target) => made.targets.includes(target) && isExecutable(outputPath(preset, target)));
+}
+
+/** Where a target's file lies. */
+export function outputPath(preset, target) {
+  return join(buildDir(preset), target === 'engine_addon' ? 'engine_addon.node' : target);
+}

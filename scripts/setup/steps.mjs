@@ -1,0 +1,151 @@
+// Running programs, timing steps and saying what went wrong.
+import { spawn } from 'node:child_process';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { constants } from 'node:os';
+import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { cacheDir, root } from './paths.mjs';
+
+/** A failure whose message is all the reader needs: what was expected, what was found, what to do. */
+export class SetupError extends Error {}
+
+const live = new Set();
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
+  process.on(signal, () => {
+    for (const child of live) killGroup(child, 'SIGKILL');
+    process.exit(128 + constants.signals[signal]);
+  });
+}
+
+/**
+ * Runs a program in a process group of its own and resolves with { code, signal, output, timedOut, seconds }.
+ * `inherit` shows its output instead of collecting it. After `timeoutMs` the whole group is killed.
+ * Never rejects: a program that cannot be started has code 127 and the reason as output.
+ */
+export function run(command, args, { cwd = root, env = process.env, inherit = false, timeoutMs = 0 } = {}) {
+  const startedAt = performance.now();
+  return new Promise((done) => {
+    const child = spawn(command, args, { cwd, env, detached: true, stdio: ['ignore', ...pipes(inherit)] });
+    live.add(child);
+    const chunks = [];
+    child.stdout?.on('data', (chunk) => chunks.push(chunk));
+    child.stderr?.on('data', (chunk) => chunks.push(chunk));
+    let timedOut = false;
+    const timer =
+      timeoutMs &&
+      setTimeout(() => {
+        timedOut = true;
+        killGroup(child, 'SIGKILL');
+      }, timeoutMs);
+    const finish = (code, signal, note = '') => {
+      clearTimeout(timer);
+      live.delete(child);
+      const output = Buffer.concat(chunks).toString('utf8') + note;
+      done({ code, signal, output, timedOut, seconds: (performance.now() - startedAt) / 1000 });
+    };
+    child.on('error', (error) => finish(127, null, `${command}: ${error.message}\n`));
+    child.on('close', (code, signal) => finish(code ?? 1, signal));
+  });
+}
+
+const pipes = (inherit) => (inherit ? ['inherit', 'inherit'] : ['pipe', 'pipe']);
+
+function killGroup(child, signal) {
+  try {
+    process.kill(-child.pid, signal);
+  } catch {
+    // the group has already ended
+  }
+}
+
+/** As `run`, but a failure throws a SetupError with `what`, the end of the output and `advice`. */
+export async function mustRun(what, command, args, { advice = '', ...options } = {}) {
+  const result = await run(command, args, options);
+  if (result.code === 0) return result;
+  const how = result.timedOut ? 'did not end in time' : `ended with ${result.signal ?? `exit code ${result.code}`}`;
+  throw new SetupError(`${what}: \`${command} ${args.join(' ')}\` ${how}.\n${tail(result.output)}${advice}`);
+}
+
+/** The last lines of a program's output, without build progress lines. */
+export function tail(output, lines = 200) {
+  const kept = output.split('\n').filter((line) => line.trim() && !/^\[\d+\/\d+\] (?!.*FAILED)/.test(line));
+  return kept
+    .slice(-lines)
+    .map((line) => `  ${line}\n`)
+    .join('');
+}
+
+export const say = (text) => process.stdout.write(`${text}\n`);
+
+/** "0.4 s", "48 s", "3 min 20 s" */
+export function formatSeconds(seconds) {
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  const whole = Math.round(seconds);
+  return whole < 120 ? `${whole} s` : `${Math.floor(whole / 60)} min ${whole % 60} s`;
+}
+
+/** Runs `action` and prints "name: verb in 48 s" behind it. */
+export async function timed(name, verb, action) {
+  const startedAt = performance.now();
+  const result = await action();
+  say(`${name}: ${verb} in ${formatSeconds((performance.now() - startedAt) / 1000)}`);
+  return result;
+}
+
+/** Holds `name` against other set-ups in this checkout while `action` runs; a lock whose owner died is taken over. */
+export async function withLock(name, action) {
+  const path = join(cacheDir, 'locks', `${name}.lock`);
+  mkdirSync(dirname(path), { recursive: true });
+  for (let waited = 0; !tryLock(path); waited++) {
+    if (waited === 0) say(`${name}: waiting for process ${readPid(path)}, which does the same in this checkout`);
+    await sleep(200);
+  }
+  try {
+    return await action();
+  } finally {
+    rmSync(path, { force: true });
+  }
+}
+
+function tryLock(path) {
+  try {
+    writeFileSync(path, String(process.pid), { flag: 'wx' });
+    return true;
+  } catch (error) {
+    if (error.code !== 'EEXIST') throw error;
+    const pid = readPid(path);
+    if (pid > 0 && !isAlive(pid)) rmSync(path, { force: true });
+    return false;
+  }
+}
+
+function readPid(path) {
+  try {
+    return Number(readFileSync(path, 'utf8'));
+  } catch {
+    return 0; // released in this moment
+  }
+}
+
+function isAlive(pid) {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return error.code === 'EPERM';
+  }
+}
+
+/** The JSON in a stamp file, or null when there is none or it cannot be read. */
+export function readStamp(path) {
+  try {
+    return JSON.parse(readFileSync(path, 'utf8'));
+  } catch {
+    return null;
+  }
+}
+
+export function writeStamp(path, value) {
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(path, `${JSON.stringify(value, null, 2)}\n`);
+}
