@@ -1,0 +1,24 @@
+// Seeded bugs: each place that a test must guard can be broken on purpose, and test/native/mutation.mjs demands that the
+// suite notices. In every ordinary build mutant() is constant false and costs nothing; the `mutant` preset builds all of
+// them in and picks one at run time from QUERN_MUTANT.
+#pragma once
+
+#if defined(QUERN_MUTANTS)
+#include <cstdlib>
+#endif
+
+namespace quern {
+
+#if defined(QUERN_MUTANTS)
+inline bool mutant(int k) {
+  static const int chosen = [] {
+    const char* text = std::getenv("QUERN_MUTANT");
+    return text == nullptr ? 0 : std::atoi(text);
+  }();
+  return chosen == k;
+}
+#else
+constexpr bool mutant(int) { return false; }
+#endif
+
+}  // namespace quern
