@@ -1,0 +1,64 @@
+// Runs the native test binary of a preset and counts the outcome by its closing line, "N passed, N failed".
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { findNvcc, hasCudaSources } from '../setup/cuda-wheels.mjs';
+import { buildNative, outputPath } from '../setup/native-build.mjs';
+import { findOnPath, nativeDir } from '../setup/paths.mjs';
+import { formatSeconds, run, SetupError, say, tail } from '../setup/steps.mjs';
+
+const nothing = { passed: 0, failed: 0, skipped: 0 };
+const sanitizerEnv = {
+  ASAN_OPTIONS: 'detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1',
+  UBSAN_OPTIONS: 'print_stacktrace=1:halt_on_error=1',
+  TSAN_OPTIONS: 'halt_on_error=1:second_deadlock_stack=1',
+};
+
+/** Builds engine_tests of a preset if need be and runs it. */
+export async function runNativeTests(preset, { timeoutMs }) {
+  if (!existsSync(join(nativeDir, 'CMakeLists.txt'))) return nothing;
+  if (!(await builds(preset))) return { passed: 0, failed: 1, skipped: 0 };
+  const [command, args] = await testCommand(preset);
+  const result = await run(command, args, { env: { ...process.env, ...sanitizerEnv }, timeoutMs });
+  const summary = /(?:^|\n)(\d+) passed, (\d+) failed(?:, (\d+) skipped)?\s*$/.exec(result.output);
+  const counts = {
+    passed: Number(summary?.[1] ?? 0),
+    failed: Number(summary?.[2] ?? 0),
+    skipped: Number(summary?.[3] ?? 0),
+  };
+  if (result.code === 0 && summary) return counts;
+  const how = result.timedOut
+    ? `did not end within ${formatSeconds(timeoutMs / 1000)}`
+    : `ended with ${result.signal ?? `exit code ${result.code}`}`;
+  say(`  FAILED: engine_tests (${preset}) ${how}\n${tail(result.output)}`);
+  return { ...counts, failed: Math.max(1, counts.failed) };
+}
+
+/** Compiles and links the CUDA backend; counts as one test. Running it needs a GPU: scripts/gpu-check. */
+export async function compileCuda() {
+  if (!hasCudaSources()) return nothing;
+  if (process.arch !== 'x64' && !findNvcc()) {
+    say(`  skipped: the pinned nvcc wheels are for x64, this is ${process.arch}`);
+    return { ...nothing, skipped: 1 };
+  }
+  return (await builds('cuda')) ? { ...nothing, passed: 1 } : { ...nothing, failed: 1 };
+}
+
+async function builds(preset) {
+  try {
+    await buildNative({ preset, ...(preset === 'release' ? { targets: ['engine_tests'] } : {}) });
+    return true;
+  } catch (error) {
+    if (!(error instanceof SetupError)) throw error;
+    say(`  FAILED: ${error.message}`);
+    return false;
+  }
+}
+
+/** TSan of GCC 12 cannot map its shadow memory under wide address randomization: it runs without. */
+async function testCommand(preset) {
+  const binary = outputPath(preset, 'engine_tests');
+  const setarch = findOnPath('setarch');
+  if (preset !== 'tsan' || !setarch) return [binary, []];
+  const { code } = await run(setarch, ['-R', 'true']);
+  return code === 0 ? [setarch, ['-R', binary]] : [binary, []];
+}

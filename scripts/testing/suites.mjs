@@ -1,0 +1,35 @@
+// The test suites, in the order in which they run: cheap and telling ones first.
+import { runCommands } from './command-suite.mjs';
+import { compileCuda, runNativeTests } from './native-suite.mjs';
+import { findTests, runNodeTests } from './node-suite.mjs';
+
+/** In milliseconds. QUERN_TEST_TIMEOUT_FACTOR stretches every limit on a slow machine. */
+const minutes = (count) => count * 60_000 * Number(process.env.QUERN_TEST_TIMEOUT_FACTOR || 1);
+
+/** A suite of *.test.ts files. `run(filters)` resolves with { passed, failed, skipped }. */
+function nodeSuite(name, paths, { isolated, timeoutMs }) {
+  const find = (filters) => paths.flatMap((path) => findTests(path, filters));
+  return { name, find, run: (filters) => runNodeTests(name, find(filters), { isolated, timeoutMs }) };
+}
+
+/** A suite of commands; path filters do not apply to it. */
+const commandSuite = (name, commands) => ({ name, run: () => runCommands(commands, { timeoutMs: minutes(3) }) });
+
+export const suites = [
+  commandSuite('typecheck', [['tsc', '-p', '.']]),
+  commandSuite('lint', [
+    ['biome', 'check', '.'],
+    ['buf', 'lint'],
+    ['buf', 'breaking', '--against', 'proto/baseline.json'],
+  ]),
+  nodeSuite('tidy', ['test/tidy.test.ts', 'test/generated.test.ts'], { isolated: true, timeoutMs: minutes(3) }),
+  nodeSuite('unit', ['test/unit'], { isolated: false, timeoutMs: minutes(5) }),
+  { name: 'native', run: () => runNativeTests('release', { timeoutMs: minutes(5) }) },
+  nodeSuite('addon', ['test/native'], { isolated: true, timeoutMs: minutes(5) }),
+  nodeSuite('contract', ['test/contract'], { isolated: true, timeoutMs: minutes(5) }),
+  nodeSuite('e2e', ['test/e2e'], { isolated: true, timeoutMs: minutes(10) }),
+  nodeSuite('faults', ['test/faults'], { isolated: true, timeoutMs: minutes(10) }),
+  { name: 'asan', run: () => runNativeTests('asan', { timeoutMs: minutes(10) }) },
+  { name: 'tsan', run: () => runNativeTests('tsan', { timeoutMs: minutes(10) }) },
+  { name: 'cuda', run: compileCuda },
+];
