@@ -9,26 +9,15 @@ import { hashFiles, listFiles, nativeDir, root } from './paths.mjs';
 import { checkCompiler, isExecutable } from './prerequisites.mjs';
 import { mustRun, readStamp, run, SetupError, say, timed, withLock, writeStamp } from './steps.mjs';
 
-const sanitize = (kinds) =>
-  `-DCMAKE_CXX_FLAGS=-O1 -g1 -fno-omit-frame-pointer -fsanitize=${kinds} -fno-sanitize-recover=all`;
-
 /** What `npm start` needs, and what `npm test` needs besides. */
 export const startTargets = ['engine_addon', 'engine_cli', 'engine_bench'];
 export const testTargets = [...startTargets, 'engine_tests', 'make_checkpoint'];
 
-/** Build folder under engine-native, CMake arguments and default targets of each preset. */
+/** The presets of engine-native/CMakePresets.json that scripts build: folder, further arguments, default targets. */
 export const presets = {
-  release: { folder: 'build', configure: () => ['-DCMAKE_BUILD_TYPE=Release'], targets: startTargets },
-  asan: {
-    folder: 'build-asan',
-    configure: () => ['-DCMAKE_BUILD_TYPE=Sanitize', sanitize('address,undefined')],
-    targets: ['engine_tests'],
-  },
-  tsan: {
-    folder: 'build-tsan',
-    configure: () => ['-DCMAKE_BUILD_TYPE=Sanitize', sanitize('thread')],
-    targets: ['engine_tests'],
-  },
+  release: { folder: 'build', configure: () => [], targets: startTargets },
+  asan: { folder: 'build-asan', configure: () => [], targets: ['engine_tests'] },
+  tsan: { folder: 'build-tsan', configure: () => [], targets: ['engine_tests'] },
   cuda: { folder: 'build-cuda', configure: configureCuda, targets: ['engine_addon', 'engine_tests'] },
 };
 
@@ -40,8 +29,7 @@ function configureCuda() {
         'QUERN_TEST_SKIP=cuda goes on without.',
     );
   }
-  const architectures = `-DCMAKE_CUDA_ARCHITECTURES=${cudaArchitectures}`;
-  return ['-DCMAKE_BUILD_TYPE=Release', '-DQUERN_CUDA=ON', `-DCMAKE_CUDA_COMPILER=${nvcc}`, architectures];
+  return [`-DCMAKE_CUDA_COMPILER=${nvcc}`, `-DCMAKE_CUDA_ARCHITECTURES=${cudaArchitectures}`];
 }
 
 /** The folder that a preset builds in; binaries lie directly in it. */
@@ -73,8 +61,8 @@ export async function buildNative({ preset = 'release', targets = presets[preset
 
 async function configureAndBuild({ name, preset, args, targets, tools, verbose }) {
   const dir = buildDir(preset);
-  const configure = ['-S', nativeDir, '-B', dir, '-G', 'Ninja', `-DCMAKE_MAKE_PROGRAM=${tools.ninja}`, ...args];
-  await mustRun(name, tools.cmake, configure, { inherit: verbose });
+  const configure = ['--preset', preset, `-DCMAKE_MAKE_PROGRAM=${tools.ninja}`, ...args];
+  await mustRun(name, tools.cmake, configure, { cwd: nativeDir, inherit: verbose });
   const known = await run(tools.ninja, ['-C', dir, '-t', 'targets', 'all']);
   const missing = targets.filter((target) => !known.output.includes(`\n${target}: `));
   if (missing.length > 0) say(`${name}: CMakeLists.txt has no target ${missing.join(', ')}`);
@@ -87,10 +75,12 @@ function parallelism() {
   return Math.max(1, Math.min(availableParallelism(), Math.floor(totalmem() / 1.5 / 2 ** 30)));
 }
 
+const isNativeSource = (name, isDirectory) => isDirectory || /\.(cc|cu|cuh|h)$/.test(name);
+
 /** A hash of everything that decides the outcome of a build: sources, headers from npm, flags, compiler. */
 function sourceHash(args) {
   const keep = (name, isDirectory) => !(isDirectory && name.startsWith('build')) && !name.endsWith('.md');
-  const files = listFiles(nativeDir, keep);
+  const files = [...listFiles(nativeDir, keep), ...listFiles(join(root, 'test/native'), isNativeSource)];
   const lock = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8')).packages;
   const headers = ['node-addon-api', 'node-api-headers'].map((name) => lock[`node_modules/${name}`]?.version);
   const { CXX = '', CXXFLAGS = '', CFLAGS = '', LDFLAGS = '' } = process.env;
