@@ -1,0 +1,71 @@
+// What each token id writes: bytes, and its text where the bytes are whole characters. Fetched once per model.
+
+import type { VocabularyPiece } from '#gen/quern/tokenizer/v1/tokenizer.ts';
+import { QuernError } from '#kit/errors.ts';
+
+const NONE = new Uint8Array(0);
+// fatal: a piece that is not whole characters by itself must take the byte path.
+const strict = new TextDecoder('utf-8', { ignoreBOM: true, fatal: true });
+const lenient = new TextDecoder('utf-8', { ignoreBOM: true });
+
+export type VocabularyHeader = {
+  contentHash: string;
+  size: number;
+  eosTokenIds: readonly number[];
+  chatTemplateHash: string;
+  fimFamily: string;
+};
+
+/** Immutable. Reads of an id outside the table throw: an engine that makes such ids runs another model. */
+export class Vocabulary {
+  readonly header: VocabularyHeader;
+  readonly #bytes: readonly Uint8Array[];
+  /** Shown text of an id: '' for control tokens, null where the bytes end or begin inside a character. */
+  readonly #shown: readonly (string | null)[];
+
+  constructor(header: VocabularyHeader, pieces: readonly VocabularyPiece[]) {
+    this.header = header;
+    this.#bytes = pieces.map((piece) => piece.bytes ?? NONE);
+    this.#shown = pieces.map((piece) => (piece.special || piece.unused ? '' : wholeText(piece.bytes)));
+  }
+
+  get size(): number {
+    return this.#bytes.length;
+  }
+
+  /** Text of the id as shown to a client; null: use bytes(). */
+  shown(id: number): string | null {
+    const text = this.#shown[id];
+    if (text === undefined) throw this.#unknown(id);
+    return text;
+  }
+
+  bytes(id: number): Uint8Array {
+    const bytes = this.#bytes[id];
+    if (bytes === undefined) throw this.#unknown(id);
+    return bytes;
+  }
+
+  /** True for a control token or a hole: it writes nothing into text. */
+  hidden(id: number): boolean {
+    return this.shown(id) === '' && this.bytes(id).length > 0;
+  }
+
+  /** The literal of an id, U+FFFD where its bytes are part of a character. */
+  literal(id: number): string {
+    return this.#shown[id] || lenient.decode(this.bytes(id));
+  }
+
+  #unknown(id: number): QuernError {
+    const message = `token id ${id} is outside the vocabulary (0..${this.size - 1}); engine and tokenizer serve different models`;
+    return new QuernError('INTERNAL', message, { reason: 'VOCABULARY_MISMATCH' });
+  }
+}
+
+function wholeText(bytes: Uint8Array): string | null {
+  try {
+    return strict.decode(bytes);
+  } catch {
+    return null;
+  }
+}
