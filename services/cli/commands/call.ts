@@ -1,0 +1,56 @@
+/** `quern call SERVICE/METHOD JSON`: any method, without generated code. */
+import { text as readAll } from 'node:stream/consumers';
+import { QuernError } from '#kit/errors.ts';
+import type { Command } from '../command.ts';
+import { GATEWAY_OPTIONS, gatewayAddress } from '../gateway-client.ts';
+import { parseOptions, wholeNumber } from '../options.ts';
+
+export const call: Command = {
+  help: `usage: quern call [options] SERVICE/METHOD [JSON]
+       quern call --list
+
+Calls a method by name with a JSON message (or standard input when JSON is "-") and prints each response as JSON.
+SERVICE may be short: ModelService/ListModels. Field names are those of the .proto files.
+
+  --timeout-ms N     deadline of the call (default 60000)
+  --gateway ADDR     address to call; any service's address will do, unix:///path too
+  --api-key KEY`,
+  async run(args, io) {
+    const { values, positionals } = parseOptions(args, {
+      ...GATEWAY_OPTIONS,
+      'timeout-ms': { type: 'string' },
+      list: { type: 'boolean' },
+    });
+    const { callDynamic, listMethods } = await import('../rpc/dynamic-client.ts');
+    if (values.list) {
+      for (const [service, methods] of listMethods())
+        io.stdout.write(methods.map((method) => `${service}/${method}\n`).join(''));
+      return 0;
+    }
+    const [path, json = '{}', ...rest] = positionals;
+    if (path === undefined || rest.length > 0) {
+      throw new QuernError(
+        'INVALID_ARGUMENT',
+        'expected SERVICE/METHOD and one JSON message; quern call --list shows all methods',
+      );
+    }
+    const body = parseJson(json === '-' ? await readAll(io.stdin) : json);
+    const timeoutMs = wholeNumber('timeout-ms', values['timeout-ms'], 60_000, 1, 3_600_000);
+    for await (const response of callDynamic(path, body, {
+      ...gatewayAddress(values, io),
+      timeoutMs,
+      signal: io.signal,
+    })) {
+      io.stdout.write(`${JSON.stringify(response, null, io.stdout.isTTY ? 2 : undefined)}\n`);
+    }
+    return 0;
+  },
+};
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new QuernError('INVALID_ARGUMENT', `the message is not JSON: ${(error as Error).message}`);
+  }
+}

@@ -1,0 +1,117 @@
+/** `quern infill FILE:LINE:COL`: fill in the middle at a place in a file. */
+import { readFile, writeFile } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { type InfillEnd, InfillMode, type InfillRequest } from '#gen/quern/gateway/v1/gateway.ts';
+import { QuernError } from '#kit/errors.ts';
+import type { Command } from '../command.ts';
+import { connect, GATEWAY_OPTIONS } from '../gateway-client.ts';
+import { parseOptions } from '../options.ts';
+import { SAMPLING_HELP, SAMPLING_OPTIONS, samplingFrom } from '../sampling-options.ts';
+import { describeEnd } from '../timings.ts';
+
+export const infill: Command = {
+  help: `usage: quern infill [options] FILE:LINE[:COL]
+
+Fills in at a place of FILE. LINE and COL count from 1; COL counts UTF-16 units; without COL the end of the line is meant.
+
+${SAMPLING_HELP}
+  --single-line      stop at the end of the line
+  --in-place         write the text into FILE
+  --show             print the lines around the place with the text in them
+  --quiet            no figures`,
+  async run(args, io) {
+    const { values, positionals } = parseOptions(args, {
+      ...GATEWAY_OPTIONS,
+      ...SAMPLING_OPTIONS,
+      'single-line': { type: 'boolean' },
+      'in-place': { type: 'boolean' },
+      show: { type: 'boolean' },
+      quiet: { type: 'boolean' },
+    });
+    const place = parsePlace(positionals);
+    const source = await readSource(place.file);
+    const offset = offsetOf(source, place);
+    const prefix = source.slice(0, offset);
+    const suffix = source.slice(offset);
+    const request: InfillRequest = {
+      model: values.model ?? '',
+      prefix,
+      suffix,
+      path: basename(place.file),
+      repository: '',
+      chunks: [],
+      sampling: samplingFrom(values, { maxTokens: 64, temperature: 0 }),
+      stop: values.stop ?? [],
+      options: undefined,
+      mode: values['single-line'] ? InfillMode.INFILL_MODE_SINGLE_LINE : InfillMode.INFILL_MODE_MULTI_LINE,
+    };
+    const live = !values.show;
+    const gateway = connect(values, io);
+    const started = performance.now();
+    let text = '';
+    let firstMs: number | undefined;
+    let end: InfillEnd | undefined;
+    try {
+      for await (const { event } of gateway.infill(request, { signal: io.signal })) {
+        if (event?.$case === 'delta') {
+          firstMs ??= performance.now() - started;
+          text += event.value.text;
+          if (live) io.stdout.write(event.value.text);
+        } else if (event?.$case === 'end') end = event.value;
+      }
+    } finally {
+      gateway.close();
+    }
+    io.stdout.write(live ? '\n' : surroundings(prefix, text, suffix, io.stdout.isTTY === true));
+    if (values['in-place']) await writeFile(place.file, prefix + text + suffix);
+    if (!values.quiet && end?.end !== undefined) io.stderr.write(`${describeEnd(end.end, firstMs)}\n`);
+    return 0;
+  },
+};
+
+export type Place = { file: string; line: number; column: number | undefined };
+
+/** Parses FILE:LINE[:COL]; FILE may hold colons. */
+export function parsePlace(positionals: string[]): Place {
+  const [text, ...rest] = positionals;
+  const match = text === undefined || rest.length > 0 ? null : /^(.+?):(\d+)(?::(\d+))?$/.exec(text);
+  if (match === null || match[1] === undefined) {
+    throw new QuernError('INVALID_ARGUMENT', `expected one place FILE:LINE:COL, got "${positionals.join(' ')}"`);
+  }
+  return { file: match[1], line: Number(match[2]), column: match[3] === undefined ? undefined : Number(match[3]) };
+}
+
+async function readSource(file: string): Promise<string> {
+  try {
+    return await readFile(file, 'utf8');
+  } catch (error) {
+    throw new QuernError('INVALID_ARGUMENT', `cannot read ${file}: ${(error as Error).message}`, {}, { cause: error });
+  }
+}
+
+/** The UTF-16 offset of a place; INVALID_ARGUMENT when the file has no such place. */
+export function offsetOf(source: string, place: Place): number {
+  const lines = source.split('\n');
+  const line = lines[place.line - 1];
+  if (line === undefined) {
+    throw new QuernError(
+      'INVALID_ARGUMENT',
+      `${place.file} has ${lines.length} lines; expected a line from 1 to ${lines.length}, got ${place.line}`,
+    );
+  }
+  const width = line.endsWith('\r') ? line.length - 1 : line.length;
+  const column = place.column ?? width + 1;
+  if (column < 1 || column > width + 1) {
+    throw new QuernError(
+      'INVALID_ARGUMENT',
+      `${place.file}:${place.line} has ${width} characters; expected a column from 1 to ${width + 1}, got ${column}`,
+    );
+  }
+  return lines.slice(0, place.line - 1).reduce((sum, each) => sum + each.length + 1, 0) + column - 1;
+}
+
+function surroundings(prefix: string, text: string, suffix: string, color: boolean): string {
+  const before = prefix.split('\n').slice(-4).join('\n');
+  const after = suffix.split('\n').slice(0, 4).join('\n');
+  return `${before}${color ? `\u001b[32m${text}\u001b[0m` : text}${after}\n`;
+}

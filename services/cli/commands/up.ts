@@ -1,0 +1,81 @@
+/** `quern up`: the whole mesh on this machine, supervised. */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { QuernError } from '#kit/errors.ts';
+import { runtimeDir } from '#kit/rpc/socket-path.ts';
+import type { Command, Io } from '../command.ts';
+import { parseOptions, wholeNumber } from '../options.ts';
+import { runMesh } from '../up/mesh.ts';
+import { parseModels } from '../up/model-folder.ts';
+import { planProcesses } from '../up/plan.ts';
+import { requireFreePort } from '../up/ports.ts';
+import { jsonReporter, textReporter } from '../up/reporter.ts';
+
+export const up: Command = {
+  help: `usage: quern up [options]
+
+Starts tokenizer, engine (one process per model) and gateway, restarts what dies, and drains on Ctrl-C or SIGTERM.
+
+  --model [NAME=]DIR     Hugging Face folder; repeat for several models (default: QUERN_MODEL, else the bundled quern-mini)
+  --http HOST:PORT       OpenAI-style HTTP (default 127.0.0.1:8000)
+  --grpc HOST:PORT       gRPC (default 127.0.0.1:50051)
+  --threads N            engine threads (default: what the machine allows)
+  --dtype auto|bf16|f32  weights in memory (default auto)
+  --context-length N     tokens per sequence (default: the model's, lowered to what memory holds)
+  --verbose              the services' log lines on standard error too; they always go to files in the state folder
+  --json                 events as JSON lines instead of text`,
+  ownsSignals: true,
+  async run(args, io) {
+    const { values, positionals } = parseOptions(args, {
+      model: { type: 'string', multiple: true },
+      http: { type: 'string' },
+      grpc: { type: 'string' },
+      threads: { type: 'string' },
+      dtype: { type: 'string' },
+      'context-length': { type: 'string' },
+      verbose: { type: 'boolean' },
+      json: { type: 'boolean' },
+    });
+    if (positionals.length > 0)
+      throw new QuernError('INVALID_ARGUMENT', `quern up takes options only, got "${positionals.join(' ')}"`);
+    const { root, env } = io.config;
+    const http = values.http ?? (env.QUERN_GATEWAY_HTTP_LISTEN || '127.0.0.1:8000');
+    const grpc = values.grpc ?? (env.QUERN_GATEWAY_GRPC_LISTEN || '127.0.0.1:50051');
+    const models = parseModels(values.model ?? modelsFromConfig(io), process.cwd());
+    requireAddon(root);
+    await requireFreePort(http, '--http');
+    await requireFreePort(grpc, '--grpc');
+    const plan = planProcesses({
+      models,
+      http,
+      grpc,
+      threads: values.threads === undefined ? undefined : wholeNumber('threads', values.threads, 0, 1, 1024),
+      dtype: values.dtype,
+      contextLength:
+        values['context-length'] === undefined
+          ? undefined
+          : wholeNumber('context-length', values['context-length'], 0, 16, 10_000_000),
+      // One folder per supervisor, so that two meshes of one user never meet.
+      runtimeDir: runtimeDir({ seed: `${io.config.stateDir}\0${process.pid}`, xdgRuntimeDir: env.XDG_RUNTIME_DIR }),
+      root,
+      node: process.execPath,
+      env,
+    });
+    const report = values.json ? jsonReporter(io.stdout) : textReporter(io.stdout);
+    return runMesh(plan, { report, io, models: models.map(({ name }) => name), verbose: values.verbose ?? false });
+  },
+};
+
+function modelsFromConfig(io: Io): string[] {
+  if (io.config.model !== undefined) return io.config.model.split(',').map((text) => text.trim());
+  return [join(io.config.root, 'models', 'quern-mini')];
+}
+
+function requireAddon(root: string): void {
+  const file = join(root, 'engine-native', 'build', 'engine_addon.node');
+  if (existsSync(file)) return;
+  throw new QuernError(
+    'FAILED_PRECONDITION',
+    `the native engine is not built (${file} is missing); run "npm run build:native", or "npm start", which does it`,
+  );
+}

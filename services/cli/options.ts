@@ -1,0 +1,42 @@
+/** Command-line options: node:util's parser with messages a person can act on. */
+import { type ParseArgsConfig, parseArgs } from 'node:util';
+import { QuernError } from '#kit/errors.ts';
+
+type OptionSpecs = NonNullable<ParseArgsConfig['options']>;
+
+/** Parses `args`; throws INVALID_ARGUMENT naming the option and the known ones. */
+export function parseOptions<T extends OptionSpecs>(args: string[], options: T) {
+  try {
+    return parseArgs({ args, options, allowPositionals: true, strict: true });
+  } catch (error) {
+    const known = Object.keys(options).map((name) => `--${name}`);
+    const message = (error as Error).message.split('. To specify')[0];
+    throw new QuernError('INVALID_ARGUMENT', `${message}; known options: ${known.join(', ') || 'none'}`);
+  }
+}
+
+/** A whole number option within [min, max], or the default when absent. */
+export function wholeNumber(
+  name: string,
+  text: string | undefined,
+  fallback: number,
+  min: number,
+  max: number,
+): number {
+  if (text === undefined) return fallback;
+  const value = Number(text);
+  if (!/^-?\d+$/.test(text) || value < min || value > max) {
+    throw new QuernError('INVALID_ARGUMENT', `--${name}: expected a whole number from ${min} to ${max}, got "${text}"`);
+  }
+  return value;
+}
+
+/** A decimal option within [min, max], or undefined when absent. */
+export function decimal(name: string, text: string | undefined, min: number, max: number): number | undefined {
+  if (text === undefined) return undefined;
+  const value = Number(text);
+  if (text.trim() === '' || !Number.isFinite(value) || value < min || value > max) {
+    throw new QuernError('INVALID_ARGUMENT', `--${name}: expected a number from ${min} to ${max}, got "${text}"`);
+  }
+  return value;
+}

@@ -1,0 +1,44 @@
+/** Sampling options that complete, infill and chat share. */
+import type { SamplingParams } from '#gen/quern/common/v1/common.ts';
+import { decimal, wholeNumber } from './options.ts';
+
+export const SAMPLING_OPTIONS = {
+  model: { type: 'string' },
+  'max-tokens': { type: 'string' },
+  temperature: { type: 'string' },
+  'top-p': { type: 'string' },
+  seed: { type: 'string' },
+  stop: { type: 'string', multiple: true },
+} as const;
+
+export const SAMPLING_HELP = `  --model NAME       which model; needed only when several are served
+  --max-tokens N     tokens to generate
+  --temperature T    0 = greedy
+  --top-p P          nucleus sampling, (0, 1]
+  --seed N           repeatable sampling
+  --stop TEXT        stop string, up to 4 times
+  --gateway ADDR     the mesh's gRPC address (default: QUERN_GATEWAY or 127.0.0.1:50051)
+  --api-key KEY      (default: QUERN_API_KEY)`;
+
+type Values = {
+  'max-tokens'?: string | undefined;
+  temperature?: string | undefined;
+  'top-p'?: string | undefined;
+  seed?: string | undefined;
+};
+
+/** The typed sampling settings; only what was given is present. */
+export function samplingFrom(values: Values, defaults: { maxTokens: number; temperature?: number }): SamplingParams {
+  const temperature = decimal('temperature', values.temperature, 0, 2) ?? defaults.temperature;
+  const topP = decimal('top-p', values['top-p'], 0, 1);
+  const seed =
+    values.seed === undefined ? undefined : BigInt(wholeNumber('seed', values.seed, 0, 0, Number.MAX_SAFE_INTEGER));
+  return {
+    maxTokens: wholeNumber('max-tokens', values['max-tokens'], defaults.maxTokens, 0, 1_000_000),
+    temperature,
+    topP,
+    seed,
+    logitBias: new Map(),
+    stopTokenIds: [],
+  };
+}

@@ -1,0 +1,157 @@
+/** Runs a plan: starts the parts in order, reports, waits for a signal, drains. */
+import { mkdirSync, openSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { QuernError } from '#kit/errors.ts';
+import { createLog, type Log } from '#kit/log.ts';
+import { createSupervisor, type SupervisorEvent } from '#kit/supervisor.ts';
+import type { Io } from '../command.ts';
+import type { PlannedProcess } from './plan.ts';
+import type { PartRow, Reporter } from './reporter.ts';
+
+const STOP_GRACE_MS = 35_000; // above the services' own drain grace
+const LOG_FILE_BYTES_MAX = 16 * 1024 * 1024;
+const RESTART = { minDelayMs: 200, maxDelayMs: 10_000 };
+
+type Settings = { report: Reporter; io: Io; models: string[]; verbose: boolean };
+
+/** Starts everything, stays until told to stop, returns the exit code. Nothing is left running afterwards. */
+export async function runMesh(plan: PlannedProcess[], { report, io, models, verbose }: Settings): Promise<number> {
+  const logFile = openLogFile(join(io.config.stateDir, 'logs', 'up.log'));
+  const write = (line: string): void => {
+    writeSync(logFile, line);
+    if (verbose) io.stderr.write(line);
+  };
+  const log = createLog({ service: 'up', level: 'info', destination: { write } });
+  const startedAt = performance.now();
+  const stop = waitForStop(report, log);
+  const failure = Promise.withResolvers<never>();
+  failure.promise.catch(() => undefined);
+  const watch = createWatch(report, failure.reject, startedAt);
+  const supervisor = createSupervisor({ log, onEvent: watch.onEvent });
+  try {
+    const start = (part: PlannedProcess) => {
+      report({ event: 'starting', name: part.name });
+      const { command, args, name, env } = part;
+      return supervisor.start({
+        name,
+        command,
+        args,
+        env,
+        stopGraceMs: STOP_GRACE_MS,
+        restart: RESTART,
+        onLine: (line) => write(`${line}\n`),
+      });
+    };
+    const inner = plan.filter(({ kind }) => kind !== 'gateway').map(start);
+    await Promise.race([Promise.all(inner.map(({ ready }) => ready)), failure.promise, stop.requested]);
+    if (!stop.signal.aborted) {
+      const gateways = plan.filter(({ kind }) => kind === 'gateway').map(start);
+      await Promise.race([Promise.all(gateways.map(({ ready }) => ready)), failure.promise, stop.requested]);
+      const info = gateways[0]?.info;
+      if (!stop.signal.aborted && info) {
+        watch.serving();
+        const [http = '', grpc = ''] = publicAddresses(info, plan);
+        const parts = supervisor.children.map((child): PartRow => partRow(child, plan));
+        report({ event: 'ready', http, grpc, seconds: (performance.now() - startedAt) / 1000, parts, models });
+        await stop.requested;
+      }
+    }
+    return 0;
+  } finally {
+    await supervisor.stop();
+    for (const folder of new Set(plan.flatMap(socketFolders))) rmSync(folder, { recursive: true, force: true });
+    report({ event: 'stopped' });
+  }
+}
+
+/** Turns supervisor events into reports; before the mesh serves, a part that dies fails the start. */
+function createWatch(report: Reporter, fail: (error: QuernError) => void, startedAt: number) {
+  let serving = false;
+  const reasons = new Map<string, string>();
+  const onEvent = (event: SupervisorEvent): void => {
+    const { name } = event;
+    if (event.type === 'spawned') report({ event: 'started', name, pid: event.pid });
+    else if (event.type === 'progress') {
+      report({ event: 'progress', name, phase: event.phase, done: event.done, total: event.total });
+    } else if (event.type === 'ready') {
+      reasons.delete(name);
+      report({ event: 'part_ready', name, seconds: (performance.now() - startedAt) / 1000 });
+    } else if (event.type === 'fatal') reasons.set(name, event.message);
+    else if (event.type === 'gave_up') {
+      report({ event: 'exited', name, reason: `gave up after ${event.restarts} restarts`, restart_in_ms: null });
+    } else if (!event.expected) {
+      const reason = reasons.get(name) ?? `ended by ${event.signal ?? `exit code ${event.code}`}; its log says why`;
+      if (serving) report({ event: 'exited', name, reason, restart_in_ms: event.restartInMs });
+      else fail(new QuernError('FAILED_PRECONDITION', `${name}: ${reason}`));
+    }
+  };
+  return {
+    onEvent,
+    serving: (): void => {
+      serving = true;
+    },
+  };
+}
+
+/** The first SIGINT, SIGTERM or lost parent asks for the drain; a second signal ends at once. */
+function waitForStop(report: Reporter, log: Log) {
+  const controller = new AbortController();
+  const requested = Promise.withResolvers<void>();
+  const ask = (reason: string): void => {
+    if (controller.signal.aborted) {
+      if (reason !== 'the launcher is gone') process.exit(130);
+      return;
+    }
+    controller.abort();
+    log.info({ reason }, 'draining');
+    report({ event: 'draining', reason });
+    requested.resolve();
+  };
+  const listeners: [string, () => void][] = [
+    ['SIGINT', () => ask('Ctrl-C')],
+    ['SIGTERM', () => ask('SIGTERM')],
+    ['SIGHUP', () => ask('the terminal is gone')],
+  ];
+  for (const [name, listener] of listeners) process.on(name, listener);
+  return {
+    signal: controller.signal,
+    // The listeners stay until the process ends: a second signal during the drain must still end at once.
+    requested: requested.promise,
+  };
+}
+
+function publicAddresses(info: { addresses: string[]; [key: string]: unknown }, plan: PlannedProcess[]): string[] {
+  const wanted = plan.find(({ kind }) => kind === 'gateway')?.addresses ?? [];
+  return [String(info.http ?? info.addresses[0] ?? wanted[0]), String(info.grpc ?? info.addresses[1] ?? wanted[1])];
+}
+
+function partRow(
+  child: { name: string; pid: number | null; info: { addresses: string[]; [key: string]: unknown } | null },
+  plan: PlannedProcess[],
+): PartRow {
+  const part = plan.find(({ name }) => name === child.name);
+  const what = child.info?.what;
+  return {
+    name: child.name,
+    pid: child.pid ?? 0,
+    where: (child.info?.addresses ?? part?.addresses ?? []).join(', '),
+    what: typeof what === 'string' ? what : '',
+  };
+}
+
+function socketFolders({ addresses }: PlannedProcess): string[] {
+  return addresses
+    .filter((address) => address.startsWith('unix://'))
+    .map((address) => dirname(address.slice('unix://'.length)));
+}
+
+/** Appends; a file above the bound is moved aside once, so that two generations are kept. */
+function openLogFile(file: string): number {
+  mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+  try {
+    if (statSync(file).size > LOG_FILE_BYTES_MAX) renameSync(file, `${file}.1`);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  }
+  return openSync(file, 'a', 0o600);
+}

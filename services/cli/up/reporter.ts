@@ -1,0 +1,82 @@
+/** What `quern up` says: progress while parts start, then one table. As text for people, as JSON lines for programs. */
+import { formatTable } from '../table.ts';
+
+export type UpEvent =
+  | { event: 'starting'; name: string }
+  | { event: 'started'; name: string; pid: number }
+  | { event: 'progress'; name: string; phase: string; done: number; total: number }
+  | { event: 'part_ready'; name: string; seconds: number }
+  | { event: 'exited'; name: string; reason: string; restart_in_ms: number | null }
+  | { event: 'ready'; http: string; grpc: string; seconds: number; parts: PartRow[]; models: string[] }
+  | { event: 'draining'; reason: string }
+  | { event: 'stopped' };
+
+export type PartRow = { name: string; pid: number; where: string; what: string };
+
+export type Reporter = (event: UpEvent) => void;
+
+/** JSON lines: one event each. */
+export function jsonReporter(out: NodeJS.WriteStream): Reporter {
+  return (event) => out.write(`${JSON.stringify(event)}\n`);
+}
+
+/** Plain lines; on a terminal the progress line is rewritten in place. */
+export function textReporter(out: NodeJS.WriteStream): Reporter {
+  let transient = false;
+  const line = (text: string): void => {
+    if (transient) out.write('\r\u001b[K');
+    transient = false;
+    out.write(`${text}\n`);
+  };
+  return (event) => {
+    if (event.event === 'progress') {
+      if (!out.isTTY) return;
+      out.write(`\r\u001b[K${event.name}: ${event.phase} ${share(event.done, event.total)}`);
+      transient = true;
+      return;
+    }
+    const text = describe(event);
+    if (text !== null) line(text);
+  };
+}
+
+/** The line for an event; null for those that only programs want. */
+function describe(event: Exclude<UpEvent, { event: 'progress' }>): string | null {
+  switch (event.event) {
+    case 'part_ready':
+      return `${event.name}: ready in ${event.seconds.toFixed(1)} s`;
+    case 'exited': {
+      const next = event.restart_in_ms === null ? '' : `; starting it again in ${event.restart_in_ms} ms`;
+      return `${event.name}: ${event.reason}${next}`;
+    }
+    case 'ready':
+      return readyText(event);
+    case 'draining':
+      return `${event.reason}: finishing what runs, refusing what is new (again to end at once)`;
+    case 'stopped':
+      return 'stopped';
+    case 'starting':
+    case 'started':
+      return null;
+  }
+}
+
+function share(done: number, total: number): string {
+  return total > 0 ? `${Math.min(100, Math.floor((done / total) * 100))} %` : '';
+}
+
+function readyText(event: Extract<UpEvent, { event: 'ready' }>): string {
+  const rows = event.parts.map(({ name, pid, where, what }) => [name, String(pid), where, what]);
+  const model = event.models.length > 1 ? ` --model ${event.models[0]}` : '';
+  const gateway = event.grpc === '127.0.0.1:50051' ? '' : ` --gateway ${event.grpc}`;
+  const quern = 'npx quern';
+  return [
+    '',
+    formatTable(['part', 'pid', 'where', 'what'], rows),
+    `Ready in ${event.seconds.toFixed(1)} s. Ctrl-C drains and stops. To try:`,
+    `  ${quern} complete${gateway}${model} "def add(a, b):"`,
+    `  ${quern} chat${gateway}${model}`,
+    `  curl -s http://${event.http}/v1/completions -H 'content-type: application/json' -d '{"model": "${event.models[0]}", "prompt": "import "}'`,
+    '',
+  ].join('\n');
+}
