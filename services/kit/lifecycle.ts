@@ -3,6 +3,7 @@
 import { type Code, QuernError, toQuernError } from './errors.ts';
 import { DRAIN_GRACE_MS } from './limits.ts';
 import type { Log } from './log.ts';
+import { reportFatal } from './parent.ts';
 
 export type LifecycleState = 'new' | 'starting' | 'ready' | 'draining' | 'stopped';
 
@@ -71,6 +72,7 @@ export function createLifecycle(options: {
   const { promise: stopped, resolve: resolveStopped } = Promise.withResolvers<void>();
   const started: LifecycleStep[] = [];
   let state: LifecycleState = 'new';
+  let starting: Promise<void> = Promise.resolve();
   let stopping: Promise<void> | null = null;
 
   const listeners: [string, (...args: unknown[]) => void][] = [];
@@ -126,6 +128,11 @@ export function createLifecycle(options: {
       const wasReady = state === 'ready';
       state = 'draining';
       controller.abort(stopError(reason));
+      // A start under way sees the signal; what it opened must be there before it is closed.
+      await settleWithin(
+        starting.catch(() => {}),
+        AbortSignal.timeout(drainGraceMs),
+      );
       if (wasReady) await drainSteps();
       await stopSteps();
       state = 'stopped';
@@ -162,7 +169,8 @@ export function createLifecycle(options: {
       state = 'starting';
       watchProcess();
       try {
-        await runSteps();
+        starting = runSteps();
+        await starting;
       } catch (error) {
         await stop('start failed');
         throw error;
@@ -171,4 +179,24 @@ export function createLifecycle(options: {
       log.info({ steps: steps.map((step) => step.name) }, 'ready');
     },
   };
+}
+
+/**
+ * For main.ts: starts, and when that fails logs why, tells the supervisor and exits 1. A stop asked for during the
+ * start is no failure.
+ */
+export async function runMain(
+  lifecycle: Lifecycle,
+  options: { log: Log; exit?: (code: number) => void },
+): Promise<void> {
+  const { log, exit = (code: number) => process.exit(code) } = options;
+  try {
+    await lifecycle.start();
+  } catch (thrown) {
+    const error = toQuernError(thrown);
+    if (error.details.reason === 'STOPPING') return;
+    log.fatal({ err: thrown }, 'start failed');
+    reportFatal(thrown instanceof QuernError ? thrown.message : String(thrown));
+    exit(1);
+  }
 }

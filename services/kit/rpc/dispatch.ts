@@ -46,8 +46,6 @@ export type DispatchOptions = {
   meter: ResetMeter;
   requireDeadline: boolean;
   maxMessageBytes: number;
-  /** True when principals come from credentials; else resets are metered per connection. */
-  identified: boolean;
   authenticate(surface: Surface, peer: string): Principal | Promise<Principal>;
 };
 
@@ -133,6 +131,12 @@ function requestIdOf(surface: Surface): string {
   return given && given.length <= REQUEST_ID_CHARS_MAX && /^[\x21-\x7e]+$/.test(given) ? given : uuidv7();
 }
 
+/** Callers known by a key share one meter over all their connections; the local person and services have one per connection. */
+function meterKeyOf(principal: Principal, peer: string): string {
+  const anonymous = principal.role === 'service' || principal.keyId === localPrincipal.keyId;
+  return anonymous ? peer : principalKey(principal);
+}
+
 /** Our own faults are errors in the log; what callers did is information. */
 const FAULTS: ReadonlySet<Code> = new Set(['INTERNAL', 'UNKNOWN', 'DATA_LOSS']);
 
@@ -208,7 +212,7 @@ export function createDispatcher(options: DispatchOptions): Dispatcher {
         throw new QuernError('UNAVAILABLE', 'this server is stopping; retry, another one may answer', details);
       }
       principal = await options.authenticate(surface, peer);
-      if (options.identified) meterKey = principalKey(principal);
+      meterKey = meterKeyOf(principal, peer);
       const retryAfterMs = meter.waitMs(meterKey);
       if (retryAfterMs > 0) {
         const message = 'too many calls were cancelled in a short time; cancel less often or spread them over time';

@@ -63,6 +63,8 @@ export type RpcServerOptions = {
   log: Log;
   metrics: Metrics;
   maxMessageBytes?: number;
+  /** Cancels and expired deadlines allowed per principal (per connection where nobody is named). */
+  resetLimit?: { burst: number; perSecond: number };
 };
 
 export type RpcServer = {
@@ -201,13 +203,9 @@ export async function startRpcServer(options: RpcServerOptions): Promise<RpcServ
   const dispatcher = createDispatcher({
     log,
     metrics,
-    meter: createResetMeter(),
+    meter: createResetMeter(options.resetLimit),
     requireDeadline: options.requireDeadline ?? false,
     maxMessageBytes,
-    identified:
-      options.authenticate !== undefined ||
-      options.sharedToken !== undefined ||
-      options.tls?.requireClientCert === true,
     authenticate: authenticator(options),
   });
   const reflection = (options.reflection ?? true) ? reflectionServices([...names, health.registration.name]) : [];
