@@ -6,13 +6,14 @@ import { cudaSkipReason, hasCudaSources, installCudaWheels } from './setup/cuda-
 import { buildNative, startTargets, testTargets } from './setup/native-build.mjs';
 import { installPackages } from './setup/packages.mjs';
 import { checkPlatform, noteDistribution } from './setup/prerequisites.mjs';
+import { installPythonClients } from './setup/python-clients.mjs';
 import { SetupError, say } from './setup/steps.mjs';
 import { skippedSuites } from './testing/skip.mjs';
 
 /** In order; each part does nothing when its result is already there. */
 const parts = {
   start: [installPackages, () => buildNative({ targets: startTargets })],
-  test: [installPackages, () => buildNative({ targets: testTargets }), prepareCuda],
+  test: [installPackages, () => buildNative({ targets: testTargets }), installPythonClients, prepareCuda],
 };
 
 /** A machine without the wheels can still run every other suite: the cuda suite itself then fails and says why. */

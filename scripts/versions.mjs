@@ -7,7 +7,6 @@ export const minimum = {
   nodeForServices: '24.12.0', // the first that runs TypeScript without a flag or a warning
   gcc: 12,
   cmake: '3.25.0',
-  cmakeForCuda: '3.28.0', // older ones do not know C++20 for nvcc
   ninja: '1.10.0',
   debian: 12,
   ubuntu: '24.04',
@@ -30,6 +29,15 @@ export const cudaWheels = {
 
 /** The GPU architecture that `npm test` compiles for; ptxas checks the Hopper-only instructions only there. */
 export const cudaArchitectures = '90a-real';
+
+/** What the Python client test runs on: grpcio, its code generator and all they need. */
+export const pythonClientWheels = {
+  grpcio: '1.85.1',
+  'grpcio-tools': '1.85.1',
+  protobuf: '7.36.2',
+  setuptools: '84.2.1',
+  'typing-extensions': '4.16.0',
+};
 
 /** -1, 0 or 1 as dotted version `a` is older than, equal to or newer than `b`. Missing parts count as 0. */
 export function compareVersions(a, b) {
