@@ -1,6 +1,5 @@
 // base/: Status and Result.
 #include "base/status.h"
-
 #include "test.h"
 
 namespace quern {

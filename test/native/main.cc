@@ -52,7 +52,8 @@ bool parse(int argc, char** argv) {
     } else if (argument.starts_with("--") && i + 1 < argc) {
       options.insert_or_assign(std::string(argument.substr(2)), argv[++i]);
     } else {
-      std::fprintf(stderr, "engine_tests: expected --filter TEXT, --seed N, --list or --key value; got '%s'\n", argv[i]);
+      std::fprintf(stderr, "engine_tests: expected --filter TEXT, --seed N, --list or --key value; got '%s'\n",
+                   argv[i]);
       return false;
     }
   }

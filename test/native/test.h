@@ -2,8 +2,8 @@
 //
 //   TEST(pool_returns_blocks) { EXPECT_EQ(pool.free_count(), 4u); }
 //
-// Command line: --filter TEXT (substring of a name, or comma-separated several), --seed N (for randomised tests; printed
-// at start), --list, and any other --key value, read by option("key"). The last line is `N passed, N failed`.
+// Command line: --filter TEXT (substring of a name, or comma-separated several), --seed N (for randomised tests;
+// printed at start), --list, and any other --key value, read by option("key"). The last line is `N passed, N failed`.
 #pragma once
 
 #include <cmath>
@@ -67,7 +67,8 @@ std::string show(const T& value) {
 
 template <typename A, typename B, typename Compare>
 void expect_compare(const char* file, int line, const char* text, const A& left, const B& right, Compare compare) {
-  if (!compare(left, right)) fail(file, line, std::string(text) + "\n    left:  " + show(left) + "\n    right: " + show(right));
+  if (!compare(left, right))
+    fail(file, line, std::string(text) + "\n    left:  " + show(left) + "\n    right: " + show(right));
 }
 
 inline const Status& status_of(const Status& status) { return status; }
@@ -78,68 +79,71 @@ const Status& status_of(const Result<T>& result) {
 
 }  // namespace quern::test
 
-#define TEST(name)                                                                                             \
-  static void quern_test_##name();                                                                             \
+#define TEST(name)                                                                                               \
+  static void quern_test_##name();                                                                               \
   [[maybe_unused]] static const int quern_test_registered_##name = ::quern::test::add(#name, quern_test_##name); \
   static void quern_test_##name()
 
-#define EXPECT(condition)                                                          \
-  do {                                                                             \
+#define EXPECT(condition)                                                                \
+  do {                                                                                   \
     if (!(condition)) ::quern::test::fail(__FILE__, __LINE__, "EXPECT(" #condition ")"); \
   } while (false)
 // EXPECT with a message that is built only on failure: EXPECT_MSG(a == b, std::to_string(a)).
-#define EXPECT_MSG(condition, message)                                                                          \
-  do {                                                                                                          \
+#define EXPECT_MSG(condition, message)                                                                              \
+  do {                                                                                                              \
     if (!(condition)) ::quern::test::fail(__FILE__, __LINE__, std::string("EXPECT(" #condition "): ") + (message)); \
   } while (false)
-#define EXPECT_EQ(a, b)                                                                                \
+#define EXPECT_EQ(a, b)                                                                    \
   ::quern::test::expect_compare(__FILE__, __LINE__, "EXPECT_EQ(" #a ", " #b ")", (a), (b), \
                                 [](const auto& l, const auto& r) { return l == r; })
-#define EXPECT_NE(a, b)                                                                                \
+#define EXPECT_NE(a, b)                                                                    \
   ::quern::test::expect_compare(__FILE__, __LINE__, "EXPECT_NE(" #a ", " #b ")", (a), (b), \
                                 [](const auto& l, const auto& r) { return !(l == r); })
-#define EXPECT_LT(a, b)                                                                                \
+#define EXPECT_LT(a, b)                                                                    \
   ::quern::test::expect_compare(__FILE__, __LINE__, "EXPECT_LT(" #a ", " #b ")", (a), (b), \
                                 [](const auto& l, const auto& r) { return l < r; })
-#define EXPECT_LE(a, b)                                                                                \
+#define EXPECT_LE(a, b)                                                                    \
   ::quern::test::expect_compare(__FILE__, __LINE__, "EXPECT_LE(" #a ", " #b ")", (a), (b), \
                                 [](const auto& l, const auto& r) { return l <= r; })
-#define EXPECT_NEAR(a, b, tolerance)                                                                          \
+#define EXPECT_NEAR(a, b, tolerance)                                                                         \
   ::quern::test::expect_compare(__FILE__, __LINE__, "EXPECT_NEAR(" #a ", " #b ", " #tolerance ")", (a), (b), \
                                 [&](const auto& l, const auto& r) { return std::abs(l - r) <= (tolerance); })
 // For Status and Result alike.
-#define EXPECT_OK(expression)                                                                                 \
-  do {                                                                                                        \
-    const auto& quern_value_ = (expression);                                                                  \
-    if (!::quern::test::status_of(quern_value_).ok())                                                         \
-      ::quern::test::fail(__FILE__, __LINE__,                                                                 \
-                          "EXPECT_OK(" #expression "): " + ::quern::test::show(::quern::test::status_of(quern_value_))); \
+#define EXPECT_OK(expression)                                                                            \
+  do {                                                                                                   \
+    const auto& quern_value_ = (expression);                                                             \
+    if (!::quern::test::status_of(quern_value_).ok())                                                    \
+      ::quern::test::fail(                                                                               \
+          __FILE__, __LINE__,                                                                            \
+          "EXPECT_OK(" #expression "): " + ::quern::test::show(::quern::test::status_of(quern_value_))); \
   } while (false)
 // The error's message must contain `text`.
-#define EXPECT_ERROR(expression, text)                                                                                \
-  do {                                                                                                                \
-    const auto& quern_value_ = (expression);                                                                          \
-    const ::quern::Status& quern_status_ = ::quern::test::status_of(quern_value_);                                    \
-    if (quern_status_.ok() || quern_status_.message().find(text) == std::string::npos)                                \
-      ::quern::test::fail(__FILE__, __LINE__, std::string("EXPECT_ERROR(" #expression ") wanted \"") + (text) + "\", got " + \
-                                                  ::quern::test::show(quern_status_));                                \
+#define EXPECT_ERROR(expression, text)                                                                   \
+  do {                                                                                                   \
+    const auto& quern_value_ = (expression);                                                             \
+    const ::quern::Status& quern_status_ = ::quern::test::status_of(quern_value_);                       \
+    if (quern_status_.ok() || quern_status_.message().find(text) == std::string::npos)                   \
+      ::quern::test::fail(__FILE__, __LINE__,                                                            \
+                          std::string("EXPECT_ERROR(" #expression ") wanted \"") + (text) + "\", got " + \
+                              ::quern::test::show(quern_status_));                                       \
   } while (false)
 // Ends the test where going on makes no sense.
-#define REQUIRE(condition)                                                          \
-  do {                                                                              \
-    if (!(condition)) {                                                             \
-      ::quern::test::fail(__FILE__, __LINE__, "REQUIRE(" #condition ")");           \
-      return;                                                                       \
-    }                                                                               \
+#define REQUIRE(condition)                                                \
+  do {                                                                    \
+    if (!(condition)) {                                                   \
+      ::quern::test::fail(__FILE__, __LINE__, "REQUIRE(" #condition ")"); \
+      return;                                                             \
+    }                                                                     \
   } while (false)
-#define REQUIRE_OK(expression)                                                                                  \
-  do {                                                                                                          \
-    const auto& quern_value_ = (expression);                                                                    \
-    if (!::quern::test::status_of(quern_value_).ok()) {                                                         \
-      ::quern::test::fail(__FILE__, __LINE__,                                                                   \
-                          "REQUIRE_OK(" #expression "): " + ::quern::test::show(::quern::test::status_of(quern_value_))); \
-      return;                                                                                                   \
-    }                                                                                                           \
+#define REQUIRE_OK(expression)                                                                            \
+  do {                                                                                                    \
+    const auto& quern_value_ = (expression);                                                              \
+    if (!::quern::test::status_of(quern_value_).ok()) {                                                   \
+      ::quern::test::fail(                                                                                \
+          __FILE__, __LINE__,                                                                             \
+          "REQUIRE_OK(" #expression "): " + ::quern::test::show(::quern::test::status_of(quern_value_))); \
+      return;                                                                                             \
+    }                                                                                                     \
   } while (false)
 #define SKIP(reason)             \
   do {                           \

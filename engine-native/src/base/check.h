@@ -14,7 +14,7 @@ namespace quern {
 
 }  // namespace quern
 
-#define CHECK(condition, message)                                                  \
-  do {                                                                             \
+#define CHECK(condition, message)                                                     \
+  do {                                                                                \
     if (!(condition)) ::quern::check_failed(__FILE__, __LINE__, #condition, message); \
   } while (false)

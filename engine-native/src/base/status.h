@@ -58,7 +58,7 @@ inline Status internal_error(std::string message) { return Status(Code::kInterna
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}  // NOLINT: implicit on purpose
+  Result(T value) : value_(std::move(value)) {}         // NOLINT: implicit on purpose
   Result(Status status) : status_(std::move(status)) {  // NOLINT: implicit on purpose
     CHECK(!status_.ok(), "a Result without a value needs an error status");
   }
@@ -88,7 +88,7 @@ class [[nodiscard]] Result {
 
 }  // namespace quern
 
-#define QUERN_RETURN_IF_ERROR(expr)                          \
-  do {                                                       \
+#define QUERN_RETURN_IF_ERROR(expr)                                                        \
+  do {                                                                                     \
     if (::quern::Status quern_status_ = (expr); !quern_status_.ok()) return quern_status_; \
   } while (false)

@@ -28,22 +28,22 @@ struct SequenceSlice {
 
 // Borrowed views of arrays that the engine owns and sized at load. Everything is integers.
 struct Batch {
-  std::span<const uint32_t> token_ids;      // [num_tokens]
-  std::span<const uint32_t> positions;      // [num_tokens] 0-based position in its sequence
-  std::span<const uint32_t> slot_mapping;   // [num_tokens] block * block_size + offset: where this token's K and V go
-  std::span<const SequenceSlice> sequences; // [num_seqs], slices tile token_ids in order
-  std::span<const uint32_t> block_tables;   // flattened, see SequenceSlice
-  std::span<const uint32_t> logit_rows;     // [num_logit_rows] indices into token_ids, ascending
+  std::span<const uint32_t> token_ids;       // [num_tokens]
+  std::span<const uint32_t> positions;       // [num_tokens] 0-based position in its sequence
+  std::span<const uint32_t> slot_mapping;    // [num_tokens] block * block_size + offset: where this token's K and V go
+  std::span<const SequenceSlice> sequences;  // [num_seqs], slices tile token_ids in order
+  std::span<const uint32_t> block_tables;    // flattened, see SequenceSlice
+  std::span<const uint32_t> logit_rows;      // [num_logit_rows] indices into token_ids, ascending
 };
 
 // Bounds fixed at load; a batch never exceeds them.
 struct RunnerLimits {
-  uint32_t max_num_tokens = 0;   // per batch (token budget)
-  uint32_t max_num_seqs = 0;     // per batch
-  uint32_t max_logit_rows = 0;   // per batch
-  uint32_t context_length = 0;   // tokens per sequence
-  uint32_t block_size = 16;      // tokens per KV block
-  uint32_t num_blocks = 0;       // KV blocks in the pool
+  uint32_t max_num_tokens = 0;  // per batch (token budget)
+  uint32_t max_num_seqs = 0;    // per batch
+  uint32_t max_logit_rows = 0;  // per batch
+  uint32_t context_length = 0;  // tokens per sequence
+  uint32_t block_size = 16;     // tokens per KV block
+  uint32_t num_blocks = 0;      // KV blocks in the pool
 };
 
 class ModelRunner {

@@ -16,7 +16,8 @@ inline const char* dtype_name(DType dtype) {
   return dtype == DType::kF32 ? "f32" : dtype == DType::kF16 ? "f16" : "bf16";
 }
 
-// A matrix [rows, cols] row-major, or a vector [rows] with cols = 1. Data may be unaligned and outlives the loader only.
+// A matrix [rows, cols] row-major, or a vector [rows] with cols = 1. Data may be unaligned and outlives the loader
+// only.
 struct HostTensor {
   std::string_view name;
   DType dtype = DType::kF32;
