@@ -176,7 +176,7 @@ void Scheduler::plan_prefills(uint64_t now_ns) {
     budget = std::min(budget, cost_.prefill_budget(planned_decodes_, target));
   }
   bool admission_open = true;
-  while (budget > 0 && tokens_left_ > 0 && plan_.size() < options_.max_num_seqs) {
+  while (budget > 0 && tokens_left_ > 0) {
     Sequence* s = best_prefill(admission_open);
     if (s == nullptr) return;
     if (s->state == SequenceState::kWaiting) {
