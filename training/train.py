@@ -1,0 +1,162 @@
+"""Trains the model on CPU in float32; resumable; the learning rate ends by the wall clock.
+
+    python train.py --decay-from 11:00 --stop-at 11:35 [--steps N] [--optimizer muon|adamw] [--resume]
+
+Matrices of the blocks are trained with Muon (Jordan et al. 2024), the embedding and the norms with AdamW.
+Schedule: warm-up, constant, linear to zero.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import time
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model import Config, Model
+
+ROOT = pathlib.Path(os.environ.get("QUERN_TRAINING_DIR", ".training"))
+WARM_UP_STEPS = 60
+CHECKPOINT_EVERY = 100
+
+
+def orthogonalise(g: Tensor) -> Tensor:
+    """Five Newton-Schulz steps towards the nearest orthogonal matrix; g [n, rows, cols], rows <= cols."""
+    x = g / (g.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(5):
+        a = x @ x.mT
+        x = 3.4445 * x + torch.baddbmm(-4.7750 * a, a, a, alpha=2.0315) @ x
+    return x
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, orthogonalised per matrix; matrices of one shape go through one batched product."""
+
+    def __init__(self, parameters, lr: float, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
+        super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for group in self.param_groups:
+            shapes: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {}
+            for p in group["params"]:
+                buffer = self.state[p].setdefault("momentum", torch.zeros_like(p))
+                buffer.lerp_(p.grad, 1 - group["momentum"])
+                shapes.setdefault(tuple(p.shape), []).append((p, p.grad.lerp(buffer, group["momentum"])))
+            for (rows, columns), pairs in shapes.items():
+                update = torch.stack([u if rows <= columns else u.mT for _, u in pairs])
+                update = orthogonalise(update)
+                scale = group["lr"] * max(1.0, rows / columns) ** 0.5
+                for (p, _), u in zip(pairs, update):
+                    p.mul_(1 - group["lr"] * group["weight_decay"]).add_(u if rows <= columns else u.mT, alpha=-scale)
+
+
+def wall_clock(text: str) -> float:
+    hour, minute = map(int, text.split(":"))
+    return datetime.datetime.now().replace(hour=hour, minute=minute, second=0, microsecond=0).timestamp()
+
+
+def optimizers(model: Model, args) -> list[torch.optim.Optimizer]:
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+    if args.optimizer == "adamw":
+        chosen = [torch.optim.AdamW(matrices + others, lr=args.adam_lr, betas=(0.9, 0.95), weight_decay=0.01, fused=True)]
+    else:
+        chosen = [
+            Muon(matrices, lr=args.muon_lr, weight_decay=0.05),
+            torch.optim.AdamW(others, lr=args.adam_lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
+        ]
+    for optimizer in chosen:
+        for group in optimizer.param_groups:
+            group["peak"] = group["lr"]
+    return chosen
+
+
+def batch_at(data: list, step: int, batch: int, long: bool) -> tuple[Tensor, Tensor]:
+    """Ids and loss weights of one step, [rows, length + 1]; long rows are four times fewer, so a step has the same number of tokens."""
+    count = max(1, batch // 4) if long else batch
+    arrays = data[1] if long else data[0]
+    start = (step // 3 if long else step) * count
+    at = np.arange(start, start + count) % len(arrays[0])
+    ids, weight = (torch.from_numpy(np.asarray(array[at]).astype(np.int64)) for array in arrays)
+    return ids, weight
+
+
+def save(model: Model, chosen: list, step: int, tokens: int) -> None:
+    """weights.pt is what is worth keeping (bfloat16); local.pt has the optimizer too and is only for resuming here."""
+    bf16 = {name: p.to(torch.bfloat16) for name, p in model.state_dict().items()}
+    for name, content in (
+        ("weights.pt", {"model": bf16, "step": step, "tokens": tokens}),
+        ("local.pt", {"model": model.state_dict(), "optimizers": [o.state_dict() for o in chosen], "step": step, "tokens": tokens}),
+    ):
+        torch.save(content, ROOT / (name + ".new"))
+        os.replace(ROOT / (name + ".new"), ROOT / name)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--decay-from", default="23:58")
+    parser.add_argument("--stop-at", default="23:59")
+    parser.add_argument("--steps", type=int, default=10**9)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--optimizer", choices=["muon", "adamw"], default="muon")
+    parser.add_argument("--muon-lr", type=float, default=0.012)
+    parser.add_argument("--adam-lr", type=float, default=0.003)
+    parser.add_argument("--long-from", default="23:57", help="from then on every third step takes rows of 2048 tokens")
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--trial", action="store_true", help="save nothing")
+    args = parser.parse_args()
+    decay_from, stop_at, long_from = (wall_clock(at) for at in (args.decay_from, args.stop_at, args.long_from))
+    torch.manual_seed(1)
+    data = [[np.load(ROOT / f"{name}{suffix}.npy", mmap_mode="r") for name in ("rows", "weights")] for suffix in ("", "-long")]
+    model = Model(Config())
+    chosen, step, tokens = optimizers(model, args), 0, 0
+    if args.resume:
+        state = torch.load(ROOT / "local.pt")
+        model.load_state_dict(state["model"])
+        for optimizer, saved in zip(chosen, state["optimizers"]):
+            optimizer.load_state_dict(saved)
+        step, tokens = state["step"], state["tokens"]
+    log = None if args.trial else (ROOT / "loss.jsonl").open("a")
+    losses, began = [], time.time()
+    while step < args.steps and time.time() < stop_at:
+        ids, weight = batch_at(data, step, args.batch, time.time() >= long_from and step % 3 == 0)
+        factor = min(1.0, (step + 1) / WARM_UP_STEPS, max(0.0, (stop_at - time.time()) / (stop_at - decay_from)))
+        for optimizer in chosen:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * factor
+        target, weight = ids[:, 1:].flatten(), weight[:, 1:].flatten().float()
+        each = F.cross_entropy(model(ids[:, :-1]), target, reduction="none")
+        loss = (each * weight).sum() / weight.sum()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0 if args.optimizer == "adamw" else 100.0)
+        for optimizer in chosen:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        step, tokens = step + 1, tokens + target.numel()
+        losses.append(loss.item())
+        if step % 10 == 0:
+            record = {
+                "step": step,
+                "tokens": tokens,
+                "loss": round(sum(losses) / len(losses), 4),
+                "lr_factor": round(factor, 4),
+                "seconds": round(time.time() - began, 1),
+            }
+            print(json.dumps(record), file=log, flush=True)
+            losses = []
+        if step % CHECKPOINT_EVERY == 0 and not args.trial:
+            save(model, chosen, step, tokens)
+    if not args.trial:
+        save(model, chosen, step, tokens)
+
+
+if __name__ == "__main__":
+    main()
