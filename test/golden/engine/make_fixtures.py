@@ -4,6 +4,7 @@
 
 The checkpoint itself is not stored: README.md gives the algorithm that makes every weight from its name, index and a seed.
 """
+
 from __future__ import annotations
 
 import base64
@@ -29,22 +30,90 @@ MARGIN_MIN = 1e-2
 GAINS = {"embed": 3.0, "q": 2.5, "k": 2.5, "v": 1.5, "o": 1.5, "gate": 1.5, "up": 1.5, "down": 1.5, "lm_head": 4.0}
 # Without q/k norm the attention scores grow with the hidden values: smaller gains keep the softmax from being a hard choice.
 GAINS_WITHOUT_NORM = dict(GAINS, q=1.25, k=1.25)
-COMMON = {"vocab_size": 512, "max_position_embeddings": 1024, "bos_token_id": None, "eos_token_id": None, "pad_token_id": None, "attention_dropout": 0.0}
+COMMON = {
+    "vocab_size": 512,
+    "max_position_embeddings": 1024,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "pad_token_id": None,
+    "attention_dropout": 0.0,
+}
 FAMILIES = {
-    "qwen2": {"model_type": "qwen2", "hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2,
-              "intermediate_size": 160, "rope_theta": 1e6, "rms_norm_eps": 1e-6, "tie_word_embeddings": True},
-    "qwen2-untied": {"model_type": "qwen2", "hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 6, "num_key_value_heads": 2,
-                     "intermediate_size": 192, "rope_theta": 1e6, "rms_norm_eps": 1e-6, "tie_word_embeddings": False},
-    "qwen3": {"model_type": "qwen3", "hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32,
-              "intermediate_size": 160, "rope_theta": 1e6, "rms_norm_eps": 1e-6, "tie_word_embeddings": True},
-    "qwen3-untied": {"model_type": "qwen3", "hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 64,
-                     "intermediate_size": 192, "rope_theta": 1e4, "rms_norm_eps": 1e-6, "tie_word_embeddings": False},
-    "llama": {"model_type": "llama", "hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
-              "intermediate_size": 176, "rope_theta": 1e4, "rms_norm_eps": 1e-5, "tie_word_embeddings": True},
-    "llama3": {"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2,
-               "intermediate_size": 160, "rope_theta": 1e4, "rms_norm_eps": 1e-5, "tie_word_embeddings": False,
-               "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-                                "original_max_position_embeddings": 64}},
+    "qwen2": {
+        "model_type": "qwen2",
+        "hidden_size": 64,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 160,
+        "rope_theta": 1e6,
+        "rms_norm_eps": 1e-6,
+        "tie_word_embeddings": True,
+    },
+    "qwen2-untied": {
+        "model_type": "qwen2",
+        "hidden_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 2,
+        "intermediate_size": 192,
+        "rope_theta": 1e6,
+        "rms_norm_eps": 1e-6,
+        "tie_word_embeddings": False,
+    },
+    "qwen3": {
+        "model_type": "qwen3",
+        "hidden_size": 64,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 32,
+        "intermediate_size": 160,
+        "rope_theta": 1e6,
+        "rms_norm_eps": 1e-6,
+        "tie_word_embeddings": True,
+    },
+    "qwen3-untied": {
+        "model_type": "qwen3",
+        "hidden_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 1,
+        "head_dim": 64,
+        "intermediate_size": 192,
+        "rope_theta": 1e4,
+        "rms_norm_eps": 1e-6,
+        "tie_word_embeddings": False,
+    },
+    "llama": {
+        "model_type": "llama",
+        "hidden_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 176,
+        "rope_theta": 1e4,
+        "rms_norm_eps": 1e-5,
+        "tie_word_embeddings": True,
+    },
+    "llama3": {
+        "model_type": "llama",
+        "hidden_size": 64,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 160,
+        "rope_theta": 1e4,
+        "rms_norm_eps": 1e-5,
+        "tie_word_embeddings": False,
+        "rope_scaling": {
+            "rope_type": "llama3",
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 64,
+        },
+    },
 }
 SEEDS = {"qwen2": 1, "qwen2-untied": 2, "qwen3": 3, "qwen3-untied": 4, "llama": 5, "llama3": 6}
 GOLDEN = 0x9E3779B97F4A7C15
@@ -128,12 +197,12 @@ def acceptable(model, ids: list[int], out: list[int]) -> bool:
     """One uncached pass over everything must agree with the cached steps, by a clear margin, also where the KV cache holds bfloat16."""
     if len(set(out)) < DISTINCT_MIN:
         return False
-    rows = logits_of(model, ids + out)[len(ids) - 1:-1]
+    rows = logits_of(model, ids + out)[len(ids) - 1 : -1]
     top = rows.topk(2, dim=-1)
     if top.indices[:, 0].tolist() != out or (top.values[:, 0] - top.values[:, 1]).min() < MARGIN_MIN:
         return False
     with rounded_kv(model, torch.bfloat16):
-        return logits_of(model, ids + out)[len(ids) - 1:-1].argmax(-1).tolist() == out
+        return logits_of(model, ids + out)[len(ids) - 1 : -1].argmax(-1).tolist() == out
 
 
 def row_entry(rows: torch.Tensor, position: int) -> dict:
@@ -162,9 +231,20 @@ def make(family: str) -> None:
         prompts.append({"ids": ids, "greedy_ids": out, "logits": [row_entry(rows, p) for p in positions]})
     config = dict(COMMON, **FAMILIES[family], architectures=model.config.architectures or [type(model).__name__], hidden_act="silu")
     fixture = {
-        "family": family, "hf_config": config, "seed": seed, "gains": gains, "tensors": sums, "prompts": prompts,
-        "sensitivity": sensitivity(model, prompts[4:7]), "rounding": rounding(model, prompts),
-        "provenance": {"transformers": transformers.__version__, "torch": torch.__version__.split("+")[0], "dtype": "float32", "attention": "eager"},
+        "family": family,
+        "hf_config": config,
+        "seed": seed,
+        "gains": gains,
+        "tensors": sums,
+        "prompts": prompts,
+        "sensitivity": sensitivity(model, prompts[4:7]),
+        "rounding": rounding(model, prompts),
+        "provenance": {
+            "transformers": transformers.__version__,
+            "torch": torch.__version__.split("+")[0],
+            "dtype": "float32",
+            "attention": "eager",
+        },
     }
     text = json.dumps(fixture)
     (HERE / f"{family}.json").write_text(text + "\n")

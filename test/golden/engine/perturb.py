@@ -1,4 +1,5 @@
 """Proves that a fixture would notice the usual mistakes: each is made on purpose in the reference, and the change is measured."""
+
 from __future__ import annotations
 
 import sys
@@ -86,7 +87,7 @@ def without_rope_scaling(model):
 
 @torch.no_grad()
 def sensitivity(model, prompts: list[dict]) -> dict[str, dict[str, float]]:
-    """For each mistake, over all given sequences: the least relative change of logits at any generated step, and greedy tokens that change."""
+    """For each mistake: the least relative change of logits at any generated step of any prompt, and how many greedy tokens change."""
     module = sys.modules[type(model).__module__]
     c = model.config
     cases = {
@@ -131,7 +132,11 @@ def rounded_kv(model, dtype: torch.dtype):
 def rounding(model, prompts: list[dict]) -> dict[str, dict[str, float]]:
     """How far honest arithmetic may differ: the largest relative logit change over all positions, and greedy tokens that change."""
     report = {}
-    for name, dtype in (("float64 throughout", None), ("bfloat16 keys and values", torch.bfloat16), ("float16 keys and values", torch.float16)):
+    for name, dtype in (
+        ("float64 throughout", None),
+        ("bfloat16 keys and values", torch.bfloat16),
+        ("float16 keys and values", torch.float16),
+    ):
         largest, changed = 0.0, 0
         for prompt in prompts:
             ids, start = torch.tensor([prompt["ids"] + prompt["greedy_ids"]]), len(prompt["ids"]) - 1
