@@ -6,8 +6,8 @@ import { aptAdvice, findPython, isExecutable } from './prerequisites.mjs';
 import { mustRun, readStamp, run, timed, withLock, writeStamp } from './steps.mjs';
 
 /** { cmake, ninja }: paths of tools that are new enough, installed from PyPI if need be. */
-export async function findBuildTools({ cmakeAtLeast = minimum.cmake } = {}) {
-  const cmake = await findNewEnough('cmake', cmakeAtLeast);
+export async function findBuildTools() {
+  const cmake = await findNewEnough('cmake', minimum.cmake);
   const ninja = await findNewEnough('ninja', minimum.ninja);
   if (cmake && ninja) return { cmake, ninja };
   const venv = await installBuildTools();

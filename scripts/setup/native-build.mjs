@@ -2,7 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { availableParallelism, totalmem } from 'node:os';
 import { join } from 'node:path';
-import { cudaArchitectures, minimum } from '../versions.mjs';
+import { cudaArchitectures } from '../versions.mjs';
 import { findBuildTools } from './build-tools.mjs';
 import { findNvcc } from './cuda-wheels.mjs';
 import { hashFiles, listFiles, nativeDir, root } from './paths.mjs';
@@ -52,7 +52,7 @@ export async function buildNative({ preset = 'release', targets = presets[preset
     const source = sourceHash(args); // again: another build may have ended while this one waited
     if (!force && isCurrent(stampPath, source, targets, preset)) return false;
     await checkCompiler();
-    const tools = await findBuildTools(preset === 'cuda' ? { cmakeAtLeast: minimum.cmakeForCuda } : {});
+    const tools = await findBuildTools();
     await timed(name, 'built', () => configureAndBuild({ name, preset, args, targets, tools, verbose }));
     writeStamp(stampPath, { source, targets });
     return true;

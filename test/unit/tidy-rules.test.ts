@@ -1,0 +1,347 @@
+/** The tidy rules themselves: each finds what breaks it and leaves alone what only looks like it. */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { findFunctions } from '../tidy/functions.ts';
+import {
+  cppIncludes,
+  doors,
+  importsOf,
+  serviceImports,
+  specifierEndings,
+  straightColumn,
+} from '../tidy/import-rules.ts';
+import {
+  bannedNames,
+  binaryFile,
+  environmentAccess,
+  type FileRule,
+  fileLength,
+  foreignPlaces,
+  functionLength,
+  lineLength,
+  openEnds,
+  typeScriptSubset,
+} from '../tidy/rules.ts';
+import { type SourceFile, viewsOf } from '../tidy/source.ts';
+import { brokenLinks, deadFiles, environmentList, unlistedVariables } from '../tidy/tree-rules.ts';
+
+const lines = (count: number): string => '  step();\n'.repeat(count);
+const found = (rule: FileRule, path: string, text: string): string[] =>
+  rule({ path, text }).map(({ message }) => message);
+
+function breaks(rule: FileRule, path: string, text: string, expected: RegExp): void {
+  const messages = found(rule, path, text);
+  assert.equal(
+    messages.length,
+    1,
+    `expected one finding of ${rule.name} in ${path}, got: ${messages.join('; ') || 'none'}`,
+  );
+  assert.match(messages[0]!, expected);
+}
+
+function keeps(rule: FileRule, path: string, text: string): void {
+  assert.deepEqual(found(rule, path, text), [], `${rule.name} in ${path}: ${text}`);
+}
+
+describe('views', () => {
+  const codeOf = (path: string, text: string): string => viewsOf({ path, text }).code.replace(/ +/g, ' ');
+
+  test('TypeScript: comments, strings, templates and regular expressions are blank, substitutions are code', () => {
+    assert.equal(codeOf('a.ts', 'a /* b */ + c // d\n'), 'a + c \n');
+    assert.equal(codeOf('a.ts', "f('it\\'s', \"x\")"), 'f( , )');
+    assert.equal(codeOf('a.ts', '`a $' + '{b + `c$' + '{{ d: 1 }.d}`} e` + f'), ' b + { d: 1 }.d + f');
+    assert.equal(codeOf('a.ts', 'x = /[/"]\\//g.test(y) / 2'), 'x = .test(y) / 2');
+  });
+
+  test('C++: raw strings, character literals, digit separators', () => {
+    assert.equal(codeOf('a.cc', 'f(R"x(a " ) b)x", 1\'000\'000, \'"\', "c");'), "f( , 1'000'000, , );");
+  });
+
+  test('offsets and lines stay', () => {
+    const text = "a;\n/* b\n */ c('d');\n";
+    const { code, strings, comments } = viewsOf({ path: 'a.ts', text });
+    for (const view of [code, strings, comments]) assert.equal(view.length, text.length);
+    assert.equal(code.indexOf('c'), text.indexOf("c('"));
+    assert.match(comments, /b\n \*\//);
+  });
+});
+
+describe('functions', () => {
+  const shapes = (path: string, text: string): string[] =>
+    findFunctions({ path, text }).map(({ name, line, lines }) => `${name}:${line}:${lines}`);
+
+  test('TypeScript: declarations, methods, arrows, accessors; control flow and literals are none', () => {
+    assert.deepEqual(
+      shapes('a.ts', 'export async function* run(a: { b: number }): Promise<{ c: 1 }> {\n  if (a) {\n  }\n}\n'),
+      ['run:1:4'],
+    );
+    assert.deepEqual(
+      shapes('a.ts', 'class A {\n  get b(): number {\n    return 1;\n  }\n  #c = async () => {\n  };\n}\n'),
+      ['b:2:3', '#c:5:2'.replace('#', '')],
+    );
+    assert.deepEqual(shapes('a.ts', 'const a = { b: 1, c(d: string) {\n  return d;\n} };\n'), ['c:1:3']);
+    assert.deepEqual(shapes('a.ts', 'for (let i = 0; i < 3; i++) {\n}\nconst x = { y: { z: 1 } };\n'), []);
+  });
+
+  test('C++: definitions, constructors with initialisers, lambdas; types, namespaces and braces of values are none', () => {
+    const text = `namespace q {
+struct A final : B {
+  A(int x) : x_(x), y_{x} {
+  }
+  int x_, y_;
+};
+Status A::go(int n) const noexcept {
+  for (;;) {
+  }
+  auto f = [&](int i) -> int {
+    return i;
+  };
+  std::vector<int> v{1, 2};
+}
+}
+`;
+    assert.deepEqual(shapes('a.cc', text), ['A:3:2', 'lambda:10:3', 'A::go:7:8']);
+  });
+});
+
+test('function-length: 70 own lines, nested functions counted for themselves, 140 in all', () => {
+  breaks(functionLength, 'a.ts', `function long() {\n${lines(69)}}\n`, /long has 71 lines of its own/);
+  breaks(functionLength, 'a.cc', `int quern::long_one(int a) {\n${lines(69)}}\n`, /quern::long_one has 71 lines/);
+  keeps(functionLength, 'a.ts', `function just() {\n${lines(68)}}\n`);
+  keeps(functionLength, 'a.ts', `function outer() {\n  const inner = () => {\n${lines(60)}  };\n${lines(60)}}\n`);
+  const inner = (name: string): string => `  const ${name} = () => {\n${lines(60)}  };\n`;
+  breaks(
+    functionLength,
+    'a.ts',
+    `function outer() {\n${inner('a')}${inner('b')}${inner('c')}}\n`,
+    /outer .* 188 with the functions/,
+  );
+  keeps(functionLength, 'a.test.ts', `describe('much', () => {\n${lines(200)}});\n`);
+  breaks(functionLength, 'a.test.ts', `test('much', () => {\n${lines(200)}});\n`, /202 lines of its own/);
+});
+
+test('line-length and file-length', () => {
+  breaks(lineLength, 'a.ts', `// ${'x'.repeat(138)}\n`, /141 columns, at most 140/);
+  keeps(lineLength, 'a.ts', `// ${'ä'.repeat(137)}\n`);
+  keeps(lineLength, 'a.md', `${'x'.repeat(500)}\n`);
+  breaks(fileLength, 'a.cc', '\n'.repeat(601), /601 lines, at most 600/);
+  keeps(fileLength, 'a.cc', '\n'.repeat(600));
+});
+
+test('banned-name: in files and identifiers, not inside other words, strings or names that others gave', () => {
+  breaks(bannedNames, 'services/kit/http-utils.ts', '', /file name "http-utils"/);
+  breaks(bannedNames, 'a.ts', 'const poolManager = 1;', /identifier "poolManager": say what it does/);
+  breaks(bannedNames, 'a.cc', 'int parse_helpers();', /identifier "parse_helpers"/);
+  keeps(bannedNames, 'a.ts', "const utilization = 'manager'; // helper\nnew AsyncLocalStorageContextManager();");
+});
+
+test('open-end: only with a reason', () => {
+  const mark = 'TO' + 'DO';
+  breaks(openEnds, 'a.ts', `// ${mark} later\n`, /without a reason/);
+  breaks(openEnds, 'a.py', `# ${'FIX' + 'ME'}: soon\n`, /without a reason/);
+  keeps(openEnds, 'a.cc', `// ${mark}: needs the NCCL communicator first\n`);
+  keeps(openEnds, 'a.ts', `const text = '${mark}';\n`);
+});
+
+test('typescript-subset: default exports, enums, namespaces, any', () => {
+  breaks(typeScriptSubset, 'a.ts', 'export default 1;', /default export/);
+  breaks(typeScriptSubset, 'a.ts', 'export { a as default };', /default export/);
+  breaks(typeScriptSubset, 'a.ts', 'export const enum A {}', /enum/);
+  breaks(typeScriptSubset, 'a.ts', 'declare namespace A {}', /namespace/);
+  for (const text of [
+    'let a: any;',
+    'f(a as any)',
+    'type A = any;',
+    'let a: Map<string, any>;',
+    'let a: any[];',
+    '(a: any) => 1',
+  ]) {
+    breaks(typeScriptSubset, 'a.ts', text, /`any`/);
+  }
+  keeps(
+    typeScriptSubset,
+    'a.ts',
+    'Promise.any([]);\nAbortSignal.any([]);\nfc.assert(text, any, any);\n// any namespace\n',
+  );
+  keeps(typeScriptSubset, 'services/gen/a.ts', 'export namespace A {}');
+});
+
+test('environment: only config.ts, the cli, tests and scripts read it', () => {
+  breaks(environmentAccess, 'services/gateway/service.ts', 'const a = process.env.A;', /only config\.ts/);
+  breaks(environmentAccess, 'services/kit/env.ts', 'read(process.env)', /only config\.ts/);
+  keeps(environmentAccess, 'services/gateway/config.ts', 'read(process.env)');
+  keeps(environmentAccess, 'services/cli/main.ts', 'read(process.env)');
+  keeps(environmentAccess, 'scripts/test.mjs', 'read(process.env)');
+});
+
+test('foreign-place: registry hosts and paths of one machine', () => {
+  breaks(foreignPlaces, 'a.md', `https://${'py' + 'pi.org'}/simple`, /registry host/);
+  breaks(foreignPlaces, 'a.json', `"https://registry.npm${'js.org'}/x"`, /registry host/);
+  for (const path of ['/wo' + 'rk/main', '/ro' + 'ot/.cache', '/ho' + 'me/ann/x', '/Us' + 'ers/ann/x']) {
+    breaks(foreignPlaces, 'a.ts', `open('${path}')`, /absolute path/);
+  }
+  keeps(foreignPlaces, 'a.ts', "open('build/wo' + 'rk/x'); open(`$" + '{dir}/wo' + "rk/x`); see('./ro" + "ot/')");
+});
+
+test('binary-file: only models and pictures of the documentation', () => {
+  breaks(binaryFile, 'services/gen/image.binpb', 'a\0b', /binary file/);
+  keeps(binaryFile, 'models/mini/model.safetensors', 'a\0b');
+  keeps(binaryFile, 'docs/img/trace.png', 'a\0b');
+  breaks(binaryFile, 'docs/trace.bin', 'a\0b', /binary file/);
+});
+
+test('imports: every way to name a module, none inside text', () => {
+  const text = `
+import a from './a.ts';
+import type { B } from '#kit/b.ts';
+import {
+  c,
+} from 'c';
+import './d.ts';
+export * from './e.ts';
+const f = await import('./f.ts');
+new Worker(new URL('./g.ts', import.meta.url));
+join(import.meta.dirname, 'h.ts');
+const text = "import x from './text.ts'";
+// import y from './comment.ts';
+`;
+  const specifiers = importsOf({ path: 'a.ts', text }).map(({ specifier }) => specifier);
+  assert.deepEqual(specifiers.sort(), ['#kit/b.ts', './a.ts', './d.ts', './e.ts', './f.ts', './g.ts', 'c', 'h.ts']);
+});
+
+test('specifier-ending: .ts for our own files, whatever a package wants', () => {
+  breaks(specifierEndings, 'a.ts', "import { b } from './b.js';", /ends in \.js/);
+  breaks(specifierEndings, 'a.ts', "const b = await import('#kit/b.js');", /ends in \.js/);
+  keeps(specifierEndings, 'a.ts', "import Ajv from 'ajv/dist/2020.js';\nconst text = \"import './b.js'\";");
+});
+
+test('service-import: gen <- kit <- each service, and clients only gen', () => {
+  breaks(
+    serviceImports,
+    'services/gateway/main.ts',
+    "import { a } from '../engine/native.ts';",
+    /never import one another/,
+  );
+  breaks(serviceImports, 'services/kit/log.ts', "import { a } from '../gateway/config.ts';", /kit imports only gen/);
+  breaks(serviceImports, 'services/gen/a.ts', "import { a } from '#kit/log.ts';", /generated code/);
+  breaks(
+    serviceImports,
+    'clients/lsp/main.ts',
+    "import { a } from '../../services/kit/log.ts';",
+    /clients import services\/gen/,
+  );
+  breaks(serviceImports, 'services/engine/main.ts', "import { a } from '../../test/bench/x.ts';", /outside services/);
+  keeps(
+    serviceImports,
+    'services/gateway/rpc/chat.ts',
+    "import { a } from '#kit/log.ts';\nimport { b } from '../context.ts';",
+  );
+  keeps(
+    serviceImports,
+    'clients/lsp/main.ts',
+    "import { a } from '../../services/gen/x.ts';\nimport { b } from './b.ts';",
+  );
+});
+
+test('straight-column: nothing imports upwards inside a service', () => {
+  breaks(
+    straightColumn,
+    'services/gateway/context.ts',
+    "import { a } from './rpc/chat.ts';",
+    /context imports .* \(rpc\)/,
+  );
+  breaks(straightColumn, 'services/gateway/admission.ts', "import { a } from './context.ts';", /noun imports/);
+  breaks(straightColumn, 'services/gateway/rpc/chat.ts', "import { a } from '../service.ts';", /rpc imports/);
+  keeps(
+    straightColumn,
+    'services/gateway/main.ts',
+    "import { a } from './service.ts';\nimport { b } from './config.ts';",
+  );
+  keeps(
+    straightColumn,
+    'services/gateway/tool-loop.ts',
+    "import { a } from './generation.ts';\nimport { b } from './context.ts';",
+  );
+});
+
+test('door: grpc-js under rpc/, the addon in engine/native.ts', () => {
+  breaks(doors, 'services/gateway/service.ts', "import * as grpc from '@grpc/grpc-js';", /only kit\/rpc/);
+  breaks(doors, 'services/gateway/service.ts', "import type { Server } from '@grpc/grpc-js';", /only kit\/rpc/);
+  breaks(
+    doors,
+    'services/gateway/a.ts',
+    "const require = createRequire('x');\nrequire(join(dir, 'engine_addon.node'));",
+    /only services\/engine\/native\.ts/,
+  );
+  breaks(doors, 'services/engine/service.ts', 'process.dlopen(module, path);', /only services\/engine\/native\.ts/);
+  keeps(doors, 'services/kit/rpc/server.ts', "import * as grpc from '@grpc/grpc-js';");
+  keeps(doors, 'services/engine/native.ts', "createRequire(import.meta.url)('./engine_addon.node');");
+  keeps(doors, 'services/cli/doctor.ts', "existsSync('engine-native/build/engine_addon.node');");
+});
+
+test('cpp-include: the folders in their order, CUDA and Node behind their doors', () => {
+  const source = (folder: string): string => `engine-native/src/${folder}/a.cc`;
+  breaks(cppIncludes, source('cache'), '#include "model/config.h"\n', /cache\/ includes "model\/config\.h"/);
+  breaks(cppIncludes, source('sched'), '#include "backend/backend.h"\n', /sched\/ includes/);
+  breaks(cppIncludes, source('base'), '#include "cache/block_pool.h"\n', /base\/ includes/);
+  breaks(cppIncludes, source('backend/cpu'), '#include "backend/cuda/stream.h"\n', /backend\/cpu\/ includes/);
+  breaks(cppIncludes, source('engine'), '#include "backend/cpu/gemm.h"\n', /engine\/ includes/);
+  breaks(cppIncludes, source('model'), '#include <cuda_runtime.h>\n', /CUDA headers/);
+  breaks(cppIncludes, 'engine-native/tools/engine_cli.cc', '  #  include <cublasLt.h>\n', /CUDA headers/);
+  breaks(cppIncludes, source('engine'), '#include <napi.h>\n', /Node's headers/);
+  keeps(cppIncludes, source('backend/cuda'), '#include <cuda_bf16.h>\n#include "backend/backend.h"\n');
+  keeps(cppIncludes, source('comm/nccl'), '#include <cuda_runtime.h>\n#include <nccl.h>\n');
+  keeps(cppIncludes, source('napi'), '#include <napi.h>\n#include "engine/engine.h"\n');
+  keeps(cppIncludes, source('cache'), '// #include "model/config.h"\n#include <vector>\n#include "base/check.h"\n');
+});
+
+describe('rules over the tree', () => {
+  const tree = (files: Record<string, string>): SourceFile[] =>
+    Object.entries(files).map(([path, text]) => ({ path, text }));
+  const messages = (rule: typeof deadFiles, files: Record<string, string>): string[] =>
+    rule(tree(files)).map(({ path, message }) => `${path}: ${message}`);
+
+  test('dead-file: reached from a main, a launcher or a test, also through others and by URL', () => {
+    const files = {
+      'services/a/main.ts': "import { b } from './b.ts';",
+      'services/a/b.ts': "new Worker(new URL('./c.ts', import.meta.url)); import '#kit/d.ts';",
+      'services/a/c.ts': '',
+      'services/kit/d.ts': '',
+      'services/kit/tested.ts': '',
+      'test/unit/e.test.ts': "import { x } from '#kit/tested.ts';",
+      'services/gen/unused.ts': '',
+    };
+    assert.deepEqual(messages(deadFiles, files), []);
+    assert.deepEqual(messages(deadFiles, { ...files, 'services/a/main.ts': '' }).length, 3);
+  });
+
+  test('broken-link: files, folders and headings; not web pages, not code', () => {
+    const good =
+      '[a](docs/a.md) [b](docs) [c](docs/a.md#two-words) [d](https://x.y) [e](#here) `[f](no.md)`\n\n# Here\n';
+    const files = { 'README.md': good, 'docs/a.md': '## Two words\n[up](../README.md)\n' };
+    assert.deepEqual(messages(brokenLinks, files), []);
+    assert.match(
+      messages(brokenLinks, { ...files, 'docs/b.md': '[x](gone.md)' })[0]!,
+      /docs\/b\.md: \(gone\.md\) leads to no file/,
+    );
+    assert.match(messages(brokenLinks, { ...files, 'docs/b.md': '[x](a.md#three)' })[0]!, /has no such heading/);
+    assert.match(messages(brokenLinks, { ...files, 'docs/b.md': '[x]: gone.md' })[0]!, /leads to no file/);
+  });
+
+  test('environment-list: both ways, once the list exists', () => {
+    const code = {
+      'services/a/config.ts': "text('QUERN_PORT')",
+      'engine-native/src/a.cc': 'getenv("QUERN_ISA"); f("QUERN_CUDA");',
+    };
+    assert.deepEqual(messages(unlistedVariables, code), []);
+    assert.deepEqual(
+      messages(unlistedVariables, { ...code, [environmentList]: '# QUERN_PORT=1\nQUERN_ISA=auto\n' }),
+      [],
+    );
+    const wrong = messages(unlistedVariables, { ...code, [environmentList]: 'QUERN_PORT=1\nQUERN_OLD=2\n' });
+    assert.deepEqual(wrong, [
+      `engine-native/src/a.cc: QUERN_ISA is not listed in ${environmentList}`,
+      `${environmentList}: QUERN_OLD is listed but nothing reads it`,
+    ]);
+  });
+});
