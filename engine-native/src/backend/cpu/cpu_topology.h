@@ -1,0 +1,22 @@
+// Which processors the backend may use: the affinity mask, one per physical core, bounded by the cgroup's quota.
+//
+// Thread safety: pure functions that read /sys and /proc.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace quern::cpu {
+
+// Processors of the affinity mask, first hardware threads of each core before their siblings.
+struct Topology {
+  std::vector<uint32_t> cpus;   // at least one
+  uint32_t physical_cores = 1;  // the first this many of `cpus` are on different cores
+  uint32_t quota = 0;           // whole CPUs granted by cgroup cpu.max, rounded up; 0 = no limit
+};
+
+Topology read_topology();
+// All cores below four, from four one fewer (the service's own thread needs one); never above the quota.
+uint32_t default_threads(const Topology& topology);
+
+}  // namespace quern::cpu
