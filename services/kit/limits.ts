@@ -15,8 +15,8 @@ export const RPC_RETRY_BUFFER_BYTES = 4096;
 /** Concurrent calls per connection; more wait on the client's side. */
 export const RPC_CONCURRENT_STREAMS_MAX = 4096;
 
-/** grpc-message: longer ones are cut. Proxies refuse header blocks above 8 KiB. */
-export const RPC_STATUS_MESSAGE_CHARS_MAX = 1024;
+/** grpc-message: longer ones are cut. Percent-encoded it grows threefold, and proxies refuse header blocks above 8 KiB. */
+export const RPC_STATUS_MESSAGE_BYTES_MAX = 1024;
 /** grpc-status-details-bin before base64. */
 export const RPC_STATUS_DETAILS_BYTES_MAX = 4 * KIB;
 /** Field violations sent with one status. */
@@ -35,6 +35,11 @@ export const RPC_RESET_PRINCIPALS_MAX = 4096;
 export const RPC_ABORT_SETTLE_MS = 500;
 /** Deadline of a unary call whose caller names none. */
 export const RPC_UNARY_TIMEOUT_MS = 10_000;
+/**
+ * The server counts a deadline from the call's arrival, the caller from its start, so the caller's reset comes a little
+ * before the server's deadline. A reset this close to it (and within a quarter of the timeout) is an expiry, not a cancel.
+ */
+export const RPC_DEADLINE_SLACK_MS = 25;
 export const RPC_KEEPALIVE_MS = 20_000;
 /** Long enough for a process whose event loop is busy loading a model. */
 export const RPC_KEEPALIVE_TIMEOUT_MS = 20_000;

@@ -1,5 +1,5 @@
 // JSON lines on one destination. Never prompt text, never secrets: fields with such names are replaced, at any depth.
-import { pino } from 'pino';
+import { type Logger, pino } from 'pino';
 
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent';
 
@@ -48,6 +48,20 @@ function redact(value: unknown, depth: number): unknown {
   return copy;
 }
 
+/** pino's formatters do not see the bindings of children, so those are redacted here. */
+function wrap(logger: Logger): Log {
+  const at = (level: Exclude<LogLevel, 'silent'>): Write => logger[level].bind(logger) as Write;
+  return {
+    trace: at('trace'),
+    debug: at('debug'),
+    info: at('info'),
+    warn: at('warn'),
+    error: at('error'),
+    fatal: at('fatal'),
+    child: (bindings) => wrap(logger.child(redact(bindings, 0) as Record<string, unknown>)),
+  };
+}
+
 /**
  * A logger of one service. `destination` is anything with write(line); standard output by default, written
  * synchronously so that the last lines of a dying process are there.
@@ -64,8 +78,7 @@ export function createLog(options: {
     formatters: {
       level: (label: string) => ({ level: label }),
       log: (fields: Record<string, unknown>) => redact(fields, 0) as Record<string, unknown>,
-      bindings: (fields: Record<string, unknown>) => redact(fields, 0) as Record<string, unknown>,
     },
   };
-  return pino(settings, options.destination ?? pino.destination({ fd: 1, sync: true }));
+  return wrap(pino(settings, options.destination ?? pino.destination({ fd: 1, sync: true })));
 }

@@ -11,7 +11,7 @@ import {
 } from '@grpc/grpc-js';
 import { type Code, QuernError, toQuernError } from '#kit/errors.ts';
 import { uuidv7 } from '#kit/ids.ts';
-import { REQUEST_ID_CHARS_MAX, RPC_DRAIN_RETRY_MS } from '#kit/limits.ts';
+import { REQUEST_ID_CHARS_MAX, RPC_DEADLINE_SLACK_MS, RPC_DRAIN_RETRY_MS } from '#kit/limits.ts';
 import type { Log } from '#kit/log.ts';
 import { type Metrics, RPC_BUCKETS_SECONDS } from '#kit/metrics.ts';
 import { localPrincipal, type Principal, principalKey } from '#kit/principal.ts';
@@ -58,7 +58,8 @@ export type Dispatcher = {
   refuseNew(): void;
   /** Resolves when no call but background ones runs, or when the signal aborts. */
   idle(signal: AbortSignal): Promise<void>;
-  abortAll(reason: QuernError): void;
+  /** Aborts every call but background ones; with `background`, those too. */
+  abortAll(reason: QuernError, options?: { background: boolean }): void;
   readonly running: number;
 };
 
@@ -126,6 +127,13 @@ function deadlineOf(surface: Surface): number | null {
   return Number.isFinite(unixMs) ? unixMs : null;
 }
 
+/** Whether a reset that comes now is the passed deadline of a call that arrived then. */
+function isExpired(deadlineUnixMs: number | null, arrivedUnixMs: number): boolean {
+  if (deadlineUnixMs === null) return false;
+  const slackMs = Math.min(RPC_DEADLINE_SLACK_MS, (deadlineUnixMs - arrivedUnixMs) / 4);
+  return Date.now() >= deadlineUnixMs - slackMs;
+}
+
 function requestIdOf(surface: Surface): string {
   const given = header(surface, 'x-request-id');
   return given && given.length <= REQUEST_ID_CHARS_MAX && /^[\x21-\x7e]+$/.test(given) ? given : uuidv7();
@@ -172,6 +180,7 @@ export function createDispatcher(options: DispatchOptions): Dispatcher {
     const deadlineUnixMs = deadlineOf(surface);
     const parent = extract(header(surface, 'traceparent'), header(surface, 'tracestate'));
     const startedMs = performance.now();
+    const arrivedUnixMs = Date.now();
     let principal: Principal = localPrincipal;
     let meterKey = peer;
     let answered = false;
@@ -183,8 +192,7 @@ export function createDispatcher(options: DispatchOptions): Dispatcher {
       if (answered) return; // grpc-js says 'cancelled' after a normal end too
       answered = true;
       meter.charge(meterKey);
-      const expired = deadlineUnixMs !== null && Date.now() >= deadlineUnixMs - 1;
-      const reason = expired
+      const reason = isExpired(deadlineUnixMs, arrivedUnixMs)
         ? new QuernError('DEADLINE_EXCEEDED', 'the deadline of the call passed')
         : new QuernError('CANCELLED', 'the caller cancelled or went away');
       controller.abort(reason);
@@ -361,8 +369,8 @@ export function createDispatcher(options: DispatchOptions): Dispatcher {
         idleWaiters.add(done);
       });
     },
-    abortAll(reason) {
-      for (const call of running) call.abort(reason);
+    abortAll(reason, { background } = { background: false }) {
+      for (const call of running) if (background || !call.background) call.abort(reason);
     },
     get running() {
       return running.size;

@@ -4,7 +4,7 @@ import {
   HealthService,
   HealthCheckResponse_ServingStatus as ServingStatus,
 } from '#gen/grpc/health/v1/health.ts';
-import { QuernError, toQuernError } from '#kit/errors.ts';
+import { QuernError, throwIfAborted } from '#kit/errors.ts';
 import { defineService, type ServiceRegistration } from './service.ts';
 
 export type Health = {
@@ -44,18 +44,18 @@ export function createHealth(names: readonly string[]): Health {
         watchers.add(listener);
         call.signal.addEventListener('abort', listener);
         try {
-          while (!call.signal.aborted) {
+          while (true) {
             const response = statusOf(service);
             if (response.status !== shown) {
               shown = response.status;
               if (!out.write(response)) await out.drained();
               continue;
             }
+            throwIfAborted(call.signal); // after the last status was told
             await new Promise<void>((resolve) => {
               wake = resolve;
             });
           }
-          throw toQuernError(call.signal.reason);
         } finally {
           watchers.delete(listener);
           call.signal.removeEventListener('abort', listener);

@@ -74,7 +74,7 @@ export type RpcServer = {
   setServing(name: string, serving: boolean): void;
   /**
    * Health says NOT_SERVING, new calls get UNAVAILABLE with a retry hint, running ones have graceMs; then their signals
-   * abort with UNAVAILABLE. Resolves when all have ended or had their chance. close() comes after it.
+   * abort with UNAVAILABLE. Resolves when all have ended or had their chance. Health goes on until close().
    */
   drain(graceMs: number): Promise<void>;
   /** Aborts what still runs, says goodbye to the connections and frees the sockets. Idempotent. */
@@ -238,7 +238,10 @@ export async function startRpcServer(options: RpcServerOptions): Promise<RpcServ
     setServing: (name, serving) => health.set(name, serving),
     drain,
     close() {
-      closing ??= drain(0).then(() => shutDown(server));
+      closing ??= drain(0).then(() => {
+        dispatcher.abortAll(stopping, { background: true });
+        return shutDown(server);
+      });
       return closing;
     },
   };

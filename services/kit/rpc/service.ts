@@ -53,7 +53,11 @@ export type Out<T> = {
   readonly writable: boolean;
 };
 
-/** Client streaming has no handler shape: none of our protos uses it. */
+/**
+ * Client streaming has no handler shape: none of our protos uses it.
+ * Bidi: Node's clients half-close before they reset, so a cancel ends `incoming` first and aborts call.signal about a
+ * millisecond later.
+ */
 export type Handler<M extends MethodDefinition> = M extends { readonly responseStream: true }
   ? M extends { readonly requestStream: true }
     ? (incoming: AsyncIterable<RequestOf<M>>, call: CallContext, out: Out<ResponseOf<M>>) => Promise<void>

@@ -4,7 +4,7 @@ import { Metadata, type ServiceError } from '@grpc/grpc-js';
 import { BadRequest, ErrorInfo, RetryInfo } from '#gen/google/rpc/error_details.ts';
 import { Status } from '#gen/google/rpc/status.ts';
 import { CODES, type Code, type ErrorDetails, QuernError, toQuernError } from '#kit/errors.ts';
-import { RPC_STATUS_DETAILS_BYTES_MAX, RPC_STATUS_FIELDS_MAX, RPC_STATUS_MESSAGE_CHARS_MAX } from '#kit/limits.ts';
+import { RPC_STATUS_DETAILS_BYTES_MAX, RPC_STATUS_FIELDS_MAX, RPC_STATUS_MESSAGE_BYTES_MAX } from '#kit/limits.ts';
 
 export type OpenAiErrorType =
   | 'invalid_request_error'
@@ -50,9 +50,12 @@ export function codeOfNumber(number: number): Code {
   return BY_NUMBER.get(number) ?? 'UNKNOWN';
 }
 
-function cut(text: string, chars: number): string {
+/** At most `bytes` of UTF-8, cut between characters. */
+function cut(text: string, bytes: number): string {
   const whole = text.toWellFormed(); // a lone surrogate would make grpc-js throw while it writes the trailer
-  return whole.length <= chars ? whole : `${whole.slice(0, chars - 1).toWellFormed()}…`;
+  if (Buffer.byteLength(whole) <= bytes) return whole;
+  const { read } = new TextEncoder().encodeInto(whole, new Uint8Array(bytes - 3));
+  return `${whole.slice(0, read)}…`;
 }
 
 function pack(name: string, bytes: Uint8Array): { typeUrl: string; value: Buffer } {
@@ -72,7 +75,7 @@ function encodeFields(details: ErrorDetails, count: number): Uint8Array {
 /** The error as google.rpc.Status. Cut to what header blocks hold: first fewer fields, then no metadata. */
 export function toStatusProto(thrown: unknown): Status {
   const error = toQuernError(thrown);
-  const message = cut(error.message, RPC_STATUS_MESSAGE_CHARS_MAX);
+  const message = cut(error.message, RPC_STATUS_MESSAGE_BYTES_MAX);
   const { reason, metadata, fields, retryAfterMs } = error.details;
   let fieldCount = Math.min(fields?.length ?? 0, RPC_STATUS_FIELDS_MAX);
   let withMetadata = metadata !== undefined;
@@ -90,7 +93,10 @@ export function toStatusProto(thrown: unknown): Status {
       const retryDelay = { seconds: BigInt(Math.floor(ms / 1000)), nanos: (ms % 1000) * 1_000_000 };
       details.push(pack('RetryInfo', RetryInfo.encode({ retryDelay }).finish()));
     }
-    const size = details.reduce((sum, detail) => sum + detail.value.length + detail.typeUrl.length, message.length);
+    const size = details.reduce(
+      (sum, detail) => sum + detail.value.length + detail.typeUrl.length,
+      Buffer.byteLength(message),
+    );
     if (size <= RPC_STATUS_DETAILS_BYTES_MAX || (fieldCount === 0 && !withMetadata)) {
       return { code: grpcNumber(error.code), message, details };
     }

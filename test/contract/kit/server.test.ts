@@ -1,0 +1,299 @@
+import assert from 'node:assert/strict';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { HealthClient, HealthCheckResponse_ServingStatus as Status } from '#gen/grpc/health/v1/health.ts';
+import { QuernError } from '#kit/errors.ts';
+import { createLog } from '#kit/log.ts';
+import { createMetrics } from '#kit/metrics.ts';
+import { localPrincipal } from '#kit/principal.ts';
+import { bidi, openChannel, serverStream, unary } from '#kit/rpc/client.ts';
+import { type RpcServerOptions, startRpcServer } from '#kit/rpc/server.ts';
+import { EchoClient, startEcho, tempFolder, until } from './support/echo.ts';
+
+const bare = (options: Partial<RpcServerOptions>): RpcServerOptions => ({
+  service: 'bare',
+  listen: [],
+  services: [],
+  log: createLog({ service: 'bare', level: 'silent' }),
+  metrics: createMetrics('bare'),
+  ...options,
+});
+
+test('it listens on several addresses and reports real ports', async (t) => {
+  const socket = `unix://${join(await tempFolder(t), 's.sock')}`;
+  const echo = await startEcho(t, {}, { listen: [socket, '127.0.0.1:0', 'localhost:0'] });
+  assert.equal(echo.server.addresses[0], socket);
+  for (const address of echo.server.addresses) {
+    assert.doesNotMatch(address, /:0$/);
+    const client = openChannel(EchoClient, { address });
+    t.after(() => client.close());
+    assert.deepEqual(await unary(client, 'say', { text: address }), { text: address });
+  }
+});
+
+test('a taken port and a missing address are clear errors', async (t) => {
+  const echo = await startEcho(t, {}, { listen: ['127.0.0.1:0'] });
+  await assert.rejects(startRpcServer(bare({ listen: [echo.address] })), {
+    code: 'UNAVAILABLE',
+    details: { reason: 'LISTEN_FAILED' },
+    message: /cannot listen on 127\.0\.0\.1:\d+/,
+  });
+  await assert.rejects(startRpcServer(bare({})), { code: 'INVALID_ARGUMENT' });
+  await assert.rejects(startRpcServer(bare({ listen: ['nonsense'] })), { details: { reason: 'BAD_ADDRESS' } });
+});
+
+test('without authentication only this machine may reach it', async (t) => {
+  for (const listen of ['0.0.0.0:0', '[::]:0', 'example.org:0']) {
+    await assert.rejects(startRpcServer(bare({ listen: ['127.0.0.1:0', listen] })), {
+      code: 'FAILED_PRECONDITION',
+      details: { reason: 'OPEN_LISTENER' },
+      message: /refuses to listen on .* without authentication: expected a loopback address, or mutual TLS/,
+    });
+  }
+  const tls = { cert: 'c', key: 'k', requireClientCert: true };
+  await assert.rejects(startRpcServer(bare({ listen: ['127.0.0.1:0'], tls })), {
+    details: { reason: 'TLS_CA_MISSING' },
+  });
+  await assert.rejects(startRpcServer(bare({ listen: ['0.0.0.0:0'], tls: { cert: 'c', key: 'k' } })), {
+    details: { reason: 'OPEN_LISTENER' },
+  });
+  const guarded = await startEcho(t, {}, { listen: ['0.0.0.0:0'], sharedToken: 's3cret-token' });
+  assert.match(guarded.address, /^0\.0\.0\.0:\d+$/);
+});
+
+test('the shared token is asked for on every call but health', async (t) => {
+  const echo = await startEcho(t, {}, { sharedToken: 's3cret-token', clientToken: 's3cret-token' });
+  assert.deepEqual(await unary(echo.client, 'say', { number: 1 }), { number: 1 });
+  assert.deepEqual((await echo.calls(1))[0]!.user, 'mesh');
+  for (const [sharedToken, reason] of [
+    [undefined, 'TOKEN_MISSING'],
+    ['wrong', 'TOKEN_INVALID'],
+    ['s3cret-toke', 'TOKEN_INVALID'],
+  ] as const) {
+    const client = openChannel(EchoClient, { address: echo.address, sharedToken });
+    t.after(() => client.close());
+    const refused = { code: 'UNAUTHENTICATED', details: { reason } };
+    await assert.rejects(unary(client, 'say', {}), refused);
+    await assert.rejects(serverStream(client, 'count', { number: 1 }).next(), refused);
+    const talk = bidi(client, 'talk');
+    await assert.rejects(async () => {
+      for await (const _ of talk.responses);
+    }, refused);
+  }
+  const health = openChannel(HealthClient, { address: echo.address });
+  t.after(() => health.close());
+  assert.deepEqual(await unary(health, 'check', { service: '' }), { status: Status.NOT_SERVING });
+  assert.doesNotMatch(JSON.stringify(echo.lines), /s3cret/);
+});
+
+test('authenticate decides the principal, or refuses', async (t) => {
+  const echo = await startEcho(
+    t,
+    { say: (_request, call) => ({ text: `${call.principal.tenant}/${call.principal.user}` }) },
+    {
+      async authenticate(metadata) {
+        const key = metadata.get('authorization');
+        if (key !== 'Bearer k1') throw new QuernError('UNAUTHENTICATED', 'expected a key, got none; send one');
+        return { ...localPrincipal, tenant: 'acme', user: 'ann', keyId: 'k1' };
+      },
+    },
+  );
+  await assert.rejects(unary(echo.client, 'say', {}), { code: 'UNAUTHENTICATED', message: /expected a key/ });
+  const answer = await unary(echo.client, 'say', {}, { metadata: { authorization: 'Bearer k1' } });
+  assert.deepEqual(answer, { text: 'acme/ann' });
+});
+
+test('mutual TLS: a client without a certificate is turned away, one with it is named by it', async (t) => {
+  const folder = await tempFolder(t);
+  const make = (...args: string[]) => execFileSync('openssl', args, { cwd: folder, stdio: 'pipe' });
+  try {
+    make(
+      'req',
+      '-x509',
+      '-newkey',
+      'ec',
+      '-pkeyopt',
+      'ec_paramgen_curve:P-256',
+      '-nodes',
+      '-days',
+      '2',
+      '-keyout',
+      'ca.key',
+      '-out',
+      'ca.pem',
+      '-subj',
+      '/CN=ca',
+    );
+    for (const name of ['server', 'gateway']) {
+      make(
+        'req',
+        '-newkey',
+        'ec',
+        '-pkeyopt',
+        'ec_paramgen_curve:P-256',
+        '-nodes',
+        '-keyout',
+        `${name}.key`,
+        '-out',
+        `${name}.csr`,
+        '-subj',
+        `/CN=${name}`,
+        '-addext',
+        'subjectAltName=DNS:server',
+      );
+      make(
+        'x509',
+        '-req',
+        '-in',
+        `${name}.csr`,
+        '-CA',
+        'ca.pem',
+        '-CAkey',
+        'ca.key',
+        '-CAcreateserial',
+        '-days',
+        '2',
+        '-copy_extensions',
+        'copy',
+        '-out',
+        `${name}.pem`,
+      );
+    }
+  } catch (error) {
+    t.skip(`openssl cannot make certificates here: ${(error as Error).message}`);
+    return;
+  }
+  const pem = (file: string) => readFile(join(folder, file));
+  const [ca, cert, key] = [await pem('ca.pem'), await pem('server.pem'), await pem('server.key')];
+  const echo = await startEcho(
+    t,
+    { say: (_request, call) => ({ text: call.principal.user }) },
+    { listen: ['127.0.0.1:0'], tls: { cert, key, ca, requireClientCert: true } },
+  );
+  const mutual = { ca, cert: await pem('gateway.pem'), key: await pem('gateway.key'), serverName: 'server' };
+  const known = openChannel(EchoClient, { address: echo.address, tls: mutual });
+  t.after(() => known.close());
+  assert.deepEqual(await unary(known, 'say', {}), { text: 'gateway' });
+  for (const tls of [{ ca, serverName: 'server' }, undefined]) {
+    const unknown = openChannel(EchoClient, { address: echo.address, tls });
+    t.after(() => unknown.close());
+    await assert.rejects(unary(unknown, 'say', {}, { timeoutMs: 1_000 }), { code: 'UNAVAILABLE' });
+  }
+});
+
+test('a killed process leaves a stale socket: the next one takes it; a living one keeps its own', async (t) => {
+  const path = join(await tempFolder(t), 's.sock');
+  const child = spawn(process.execPath, [
+    '-e',
+    `require('net').createServer().listen(${JSON.stringify(path)}, () => console.log('up'))`,
+  ]);
+  await once(child.stdout, 'data');
+  await assert.rejects(startRpcServer(bare({ listen: [`unix://${path}`] })), { details: { reason: 'SOCKET_IN_USE' } });
+  child.kill('SIGKILL');
+  await once(child, 'exit');
+  assert.ok((await stat(path)).isSocket(), 'the file is still there');
+  const echo = await startEcho(t, {}, { listen: [`unix://${path}`] });
+  assert.deepEqual(await unary(echo.client, 'say', { number: 1 }), { number: 1 });
+  await echo.server.close();
+  await assert.rejects(stat(path), { code: 'ENOENT' });
+});
+
+test('a socket path over 107 bytes is refused before the bind', async (t) => {
+  const path = join(await tempFolder(t), 'x'.repeat(100), 's.sock');
+  await assert.rejects(startRpcServer(bare({ listen: [`unix://${path}`] })), {
+    details: { reason: 'SOCKET_PATH_TOO_LONG' },
+  });
+});
+
+test('health: names are unknown, not serving or serving; watch tells each change, and the drain', async (t) => {
+  const echo = await startEcho(t);
+  const health = openChannel(HealthClient, { address: echo.address });
+  t.after(() => health.close());
+  const name = 'quern.test.v1.EchoService';
+  const check = (service: string) => unary(health, 'check', { service });
+  assert.equal((await check('')).status, Status.NOT_SERVING);
+  assert.equal((await check(name)).status, Status.NOT_SERVING);
+  await assert.rejects(check('nope'), { code: 'NOT_FOUND', message: /known: "", "quern\.test\.v1\.EchoService"/ });
+
+  const seen: number[] = [];
+  const watching = (async () => {
+    for await (const { status } of serverStream(health, 'watch', { service: name })) seen.push(status);
+  })();
+  await until(() => seen.length === 1, 'the first status');
+  echo.server.setServing(name, true);
+  echo.server.setServing('', true);
+  await until(() => seen.length === 2, 'serving');
+  assert.equal((await check('')).status, Status.SERVING);
+  echo.server.setServing('later', true);
+  assert.equal((await check('later')).status, Status.SERVING);
+  const draining = echo.server.drain(1_000);
+  assert.equal((await check('')).status, Status.NOT_SERVING);
+  await draining;
+  assert.equal((await check('')).status, Status.NOT_SERVING, 'health answers until the close');
+  await Promise.all([assert.rejects(watching, { code: 'UNAVAILABLE' }), echo.server.close()]);
+  assert.deepEqual(seen, [Status.NOT_SERVING, Status.SERVING, Status.NOT_SERVING]);
+});
+
+test('drain: running calls finish, new ones are refused with a retry hint, the rest is aborted at the grace', async (t) => {
+  let started = 0;
+  const echo = await startEcho(t, {
+    async say(request, call) {
+      started += 1;
+      if (request.text === 'short') await new Promise((resolve) => setTimeout(resolve, 150));
+      else await new Promise((_, reject) => call.signal.addEventListener('abort', () => reject(call.signal.reason)));
+      return { text: 'finished' };
+    },
+    async talk(_incoming, call, out) {
+      started += 1;
+      await new Promise((resolve) => call.signal.addEventListener('abort', resolve));
+      out.write({ text: 'the last word' });
+    },
+  });
+  const short = unary(echo.client, 'say', { text: 'short' });
+  const long = unary(echo.client, 'say', { text: 'long' });
+  const talk = bidi(echo.client, 'talk');
+  await until(() => started === 3, 'the handlers');
+  const startedMs = performance.now();
+  const draining = echo.server.drain(400);
+  await assert.rejects(unary(echo.client, 'say', {}), (error: QuernError) => {
+    assert.deepEqual([error.code, error.details.reason], ['UNAVAILABLE', 'DRAINING']);
+    assert.ok(error.details.retryAfterMs! > 0);
+    return true;
+  });
+  assert.deepEqual(await short, { text: 'finished' });
+  await assert.rejects(long, { code: 'UNAVAILABLE', details: { reason: 'DRAINING' } });
+  const words: unknown[] = [];
+  for await (const message of talk.responses) words.push(message);
+  assert.deepEqual(words, [{ text: 'the last word' }], 'an aborted handler may still write its end');
+  await draining;
+  const tookMs = performance.now() - startedMs;
+  assert.ok(tookMs >= 395 && tookMs < 700, `${tookMs} ms`);
+  await echo.server.close();
+});
+
+test('drain of an idle server is immediate; close aborts what runs and is idempotent', async (t) => {
+  let aborted: unknown = null;
+  const echo = await startEcho(t, {
+    say: (_request, call) =>
+      new Promise((_, reject) => {
+        call.signal.addEventListener('abort', () => {
+          aborted = call.signal.reason;
+          reject(aborted);
+        });
+      }),
+  });
+  const idle = await startEcho(t);
+  const startedMs = performance.now();
+  await idle.server.drain(5_000);
+  assert.ok(performance.now() - startedMs < 100);
+  const call = unary(echo.client, 'say', {});
+  call.catch(() => {});
+  await until(() => echo.lines.length > 0, 'the listener');
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  await Promise.all([echo.server.close(), echo.server.close()]);
+  await assert.rejects(call, { code: 'UNAVAILABLE' });
+  assert.equal((aborted as QuernError).details.reason, 'DRAINING');
+});
