@@ -3,10 +3,9 @@ import { test } from 'node:test';
 import type { QuernError } from '#kit/errors.ts';
 import { RPC_STREAM_UNSENT_BYTES_MAX } from '#kit/limits.ts';
 import { bidi, serverStream } from '#kit/rpc/client.ts';
-import { startEcho, until } from './support/echo.ts';
+import { settled, startEcho, until } from './support/echo.ts';
 
 const KIB_64 = 'x'.repeat(64 * 1024);
-const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 test('a slow reader holds the writer back: what is unread stays within a few windows', async (t) => {
   let written = 0;
@@ -26,10 +25,7 @@ test('a slow reader holds the writer back: what is unread stays within a few win
   const rssBefore = process.memoryUsage().rss;
   const stream = serverStream(echo.client, 'count', { number: total });
   await stream.next();
-  await pause(300);
-  const stalledAt = written;
-  await pause(200);
-  assert.equal(written, stalledAt, 'nothing is written while nothing is read');
+  const stalledAt = await settled(() => written);
   assert.ok(stalledAt < 100, `${stalledAt} messages of 64 KiB were written ahead of one read`);
   let read = 1;
   for await (const message of stream) {
@@ -51,10 +47,7 @@ test('many small messages stall too', async (t) => {
   });
   const stream = serverStream(echo.client, 'count', {});
   await stream.next();
-  await pause(400);
-  const stalledAt = written;
-  await pause(100);
-  assert.equal(written, stalledAt);
+  const stalledAt = await settled(() => written);
   assert.ok(stalledAt < 20_000, String(stalledAt));
   await stream.return();
 });
@@ -124,8 +117,7 @@ test('a server that does not read holds a bidi client back', async (t) => {
     for (; written < 1_000; written += 1) if (!talk.write({ text: KIB_64 })) await talk.drained();
     talk.end();
   })();
-  await pause(300);
-  const stalledAt = written;
+  const stalledAt = await settled(() => written);
   assert.ok(stalledAt < 100, `${stalledAt} messages of 64 KiB were written to a server that reads nothing`);
   await assert.rejects(talk.drained(AbortSignal.timeout(20)), { code: 'DEADLINE_EXCEEDED' });
   release();

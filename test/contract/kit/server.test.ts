@@ -270,7 +270,7 @@ test('drain: running calls finish, new ones are refused with a retry hint, the r
   assert.deepEqual(words, [{ text: 'the last word' }], 'an aborted handler may still write its end');
   await draining;
   const tookMs = performance.now() - startedMs;
-  assert.ok(tookMs >= 395 && tookMs < 700, `${tookMs} ms`);
+  assert.ok(tookMs >= 395 && tookMs < 3_000, `${tookMs} ms`);
   await echo.server.close();
 });
 
@@ -288,7 +288,7 @@ test('drain of an idle server is immediate; close aborts what runs and is idempo
   const idle = await startEcho(t);
   const startedMs = performance.now();
   await idle.server.drain(5_000);
-  assert.ok(performance.now() - startedMs < 100);
+  assert.ok(performance.now() - startedMs < 2_000);
   const call = unary(echo.client, 'say', {});
   call.catch(() => {});
   await until(() => echo.lines.length > 0, 'the listener');

@@ -93,6 +93,15 @@ export async function until(condition: () => boolean, what: string, timeoutMs = 
   }
 }
 
+/** The value once it has not changed for `quietMs`. */
+export async function settled(value: () => number, quietMs = 300): Promise<number> {
+  while (true) {
+    const before = value();
+    await new Promise((resolve) => setTimeout(resolve, quietMs));
+    if (value() === before) return before;
+  }
+}
+
 /** Starts the service (on a unix socket unless told otherwise) and a client; both are closed after the test. */
 export async function startEcho(
   t: TestContext,
