@@ -12,7 +12,6 @@ export const STOP_STRINGS_TOTAL_MAX = 32;
 export const STOP_TOKEN_IDS_MAX = 64;
 export const CHOICES_MAX = 16;
 export const LOGPROBS_MAX = 20;
-/** OpenAI's legacy completions take fewer alternatives than chat does; vLLM takes 20 in both. */
 export const LOGIT_BIAS_ENTRIES_MAX = 1024;
 export const COALESCE_MS_MAX = 1000;
 export const REQUEST_ID_CHARS_MAX = 128;
@@ -43,6 +42,8 @@ export const TIMEOUT_MS_MAX = 24 * 3_600_000;
 /** One tokenizer call. Rendering 1 MB takes well under a second. */
 export const TOKENIZER_TIMEOUT_MS = 10_000;
 export const VOCABULARY_TIMEOUT_MS = 30_000;
+/** A tokenizer that restarted between two calls goes unnoticed otherwise; only a header is read. */
+export const VOCABULARY_RECHECK_MS = 10_000;
 export const VOCABULARY_SIZE_MAX = 1 << 20;
 export const DESCRIBE_TIMEOUT_MS = 5_000;
 export const PROBE_TIMEOUT_MS = 2_000;

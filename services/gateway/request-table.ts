@@ -2,7 +2,12 @@
 import { QuernError } from '#kit/errors.ts';
 import { type Principal, principalKey } from '#kit/principal.ts';
 
-export type Running = { cancel(reason: QuernError): void };
+export type Running = {
+  /** Ends it gracefully, with what there is. */
+  cancel(reason: QuernError): void;
+  /** Ends it at once with an error. */
+  abort(reason: QuernError): void;
+};
 
 /** A request id belongs to its principal: others can neither see, cancel nor collide with it. */
 export class RequestTable {

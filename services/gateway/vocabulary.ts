@@ -1,5 +1,6 @@
 // What each token id writes: bytes, and its text where the bytes are whole characters. Fetched once per model.
 
+import { createHash } from 'node:crypto';
 import type { VocabularyPiece } from '#gen/quern/tokenizer/v1/tokenizer.ts';
 import { QuernError } from '#kit/errors.ts';
 
@@ -60,6 +61,18 @@ export class Vocabulary {
     const message = `token id ${id} is outside the vocabulary (0..${this.size - 1}); engine and tokenizer serve different models`;
     return new QuernError('INTERNAL', message, { reason: 'VOCABULARY_MISMATCH' });
   }
+}
+
+/** SHA-256 over all pieces in id order, hex: per piece its length (uint32 LE), a flag byte (special, added, unused) and its bytes. */
+export function vocabularyHash(pieces: readonly VocabularyPiece[]): string {
+  const hash = createHash('sha256');
+  for (const { bytes, special, added, unused } of pieces) {
+    const head = Buffer.alloc(5);
+    head.writeUInt32LE(bytes.length, 0);
+    head[4] = (special ? 1 : 0) | (added ? 2 : 0) | (unused ? 4 : 0);
+    hash.update(head).update(bytes);
+  }
+  return hash.digest('hex');
 }
 
 function wholeText(bytes: Uint8Array): string | null {

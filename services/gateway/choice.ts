@@ -1,0 +1,86 @@
+// One choice of a request: its tokens so far (what a resume starts from), its text, its end.
+import { FinishReason, type PositionLogprobs, type SamplingParams } from '#gen/quern/common/v1/common.ts';
+import type { TextLogprobs } from '#gen/quern/gateway/v1/gateway.ts';
+import { type AssemblerOptions, TextAssembler } from './text-assembler.ts';
+
+const NONE: never[] = [];
+
+export class Choice {
+  /** All ids the engine made, in order. */
+  readonly ids: number[] = [];
+  /** The client has been told. */
+  announced = false;
+  /** True once something was given out. */
+  started = false;
+  /** Of the echoed prompt, when asked for; leave with the first text. */
+  echoLogprobs: TextLogprobs[] | null = null;
+  readonly #assembler: TextAssembler;
+  readonly #stopTokenIds: ReadonlySet<number>;
+  #echo: string | null;
+  #finished: FinishReason | null = null;
+
+  /** `echo`: text that comes before the completion. */
+  constructor(options: AssemblerOptions, echo: string | null) {
+    this.#assembler = new TextAssembler(options);
+    this.#stopTokenIds = options.stopTokenIds;
+    this.#echo = echo;
+  }
+
+  /** Why it ended; null while it runs. */
+  get finished(): FinishReason | null {
+    return this.#finished;
+  }
+
+  get stopString(): string {
+    return this.#assembler.stop?.stopString ?? '';
+  }
+
+  /** True when the text ended before the engine did: tokens behind a stop string do not count. */
+  get cut(): boolean {
+    return this.#assembler.stop !== null;
+  }
+
+  get tokenCount(): number {
+    return this.#assembler.tokenCount;
+  }
+
+  get hasOutput(): boolean {
+    return this.#assembler.hasOutput || this.#echo !== null;
+  }
+
+  push(ids: readonly number[], positions: readonly PositionLogprobs[]): void {
+    for (const id of ids) this.ids.push(id);
+    this.#assembler.push(ids, positions);
+    if (this.#assembler.stop) this.#finished = FinishReason.FINISH_REASON_STOP;
+  }
+
+  /** The engine's end, or ours: held-back text comes free, a stop string in it wins over the reason. */
+  finish(reason: FinishReason): void {
+    if (this.#finished !== null) return;
+    this.#assembler.end();
+    this.#finished = this.#assembler.stop ? FinishReason.FINISH_REASON_STOP : reason;
+  }
+
+  /** Finishes a choice that had all its tokens when the engine was lost, only its end was missing. */
+  finishIfComplete(sampling: SamplingParams): void {
+    if (this.#finished !== null) return;
+    const last = this.ids.at(-1);
+    if (last !== undefined && this.#stopTokenIds.has(last)) this.finish(FinishReason.FINISH_REASON_STOP);
+    else if (sampling.maxTokens !== undefined && sampling.maxTokens > 0 && this.ids.length >= sampling.maxTokens) {
+      this.finish(FinishReason.FINISH_REASON_LENGTH);
+    }
+  }
+
+  /** What is free to go out, once. */
+  take(): { text: string; logprobs: TextLogprobs[]; tokenIds: number[] } {
+    const { text, logprobs, tokenIds } = this.#assembler;
+    this.#assembler.clear();
+    this.started = true;
+    if (this.#echo === null) return { text, logprobs, tokenIds };
+    const echo = this.#echo;
+    const before = this.echoLogprobs ?? NONE;
+    this.#echo = null;
+    this.echoLogprobs = null;
+    return { text: echo + text, logprobs: [...before, ...logprobs], tokenIds };
+  }
+}

@@ -1,0 +1,70 @@
+// A sink that gathers a whole answer, for calls that do not stream.
+import type { FinishReason } from '#gen/quern/common/v1/common.ts';
+import type { TextLogprobs } from '#gen/quern/gateway/v1/gateway.ts';
+import { QuernError } from '#kit/errors.ts';
+import type { GatewayContext } from './context.ts';
+import { type Caller, type GenerationEnd, type GenerationSink, generate } from './generation.ts';
+import type { TypedRequest } from './typed-request.ts';
+
+export type CollectedChoice = {
+  index: number;
+  text: string;
+  finishReason: FinishReason;
+  stopString: string;
+  logprobs: TextLogprobs[];
+  tokenIds: number[];
+};
+
+export type Collected = { choices: CollectedChoice[]; end: GenerationEnd; promptLogprobs: TextLogprobs[] };
+
+class Collector implements GenerationSink {
+  readonly choices: CollectedChoice[] = [];
+  promptEntries: TextLogprobs[] = [];
+  ended: GenerationEnd | null = null;
+  error: QuernError | null = null;
+
+  accepted(): void {}
+
+  promptLogprobs(entries: TextLogprobs[]): void {
+    this.promptEntries = entries;
+  }
+
+  delta(index: number, text: string, logprobs: TextLogprobs[], tokenIds: number[]): boolean {
+    const choice = this.#choice(index);
+    choice.text += text;
+    for (const entry of logprobs) choice.logprobs.push(entry);
+    for (const id of tokenIds) choice.tokenIds.push(id);
+    return true;
+  }
+
+  choiceFinished(index: number, reason: FinishReason, stopString: string): void {
+    const choice = this.#choice(index);
+    choice.finishReason = reason;
+    choice.stopString = stopString;
+  }
+
+  end(end: GenerationEnd): void {
+    this.ended = end;
+  }
+
+  fail(error: QuernError): void {
+    this.error = error;
+  }
+
+  #choice(index: number): CollectedChoice {
+    const known = this.choices[index];
+    if (known) return known;
+    const choice = { index, text: '', finishReason: 0 as FinishReason, stopString: '', logprobs: [], tokenIds: [] };
+    this.choices[index] = choice;
+    return choice;
+  }
+}
+
+/** Runs a request to its end. Throws what failed it. */
+export async function collect(context: GatewayContext, request: TypedRequest, caller: Caller): Promise<Collected> {
+  const collector = new Collector();
+  await generate(context, request, caller, collector).done;
+  if (collector.error) throw collector.error;
+  if (!collector.ended) throw new QuernError('INTERNAL', 'the request ended without an end');
+  return { choices: collector.choices, end: collector.ended, promptLogprobs: collector.promptEntries };
+}

@@ -1,0 +1,24 @@
+// What generation and the front doors share, built once by service.ts and handed down.
+import type { Log } from '#kit/log.ts';
+import type { Admission } from './admission.ts';
+import type { Authenticate } from './api-keys.ts';
+import type { GatewayMetrics } from './gateway-metrics.ts';
+import type { Models } from './models.ts';
+import type { RequestTable } from './request-table.ts';
+import type { TokenizerClient } from './tokenizer-client.ts';
+
+export type GatewayContext = {
+  readonly log: Log;
+  readonly metrics: GatewayMetrics;
+  readonly models: Models;
+  readonly tokenizer: TokenizerClient;
+  readonly admission: Admission;
+  readonly requests: RequestTable;
+  readonly authenticate: Authenticate;
+  /** The prefix-cache region of a tenant. */
+  cacheSalt(tenant: string): string;
+  /** Host and Origin values that HTTP callers may name, lower case; null: loopback names and any own address. */
+  readonly allowedHosts: ReadonlySet<string> | null;
+  /** True once the process has begun to stop. */
+  readonly draining: () => boolean;
+};

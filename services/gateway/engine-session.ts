@@ -1,0 +1,247 @@
+// One engine as this gateway sees it: one bidirectional Session for all requests, reopened with back-off when it breaks.
+// Data: live handles. A handle lives from submit to its one Finished, or to the break of its Session, whichever is first.
+import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  type DescribeResponse,
+  EngineServiceClient,
+  type Finished,
+  type GenerationRequest,
+  type SessionRequest,
+  type SessionResponse,
+  type StepBatch,
+  type TokenEvent,
+} from '#gen/quern/engine/v1/engine.ts';
+import { QuernError, toQuernError } from '#kit/errors.ts';
+import type { Log } from '#kit/log.ts';
+import { type Bidi, bidi, openChannel, unary } from '#kit/rpc/client.ts';
+import { DESCRIBE_TIMEOUT_MS, RECONNECT_MAX_MS, RECONNECT_MIN_MS, ZOMBIE_AFTER_MS } from './limits.ts';
+
+/** What a request hears of its handle. onStep comes once per engine step, after that step's other events. */
+export type HandleListener = {
+  onTokens(event: TokenEvent): void;
+  onFinished(finished: Finished): void;
+  onStep(): void;
+  /** The Session is gone before the end; the handle with it. */
+  onBroken(error: QuernError): void;
+  /** A listener threw: the handle is cancelled, nothing more is heard. */
+  onFault(error: unknown): void;
+};
+
+type Handle = { listener: HandleListener | null; touched: boolean; cancelledAtMs: number };
+
+export type EngineOptions = {
+  /** Stable over restarts: the address. */
+  address: string;
+  /** The served name by configuration. */
+  model: string;
+  sharedToken?: string | undefined;
+  log: Log;
+  /** Called whenever `ready` may have changed. */
+  onChange?: () => void;
+};
+
+const HANDLE_MAX = 0xffffffff;
+/** A Session that lived this long starts the back-off anew. */
+const STEADY_MS = 5_000;
+
+/**
+ * Invariant: every submitted handle hears exactly one of onFinished, onBroken, onFault, unless its owner cancelled it
+ * with `forget`. One listener's failure touches no other handle.
+ */
+export class EngineSession {
+  readonly name: string;
+  readonly model: string;
+  readonly #options: EngineOptions;
+  readonly #client: EngineServiceClient;
+  readonly #stop = new AbortController();
+  readonly #handles = new Map<number, Handle>();
+  #call: Bidi<SessionRequest, SessionResponse> | null = null;
+  #description: DescribeResponse | null = null;
+  #nextHandle = 1;
+  #draining = false;
+  #running = 0;
+  #waiting = 0;
+  #loop: Promise<void> | null = null;
+
+  constructor(options: EngineOptions) {
+    this.name = options.address;
+    this.model = options.model;
+    this.#options = options;
+    this.#client = openChannel(EngineServiceClient, { address: options.address, sharedToken: options.sharedToken });
+  }
+
+  /** True when a submit would be taken. */
+  get ready(): boolean {
+    return this.#call !== null && !this.#draining;
+  }
+
+  get inFlight(): number {
+    return this.#handles.size;
+  }
+
+  /** The model and its limits; null before the first contact. */
+  get description(): DescribeResponse | null {
+    return this.#description;
+  }
+
+  /** Sequences on the engine after its last step, all gateways together. */
+  get load(): { running: number; waiting: number } {
+    return { running: this.#running, waiting: this.#waiting };
+  }
+
+  /** Handles cancelled long ago that the engine has not ended: must be 0. */
+  get zombies(): number {
+    const before = performance.now() - ZOMBIE_AFTER_MS;
+    let count = 0;
+    for (const handle of this.#handles.values())
+      if (handle.cancelledAtMs > 0 && handle.cancelledAtMs < before) count += 1;
+    return count;
+  }
+
+  start(): void {
+    this.#loop ??= this.#run(this.#stop.signal);
+  }
+
+  /** Ends the Session, which cancels all its handles at the engine. */
+  async close(): Promise<void> {
+    this.#stop.abort(new QuernError('CANCELLED', 'the gateway is closing'));
+    await this.#loop;
+    this.#client.close();
+  }
+
+  /** Gives a request to the engine. Throws UNAVAILABLE when the Session is not there. */
+  submit(request: GenerationRequest, listener: HandleListener): number {
+    const call = this.#call;
+    if (!call)
+      throw new QuernError('UNAVAILABLE', `the engine of "${this.model}" is not reachable`, { reason: 'NO_ENGINE' });
+    const handle = this.#takeHandle();
+    this.#handles.set(handle, { listener, touched: false, cancelledAtMs: 0 });
+    call.write({ command: { $case: 'submit', value: { handle, request } } });
+    return handle;
+  }
+
+  /** Asks the engine to end the handle. With `forget` its listener hears nothing more. Unknown handles are ignored. */
+  cancel(handle: number, options: { forget: boolean }): void {
+    const entry = this.#handles.get(handle);
+    if (!entry) return;
+    if (options.forget) entry.listener = null;
+    if (entry.cancelledAtMs > 0) return;
+    entry.cancelledAtMs = performance.now();
+    this.#call?.write({ command: { $case: 'cancel', value: { handle } } });
+  }
+
+  #takeHandle(): number {
+    while (this.#handles.has(this.#nextHandle))
+      this.#nextHandle = this.#nextHandle >= HANDLE_MAX ? 1 : this.#nextHandle + 1;
+    const handle = this.#nextHandle;
+    this.#nextHandle = handle >= HANDLE_MAX ? 1 : handle + 1;
+    return handle;
+  }
+
+  async #run(signal: AbortSignal): Promise<void> {
+    let delayMs = RECONNECT_MIN_MS;
+    while (!signal.aborted) {
+      const openedAt = performance.now();
+      try {
+        await this.#serve(signal);
+      } catch (error) {
+        this.#broken(toQuernError(error), delayMs === RECONNECT_MIN_MS);
+      }
+      if (performance.now() - openedAt > STEADY_MS) delayMs = RECONNECT_MIN_MS;
+      await sleep(delayMs * (0.5 + Math.random() / 2), undefined, { signal }).catch(() => {});
+      delayMs = Math.min(delayMs * 2, RECONNECT_MAX_MS);
+    }
+  }
+
+  /** One Session from its first message to its end. Always throws. */
+  async #serve(signal: AbortSignal): Promise<never> {
+    const { log, model, onChange } = this.#options;
+    this.#description = await unary(this.#client, 'describe', {}, { signal, timeoutMs: DESCRIBE_TIMEOUT_MS });
+    if (this.#description.model !== model) {
+      log.warn(
+        { engine: this.name, expected: model, actual: this.#description.model },
+        'the engine names its model otherwise',
+      );
+    }
+    const call = bidi(this.#client, 'session', { signal });
+    this.#call = call;
+    this.#draining = false;
+    log.info({ engine: this.name, model, instance_id: this.#description.instanceId }, 'engine session open');
+    onChange?.();
+    for await (const response of call.responses) if (response.step) this.#onBatch(response.step);
+    throw new QuernError('UNAVAILABLE', `the engine of "${model}" ended its session`, { reason: 'ENGINE_GONE' });
+  }
+
+  #broken(error: QuernError, loud: boolean): void {
+    const { log, onChange } = this.#options;
+    const wasOpen = this.#call !== null;
+    this.#call = null;
+    this.#running = 0;
+    this.#waiting = 0;
+    const lost = [...this.#handles.values()];
+    this.#handles.clear();
+    if (!this.#stop.signal.aborted && (wasOpen || loud)) {
+      log.warn({ engine: this.name, err: error, handles: lost.length }, 'engine session broken; reconnecting');
+    }
+    onChange?.();
+    for (const handle of lost) handle.listener?.onBroken(error);
+  }
+
+  #onBatch(batch: StepBatch): void {
+    this.#running = batch.running;
+    this.#waiting = batch.waiting;
+    const touched: Handle[] = [];
+    for (const event of batch.tokens) {
+      const handle = this.#handles.get(event.handle);
+      if (!handle?.listener) continue;
+      if (!handle.touched) {
+        handle.touched = true;
+        touched.push(handle);
+      }
+      try {
+        handle.listener.onTokens(event);
+      } catch (error) {
+        this.#fault(event.handle, handle, error);
+      }
+    }
+    for (const finished of batch.finished) this.#onFinished(finished, touched);
+    for (const handle of touched) {
+      handle.touched = false;
+      try {
+        handle.listener?.onStep();
+      } catch (error) {
+        handle.listener?.onFault(error);
+        handle.listener = null;
+      }
+    }
+  }
+
+  #onFinished(finished: Finished, touched: Handle[]): void {
+    const handle = this.#handles.get(finished.handle);
+    if (!handle) return;
+    this.#handles.delete(finished.handle);
+    if (!handle.listener) return;
+    if (!handle.touched) {
+      handle.touched = true;
+      touched.push(handle);
+    }
+    try {
+      handle.listener.onFinished(finished);
+    } catch (error) {
+      handle.listener.onFault(error);
+      handle.listener = null;
+    }
+  }
+
+  #fault(id: number, handle: Handle, error: unknown): void {
+    const listener = handle.listener;
+    this.cancel(id, { forget: true });
+    listener?.onFault(error);
+  }
+
+  /** The engine refused a submit because it drains: no more requests go there until its next Session. */
+  markDraining(): void {
+    this.#draining = true;
+    this.#options.onChange?.();
+  }
+}

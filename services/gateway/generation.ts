@@ -1,0 +1,581 @@
+// One request from its typed form to its last event: tokenizer, admission, engine, text. Read this first.
+//
+//   generate() -> render the prompt -> charge admission -> pick a replica -> submit
+//   engine step -> onTokens (text assembly, stop strings) -> onStep (one write per choice) -> ... -> onFinished -> end
+//
+// Data: choices (what the client sees), legs (what the engines know). A leg is one handle that carries some choices;
+// there is one leg until a Session breaks, then one per unfinished choice, each resuming from its own tokens.
+import { randomFillSync } from 'node:crypto';
+import {
+  FinishReason,
+  PriorityClass,
+  type SamplingParams,
+  type Timings,
+  type Usage,
+} from '#gen/quern/common/v1/common.ts';
+import type { Finished, GenerationRequest, TokenEvent } from '#gen/quern/engine/v1/engine.ts';
+import type { RequestEnd, TextLogprobs } from '#gen/quern/gateway/v1/gateway.ts';
+import { QuernError, toQuernError } from '#kit/errors.ts';
+import { uuidv7 } from '#kit/ids.ts';
+import { type Principal, principalKey } from '#kit/principal.ts';
+import { fromStatusProto } from '#kit/rpc/status.ts';
+import { inject, type TraceContext } from '#kit/trace.ts';
+import type { Ticket } from './admission.ts';
+import { Choice } from './choice.ts';
+import type { GatewayContext } from './context.ts';
+import type { EngineSession, HandleListener } from './engine-session.ts';
+import { END_WAIT_MS, ENGINE_WAIT_MS, RESUME_WAIT_MS, RESUMES_MAX, SLOW_CLIENT_MS, TIMEOUT_MS_MAX } from './limits.ts';
+import type { ServedModel } from './models.ts';
+import { echoText, type InfillFacts, type RenderedPrompt, renderPrompt } from './prompt-rendering.ts';
+import { affinityKey } from './replica-picker.ts';
+import { promptLogprobs } from './text-assembler.ts';
+import { checkRequest, type TypedRequest } from './typed-request.ts';
+import type { Vocabulary } from './vocabulary.ts';
+
+/** What a request needs to know about who sent it. The signal is disconnect, deadline and drain in one. */
+export type Caller = { principal: Principal; trace: TraceContext; signal: AbortSignal; samplingPrefix?: string };
+
+export type GenerationEnd = RequestEnd & { infill: InfillFacts | null; promptTokenIds: readonly number[] };
+
+/** Where events go. Calls come in this order; exactly one of end and fail is called, and nothing after it. */
+export type GenerationSink = {
+  accepted(info: { requestId: string; model: string; traceId: string }): void;
+  promptLogprobs(entries: TextLogprobs[]): void;
+  /** False: deltas are merged until resume(). */
+  delta(choice: number, text: string, logprobs: TextLogprobs[], tokenIds: number[]): boolean;
+  choiceFinished(choice: number, reason: FinishReason, stopString: string): void;
+  end(end: GenerationEnd): void;
+  fail(error: QuernError): void;
+};
+
+type Leg = { engine: EngineSession; handle: number; choices: readonly number[] };
+
+const OUTCOME: Partial<Record<FinishReason, string>> = {
+  [FinishReason.FINISH_REASON_STOP]: 'stop',
+  [FinishReason.FINISH_REASON_LENGTH]: 'length',
+  [FinishReason.FINISH_REASON_CANCELLED]: 'cancelled',
+  [FinishReason.FINISH_REASON_SUPERSEDED]: 'superseded',
+};
+
+function randomSeed(): bigint {
+  return randomFillSync(new BigUint64Array(1))[0] as bigint;
+}
+
+/** The class asked for (else the method's), not above the key's ceiling. A smaller number is stronger. */
+export function effectiveClass(request: TypedRequest, principal: Principal): PriorityClass {
+  const asked = request.priorityClass;
+  const usual = request.method === 'chat' ? PriorityClass.PRIORITY_CLASS_CHAT : PriorityClass.PRIORITY_CLASS_AUTOMATIC;
+  const wanted = request.sampling.maxTokens === 0 ? PriorityClass.PRIORITY_CLASS_WARM : asked > 0 ? asked : usual;
+  return wanted < principal.priorityCeiling ? principal.priorityCeiling : wanted;
+}
+
+/** Starts a request. Never throws: refusals come through sink.fail. */
+export function generate(
+  context: GatewayContext,
+  request: TypedRequest,
+  caller: Caller,
+  sink: GenerationSink,
+): Generation {
+  const generation = new Generation(context, request, caller, sink);
+  generation.start();
+  return generation;
+}
+
+export class Generation implements HandleListener {
+  readonly requestId: string;
+  /** Resolves after end or fail. */
+  readonly done: Promise<void>;
+  readonly #context: GatewayContext;
+  readonly #request: TypedRequest;
+  readonly #caller: Caller;
+  readonly #sink: GenerationSink;
+  readonly #startedAt = performance.now();
+  readonly #resolveDone: () => void;
+  readonly #stop = new AbortController();
+  readonly #timers = new Set<NodeJS.Timeout>();
+  #cleanups: (() => void)[] = [];
+  #state: 'preparing' | 'running' | 'ending' | 'done' = 'preparing';
+  #model: ServedModel | null = null;
+  #vocabulary: Vocabulary | null = null;
+  #prompt: RenderedPrompt | null = null;
+  #sampling: SamplingParams;
+  #choices: Choice[] = [];
+  #legs: Leg[] = [];
+  #resumes = 0;
+  #blocked: NodeJS.Timeout | null = null;
+  #coalesce: NodeJS.Timeout | null = null;
+  #sawPromptLogprobs = false;
+  #stepHasTokens = false;
+  #lastStepAt = 0;
+  #interToken: ((seconds: number) => void) | null = null;
+  #usage: Usage | null = null;
+  #timings: Timings | undefined;
+
+  constructor(context: GatewayContext, request: TypedRequest, caller: Caller, sink: GenerationSink) {
+    this.#context = context;
+    this.#request = request;
+    this.#caller = caller;
+    this.#sink = sink;
+    this.requestId = request.requestId || uuidv7();
+    this.#sampling = request.sampling;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.done = promise;
+    this.#resolveDone = resolve;
+  }
+
+  start(): void {
+    const { signal } = this.#caller;
+    const onAbort = (): void => this.abort(toQuernError(signal.reason));
+    if (signal.aborted) return onAbort();
+    signal.addEventListener('abort', onAbort, { once: true });
+    this.#cleanups.push(() => signal.removeEventListener('abort', onAbort));
+    this.#prepare().catch((error) => this.#fail(toQuernError(error)));
+  }
+
+  /** Ends the request as cancelled, with what there is: an explicit Cancel, not a lost client. */
+  cancel(reason: QuernError): void {
+    if (this.#state === 'preparing' || this.#legs.length === 0) this.#fail(reason);
+    else if (this.#state === 'running') this.#endEarly(FinishReason.FINISH_REASON_CANCELLED);
+  }
+
+  /** The sink can take deltas again. */
+  resume(): void {
+    if (!this.#blocked) return;
+    this.#clear(this.#blocked);
+    this.#blocked = null;
+    if (this.#state === 'running') this.#guarded(() => this.#flush());
+  }
+
+  // ---- from the request to the engine
+
+  async #prepare(): Promise<void> {
+    const { models, admission, requests } = this.#context;
+    const { principal, samplingPrefix = '' } = this.#caller;
+    const request = this.#request;
+    checkRequest(request, samplingPrefix);
+    this.#model = models.resolve(request.model);
+    const ticket = admission.admit(principal, effectiveClass(request, principal));
+    this.#cleanups.push(() => ticket.release());
+    this.#cleanups.push(requests.add(principal, this.requestId, this));
+    this.#armDeadlines();
+    this.#vocabulary = models.vocabulary(this.#model);
+    await this.#render(ticket);
+    if (this.#isDone()) return;
+    this.#makeChoices();
+    await this.#submit(ENGINE_WAIT_MS);
+  }
+
+  #armDeadlines(): void {
+    const { timeoutMs, softDeadlineMs } = this.#request;
+    if (timeoutMs !== null) {
+      const error = new QuernError('DEADLINE_EXCEEDED', `the request's time limit of ${timeoutMs} ms passed`);
+      this.#after(Math.min(timeoutMs, TIMEOUT_MS_MAX), () => this.abort(error));
+    }
+    if (softDeadlineMs !== null) {
+      this.#after(Math.min(softDeadlineMs, TIMEOUT_MS_MAX), () => this.#softDeadline(softDeadlineMs));
+    }
+  }
+
+  #softDeadline(softDeadlineMs: number): void {
+    if (this.#state === 'running') this.#endEarly(FinishReason.FINISH_REASON_LENGTH);
+    else if (this.#state === 'preparing') {
+      this.#fail(
+        new QuernError('DEADLINE_EXCEEDED', `the soft deadline of ${softDeadlineMs} ms passed before the first token`),
+      );
+    }
+  }
+
+  /** Prompt to ids; what does not fit is refused, absent max_tokens become what fits; admission is charged. */
+  async #render(ticket: Ticket): Promise<void> {
+    const model = this.#model as ServedModel;
+    const vocabulary = this.#vocabulary as Vocabulary;
+    const request = this.#request;
+    const context = this.#context.models.description(model)?.contextLength ?? Number.MAX_SAFE_INTEGER;
+    const asked = request.sampling.maxTokens;
+    const infillTokensMax = Math.max(1, Math.min(context - (asked ?? 1), 0xffffffff));
+    const around = { model: model.name, principal: this.#caller.principal, vocabulary, infillTokensMax };
+    const call = { signal: this.#stop.signal, trace: this.#caller.trace };
+    const prompt = await renderPrompt(this.#context.tokenizer, request.prompt, around, call);
+    this.#prompt = prompt;
+    const size = prompt.tokenIds.length;
+    const maxTokens = asked ?? context - size;
+    if (size === 0) {
+      throw new QuernError('INVALID_ARGUMENT', 'prompt: expected at least one token, got none', {
+        fields: [{ field: 'prompt', description: 'expected at least one token, got none' }],
+      });
+    }
+    if (maxTokens < 0 || (asked === undefined && maxTokens < 1) || size + maxTokens > context)
+      this.#refuseLength(size, asked, context);
+    const wanted = request.sampling;
+    const echoLogprobs = request.echo ? wanted.logprobs : undefined;
+    this.#sampling = {
+      ...wanted,
+      maxTokens,
+      n: wanted.n ?? 1,
+      // Drawn here so that a request carried over to another engine goes on with the same random numbers.
+      seed: wanted.seed ?? randomSeed(),
+      stopTokenIds: [...new Set([...wanted.stopTokenIds, ...prompt.stopTokenIds])],
+      promptLogprobs: wanted.promptLogprobs ?? echoLogprobs,
+    };
+    ticket.charge(size + maxTokens * (wanted.n ?? 1));
+  }
+
+  #refuseLength(size: number, asked: number | undefined, context: number): never {
+    const parts =
+      asked === undefined
+        ? `${size} in the prompt`
+        : `${size + asked} (${size} in the prompt, ${asked} in the completion)`;
+    const message =
+      `this model's maximum context length is ${context} tokens, but the request has ${parts}; ` +
+      'shorten the prompt or lower max_tokens';
+    const field = this.#request.prompt.kind === 'chat' ? 'messages' : 'prompt';
+    const details = { reason: 'CONTEXT_LENGTH_EXCEEDED', fields: [{ field, description: message }] };
+    throw new QuernError('INVALID_ARGUMENT', message, details);
+  }
+
+  #makeChoices(): void {
+    const request = this.#request;
+    const prompt = this.#prompt as RenderedPrompt;
+    const vocabulary = this.#vocabulary as Vocabulary;
+    const sampling = this.#sampling;
+    const eos = this.#context.models.description(this.#model as ServedModel)?.eosTokenIds ?? [];
+    const stopTokenIds = new Set(sampling.ignoreEos ? sampling.stopTokenIds : [...sampling.stopTokenIds, ...eos]);
+    const echo = request.echo ? echoText(request, prompt, vocabulary) : null;
+    const options = {
+      vocabulary,
+      stopStrings: [...new Set([...request.stop, ...request.modeStop, ...prompt.stopStrings])],
+      stopTokenIds,
+      minTokens: sampling.minTokens ?? 0,
+      logprobs: sampling.logprobs !== undefined,
+      tokenIds: request.returnTokenIds,
+      textOffset: echo?.length ?? 0,
+    };
+    this.#choices = Array.from({ length: sampling.n ?? 1 }, () => new Choice(options, echo));
+  }
+
+  /** Submits every unfinished choice: all in one handle while none has tokens, else each in its own. */
+  async #submit(waitMs: number): Promise<void> {
+    const { models, cacheSalt } = this.#context;
+    const model = this.#model as ServedModel;
+    const prompt = this.#prompt as RenderedPrompt;
+    const salt = cacheSalt(this.#caller.principal.tenant);
+    const { signal } = this.#stop;
+    const engine = await models.replica(model, affinityKey(salt, prompt.tokenIds), { waitMs, signal });
+    if (this.#isDone()) return;
+    const open = this.#choices.flatMap((choice, i) => (choice.finished ? [] : [i]));
+    const fresh = open.length === this.#choices.length && this.#choices.every((choice) => choice.ids.length === 0);
+    for (const choices of fresh ? [open] : open.map((i) => [i])) {
+      const request = this.#engineRequest(salt, prompt, choices);
+      this.#legs.push({ engine, handle: engine.submit(request, this), choices });
+    }
+    if (this.#state === 'preparing') {
+      this.#state = 'running';
+      const { traceId } = this.#caller.trace;
+      this.#sink.accepted({ requestId: this.requestId, model: model.name, traceId });
+    }
+  }
+
+  #engineRequest(cacheSalt: string, prompt: RenderedPrompt, choices: readonly number[]): GenerationRequest {
+    const { principal, trace } = this.#caller;
+    const request = this.#request;
+    const { traceparent, tracestate = '' } = inject(trace);
+    const promptLogprobsWanted = this.#sawPromptLogprobs ? undefined : this.#sampling.promptLogprobs;
+    const leftMs = request.timeoutMs === null ? undefined : request.timeoutMs - (performance.now() - this.#startedAt);
+    return {
+      requestId: this.requestId,
+      tokenIds: prompt.tokenIds as number[],
+      sampling: { ...this.#sampling, n: choices.length, promptLogprobs: promptLogprobsWanted },
+      tenant: principal.tenant,
+      cacheSalt,
+      publicPrefixTokens: prompt.publicPrefixTokens,
+      priorityClass: effectiveClass(request, principal),
+      priority: request.priority,
+      timeoutMs: leftMs === undefined ? undefined : Math.max(1, Math.min(Math.floor(leftMs), TIMEOUT_MS_MAX)),
+      supersedeKey: request.supersedeKey,
+      principal: principalKey(principal),
+      resumeTokenIds: choices.length === 1 ? (this.#choices[choices[0] as number] as Choice).ids : [],
+      traceparent,
+      tracestate,
+    };
+  }
+
+  // ---- what the engine says
+
+  onTokens(event: TokenEvent): void {
+    if (this.#state !== 'running') return;
+    const choice = this.#choiceOf(event.handle, event.choice);
+    if (event.promptLogprobs.length > 0) this.#onPromptLogprobs(event);
+    if (!choice || choice.finished || event.tokenIds.length === 0) return;
+    this.#stepHasTokens = true;
+    choice.push(event.tokenIds, event.logprobs);
+  }
+
+  #choiceOf(handle: number, index: number): Choice | undefined {
+    const leg = this.#legs.length === 1 ? this.#legs[0] : this.#legs.find((one) => one.handle === handle);
+    return this.#choices[leg?.choices[index] ?? -1];
+  }
+
+  #onPromptLogprobs(event: TokenEvent): void {
+    if (this.#sawPromptLogprobs) return;
+    this.#sawPromptLogprobs = true;
+    const prompt = this.#prompt as RenderedPrompt;
+    const entries = promptLogprobs(this.#vocabulary as Vocabulary, prompt.tokenIds, event.promptLogprobs);
+    if (this.#request.sampling.promptLogprobs !== undefined) this.#sink.promptLogprobs(entries);
+    if (this.#request.echo && this.#request.sampling.logprobs !== undefined) {
+      for (const choice of this.#choices) choice.echoLogprobs = entries;
+    }
+  }
+
+  onFinished(finished: Finished): void {
+    const leg = this.#legs.find((one) => one.handle === finished.handle);
+    this.#legs = this.#legs.filter((one) => one !== leg);
+    if (finished.status && finished.status.code !== 0) {
+      const error = fromStatusProto(finished.status);
+      if (error.code === 'UNAVAILABLE') {
+        if (error.details.reason === 'DRAINING') leg?.engine.markDraining();
+        this.#interrupted(error);
+      } else if (this.#state === 'running') this.#fail(error);
+      return;
+    }
+    this.#addFacts(finished);
+    for (const end of finished.choices) {
+      const choice = this.#choices[leg?.choices[end.choice] ?? -1];
+      if (!choice || choice.finished) continue;
+      if (end.reason === FinishReason.FINISH_REASON_DEADLINE) {
+        this.#fail(new QuernError('DEADLINE_EXCEEDED', "the request's time limit passed on the engine"));
+        return;
+      }
+      if (end.reason === FinishReason.FINISH_REASON_ERROR) {
+        this.#fail(
+          new QuernError('INTERNAL', 'the engine failed on this request; its log has the cause under the request id'),
+        );
+        return;
+      }
+      choice.finish(end.reason);
+    }
+  }
+
+  #addFacts({ usage, timings }: Finished): void {
+    this.#timings ??= timings;
+    if (!usage) return;
+    const before = this.#usage;
+    this.#usage = {
+      promptTokens: usage.promptTokens,
+      cachedTokens: before?.cachedTokens ?? usage.cachedTokens,
+      completionTokens: (before?.completionTokens ?? 0) + usage.completionTokens,
+    };
+  }
+
+  /** One engine step is over: what it brought goes out, in one write per choice. */
+  onStep(): void {
+    if (this.#state === 'done') return;
+    if (this.#state === 'ending') {
+      if (this.#legs.length === 0) this.#complete();
+      return;
+    }
+    if (this.#stepHasTokens) this.#observeStep();
+    if (this.#choices.every((choice) => choice.finished)) {
+      this.#flush();
+      this.#finishLegs();
+    } else if (this.#blocked || this.#coalesce) {
+      // merged with what comes until resume() or the timer
+    } else if (this.#request.coalesceMs > 0 && this.#choices.some((choice) => choice.started)) {
+      this.#coalesce = this.#after(this.#request.coalesceMs, () => {
+        this.#coalesce = null;
+        if (this.#state === 'running' && !this.#blocked) this.#guarded(() => this.#flush());
+      });
+    } else {
+      this.#flush();
+    }
+  }
+
+  #observeStep(): void {
+    this.#stepHasTokens = false;
+    const now = performance.now();
+    const model = (this.#model as ServedModel).name;
+    if (this.#interToken) {
+      this.#interToken((now - this.#lastStepAt) / 1000);
+    } else {
+      this.#context.metrics.firstToken(model, (now - this.#startedAt) / 1000);
+      this.#interToken = this.#context.metrics.interToken(model);
+    }
+    this.#lastStepAt = now;
+  }
+
+  #flush(): void {
+    for (let i = 0; i < this.#choices.length; i += 1) {
+      const choice = this.#choices[i] as Choice;
+      if (choice.hasOutput) {
+        const { text, logprobs, tokenIds } = choice.take();
+        if (!this.#sink.delta(i, text, logprobs, tokenIds)) this.#onBlocked();
+      }
+      if (choice.finished && !choice.announced) {
+        choice.announced = true;
+        this.#sink.choiceFinished(i, choice.finished, choice.stopString);
+      }
+    }
+  }
+
+  #onBlocked(): void {
+    if (this.#blocked || this.#state !== 'running') return;
+    this.#blocked = this.#after(SLOW_CLIENT_MS, () => {
+      const message = `the client has read nothing for ${SLOW_CLIENT_MS} ms; read faster or ask for less`;
+      this.abort(new QuernError('RESOURCE_EXHAUSTED', message, { reason: 'SLOW_READER' }));
+    });
+  }
+
+  // ---- ways to end
+
+  /** All choices are done for the client; the engine's own end brings exact usage and timings. */
+  #finishLegs(): void {
+    this.#state = 'ending';
+    if (this.#legs.length === 0) return this.#complete();
+    for (const leg of this.#legs) leg.engine.cancel(leg.handle, { forget: false });
+    this.#after(END_WAIT_MS, () => this.#complete());
+  }
+
+  /** Ends with what there is. */
+  #endEarly(reason: FinishReason): void {
+    this.#guarded(() => {
+      for (const choice of this.#choices) if (!choice.finished) choice.finish(reason);
+      this.#flush();
+      this.#finishLegs();
+    });
+  }
+
+  onBroken(error: QuernError): void {
+    this.#legs = [];
+    this.#interrupted(error);
+  }
+
+  onFault(error: unknown): void {
+    const fault = toQuernError(error);
+    if (fault.code === 'INTERNAL')
+      this.#context.log.error({ err: error, request_id: this.requestId }, 'request failed inside');
+    this.#fail(fault);
+  }
+
+  /** The engine went away: go on elsewhere, or there again, from the tokens that were delivered. */
+  #interrupted(error: QuernError): void {
+    if (this.#state === 'done') return;
+    if (this.#state === 'ending') {
+      if (this.#legs.length === 0) this.#complete();
+      return;
+    }
+    if (this.#legs.length > 0) return; // the others of a shared Session follow at once
+    if (this.#resumes >= RESUMES_MAX) {
+      const message = `the engine was lost ${this.#resumes + 1} times during this request; try again`;
+      this.#fail(
+        new QuernError('UNAVAILABLE', message, { reason: 'ENGINE_LOST', retryAfterMs: 1_000 }, { cause: error }),
+      );
+      return;
+    }
+    this.#resumes += 1;
+    this.#usage = null;
+    this.#context.metrics.resumed((this.#model as ServedModel).name);
+    this.#guarded(() => {
+      for (const choice of this.#choices) choice.finishIfComplete(this.#sampling);
+      if (this.#choices.every((choice) => choice.finished)) {
+        this.#flush();
+        this.#finishLegs();
+        return;
+      }
+      this.#submit(RESUME_WAIT_MS).catch((cause) => this.#fail(toQuernError(cause)));
+    });
+  }
+
+  /** The caller is gone or out of time, or the gateway stops: the engine hears it at once, nobody waits. */
+  abort(reason: QuernError): void {
+    this.#fail(reason);
+  }
+
+  #fail(error: QuernError): void {
+    if (this.#isDone()) return;
+    this.#settle(error.code.toLowerCase());
+    try {
+      this.#sink.fail(error);
+    } finally {
+      this.#resolveDone();
+    }
+  }
+
+  #complete(): void {
+    if (this.#isDone()) return;
+    const end = this.#end();
+    const reason = this.#choices[0]?.finished ?? FinishReason.FINISH_REASON_UNSPECIFIED;
+    this.#settle(OUTCOME[reason] ?? 'unknown', end.usage);
+    try {
+      this.#sink.end(end);
+    } catch (error) {
+      this.#context.log.error({ err: error, request_id: this.requestId }, 'the last event could not be written');
+    } finally {
+      this.#resolveDone();
+    }
+  }
+
+  #end(): GenerationEnd {
+    const promptTokens = this.#prompt?.tokenIds.length ?? 0;
+    const counted = this.#choices.reduce((sum, choice) => sum + choice.tokenCount, 0);
+    // The engine counts what it made; the client is told what counts for it: nothing behind a stop string.
+    const exact = this.#resumes === 0 && this.#choices.every((choice) => !choice.cut);
+    const completionTokens = exact ? (this.#usage?.completionTokens ?? counted) : counted;
+    return {
+      requestId: this.requestId,
+      model: (this.#model as ServedModel).name,
+      usage: { promptTokens, cachedTokens: Math.min(this.#usage?.cachedTokens ?? 0, promptTokens), completionTokens },
+      timings: this.#timings,
+      traceId: this.#caller.trace.traceId,
+      seed: this.#sampling.seed ?? 0n,
+      infill: this.#prompt?.infill ?? null,
+      promptTokenIds: this.#prompt?.tokenIds ?? [],
+    };
+  }
+
+  /** Frees everything and counts the request. */
+  #settle(outcome: string, usage?: Usage): void {
+    this.#state = 'done';
+    for (const leg of this.#legs) leg.engine.cancel(leg.handle, { forget: true });
+    this.#legs = [];
+    this.#stop.abort(new QuernError('CANCELLED', 'the request has ended'));
+    for (const timer of this.#timers) clearTimeout(timer);
+    this.#timers.clear();
+    for (const cleanup of this.#cleanups) cleanup();
+    this.#cleanups = [];
+    this.#context.metrics.finished({
+      model: this.#model?.name ?? '',
+      method: this.#request.method,
+      outcome,
+      seconds: (performance.now() - this.#startedAt) / 1000,
+      promptTokens: this.#prompt?.tokenIds.length ?? 0,
+      cachedTokens: usage?.cachedTokens ?? 0,
+      completionTokens: this.#choices.reduce((sum, choice) => sum + choice.tokenCount, 0),
+    });
+  }
+
+  /** A method, so that the type checker does not take the state as known across an await. */
+  #isDone(): boolean {
+    return this.#state === 'done';
+  }
+
+  #guarded(run: () => void): void {
+    try {
+      run();
+    } catch (error) {
+      this.onFault(error);
+    }
+  }
+
+  #after(delayMs: number, run: () => void): NodeJS.Timeout {
+    const timer = setTimeout(() => {
+      this.#timers.delete(timer);
+      run();
+    }, delayMs);
+    this.#timers.add(timer);
+    return timer;
+  }
+
+  #clear(timer: NodeJS.Timeout): void {
+    clearTimeout(timer);
+    this.#timers.delete(timer);
+  }
+}

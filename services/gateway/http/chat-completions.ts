@@ -1,0 +1,89 @@
+// POST /v1/chat/completions.
+import type { TextLogprobs } from '#gen/quern/gateway/v1/gateway.ts';
+import { uuidv7 } from '#kit/ids.ts';
+import { type Collected, collect } from '../collector.ts';
+import type { GatewayContext } from '../context.ts';
+import { validate } from './body.ts';
+import { type ChatBody, chatSchema, typedChat } from './chat-schema.ts';
+import { callerOf, type Handler, sendJson } from './exchange.ts';
+import { chatLogprobs, finishReasonText, promptLogprobsObject, usageObject } from './openai-objects.ts';
+import { EventStream } from './sse.ts';
+import { type StreamShape, streamAnswer } from './stream-answer.ts';
+
+export function chatCompletions(context: GatewayContext): Handler {
+  return async (exchange) => {
+    const body = validate(chatSchema, exchange.body);
+    const request = typedChat(body, exchange);
+    request.requestId ||= uuidv7();
+    const base = {
+      id: `chatcmpl-${request.requestId}`,
+      object: body.stream ? 'chat.completion.chunk' : 'chat.completion',
+      created: Math.floor(Date.now() / 1000),
+      model: context.models.resolve(request.model).name,
+    };
+    const headers = { 'x-request-id': request.requestId };
+    if (body.stream) {
+      const events = new EventStream(exchange.response, headers);
+      await streamAnswer(context, [request], exchange, events, createShape(base, body));
+      return;
+    }
+    const collected = await collect(context, request, callerOf(exchange));
+    sendJson(exchange.response, { ...base, ...answerParts(collected, body) }, headers);
+  };
+}
+
+function answerParts({ choices, end, promptLogprobs }: Collected, body: ChatBody) {
+  return {
+    choices: choices.map((choice) => ({
+      index: choice.index,
+      message: { role: 'assistant', content: choice.text, refusal: null },
+      logprobs: body.logprobs ? chatLogprobs(choice.logprobs) : null,
+      finish_reason: finishReasonText(choice.finishReason),
+      stop_reason: choice.stopString || null,
+      ...(body.return_token_ids && { token_ids: choice.tokenIds }),
+    })),
+    usage: usageObject([end.usage]),
+    ...(typeof body.prompt_logprobs === 'number' && { prompt_logprobs: promptLogprobsObject(promptLogprobs) }),
+    ...(body.return_token_ids && { prompt_token_ids: end.promptTokenIds }),
+  };
+}
+
+type Base = { id: string; object: string; created: number; model: string };
+
+/** Chunks with their constant parts written once. The first event of a choice carries its role. */
+function createShape(base: Base, body: ChatBody): StreamShape {
+  const head = JSON.stringify(base).slice(0, -1);
+  const withUsage = body.stream_options?.include_usage ?? false;
+  const tail = `${withUsage ? ',"usage":null' : ''}}\n\n`;
+  const start = `data: ${head},"choices":[{"index":`;
+  const plainEnd = `},"logprobs":null,"finish_reason":null}]${tail}`;
+  const opened = new Set<number>();
+  let promptEntries: TextLogprobs[] | null = null;
+  const open = (index: number): string => {
+    if (opened.has(index)) return '';
+    opened.add(index);
+    return `${start}${index},"delta":{"role":"assistant","content":""${plainEnd}`;
+  };
+  return {
+    promptLogprobs(_prompt, entries) {
+      promptEntries = entries;
+    },
+    delta(index, text, logprobs, tokenIds) {
+      const first = open(index);
+      const content = `${start}${index},"delta":{"content":${JSON.stringify(text)}`;
+      if (!body.logprobs && tokenIds.length === 0) return `${first}${content}${plainEnd}`;
+      const shown = body.logprobs ? JSON.stringify(chatLogprobs(logprobs)) : 'null';
+      const ids = body.return_token_ids ? `,"token_ids":${JSON.stringify(tokenIds)}` : '';
+      return `${first}${content}},"logprobs":${shown},"finish_reason":null${ids}}]${tail}`;
+    },
+    finished(index, reason, stopString) {
+      const why = `"finish_reason":"${finishReasonText(reason)}","stop_reason":${stopString ? JSON.stringify(stopString) : 'null'}`;
+      return `${open(index)}${start}${index},"delta":{},"logprobs":null,${why}}]${tail}`;
+    },
+    end(ends) {
+      const extras = promptEntries ? `,"prompt_logprobs":${JSON.stringify(promptLogprobsObject(promptEntries))}` : '';
+      if (!withUsage && extras === '') return '';
+      return `data: ${head},"choices":[],"usage":${JSON.stringify(usageObject(ends.map((end) => end.usage)))}${extras}}\n\n`;
+    },
+  };
+}

@@ -1,0 +1,45 @@
+// Refusals as OpenAI-style bodies. Most are QuernErrors; the few that only HTTP knows have their own status here.
+import type { ServerResponse } from 'node:http';
+import { QuernError } from '#kit/errors.ts';
+import { toHttpError } from '#kit/rpc/status.ts';
+
+/** An HTTP status that no gRPC code maps to. */
+export class HttpFailure extends Error {
+  readonly status: number;
+  readonly code: string;
+  readonly headers: Record<string, string>;
+
+  constructor(status: number, code: string, message: string, headers: Record<string, string> = {}) {
+    super(message);
+    this.status = status;
+    this.code = code;
+    this.headers = headers;
+  }
+}
+
+export type Failure = { status: number; headers: Record<string, string>; body: { error: Record<string, unknown> } };
+
+export function failureOf(thrown: unknown): Failure {
+  if (thrown instanceof HttpFailure) {
+    const type = thrown.status === 403 ? 'permission_error' : 'invalid_request_error';
+    const headers = { 'content-type': 'application/json', ...thrown.headers };
+    return {
+      status: thrown.status,
+      headers,
+      body: { error: { message: thrown.message, type, param: null, code: thrown.code } },
+    };
+  }
+  return toHttpError(thrown);
+}
+
+/** Answers with the error unless an answer has begun. A client that went away is told nothing. */
+export function sendFailure(response: ServerResponse, thrown: unknown): void {
+  if (response.headersSent || response.destroyed) return;
+  const { status, headers, body } = failureOf(thrown);
+  const text = JSON.stringify(body);
+  response.writeHead(status, { ...headers, 'content-length': String(Buffer.byteLength(text)) }).end(text);
+}
+
+export function isClientGone(thrown: unknown): boolean {
+  return thrown instanceof QuernError && thrown.details.reason === 'CLIENT_GONE';
+}

@@ -1,0 +1,72 @@
+// The small objects inside OpenAI's answers: usage, finish reasons, log probabilities in both shapes.
+import { FinishReason, type Usage } from '#gen/quern/common/v1/common.ts';
+import type { TextLogprobs, TopLogprob } from '#gen/quern/gateway/v1/gateway.ts';
+
+export function usageObject(usages: readonly (Usage | undefined)[]) {
+  const sum = { prompt: 0, cached: 0, completion: 0 };
+  for (const usage of usages) {
+    sum.prompt += usage?.promptTokens ?? 0;
+    sum.cached += usage?.cachedTokens ?? 0;
+    sum.completion += usage?.completionTokens ?? 0;
+  }
+  return {
+    prompt_tokens: sum.prompt,
+    completion_tokens: sum.completion,
+    total_tokens: sum.prompt + sum.completion,
+    prompt_tokens_details: { cached_tokens: sum.cached },
+  };
+}
+
+/** OpenAI knows stop and length; what ended from outside is "cancelled". */
+export function finishReasonText(reason: FinishReason): string {
+  if (reason === FinishReason.FINISH_REASON_STOP) return 'stop';
+  return reason === FinishReason.FINISH_REASON_LENGTH ? 'length' : 'cancelled';
+}
+
+/** Legacy completions: parallel arrays. The chosen token is among the alternatives, as in vLLM. */
+export function legacyLogprobs(entries: readonly TextLogprobs[]) {
+  return {
+    tokens: entries.map((entry) => entry.token),
+    token_logprobs: entries.map((entry) => entry.logprob ?? null),
+    top_logprobs: entries.map((entry) => {
+      if (entry.logprob === undefined) return null;
+      // A token may be named like a property of objects: entries, not assignments.
+      const top = new Map(entry.top.map((one): [string, number] => [one.token, one.logprob]));
+      if (!top.has(entry.token)) top.set(entry.token, entry.logprob);
+      return Object.fromEntries(top);
+    }),
+    text_offset: entries.map((entry) => entry.textOffset),
+  };
+}
+
+function tokenObject({ token, bytes, logprob }: TopLogprob) {
+  return { token, logprob, bytes: [...bytes] };
+}
+
+/** Chat: one object per token. */
+export function chatLogprobs(entries: readonly TextLogprobs[]) {
+  const content = entries.map(({ token, bytes, logprob, top }) => ({
+    token,
+    logprob: logprob ?? 0,
+    bytes: [...bytes],
+    top_logprobs: top.map(tokenObject),
+  }));
+  return { content, refusal: null };
+}
+
+/** vLLM's prompt_logprobs: per position null or { id: { logprob, rank, decoded_token } }. */
+export function promptLogprobsObject(entries: readonly TextLogprobs[]) {
+  return entries.map((entry) => {
+    if (entry.logprob === undefined) return null;
+    const alternatives = entry.top.map((one, i): [string, object] => [
+      String(one.tokenId),
+      { logprob: one.logprob, rank: i + 1, decoded_token: one.token },
+    ]);
+    const chosen: [string, object] = [
+      String(entry.tokenId),
+      { logprob: entry.logprob, rank: null, decoded_token: entry.token },
+    ];
+    const known = entry.top.some((one) => one.tokenId === entry.tokenId);
+    return Object.fromEntries(known ? alternatives : [chosen, ...alternatives]);
+  });
+}

@@ -1,0 +1,155 @@
+// The HTTP front door on node:http: who may come, which handler, one error shape, no leak of a connection.
+import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
+import type { AddressInfo, Socket } from 'node:net';
+import { QuernError } from '#kit/errors.ts';
+import { localPrincipal } from '#kit/principal.ts';
+import { child, extract, startTrace } from '#kit/trace.ts';
+import { bearerToken } from '../api-keys.ts';
+import type { GatewayContext } from '../context.ts';
+import {
+  HTTP_CONNECTIONS_MAX,
+  HTTP_HEADER_BYTES_MAX,
+  HTTP_HEADERS_TIMEOUT_MS,
+  HTTP_KEEP_ALIVE_MS,
+  HTTP_REQUEST_TIMEOUT_MS,
+} from '../limits.ts';
+import { REQUEST_ID } from '../typed-request.ts';
+import { clientGone, parseJson, readBody } from './body.ts';
+import { failureOf, HttpFailure, isClientGone, sendFailure } from './failure.ts';
+import { checkOrigin, type OriginPolicy, originPolicy } from './origin-check.ts';
+import { type FoundRoute, findRoute } from './routes.ts';
+
+export type HttpFront = {
+  /** "127.0.0.1:8000", the real port filled in. */
+  readonly address: string;
+  /** No new connections; resolves when those that are busy have ended, or with the signal. */
+  drain(signal: AbortSignal): Promise<void>;
+  close(): Promise<void>;
+};
+
+export type HttpFrontOptions = {
+  host: string;
+  port: number;
+  loopbackOnly: boolean;
+  tls?: { cert: string; key: string } | undefined;
+};
+
+function header(request: IncomingMessage, name: string): string | undefined {
+  const value = request.headers[name];
+  return Array.isArray(value) ? value[0] : value;
+}
+
+function createListener(context: GatewayContext, policy: OriginPolicy): RequestListener {
+  return (request, response) => {
+    handle(context, policy, request, response).catch((error) => {
+      if (isClientGone(error)) return;
+      const { status } = failureOf(error);
+      if (status >= 500) context.log.error({ err: error, path: request.url?.split('?')[0] }, 'HTTP request failed');
+      sendFailure(response, error);
+    });
+  };
+}
+
+async function handle(
+  context: GatewayContext,
+  policy: OriginPolicy,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  const { route, parameter } = checkedRoute(policy, request);
+  if (context.draining() && !route.open) {
+    throw new QuernError('UNAVAILABLE', 'this gateway is shutting down; another one may answer', {
+      reason: 'DRAINING',
+      retryAfterMs: 1_000,
+    });
+  }
+  const token = bearerToken(header(request, 'authorization')) ?? header(request, 'x-api-key') ?? null;
+  const principal = route.open ? localPrincipal : context.authenticate(token);
+  const parent = extract(header(request, 'traceparent'), header(request, 'tracestate'));
+  const asked = header(request, 'x-request-id') ?? '';
+  const controller = new AbortController();
+  response.once('close', () => {
+    if (!response.writableFinished) controller.abort(clientGone(undefined));
+  });
+  const body = request.method === 'POST' ? parseJson(await readBody(request)) : undefined;
+  await route.handler(context)({
+    request,
+    response,
+    principal,
+    parameter,
+    body,
+    requestId: REQUEST_ID.test(asked) ? asked : '',
+    trace: parent ? child(parent) : startTrace(),
+    signal: controller.signal,
+  });
+}
+
+function checkedRoute(policy: OriginPolicy, request: IncomingMessage): FoundRoute {
+  checkOrigin(policy, { host: header(request, 'host'), origin: header(request, 'origin') });
+  return findRoute(request.method ?? 'GET', request.url ?? '/');
+}
+
+function refuseMalformed(error: Error & { code?: string }, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy();
+    return;
+  }
+  const failure =
+    error.code === 'HPE_HEADER_OVERFLOW'
+      ? new HttpFailure(431, 'headers_too_large', `the headers exceed ${HTTP_HEADER_BYTES_MAX} bytes`)
+      : error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
+        ? new HttpFailure(408, 'request_timeout', 'the request took too long to arrive')
+        : new HttpFailure(400, 'bad_request', 'expected an HTTP/1.1 request');
+  const text = JSON.stringify(failureOf(failure).body);
+  const head = `HTTP/1.1 ${failure.status} Refused\r\ncontent-type: application/json\r\n`;
+  socket.end(`${head}content-length: ${Buffer.byteLength(text)}\r\nconnection: close\r\n\r\n${text}`);
+}
+
+function build(options: HttpFrontOptions, listener: RequestListener): Server {
+  const settings = {
+    maxHeaderSize: HTTP_HEADER_BYTES_MAX,
+    headersTimeout: HTTP_HEADERS_TIMEOUT_MS,
+    requestTimeout: HTTP_REQUEST_TIMEOUT_MS,
+    keepAliveTimeout: HTTP_KEEP_ALIVE_MS,
+    noDelay: true,
+  };
+  const { tls } = options;
+  const server = tls ? createTlsServer({ ...settings, ...tls }, listener) : createServer(settings, listener);
+  server.maxConnections = HTTP_CONNECTIONS_MAX;
+  server.on('clientError', refuseMalformed);
+  return server;
+}
+
+/** Listens. Throws UNAVAILABLE when the address is taken. */
+export async function startHttpFront(context: GatewayContext, options: HttpFrontOptions): Promise<HttpFront> {
+  const policy = originPolicy(context.allowedHosts, options.loopbackOnly);
+  const server = build(options, createListener(context, policy));
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (cause) => {
+      const message = `HTTP cannot listen on ${options.host}:${options.port}: ${cause.message}; choose another address or stop what uses it`;
+      reject(new QuernError('UNAVAILABLE', message, { reason: 'LISTEN_FAILED' }, { cause }));
+    });
+    server.listen(options.port, options.host, resolve);
+  });
+  const { port } = server.address() as AddressInfo;
+  let closed: Promise<void> | null = null;
+  const stopListening = (): Promise<void> => {
+    closed ??= new Promise((resolve) => server.close(() => resolve()));
+    server.closeIdleConnections();
+    return closed;
+  };
+  return {
+    address: `${options.host.includes(':') ? `[${options.host}]` : options.host}:${port}`,
+    drain(signal) {
+      if (signal.aborted) return Promise.resolve();
+      const ended = new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+      return Promise.race([stopListening(), ended]);
+    },
+    close() {
+      const done = stopListening();
+      server.closeAllConnections();
+      return done;
+    },
+  };
+}

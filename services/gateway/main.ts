@@ -1,0 +1,45 @@
+// The gateway process.
+import { QuernError } from '#kit/errors.ts';
+import { createLifecycle } from '#kit/lifecycle.ts';
+import { createLog } from '#kit/log.ts';
+import { createMetrics } from '#kit/metrics.ts';
+import { reportFatal, reportReady } from '#kit/parent.ts';
+import { readConfig } from './config.ts';
+import { type Gateway, startGateway } from './service.ts';
+
+async function main(): Promise<void> {
+  const config = readConfig(process.env);
+  const log = createLog({ service: 'gateway', level: config.logLevel });
+  const metrics = createMetrics('gateway', { processMetrics: true });
+  let gateway: Gateway | null = null;
+  const lifecycle = createLifecycle({
+    log,
+    drainGraceMs: config.drainGraceMs,
+    steps: [
+      {
+        name: 'gateway',
+        async start() {
+          gateway = await startGateway({ config, log, metrics });
+        },
+        ready() {
+          if (!gateway) return;
+          const { httpAddress, grpcAddress } = gateway;
+          reportReady({
+            addresses: [`http://${httpAddress}`, grpcAddress],
+            models: config.models.map((model) => model.name),
+          });
+        },
+        drain: (options) => gateway?.drain(options),
+        stop: () => gateway?.close(),
+      },
+    ],
+  });
+  await lifecycle.start();
+}
+
+main().catch((error) => {
+  const message = error instanceof QuernError ? error.message : String(error?.stack ?? error);
+  reportFatal(message);
+  process.stderr.write(`gateway: ${message}\n`);
+  process.exitCode = 1;
+});

@@ -1,0 +1,103 @@
+// From a request's prompt to token ids, by the tokenizer service; and what a key's policy lowers on the way.
+import { ParseSpecial } from '#gen/quern/tokenizer/v1/tokenizer.ts';
+import { QuernError } from '#kit/errors.ts';
+import type { ParseSpecialCeiling, Principal } from '#kit/principal.ts';
+import { literalText } from './text-assembler.ts';
+import type { TokenizerCall, TokenizerClient } from './tokenizer-client.ts';
+import type { Prompt, TypedRequest } from './typed-request.ts';
+import type { Vocabulary } from './vocabulary.ts';
+
+export type InfillFacts = {
+  family: string;
+  droppedPrefixTokens: number;
+  droppedSuffixTokens: number;
+  droppedChunks: number;
+};
+
+export type RenderedPrompt = {
+  tokenIds: readonly number[];
+  publicPrefixTokens: number;
+  /** Of the FIM family, beside the caller's own. */
+  stopTokenIds: readonly number[];
+  stopStrings: readonly string[];
+  infill: InfillFacts | null;
+};
+
+const CEILING: Record<ParseSpecialCeiling, ParseSpecial> = {
+  none: ParseSpecial.PARSE_SPECIAL_NONE,
+  fim: ParseSpecial.PARSE_SPECIAL_FIM,
+  all: ParseSpecial.PARSE_SPECIAL_ALL,
+};
+
+/** What the caller asked for, at most what its key allows. Unspecified is NONE. */
+export function lowerParseSpecial(asked: ParseSpecial, principal: Principal): ParseSpecial {
+  const wanted = asked === ParseSpecial.PARSE_SPECIAL_UNSPECIFIED ? ParseSpecial.PARSE_SPECIAL_NONE : asked;
+  const ceiling = CEILING[principal.parseSpecialCeiling];
+  return wanted > ceiling ? ceiling : wanted;
+}
+
+type Surroundings = { model: string; principal: Principal; vocabulary: Vocabulary; infillTokensMax: number };
+
+function plain(tokenIds: readonly number[], publicPrefixTokens = 0): RenderedPrompt {
+  return { tokenIds, publicPrefixTokens, stopTokenIds: [], stopStrings: [], infill: null };
+}
+
+function checkIds(tokenIds: readonly number[], vocabulary: Vocabulary): void {
+  const at = tokenIds.findIndex((id) => !Number.isInteger(id) || id < 0 || id >= vocabulary.size);
+  if (at < 0) return;
+  const description = `expected token ids 0..${vocabulary.size - 1}, got ${tokenIds[at]}`;
+  const field = `prompt[${at}]`;
+  throw new QuernError('INVALID_ARGUMENT', `${field}: ${description}`, { fields: [{ field, description }] });
+}
+
+/** Throws what the tokenizer refuses (INVALID_ARGUMENT with the field's path), UNAVAILABLE when it is not there. */
+export async function renderPrompt(
+  tokenizer: TokenizerClient,
+  prompt: Prompt,
+  around: Surroundings,
+  call: TokenizerCall,
+): Promise<RenderedPrompt> {
+  const { model, principal, vocabulary } = around;
+  switch (prompt.kind) {
+    case 'token_ids':
+      checkIds(prompt.tokenIds, vocabulary);
+      return plain(prompt.tokenIds);
+    case 'text': {
+      const parseSpecial = lowerParseSpecial(prompt.parseSpecial, principal);
+      return plain(await tokenizer.encode({ model, text: prompt.text, parseSpecial, addBos: prompt.addBos }, call));
+    }
+    case 'chat': {
+      const { tokenIds, publicPrefixTokens } = await tokenizer.renderChat(
+        {
+          model,
+          messages: [...prompt.messages],
+          tools: [...prompt.tools],
+          addGenerationPrompt: prompt.addGenerationPrompt,
+          enableThinking: prompt.enableThinking,
+          templateVariables: prompt.templateVariables,
+          continueFinalMessage: prompt.continueFinalMessage,
+        },
+        call,
+      );
+      return plain(tokenIds, publicPrefixTokens);
+    }
+    case 'infill': {
+      const { kind: _, chunks, ...texts } = prompt;
+      const maxPromptTokens = around.infillTokensMax;
+      const rendered = await tokenizer.renderInfill(
+        { model, ...texts, chunks: [...chunks], maxPromptTokens, lineHead: '' },
+        call,
+      );
+      const { tokenIds, stopTokenIds, stopStrings, family, droppedPrefixTokens, droppedSuffixTokens, droppedChunks } =
+        rendered;
+      const infill = { family, droppedPrefixTokens, droppedSuffixTokens, droppedChunks };
+      return { tokenIds, publicPrefixTokens: 0, stopTokenIds, stopStrings, infill };
+    }
+  }
+}
+
+/** The prompt as an echo shows it: the caller's own text, else the ids written out. */
+export function echoText(request: TypedRequest, prompt: RenderedPrompt, vocabulary: Vocabulary): string {
+  if (request.prompt.kind === 'text') return request.prompt.text;
+  return literalText(vocabulary, prompt.tokenIds);
+}

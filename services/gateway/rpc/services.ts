@@ -1,0 +1,38 @@
+// The public gRPC services, bound to their handlers.
+import {
+  ChatServiceService,
+  CompletionServiceService,
+  ModelServiceService,
+  RequestServiceService,
+} from '#gen/quern/gateway/v1/gateway.ts';
+import { defineService, type ServiceRegistration } from '#kit/rpc/server.ts';
+import type { GatewayContext } from '../context.ts';
+import { cancel } from './cancel.ts';
+import { chat } from './chat.ts';
+import { complete } from './complete.ts';
+import { withFastDeltas } from './delta-encoding.ts';
+import { infill } from './infill.ts';
+import { getModel, listModels } from './models.ts';
+import { streamChat } from './stream-chat.ts';
+import { streamComplete } from './stream-complete.ts';
+
+const completionService = {
+  ...CompletionServiceService,
+  streamComplete: withFastDeltas(CompletionServiceService.streamComplete),
+  infill: withFastDeltas(CompletionServiceService.infill),
+} as const;
+
+const chatService = { ...ChatServiceService, streamChat: withFastDeltas(ChatServiceService.streamChat) } as const;
+
+export function gatewayServices(context: GatewayContext): ServiceRegistration[] {
+  return [
+    defineService(completionService, {
+      complete: complete(context),
+      streamComplete: streamComplete(context),
+      infill: infill(context),
+    }),
+    defineService(chatService, { chat: chat(context), streamChat: streamChat(context) }),
+    defineService(ModelServiceService, { listModels: listModels(context), getModel: getModel(context) }),
+    defineService(RequestServiceService, { cancel: cancel(context) }),
+  ];
+}

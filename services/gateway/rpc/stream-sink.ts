@@ -1,0 +1,85 @@
+// A generation's events as the messages of a gRPC stream. The three stream messages share all events but the end.
+import type { FinishReason } from '#gen/quern/common/v1/common.ts';
+import type { Accepted, ChoiceFinished, TextDelta, TextLogprobs } from '#gen/quern/gateway/v1/gateway.ts';
+import type { QuernError } from '#kit/errors.ts';
+import type { CallContext, Out } from '#kit/rpc/server.ts';
+import type { GatewayContext } from '../context.ts';
+import { type Generation, type GenerationEnd, type GenerationSink, generate } from '../generation.ts';
+import type { TypedRequest } from '../typed-request.ts';
+import { callerOf } from './typed.ts';
+
+type SharedEvent =
+  | { $case: 'accepted'; value: Accepted }
+  | { $case: 'delta'; value: TextDelta }
+  | { $case: 'choiceFinished'; value: ChoiceFinished };
+
+/** How a method writes what differs between the three. */
+export type StreamShape<T> = {
+  shared(event: SharedEvent): T;
+  end(end: GenerationEnd): T;
+  promptLogprobs?(entries: TextLogprobs[]): T;
+};
+
+class StreamSink<T> implements GenerationSink {
+  error: QuernError | null = null;
+  generation: Generation | null = null;
+  readonly #out: Out<T>;
+  readonly #shape: StreamShape<T>;
+  #waiting = false;
+
+  constructor(out: Out<T>, shape: StreamShape<T>) {
+    this.#out = out;
+    this.#shape = shape;
+  }
+
+  accepted(value: Accepted): void {
+    this.#out.write(this.#shape.shared({ $case: 'accepted', value }));
+  }
+
+  promptLogprobs(entries: TextLogprobs[]): void {
+    if (this.#shape.promptLogprobs) this.#out.write(this.#shape.promptLogprobs(entries));
+  }
+
+  delta(index: number, text: string, logprobs: TextLogprobs[], tokenIds: number[]): boolean {
+    const writable = this.#out.write(
+      this.#shape.shared({ $case: 'delta', value: { index, text, logprobs, tokenIds } }),
+    );
+    if (!writable && !this.#waiting) {
+      this.#waiting = true;
+      this.#out.drained().then(
+        () => {
+          this.#waiting = false;
+          this.generation?.resume();
+        },
+        () => {}, // the call is over: its signal has ended the generation
+      );
+    }
+    return writable;
+  }
+
+  choiceFinished(index: number, finishReason: FinishReason, stopString: string): void {
+    this.#out.write(this.#shape.shared({ $case: 'choiceFinished', value: { index, finishReason, stopString } }));
+  }
+
+  end(end: GenerationEnd): void {
+    this.#out.write(this.#shape.end(end));
+  }
+
+  fail(error: QuernError): void {
+    this.error = error;
+  }
+}
+
+/** Runs a request and streams its events. Throws what failed it. */
+export async function streamGeneration<T>(
+  context: GatewayContext,
+  request: TypedRequest,
+  call: CallContext,
+  out: Out<T>,
+  shape: StreamShape<T>,
+): Promise<void> {
+  const sink = new StreamSink(out, shape);
+  sink.generation = generate(context, request, callerOf(call), sink);
+  await sink.generation.done;
+  if (sink.error) throw sink.error;
+}

@@ -1,0 +1,172 @@
+// The gateway as one object with a life: engines, tokenizer, both front doors, drain and close.
+import { randomBytes } from 'node:crypto';
+import { QuernError } from '#kit/errors.ts';
+import type { Log } from '#kit/log.ts';
+import type { Metrics } from '#kit/metrics.ts';
+import { type RpcServer, type RpcServerOptions, startRpcServer } from '#kit/rpc/server.ts';
+import { deriveSalt } from '#kit/secure.ts';
+import { Admission } from './admission.ts';
+import { authenticateLocal, bearerToken, createAuthenticate } from './api-keys.ts';
+import type { GatewayConfig } from './config.ts';
+import type { GatewayContext } from './context.ts';
+import { EngineSession } from './engine-session.ts';
+import { createGatewayMetrics } from './gateway-metrics.ts';
+import { type HttpFront, startHttpFront } from './http/server.ts';
+import { Models } from './models.ts';
+import { RequestTable } from './request-table.ts';
+import { gatewayServices } from './rpc/services.ts';
+import { TokenizerClient } from './tokenizer-client.ts';
+
+export type Gateway = {
+  readonly httpAddress: string;
+  readonly grpcAddress: string;
+  readonly context: GatewayContext;
+  /** Refuses new requests, lets running ones end within the grace, then ends them with UNAVAILABLE. */
+  drain(options: { graceMs: number; signal: AbortSignal }): Promise<void>;
+  close(): Promise<void>;
+};
+
+type Parts = {
+  context: GatewayContext;
+  engines: EngineSession[];
+  startDraining(): void;
+  onChange(listener: () => void): void;
+};
+
+function build(config: GatewayConfig, log: Log, metrics: Metrics): Parts {
+  const listeners: (() => void)[] = [];
+  const changed = (): void => {
+    models.changed();
+    for (const listener of listeners) listener();
+  };
+  const sharedToken = config.internalToken ?? undefined;
+  const served = config.models.map(({ name, addresses }) => ({
+    name,
+    replicas: addresses.map(
+      (address) => new EngineSession({ address, model: name, sharedToken, log, onChange: changed }),
+    ),
+  }));
+  const names = served.map((model) => model.name);
+  const tokenizer = new TokenizerClient({
+    address: config.tokenizer,
+    models: names,
+    sharedToken,
+    log,
+    onChange: changed,
+  });
+  const models = new Models(served, tokenizer);
+  const gatewayMetrics = createGatewayMetrics(metrics);
+  const admission = new Admission(config.bounds, gatewayMetrics.shed);
+  const engines = served.flatMap((model) => model.replicas);
+  gatewayMetrics.watch({
+    requestsInFlight: () => admission.requests,
+    tokensInFlight: () => admission.tokens,
+    engines: () =>
+      engines.map((e) => ({
+        model: e.model,
+        engine: e.name,
+        ready: e.ready,
+        inFlight: e.inFlight,
+        zombies: e.zombies,
+        ...e.load,
+      })),
+  });
+  const secret = config.saltSecret ?? randomBytes(32);
+  const salts = new Map<string, string>();
+  let draining = false;
+  const context: GatewayContext = {
+    log,
+    metrics: gatewayMetrics,
+    models,
+    tokenizer,
+    admission,
+    requests: new RequestTable(),
+    authenticate: config.keysFile === null ? authenticateLocal : createAuthenticate(config.keysFile, log),
+    cacheSalt(tenant) {
+      const known = salts.get(tenant);
+      if (known !== undefined) return known;
+      const salt = deriveSalt(secret, tenant);
+      salts.set(tenant, salt); // tenants come from the keys file, so this stays small
+      return salt;
+    },
+    allowedHosts: config.allowedHosts,
+    draining: () => draining,
+  };
+  const startDraining = (): void => {
+    draining = true;
+    admission.close();
+  };
+  return { context, engines, startDraining, onChange: (listener) => listeners.push(listener) };
+}
+
+function startGrpc(config: GatewayConfig, context: GatewayContext, log: Log, metrics: Metrics): Promise<RpcServer> {
+  const options: RpcServerOptions = {
+    service: 'gateway',
+    listen: [config.grpcListen],
+    services: gatewayServices(context),
+    log,
+    metrics,
+  };
+  if (config.tls) options.tls = config.tls;
+  if (config.keysFile !== null) {
+    options.authenticate = (metadata) =>
+      context.authenticate(bearerToken(metadata.get('authorization')) ?? metadata.get('x-api-key') ?? null);
+  }
+  return startRpcServer(options);
+}
+
+/** Serving means: a completion would be served now. Each service name follows, as health probes ask for either. */
+function followReadiness(rpc: RpcServer, parts: Parts): void {
+  const names = ['', ...gatewayServices(parts.context).map((service) => service.name)];
+  const update = (): void => {
+    const { models, draining } = parts.context;
+    const serving = !draining() && models.all().some((model) => models.ready(model));
+    for (const name of names) rpc.setServing(name, serving);
+  };
+  parts.onChange(update);
+  update();
+}
+
+/** Starts everything; engines and tokenizer may come later. Throws UNAVAILABLE when an address is taken. */
+export async function startGateway(options: { config: GatewayConfig; log: Log; metrics: Metrics }): Promise<Gateway> {
+  const { config, log, metrics } = options;
+  const parts = build(config, log, metrics);
+  const { context, engines } = parts;
+  context.tokenizer.start();
+  for (const engine of engines) engine.start();
+  const closeClients = async (): Promise<void> => {
+    await Promise.all([...engines.map((engine) => engine.close()), context.tokenizer.close()]);
+  };
+  let rpc: RpcServer | null = null;
+  let http: HttpFront;
+  try {
+    rpc = await startGrpc(config, context, log, metrics);
+    http = await startHttpFront(context, { ...config.http, tls: config.tls ?? undefined });
+  } catch (error) {
+    await rpc?.close();
+    await closeClients();
+    throw error;
+  }
+  const server = rpc;
+  followReadiness(server, parts);
+  log.info(
+    { http: http.address, grpc: server.addresses[0], models: config.models.map((model) => model.name) },
+    'gateway listens',
+  );
+  return {
+    httpAddress: http.address,
+    grpcAddress: server.addresses[0] as string,
+    context,
+    async drain({ graceMs, signal }) {
+      parts.startDraining();
+      await Promise.all([server.drain(graceMs), http.drain(signal)]);
+      const stopping = new QuernError('UNAVAILABLE', 'this gateway is stopping; try again', { reason: 'DRAINING' });
+      for (const running of context.requests.all()) running.abort(stopping);
+    },
+    async close() {
+      parts.startDraining();
+      await Promise.all([server.close(), http.close()]);
+      await closeClients();
+    },
+  };
+}

@@ -1,0 +1,169 @@
+// The tokenizer service as the gateway uses it: text and templates to ids, and the vocabulary of each model.
+import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  type EncodeRequest,
+  type GetVocabularyResponse,
+  type RenderChatRequest,
+  type RenderChatResponse,
+  type RenderInfillRequest,
+  type RenderInfillResponse,
+  TokenizerServiceClient,
+  type VocabularyPiece,
+} from '#gen/quern/tokenizer/v1/tokenizer.ts';
+import { QuernError, toQuernError } from '#kit/errors.ts';
+import type { Log } from '#kit/log.ts';
+import { openChannel, serverStream, unary } from '#kit/rpc/client.ts';
+import type { TraceContext } from '#kit/trace.ts';
+import {
+  RECONNECT_MAX_MS,
+  RECONNECT_MIN_MS,
+  TOKENIZER_TIMEOUT_MS,
+  VOCABULARY_RECHECK_MS,
+  VOCABULARY_SIZE_MAX,
+  VOCABULARY_TIMEOUT_MS,
+} from './limits.ts';
+import { Vocabulary, vocabularyHash } from './vocabulary.ts';
+
+export type TokenizerCall = { signal: AbortSignal; trace?: TraceContext | undefined };
+
+export type TokenizerOptions = {
+  address: string;
+  /** Models whose vocabularies are kept. */
+  models: readonly string[];
+  sharedToken?: string | undefined;
+  log: Log;
+  onChange?: () => void;
+};
+
+/** Keeps each model's vocabulary: fetched in the background, looked at again in time and after a lost connection. */
+export class TokenizerClient {
+  readonly #options: TokenizerOptions;
+  readonly #client: TokenizerServiceClient;
+  readonly #stop = new AbortController();
+  readonly #vocabularies = new Map<string, Vocabulary>();
+  #wake: (() => void) | null = null;
+  #reachable = false;
+  #loop: Promise<unknown> | null = null;
+
+  constructor(options: TokenizerOptions) {
+    this.#options = options;
+    this.#client = openChannel(TokenizerServiceClient, { address: options.address, sharedToken: options.sharedToken });
+  }
+
+  start(): void {
+    this.#loop ??= this.#keep();
+  }
+
+  async close(): Promise<void> {
+    this.#stop.abort(new QuernError('CANCELLED', 'the gateway is closing'));
+    await this.#loop;
+    this.#client.close();
+  }
+
+  /** False after a failed contact, until the next good one. */
+  get reachable(): boolean {
+    return this.#reachable;
+  }
+
+  /** Null until it was fetched. */
+  vocabulary(model: string): Vocabulary | null {
+    return this.#vocabularies.get(model) ?? null;
+  }
+
+  async encode(request: EncodeRequest, call: TokenizerCall): Promise<number[]> {
+    const work = unary(this.#client, 'encode', request, { ...call, timeoutMs: TOKENIZER_TIMEOUT_MS });
+    return (await this.#watch(work)).tokenIds;
+  }
+
+  async decode(model: string, tokenIds: readonly number[], call: TokenizerCall): Promise<string> {
+    const request = { model, tokenIds: [...tokenIds], skipSpecial: false };
+    return (await this.#watch(unary(this.#client, 'decode', request, { ...call, timeoutMs: TOKENIZER_TIMEOUT_MS })))
+      .text;
+  }
+
+  renderChat(request: RenderChatRequest, call: TokenizerCall): Promise<RenderChatResponse> {
+    return this.#watch(unary(this.#client, 'renderChat', request, { ...call, timeoutMs: TOKENIZER_TIMEOUT_MS }));
+  }
+
+  renderInfill(request: RenderInfillRequest, call: TokenizerCall): Promise<RenderInfillResponse> {
+    return this.#watch(unary(this.#client, 'renderInfill', request, { ...call, timeoutMs: TOKENIZER_TIMEOUT_MS }));
+  }
+
+  async #watch<T>(work: Promise<T>): Promise<T> {
+    try {
+      const result = await work;
+      this.#reachable = true;
+      return result;
+    } catch (error) {
+      const { code } = toQuernError(error);
+      if (code !== 'UNAVAILABLE' || this.#stop.signal.aborted) throw error;
+      this.#reachable = false;
+      this.#wake?.(); // it may come back with another vocabulary
+      throw new QuernError(
+        'UNAVAILABLE',
+        'the tokenizer service is not reachable; try again',
+        {
+          reason: 'NO_TOKENIZER',
+          retryAfterMs: RECONNECT_MAX_MS,
+        },
+        { cause: error },
+      );
+    }
+  }
+
+  async #keep(): Promise<void> {
+    const { signal } = this.#stop;
+    let delayMs = RECONNECT_MIN_MS;
+    while (!signal.aborted) {
+      const was = this.#reachable;
+      let good = true;
+      for (const model of this.#options.models) good = (await this.#refresh(model, signal)) && good;
+      this.#reachable = good;
+      if (was !== good) this.#options.onChange?.();
+      delayMs = good ? RECONNECT_MIN_MS : Math.min(delayMs * 2, RECONNECT_MAX_MS);
+      const pause = new AbortController();
+      this.#wake = () => pause.abort();
+      const either = AbortSignal.any([signal, pause.signal]);
+      await sleep(good ? VOCABULARY_RECHECK_MS : delayMs, undefined, { signal: either }).catch(() => {});
+      this.#wake = null;
+    }
+  }
+
+  /** Fetches a model's vocabulary unless the one at hand has the same content. False when the service did not give it. */
+  async #refresh(model: string, signal: AbortSignal): Promise<boolean> {
+    const { log, onChange } = this.#options;
+    try {
+      const fetched = await this.#fetch(model, this.#vocabularies.get(model)?.header.contentHash ?? null, signal);
+      if (!fetched) return true;
+      this.#vocabularies.set(model, fetched);
+      log.info({ model, size: fetched.size, content_hash: fetched.header.contentHash }, 'vocabulary fetched');
+      onChange?.();
+      return true;
+    } catch (error) {
+      if (!signal.aborted && this.#reachable) log.warn({ err: error, model }, 'no vocabulary from the tokenizer');
+      return false;
+    }
+  }
+
+  async #fetch(model: string, known: string | null, signal: AbortSignal): Promise<Vocabulary | null> {
+    const options = { signal, timeoutMs: VOCABULARY_TIMEOUT_MS };
+    let header: GetVocabularyResponse | null = null;
+    const pieces: VocabularyPiece[] = [];
+    for await (const message of serverStream(this.#client, 'getVocabulary', { model }, options)) {
+      header ??= message;
+      if (header.contentHash === known) return null;
+      for (const piece of message.pieces) pieces.push(piece);
+      if (pieces.length > VOCABULARY_SIZE_MAX) break;
+    }
+    if (!header || pieces.length !== header.size) {
+      const message = `vocabulary of "${model}": expected ${header?.size ?? 'a header'} pieces, got ${pieces.length}`;
+      throw new QuernError('DATA_LOSS', message, { reason: 'VOCABULARY_INCOMPLETE' });
+    }
+    const actual = vocabularyHash(pieces);
+    if (actual !== header.contentHash) {
+      const message = `vocabulary of "${model}": content hash ${actual}, but the tokenizer announced ${header.contentHash}`;
+      throw new QuernError('DATA_LOSS', message, { reason: 'VOCABULARY_MISMATCH' });
+    }
+    return new Vocabulary(header, pieces);
+  }
+}
