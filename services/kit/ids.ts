@@ -1,19 +1,36 @@
 // Request ids: UUID version 7 (RFC 9562 §5.7): sortable by time, unguessable in 62 bits.
 import { randomFillSync } from 'node:crypto';
 
-const random = Buffer.alloc(16 * 256);
-let used = random.length;
+const POOL_BYTES = 4096;
+const pool = Buffer.alloc(POOL_BYTES);
+let used = POOL_BYTES;
+
+/** Random bytes from a pool that is refilled at once: a call of the generator costs microseconds whatever it gives. */
+function randomBytes(count: number): Buffer {
+  if (used + count > POOL_BYTES) {
+    randomFillSync(pool);
+    used = 0;
+  }
+  const bytes = Buffer.from(pool.subarray(used, used + count));
+  pool.fill(0, used, used + count); // what was given is not kept
+  used += count;
+  return bytes;
+}
+
+/** `count` random bytes as lower-case hex, not all zero. For ids, not for keys. */
+export function randomHex(count: number): string {
+  while (true) {
+    const hex = randomBytes(count).toString('hex');
+    if (!/^0+$/.test(hex)) return hex;
+  }
+}
+
 let lastMs = 0;
 let counter = 0;
 
 /** A new UUIDv7. Ids made by one process in one millisecond are in order (12-bit counter, RFC 9562 §6.2 method 1). */
 export function uuidv7(now: number = Date.now()): string {
-  if (used === random.length) {
-    randomFillSync(random);
-    used = 0;
-  }
-  const id = Buffer.from(random.subarray(used, used + 16));
-  used += 16;
+  const id = randomBytes(16);
   if (now > lastMs) {
     lastMs = now;
     counter = id.readUInt16BE(6) & 0x7ff; // starts in the lower half: room to count up

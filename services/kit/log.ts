@@ -18,20 +18,32 @@ export type Log = {
   child(bindings: Record<string, unknown>): Log;
 };
 
-const SECRET =
-  /^(?:authorization|proxy-authorization|cookie|set-cookie|password|secret|token|key|api-?key)$|(?:token|secret|password|(?:api|private|signing)-?key)$/i;
+const SECRET_NAMES = /^(?:(?:proxy-)?authorization|(?:set-)?cookie|password|secret|token|key|api-?key)$/i;
+const SECRET_ENDINGS = /(?:token|secret|password|(?:api|private|signing)-?key)$/i;
 /** Names under which callers' words travel in our messages. */
 const TEXT = /^(?:prompt|prefix|suffix|text|content|messages|delta|completion|arguments|stdout|stderr|body)$/i;
 const DEPTH_MAX = 4;
+const NAMES_MAX = 1024;
 
-function kebab(name: string): string {
-  return name.replaceAll('_', '-').replace(/([a-z])([A-Z])/g, '$1-$2');
+type Kind = 'secret' | 'text' | 'plain';
+const kinds = new Map<string, Kind>();
+
+/** What a field of this name holds; remembered, since a service logs the same few names. */
+function kindOf(name: string): Kind {
+  const known = kinds.get(name);
+  if (known) return known;
+  const kebab = name.replaceAll('_', '-').replace(/([a-z])([A-Z])/g, '$1-$2');
+  const secret = SECRET_NAMES.test(kebab) || SECRET_ENDINGS.test(kebab);
+  const kind = secret ? 'secret' : TEXT.test(name) ? 'text' : 'plain';
+  if (kinds.size < NAMES_MAX) kinds.set(name, kind);
+  return kind;
 }
 
 function redactValue(name: string, value: unknown, depth: number): unknown {
   if (value === null || value === undefined || typeof value === 'number' || typeof value === 'boolean') return value;
-  if (SECRET.test(kebab(name))) return '[redacted]';
-  if (TEXT.test(name)) return typeof value === 'string' ? `[${value.length} chars]` : '[text]';
+  const kind = kindOf(name);
+  if (kind === 'secret') return '[redacted]';
+  if (kind === 'text') return typeof value === 'string' ? `[${value.length} chars]` : '[text]';
   return redact(value, depth + 1);
 }
 

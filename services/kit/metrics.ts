@@ -66,7 +66,10 @@ function checkName(kind: 'counter' | 'gauge' | 'histogram', name: string): void 
   }
 }
 
-/** The registry of one process; every series carries the label service="<service>". `processMetrics` adds CPU, memory and event-loop series. */
+/**
+ * The registry of one process; every series carries the label service="<service>". `processMetrics` adds CPU, memory and
+ * event-loop series.
+ */
 export function createMetrics(service: string, options: { processMetrics?: boolean } = {}): Metrics {
   const registry = new Registry();
   registry.setDefaultLabels({ service });

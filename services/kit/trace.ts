@@ -1,6 +1,6 @@
 // W3C trace context (https://www.w3.org/TR/trace-context/, level 1) and a place to hand finished spans to.
 // Exporting is a SpanSink given by a service's main; without one, spans cost an object and go nowhere.
-import { randomBytes } from 'node:crypto';
+import { randomHex } from './ids.ts';
 import { TRACESTATE_CHARS_MAX } from './limits.ts';
 
 export type TraceContext = {
@@ -13,13 +13,6 @@ export type TraceContext = {
 };
 
 const TRACEPARENT = /^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$/;
-
-function randomHex(bytes: number): string {
-  while (true) {
-    const hex = randomBytes(bytes).toString('hex');
-    if (!/^0+$/.test(hex)) return hex;
-  }
-}
 
 /** A new root. */
 export function startTrace(options: { sampled?: boolean } = {}): TraceContext {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
-import { execFileSync, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { HealthClient, HealthCheckResponse_ServingStatus as Status } from '#gen/grpc/health/v1/health.ts';
@@ -11,6 +11,7 @@ import { createMetrics } from '#kit/metrics.ts';
 import { localPrincipal } from '#kit/principal.ts';
 import { bidi, openChannel, serverStream, unary } from '#kit/rpc/client.ts';
 import { type RpcServerOptions, startRpcServer } from '#kit/rpc/server.ts';
+import { makeCertificates } from './support/certificates.ts';
 import { EchoClient, startEcho, tempFolder, until } from './support/echo.ts';
 
 const bare = (options: Partial<RpcServerOptions>): RpcServerOptions => ({
@@ -107,73 +108,18 @@ test('authenticate decides the principal, or refuses', async (t) => {
 });
 
 test('mutual TLS: a client without a certificate is turned away, one with it is named by it', async (t) => {
-  const folder = await tempFolder(t);
-  const make = (...args: string[]) => execFileSync('openssl', args, { cwd: folder, stdio: 'pipe' });
-  try {
-    make(
-      'req',
-      '-x509',
-      '-newkey',
-      'ec',
-      '-pkeyopt',
-      'ec_paramgen_curve:P-256',
-      '-nodes',
-      '-days',
-      '2',
-      '-keyout',
-      'ca.key',
-      '-out',
-      'ca.pem',
-      '-subj',
-      '/CN=ca',
-    );
-    for (const name of ['server', 'gateway']) {
-      make(
-        'req',
-        '-newkey',
-        'ec',
-        '-pkeyopt',
-        'ec_paramgen_curve:P-256',
-        '-nodes',
-        '-keyout',
-        `${name}.key`,
-        '-out',
-        `${name}.csr`,
-        '-subj',
-        `/CN=${name}`,
-        '-addext',
-        'subjectAltName=DNS:server',
-      );
-      make(
-        'x509',
-        '-req',
-        '-in',
-        `${name}.csr`,
-        '-CA',
-        'ca.pem',
-        '-CAkey',
-        'ca.key',
-        '-CAcreateserial',
-        '-days',
-        '2',
-        '-copy_extensions',
-        'copy',
-        '-out',
-        `${name}.pem`,
-      );
-    }
-  } catch (error) {
-    t.skip(`openssl cannot make certificates here: ${(error as Error).message}`);
+  const certificates = await makeCertificates(await tempFolder(t));
+  if (!certificates) {
+    t.skip('openssl is not installed');
     return;
   }
-  const pem = (file: string) => readFile(join(folder, file));
-  const [ca, cert, key] = [await pem('ca.pem'), await pem('server.pem'), await pem('server.key')];
+  const { ca, server, gateway } = certificates;
   const echo = await startEcho(
     t,
     { say: (_request, call) => ({ text: call.principal.user }) },
-    { listen: ['127.0.0.1:0'], tls: { cert, key, ca, requireClientCert: true } },
+    { listen: ['127.0.0.1:0'], tls: { ...server, ca, requireClientCert: true } },
   );
-  const mutual = { ca, cert: await pem('gateway.pem'), key: await pem('gateway.key'), serverName: 'server' };
+  const mutual = { ca, ...gateway, serverName: 'server' };
   const known = openChannel(EchoClient, { address: echo.address, tls: mutual });
   t.after(() => known.close());
   assert.deepEqual(await unary(known, 'say', {}), { text: 'gateway' });
