@@ -15,14 +15,13 @@ export class Choice {
   /** Of the echoed prompt, when asked for; leave with the first text. */
   echoLogprobs: TextLogprobs[] | null = null;
   readonly #assembler: TextAssembler;
-  readonly #stopTokenIds: ReadonlySet<number>;
   #echo: string | null;
   #finished: FinishReason | null = null;
+  #stoppedById = false;
 
   /** `echo`: text that comes before the completion. */
   constructor(options: AssemblerOptions, echo: string | null) {
     this.#assembler = new TextAssembler(options);
-    this.#stopTokenIds = options.stopTokenIds;
     this.#echo = echo;
   }
 
@@ -35,13 +34,8 @@ export class Choice {
     return this.#assembler.stop?.stopString ?? '';
   }
 
-  /** True when the text ended before the engine did: tokens behind a stop string do not count. */
-  get cut(): boolean {
-    return this.#assembler.stop !== null;
-  }
-
   get tokenCount(): number {
-    return this.#assembler.tokenCount;
+    return this.#assembler.tokenCount + (this.#stoppedById ? 1 : 0);
   }
 
   get hasOutput(): boolean {
@@ -54,21 +48,22 @@ export class Choice {
     if (this.#assembler.stop) this.#finished = FinishReason.FINISH_REASON_STOP;
   }
 
-  /** The engine's end, or ours: held-back text comes free, a stop string in it wins over the reason. */
-  finish(reason: FinishReason): void {
+  /**
+   * The engine's end, or ours: held-back text comes free, a stop string in it wins over the reason. An id that ended
+   * the choice is not among its tokens but counts as one.
+   */
+  finish(reason: FinishReason, stoppedById = false): void {
     if (this.#finished !== null) return;
     this.#assembler.end();
+    this.#stoppedById = stoppedById && !this.#assembler.stop;
     this.#finished = this.#assembler.stop ? FinishReason.FINISH_REASON_STOP : reason;
   }
 
   /** Finishes a choice that had all its tokens when the engine was lost, only its end was missing. */
   finishIfComplete(sampling: SamplingParams): void {
     if (this.#finished !== null) return;
-    const last = this.ids.at(-1);
-    if (last !== undefined && this.#stopTokenIds.has(last)) this.finish(FinishReason.FINISH_REASON_STOP);
-    else if (sampling.maxTokens !== undefined && sampling.maxTokens > 0 && this.ids.length >= sampling.maxTokens) {
-      this.finish(FinishReason.FINISH_REASON_LENGTH);
-    }
+    const { maxTokens = 0 } = sampling;
+    if (maxTokens > 0 && this.ids.length >= maxTokens) this.finish(FinishReason.FINISH_REASON_LENGTH);
   }
 
   /** What is free to go out, once. */

@@ -3,7 +3,8 @@ import type { FinishReason } from '#gen/quern/common/v1/common.ts';
 import type { TextLogprobs } from '#gen/quern/gateway/v1/gateway.ts';
 import { QuernError } from '#kit/errors.ts';
 import type { GatewayContext } from './context.ts';
-import { type Caller, type GenerationEnd, type GenerationSink, generate } from './generation.ts';
+import { generate } from './generation.ts';
+import type { Caller, GenerationEnd, GenerationSink } from './generation-events.ts';
 import type { TypedRequest } from './typed-request.ts';
 
 export type CollectedChoice = {

@@ -5,69 +5,27 @@
 //
 // Data: choices (what the client sees), legs (what the engines know). A leg is one handle that carries some choices;
 // there is one leg until a Session breaks, then one per unfinished choice, each resuming from its own tokens.
-import { randomFillSync } from 'node:crypto';
-import {
-  FinishReason,
-  PriorityClass,
-  type SamplingParams,
-  type Timings,
-  type Usage,
-} from '#gen/quern/common/v1/common.ts';
-import type { Finished, GenerationRequest, TokenEvent } from '#gen/quern/engine/v1/engine.ts';
-import type { RequestEnd, TextLogprobs } from '#gen/quern/gateway/v1/gateway.ts';
+import { FinishReason, type SamplingParams, type Timings, type Usage } from '#gen/quern/common/v1/common.ts';
+import type { Finished, TokenEvent } from '#gen/quern/engine/v1/engine.ts';
 import { QuernError, toQuernError } from '#kit/errors.ts';
 import { uuidv7 } from '#kit/ids.ts';
-import { type Principal, principalKey } from '#kit/principal.ts';
 import { fromStatusProto } from '#kit/rpc/status.ts';
-import { inject, type TraceContext } from '#kit/trace.ts';
 import type { Ticket } from './admission.ts';
 import { Choice } from './choice.ts';
 import type { GatewayContext } from './context.ts';
+import { effectiveClass, engineRequest, fitSampling } from './engine-request.ts';
 import type { EngineSession, HandleListener } from './engine-session.ts';
+import { type Caller, type GenerationEnd, type GenerationSink, outcomeOf } from './generation-events.ts';
 import { END_WAIT_MS, ENGINE_WAIT_MS, RESUME_WAIT_MS, RESUMES_MAX, SLOW_CLIENT_MS, TIMEOUT_MS_MAX } from './limits.ts';
 import type { ServedModel } from './models.ts';
-import { echoText, type InfillFacts, type RenderedPrompt, renderPrompt } from './prompt-rendering.ts';
+import { echoText, type RenderedPrompt, renderPrompt } from './prompt-rendering.ts';
 import { affinityKey } from './replica-picker.ts';
 import { promptLogprobs } from './text-assembler.ts';
+import { Timers } from './timers.ts';
 import { checkRequest, type TypedRequest } from './typed-request.ts';
 import type { Vocabulary } from './vocabulary.ts';
 
-/** What a request needs to know about who sent it. The signal is disconnect, deadline and drain in one. */
-export type Caller = { principal: Principal; trace: TraceContext; signal: AbortSignal; samplingPrefix?: string };
-
-export type GenerationEnd = RequestEnd & { infill: InfillFacts | null; promptTokenIds: readonly number[] };
-
-/** Where events go. Calls come in this order; exactly one of end and fail is called, and nothing after it. */
-export type GenerationSink = {
-  accepted(info: { requestId: string; model: string; traceId: string }): void;
-  promptLogprobs(entries: TextLogprobs[]): void;
-  /** False: deltas are merged until resume(). */
-  delta(choice: number, text: string, logprobs: TextLogprobs[], tokenIds: number[]): boolean;
-  choiceFinished(choice: number, reason: FinishReason, stopString: string): void;
-  end(end: GenerationEnd): void;
-  fail(error: QuernError): void;
-};
-
 type Leg = { engine: EngineSession; handle: number; choices: readonly number[] };
-
-const OUTCOME: Partial<Record<FinishReason, string>> = {
-  [FinishReason.FINISH_REASON_STOP]: 'stop',
-  [FinishReason.FINISH_REASON_LENGTH]: 'length',
-  [FinishReason.FINISH_REASON_CANCELLED]: 'cancelled',
-  [FinishReason.FINISH_REASON_SUPERSEDED]: 'superseded',
-};
-
-function randomSeed(): bigint {
-  return randomFillSync(new BigUint64Array(1))[0] as bigint;
-}
-
-/** The class asked for (else the method's), not above the key's ceiling. A smaller number is stronger. */
-export function effectiveClass(request: TypedRequest, principal: Principal): PriorityClass {
-  const asked = request.priorityClass;
-  const usual = request.method === 'chat' ? PriorityClass.PRIORITY_CLASS_CHAT : PriorityClass.PRIORITY_CLASS_AUTOMATIC;
-  const wanted = request.sampling.maxTokens === 0 ? PriorityClass.PRIORITY_CLASS_WARM : asked > 0 ? asked : usual;
-  return wanted < principal.priorityCeiling ? principal.priorityCeiling : wanted;
-}
 
 /** Starts a request. Never throws: refusals come through sink.fail. */
 export function generate(
@@ -92,7 +50,7 @@ export class Generation implements HandleListener {
   readonly #startedAt = performance.now();
   readonly #resolveDone: () => void;
   readonly #stop = new AbortController();
-  readonly #timers = new Set<NodeJS.Timeout>();
+  readonly #timers = new Timers();
   #cleanups: (() => void)[] = [];
   #state: 'preparing' | 'running' | 'ending' | 'done' = 'preparing';
   #model: ServedModel | null = null;
@@ -108,7 +66,7 @@ export class Generation implements HandleListener {
   #stepHasTokens = false;
   #lastStepAt = 0;
   #interToken: ((seconds: number) => void) | null = null;
-  #usage: Usage | null = null;
+  #cachedTokens = 0;
   #timings: Timings | undefined;
 
   constructor(context: GatewayContext, request: TypedRequest, caller: Caller, sink: GenerationSink) {
@@ -126,7 +84,10 @@ export class Generation implements HandleListener {
   start(): void {
     const { signal } = this.#caller;
     const onAbort = (): void => this.abort(toQuernError(signal.reason));
-    if (signal.aborted) return onAbort();
+    if (signal.aborted) {
+      onAbort();
+      return;
+    }
     signal.addEventListener('abort', onAbort, { once: true });
     this.#cleanups.push(() => signal.removeEventListener('abort', onAbort));
     this.#prepare().catch((error) => this.#fail(toQuernError(error)));
@@ -141,7 +102,7 @@ export class Generation implements HandleListener {
   /** The sink can take deltas again. */
   resume(): void {
     if (!this.#blocked) return;
-    this.#clear(this.#blocked);
+    this.#timers.clear(this.#blocked);
     this.#blocked = null;
     if (this.#state === 'running') this.#guarded(() => this.#flush());
   }
@@ -169,10 +130,10 @@ export class Generation implements HandleListener {
     const { timeoutMs, softDeadlineMs } = this.#request;
     if (timeoutMs !== null) {
       const error = new QuernError('DEADLINE_EXCEEDED', `the request's time limit of ${timeoutMs} ms passed`);
-      this.#after(Math.min(timeoutMs, TIMEOUT_MS_MAX), () => this.abort(error));
+      this.#timers.after(Math.min(timeoutMs, TIMEOUT_MS_MAX), () => this.abort(error));
     }
     if (softDeadlineMs !== null) {
-      this.#after(Math.min(softDeadlineMs, TIMEOUT_MS_MAX), () => this.#softDeadline(softDeadlineMs));
+      this.#timers.after(Math.min(softDeadlineMs, TIMEOUT_MS_MAX), () => this.#softDeadline(softDeadlineMs));
     }
   }
 
@@ -197,40 +158,8 @@ export class Generation implements HandleListener {
     const call = { signal: this.#stop.signal, trace: this.#caller.trace };
     const prompt = await renderPrompt(this.#context.tokenizer, request.prompt, around, call);
     this.#prompt = prompt;
-    const size = prompt.tokenIds.length;
-    const maxTokens = asked ?? context - size;
-    if (size === 0) {
-      throw new QuernError('INVALID_ARGUMENT', 'prompt: expected at least one token, got none', {
-        fields: [{ field: 'prompt', description: 'expected at least one token, got none' }],
-      });
-    }
-    if (maxTokens < 0 || (asked === undefined && maxTokens < 1) || size + maxTokens > context)
-      this.#refuseLength(size, asked, context);
-    const wanted = request.sampling;
-    const echoLogprobs = request.echo ? wanted.logprobs : undefined;
-    this.#sampling = {
-      ...wanted,
-      maxTokens,
-      n: wanted.n ?? 1,
-      // Drawn here so that a request carried over to another engine goes on with the same random numbers.
-      seed: wanted.seed ?? randomSeed(),
-      stopTokenIds: [...new Set([...wanted.stopTokenIds, ...prompt.stopTokenIds])],
-      promptLogprobs: wanted.promptLogprobs ?? echoLogprobs,
-    };
-    ticket.charge(size + maxTokens * (wanted.n ?? 1));
-  }
-
-  #refuseLength(size: number, asked: number | undefined, context: number): never {
-    const parts =
-      asked === undefined
-        ? `${size} in the prompt`
-        : `${size + asked} (${size} in the prompt, ${asked} in the completion)`;
-    const message =
-      `this model's maximum context length is ${context} tokens, but the request has ${parts}; ` +
-      'shorten the prompt or lower max_tokens';
-    const field = this.#request.prompt.kind === 'chat' ? 'messages' : 'prompt';
-    const details = { reason: 'CONTEXT_LENGTH_EXCEEDED', fields: [{ field, description: message }] };
-    throw new QuernError('INVALID_ARGUMENT', message, details);
+    this.#sampling = fitSampling(request, prompt, context);
+    ticket.charge(prompt.tokenIds.length + (this.#sampling.maxTokens ?? 0) * (this.#sampling.n ?? 1));
   }
 
   #makeChoices(): void {
@@ -255,17 +184,28 @@ export class Generation implements HandleListener {
 
   /** Submits every unfinished choice: all in one handle while none has tokens, else each in its own. */
   async #submit(waitMs: number): Promise<void> {
-    const { models, cacheSalt } = this.#context;
+    const { models } = this.#context;
     const model = this.#model as ServedModel;
     const prompt = this.#prompt as RenderedPrompt;
-    const salt = cacheSalt(this.#caller.principal.tenant);
+    const cacheSalt = this.#context.cacheSalt(this.#caller.principal.tenant);
     const { signal } = this.#stop;
-    const engine = await models.replica(model, affinityKey(salt, prompt.tokenIds), { waitMs, signal });
+    const engine = await models.replica(model, affinityKey(cacheSalt, prompt.tokenIds), { waitMs, signal });
     if (this.#isDone()) return;
     const open = this.#choices.flatMap((choice, i) => (choice.finished ? [] : [i]));
     const fresh = open.length === this.#choices.length && this.#choices.every((choice) => choice.ids.length === 0);
     for (const choices of fresh ? [open] : open.map((i) => [i])) {
-      const request = this.#engineRequest(salt, prompt, choices);
+      const request = engineRequest({
+        requestId: this.requestId,
+        caller: this.#caller,
+        request: this.#request,
+        prompt,
+        sampling: this.#sampling,
+        cacheSalt,
+        n: choices.length,
+        resumeTokenIds: choices.length === 1 ? (this.#choices[choices[0] as number] as Choice).ids : [],
+        promptLogprobs: !this.#sawPromptLogprobs,
+        elapsedMs: performance.now() - this.#startedAt,
+      });
       this.#legs.push({ engine, handle: engine.submit(request, this), choices });
     }
     if (this.#state === 'preparing') {
@@ -273,30 +213,6 @@ export class Generation implements HandleListener {
       const { traceId } = this.#caller.trace;
       this.#sink.accepted({ requestId: this.requestId, model: model.name, traceId });
     }
-  }
-
-  #engineRequest(cacheSalt: string, prompt: RenderedPrompt, choices: readonly number[]): GenerationRequest {
-    const { principal, trace } = this.#caller;
-    const request = this.#request;
-    const { traceparent, tracestate = '' } = inject(trace);
-    const promptLogprobsWanted = this.#sawPromptLogprobs ? undefined : this.#sampling.promptLogprobs;
-    const leftMs = request.timeoutMs === null ? undefined : request.timeoutMs - (performance.now() - this.#startedAt);
-    return {
-      requestId: this.requestId,
-      tokenIds: prompt.tokenIds as number[],
-      sampling: { ...this.#sampling, n: choices.length, promptLogprobs: promptLogprobsWanted },
-      tenant: principal.tenant,
-      cacheSalt,
-      publicPrefixTokens: prompt.publicPrefixTokens,
-      priorityClass: effectiveClass(request, principal),
-      priority: request.priority,
-      timeoutMs: leftMs === undefined ? undefined : Math.max(1, Math.min(Math.floor(leftMs), TIMEOUT_MS_MAX)),
-      supersedeKey: request.supersedeKey,
-      principal: principalKey(principal),
-      resumeTokenIds: choices.length === 1 ? (this.#choices[choices[0] as number] as Choice).ids : [],
-      traceparent,
-      tracestate,
-    };
   }
 
   // ---- what the engine says
@@ -337,7 +253,8 @@ export class Generation implements HandleListener {
       } else if (this.#state === 'running') this.#fail(error);
       return;
     }
-    this.#addFacts(finished);
+    this.#timings ??= finished.timings;
+    this.#cachedTokens ||= finished.usage?.cachedTokens ?? 0;
     for (const end of finished.choices) {
       const choice = this.#choices[leg?.choices[end.choice] ?? -1];
       if (!choice || choice.finished) continue;
@@ -351,19 +268,8 @@ export class Generation implements HandleListener {
         );
         return;
       }
-      choice.finish(end.reason);
+      choice.finish(end.reason, end.stopTokenId !== undefined);
     }
-  }
-
-  #addFacts({ usage, timings }: Finished): void {
-    this.#timings ??= timings;
-    if (!usage) return;
-    const before = this.#usage;
-    this.#usage = {
-      promptTokens: usage.promptTokens,
-      cachedTokens: before?.cachedTokens ?? usage.cachedTokens,
-      completionTokens: (before?.completionTokens ?? 0) + usage.completionTokens,
-    };
   }
 
   /** One engine step is over: what it brought goes out, in one write per choice. */
@@ -380,7 +286,7 @@ export class Generation implements HandleListener {
     } else if (this.#blocked || this.#coalesce) {
       // merged with what comes until resume() or the timer
     } else if (this.#request.coalesceMs > 0 && this.#choices.some((choice) => choice.started)) {
-      this.#coalesce = this.#after(this.#request.coalesceMs, () => {
+      this.#coalesce = this.#timers.after(this.#request.coalesceMs, () => {
         this.#coalesce = null;
         if (this.#state === 'running' && !this.#blocked) this.#guarded(() => this.#flush());
       });
@@ -418,7 +324,7 @@ export class Generation implements HandleListener {
 
   #onBlocked(): void {
     if (this.#blocked || this.#state !== 'running') return;
-    this.#blocked = this.#after(SLOW_CLIENT_MS, () => {
+    this.#blocked = this.#timers.after(SLOW_CLIENT_MS, () => {
       const message = `the client has read nothing for ${SLOW_CLIENT_MS} ms; read faster or ask for less`;
       this.abort(new QuernError('RESOURCE_EXHAUSTED', message, { reason: 'SLOW_READER' }));
     });
@@ -429,9 +335,9 @@ export class Generation implements HandleListener {
   /** All choices are done for the client; the engine's own end brings exact usage and timings. */
   #finishLegs(): void {
     this.#state = 'ending';
-    if (this.#legs.length === 0) return this.#complete();
+    if (this.#legs.length === 0) this.#complete();
     for (const leg of this.#legs) leg.engine.cancel(leg.handle, { forget: false });
-    this.#after(END_WAIT_MS, () => this.#complete());
+    this.#timers.after(END_WAIT_MS, () => this.#complete());
   }
 
   /** Ends with what there is. */
@@ -471,7 +377,6 @@ export class Generation implements HandleListener {
       return;
     }
     this.#resumes += 1;
-    this.#usage = null;
     this.#context.metrics.resumed((this.#model as ServedModel).name);
     this.#guarded(() => {
       for (const choice of this.#choices) choice.finishIfComplete(this.#sampling);
@@ -503,7 +408,7 @@ export class Generation implements HandleListener {
     if (this.#isDone()) return;
     const end = this.#end();
     const reason = this.#choices[0]?.finished ?? FinishReason.FINISH_REASON_UNSPECIFIED;
-    this.#settle(OUTCOME[reason] ?? 'unknown', end.usage);
+    this.#settle(outcomeOf(reason), end.usage);
     try {
       this.#sink.end(end);
     } catch (error) {
@@ -515,14 +420,12 @@ export class Generation implements HandleListener {
 
   #end(): GenerationEnd {
     const promptTokens = this.#prompt?.tokenIds.length ?? 0;
-    const counted = this.#choices.reduce((sum, choice) => sum + choice.tokenCount, 0);
-    // The engine counts what it made; the client is told what counts for it: nothing behind a stop string.
-    const exact = this.#resumes === 0 && this.#choices.every((choice) => !choice.cut);
-    const completionTokens = exact ? (this.#usage?.completionTokens ?? counted) : counted;
+    // Counted here: of the engine's tokens those behind a stop string are not the client's.
+    const completionTokens = this.#choices.reduce((sum, choice) => sum + choice.tokenCount, 0);
     return {
       requestId: this.requestId,
       model: (this.#model as ServedModel).name,
-      usage: { promptTokens, cachedTokens: Math.min(this.#usage?.cachedTokens ?? 0, promptTokens), completionTokens },
+      usage: { promptTokens, cachedTokens: Math.min(this.#cachedTokens, promptTokens), completionTokens },
       timings: this.#timings,
       traceId: this.#caller.trace.traceId,
       seed: this.#sampling.seed ?? 0n,
@@ -537,8 +440,7 @@ export class Generation implements HandleListener {
     for (const leg of this.#legs) leg.engine.cancel(leg.handle, { forget: true });
     this.#legs = [];
     this.#stop.abort(new QuernError('CANCELLED', 'the request has ended'));
-    for (const timer of this.#timers) clearTimeout(timer);
-    this.#timers.clear();
+    this.#timers.clearAll();
     for (const cleanup of this.#cleanups) cleanup();
     this.#cleanups = [];
     this.#context.metrics.finished({
@@ -563,19 +465,5 @@ export class Generation implements HandleListener {
     } catch (error) {
       this.onFault(error);
     }
-  }
-
-  #after(delayMs: number, run: () => void): NodeJS.Timeout {
-    const timer = setTimeout(() => {
-      this.#timers.delete(timer);
-      run();
-    }, delayMs);
-    this.#timers.add(timer);
-    return timer;
-  }
-
-  #clear(timer: NodeJS.Timeout): void {
-    clearTimeout(timer);
-    this.#timers.delete(timer);
   }
 }

@@ -63,13 +63,13 @@ export class Vocabulary {
   }
 }
 
-/** SHA-256 over all pieces in id order, hex: per piece its length (uint32 LE), a flag byte (special, added, unused) and its bytes. */
+/** SHA-256 over all pieces in id order, hex: per piece a flag byte, its length (uint32 LE) and its bytes. */
 export function vocabularyHash(pieces: readonly VocabularyPiece[]): string {
   const hash = createHash('sha256');
+  const head = Buffer.alloc(5);
   for (const { bytes, special, added, unused } of pieces) {
-    const head = Buffer.alloc(5);
-    head.writeUInt32LE(bytes.length, 0);
-    head[4] = (special ? 1 : 0) | (added ? 2 : 0) | (unused ? 4 : 0);
+    head[0] = (special ? 1 : 0) | (added ? 2 : 0) | (unused ? 4 : 0);
+    head.writeUInt32LE(bytes.length, 1);
     hash.update(head).update(bytes);
   }
   return hash.digest('hex');

@@ -3,7 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { QuernError } from '#kit/errors.ts';
 import type { Principal } from '#kit/principal.ts';
 import type { TraceContext } from '#kit/trace.ts';
-import type { Caller } from '../generation.ts';
+import type { Caller } from '../generation-events.ts';
 import { TIMEOUT_MS_MAX } from '../limits.ts';
 
 export type Exchange = {

@@ -4,7 +4,8 @@ import type { Accepted, ChoiceFinished, TextDelta, TextLogprobs } from '#gen/que
 import type { QuernError } from '#kit/errors.ts';
 import type { CallContext, Out } from '#kit/rpc/server.ts';
 import type { GatewayContext } from '../context.ts';
-import { type Generation, type GenerationEnd, type GenerationSink, generate } from '../generation.ts';
+import { type Generation, generate } from '../generation.ts';
+import type { GenerationEnd, GenerationSink } from '../generation-events.ts';
 import type { TypedRequest } from '../typed-request.ts';
 import { callerOf } from './typed.ts';
 

@@ -9,7 +9,7 @@ import {
 import { ParseSpecial } from '#gen/quern/tokenizer/v1/tokenizer.ts';
 import { QuernError } from '#kit/errors.ts';
 import type { CallContext } from '#kit/rpc/server.ts';
-import type { Caller } from '../generation.ts';
+import type { Caller } from '../generation-events.ts';
 import { COMPLETION_TOKENS_DEFAULT, INFILL_TOKENS_DEFAULT } from '../limits.ts';
 import { emptySampling, invalidArgument, type Prompt, REQUEST_ID, type TypedRequest } from '../typed-request.ts';
 

@@ -100,11 +100,12 @@ function advance(sequence: Sequence, index: number, count: number): number[] {
   while (ids.length < count && choice.at < max) {
     const id = choice.tokens[choice.at] ?? EOS;
     choice.at += 1;
-    ids.push(id);
     if (stops.has(id)) {
+      // As the real engine: an id that ends the choice is reported with its end and is no token event.
       choice.end = { choice: index, reason: FinishReason.FINISH_REASON_STOP, stopTokenId: id };
       return ids;
     }
+    ids.push(id);
   }
   if (choice.at >= max)
     choice.end = { choice: index, reason: FinishReason.FINISH_REASON_LENGTH, stopTokenId: undefined };

@@ -10,7 +10,7 @@ import {
 import { QuernError } from '#kit/errors.ts';
 import { createLog } from '#kit/log.ts';
 import { createMetrics } from '#kit/metrics.ts';
-import { defineService, type RpcServer, startRpcServer } from '#kit/rpc/server.ts';
+import { defineService, startRpcServer } from '#kit/rpc/server.ts';
 import { vocabularyHash } from '../../../../services/gateway/vocabulary.ts';
 
 export const SPECIAL = [

@@ -1,0 +1,94 @@
+// What the engine is asked for: the caller's sampling made whole and checked against the model, and identity that the
+// caller cannot choose.
+import { randomFillSync } from 'node:crypto';
+import { PriorityClass, type SamplingParams } from '#gen/quern/common/v1/common.ts';
+import type { GenerationRequest } from '#gen/quern/engine/v1/engine.ts';
+import { QuernError } from '#kit/errors.ts';
+import { type Principal, principalKey } from '#kit/principal.ts';
+import { inject } from '#kit/trace.ts';
+import type { Caller } from './generation-events.ts';
+import { TIMEOUT_MS_MAX } from './limits.ts';
+import type { RenderedPrompt } from './prompt-rendering.ts';
+import { invalidArgument, type TypedRequest } from './typed-request.ts';
+
+function randomSeed(): bigint {
+  return randomFillSync(new BigUint64Array(1))[0] as bigint;
+}
+
+/** The class asked for (else the method's), not above the key's ceiling. A smaller number is stronger. */
+export function effectiveClass(request: TypedRequest, principal: Principal): PriorityClass {
+  const asked = request.priorityClass;
+  const usual = request.method === 'chat' ? PriorityClass.PRIORITY_CLASS_CHAT : PriorityClass.PRIORITY_CLASS_AUTOMATIC;
+  const wanted = request.sampling.maxTokens === 0 ? PriorityClass.PRIORITY_CLASS_WARM : asked > 0 ? asked : usual;
+  return wanted < principal.priorityCeiling ? principal.priorityCeiling : wanted;
+}
+
+function refuseLength(request: TypedRequest, size: number, asked: number | undefined, context: number): never {
+  const parts =
+    asked === undefined
+      ? `${size} in the prompt`
+      : `${size + asked} (${size} in the prompt, ${asked} in the completion)`;
+  const message =
+    `this model's maximum context length is ${context} tokens, but the request has ${parts}; ` +
+    'shorten the prompt or lower max_tokens';
+  const field = request.prompt.kind === 'chat' ? 'messages' : 'prompt';
+  const details = { reason: 'CONTEXT_LENGTH_EXCEEDED', fields: [{ field, description: message }] };
+  throw new QuernError('INVALID_ARGUMENT', message, details);
+}
+
+/** The caller's sampling with everything set that must not change between two engines. Throws CONTEXT_LENGTH_EXCEEDED. */
+export function fitSampling(request: TypedRequest, prompt: RenderedPrompt, contextLength: number): SamplingParams {
+  const wanted = request.sampling;
+  const size = prompt.tokenIds.length;
+  if (size === 0) throw invalidArgument([{ field: 'prompt', description: 'expected at least one token, got none' }]);
+  const maxTokens = wanted.maxTokens ?? contextLength - size;
+  const none = wanted.maxTokens === undefined && maxTokens < 1;
+  if (none || size + maxTokens > contextLength) refuseLength(request, size, wanted.maxTokens, contextLength);
+  return {
+    ...wanted,
+    maxTokens,
+    n: wanted.n ?? 1,
+    // Drawn here so that a request carried over to another engine goes on with the same random numbers.
+    seed: wanted.seed ?? randomSeed(),
+    stopTokenIds: [...new Set([...wanted.stopTokenIds, ...prompt.stopTokenIds])],
+    promptLogprobs: wanted.promptLogprobs ?? (request.echo ? wanted.logprobs : undefined),
+  };
+}
+
+export type Submission = {
+  requestId: string;
+  caller: Caller;
+  request: TypedRequest;
+  prompt: RenderedPrompt;
+  sampling: SamplingParams;
+  cacheSalt: string;
+  /** Choices that this handle carries. */
+  n: number;
+  resumeTokenIds: readonly number[];
+  promptLogprobs: boolean;
+  elapsedMs: number;
+};
+
+/** One handle's request. */
+export function engineRequest(submission: Submission): GenerationRequest {
+  const { caller, request, prompt, sampling, elapsedMs } = submission;
+  const { traceparent, tracestate = '' } = inject(caller.trace);
+  const leftMs = request.timeoutMs === null ? undefined : Math.floor(request.timeoutMs - elapsedMs);
+  const promptLogprobs = submission.promptLogprobs ? sampling.promptLogprobs : undefined;
+  return {
+    requestId: submission.requestId,
+    tokenIds: prompt.tokenIds as number[],
+    sampling: { ...sampling, n: submission.n, promptLogprobs },
+    tenant: caller.principal.tenant,
+    cacheSalt: submission.cacheSalt,
+    publicPrefixTokens: prompt.publicPrefixTokens,
+    priorityClass: effectiveClass(request, caller.principal),
+    priority: request.priority,
+    timeoutMs: leftMs === undefined ? undefined : Math.max(1, Math.min(leftMs, TIMEOUT_MS_MAX)),
+    supersedeKey: request.supersedeKey,
+    principal: principalKey(caller.principal),
+    resumeTokenIds: submission.resumeTokenIds as number[],
+    traceparent,
+    tracestate,
+  };
+}

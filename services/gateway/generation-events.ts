@@ -1,0 +1,35 @@
+// What a generation tells its front door, and what it needs to know about who asked.
+import { FinishReason } from '#gen/quern/common/v1/common.ts';
+import type { RequestEnd, TextLogprobs } from '#gen/quern/gateway/v1/gateway.ts';
+import type { QuernError } from '#kit/errors.ts';
+import type { Principal } from '#kit/principal.ts';
+import type { TraceContext } from '#kit/trace.ts';
+import type { InfillFacts } from './prompt-rendering.ts';
+
+/** The signal is disconnect and deadline in one. `samplingPrefix` is where sampling stands in the caller's message. */
+export type Caller = { principal: Principal; trace: TraceContext; signal: AbortSignal; samplingPrefix?: string };
+
+export type GenerationEnd = RequestEnd & { infill: InfillFacts | null; promptTokenIds: readonly number[] };
+
+/** Where events go. Calls come in this order; exactly one of end and fail is called, and nothing after it. */
+export type GenerationSink = {
+  accepted(info: { requestId: string; model: string; traceId: string }): void;
+  promptLogprobs(entries: TextLogprobs[]): void;
+  /** False: deltas are merged until resume(). */
+  delta(choice: number, text: string, logprobs: TextLogprobs[], tokenIds: number[]): boolean;
+  choiceFinished(choice: number, reason: FinishReason, stopString: string): void;
+  end(end: GenerationEnd): void;
+  fail(error: QuernError): void;
+};
+
+const OUTCOME: Partial<Record<FinishReason, string>> = {
+  [FinishReason.FINISH_REASON_STOP]: 'stop',
+  [FinishReason.FINISH_REASON_LENGTH]: 'length',
+  [FinishReason.FINISH_REASON_CANCELLED]: 'cancelled',
+  [FinishReason.FINISH_REASON_SUPERSEDED]: 'superseded',
+};
+
+/** A finish reason as metrics name it. */
+export function outcomeOf(reason: FinishReason | null | undefined): string {
+  return OUTCOME[reason ?? FinishReason.FINISH_REASON_UNSPECIFIED] ?? 'unknown';
+}
