@@ -21,6 +21,7 @@ enum class SequenceState : uint8_t { kNew, kWaiting, kRunning, kEnded };
 
 struct Sequence {
   // Identity; fixed at submit.
+  void* owner = nullptr;        // the engine's request; opaque here
   uint64_t request_id = 0;
   uint32_t choice = 0;
   uint32_t tenant = 0;          // slot in TenantAccounts

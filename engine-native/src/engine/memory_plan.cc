@@ -1,0 +1,122 @@
+#include "engine/memory_plan.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <limits>
+#include <optional>
+#include <sstream>
+
+#include "engine/limits.h"
+
+namespace quern {
+namespace {
+
+std::optional<uint64_t> read_number(const std::string& path) {
+  std::ifstream file(path);
+  uint64_t value = 0;
+  if (!(file >> value)) return std::nullopt;  // absent, or the word "max"
+  return value;
+}
+
+// A line `key value` of memory.stat; 0 when absent.
+uint64_t read_stat(const std::string& path, const std::string& key) {
+  std::ifstream file(path);
+  std::string name;
+  uint64_t value = 0;
+  while (file >> name >> value) {
+    if (name == key) return value;
+  }
+  return 0;
+}
+
+std::string gib(uint64_t bytes) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.2f GiB", static_cast<double>(bytes) / (1ull << 30));
+  return text;
+}
+
+void tighten(FreeMemory* memory, uint64_t bytes, const std::string& source) {
+  if (bytes < memory->bytes) *memory = {bytes, source};
+}
+
+void tighten_by_cgroup(FreeMemory* memory, const std::string& folder, bool v2) {
+  const auto limit = read_number(folder + (v2 ? "/memory.max" : "/memory.limit_in_bytes"));
+  const auto used = read_number(folder + (v2 ? "/memory.current" : "/memory.usage_in_bytes"));
+  if (!limit || !used) return;
+  const uint64_t reclaimable = read_stat(folder + "/memory.stat", v2 ? "inactive_file" : "total_inactive_file");
+  const uint64_t held = *used - std::min(*used, reclaimable);
+  tighten(memory, *limit - std::min(*limit, held), "the memory limit in " + folder);
+}
+
+uint64_t round_blocks(uint64_t bytes, const KvRequest& request) {
+  return bytes / request.bytes_per_token / request.block_size;
+}
+
+}  // namespace
+
+Result<FreeMemory> read_free_memory(const std::string& root) {
+  FreeMemory memory{std::numeric_limits<uint64_t>::max(), ""};
+  std::ifstream meminfo(root + "/proc/meminfo");
+  for (std::string line; std::getline(meminfo, line);) {
+    std::istringstream words(line);
+    std::string name;
+    uint64_t kib = 0;
+    if (words >> name >> kib && name == "MemAvailable:") tighten(&memory, kib * 1024, "MemAvailable in /proc/meminfo");
+  }
+  std::ifstream groups(root + "/proc/self/cgroup");
+  for (std::string line; std::getline(groups, line);) {
+    const size_t first = line.find(':');
+    const size_t second = line.find(':', first + 1);
+    if (first == std::string::npos || second == std::string::npos) continue;
+    const std::string controllers = line.substr(first + 1, second - first - 1);
+    const bool v2 = controllers.empty();
+    if (!v2 && controllers.find("memory") == std::string::npos) continue;
+    const std::string mount = root + (v2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/memory");
+    // Every ancestor's limit counts; inside a container the path may not exist below the mount, then the mount itself does.
+    for (std::string path = line.substr(second + 1); !path.empty() && path != "/"; path.resize(path.rfind('/'))) {
+      tighten_by_cgroup(&memory, mount + path, v2);
+    }
+    tighten_by_cgroup(&memory, mount, v2);
+  }
+  if (memory.source.empty()) {
+    return failed_precondition("free memory: expected MemAvailable in /proc/meminfo or a memory cgroup, found neither; set kv_bytes");
+  }
+  return memory;
+}
+
+Result<KvPlan> plan_kv(const KvRequest& r, const FreeMemory& memory) {
+  const uint32_t wanted_context = r.context_length != 0 ? r.context_length : r.model_context_length;
+  if (wanted_context > r.model_context_length) {
+    return invalid_argument("context_length: expected at most the model's " + std::to_string(r.model_context_length) + ", got " +
+                            std::to_string(wanted_context));
+  }
+  const uint64_t blocks_per_context = (uint64_t{wanted_context} + r.block_size - 1) / r.block_size;
+  uint64_t blocks = 0;
+  if (r.kv_bytes != 0) {
+    if (r.kv_bytes > memory.bytes) {
+      return resource_exhausted("kv_bytes: expected at most the " + gib(memory.bytes) + " that " + memory.source +
+                                " leaves, got " + gib(r.kv_bytes));
+    }
+    blocks = round_blocks(r.kv_bytes, r);
+  } else {
+    // More than every slot at full context would only ever hold old prefixes.
+    const uint64_t useful = blocks_per_context * r.max_num_seqs;
+    const uint64_t share = round_blocks(memory.bytes / 100 * limits::kKvSharePercent, r);
+    const uint64_t share_max = round_blocks(memory.bytes / 100 * limits::kKvShareMaxPercent, r);
+    blocks = std::min(useful, std::max(share, std::min(share_max, blocks_per_context)));
+  }
+  blocks = std::min<uint64_t>(blocks, (1u << 30) / r.block_size);
+  uint64_t context = std::min<uint64_t>(wanted_context, blocks * r.block_size);
+  const uint32_t smallest = r.context_length != 0 ? r.context_length : std::min(limits::kContextLengthMin, wanted_context);
+  if (context < smallest) {
+    const uint64_t needed = (uint64_t{smallest} + r.block_size - 1) / r.block_size * r.block_size * r.bytes_per_token;
+    return resource_exhausted("the KV cache cannot hold one context: " + std::to_string(smallest) + " tokens x " +
+                              std::to_string(r.bytes_per_token) + " bytes = " + gib(needed) + " are needed, " +
+                              gib(blocks * r.block_size * r.bytes_per_token) + " are granted (" + gib(memory.bytes) +
+                              " free by " + memory.source + "); lower context_length, raise kv_bytes or free memory");
+  }
+  return KvPlan{static_cast<uint32_t>(blocks), static_cast<uint32_t>(context), blocks * r.block_size * r.bytes_per_token};
+}
+
+}  // namespace quern

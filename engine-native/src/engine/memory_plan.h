@@ -1,0 +1,40 @@
+// How much KV cache fits: what memory the machine and its cgroup leave, and how many blocks that makes.
+//
+// Thread safety: pure functions over the file system and their arguments.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/status.h"
+
+namespace quern {
+
+struct FreeMemory {
+  uint64_t bytes = 0;
+  std::string source;  // which bound was the tightest, for messages
+};
+
+// The smallest of MemAvailable and what each memory cgroup above this process leaves (v2 memory.max - memory.current,
+// its reclaimable file cache not counted as used; v1 limit_in_bytes likewise). `root` prefixes all paths; for tests.
+Result<FreeMemory> read_free_memory(const std::string& root = "");
+
+struct KvRequest {
+  uint64_t kv_bytes = 0;          // 0 = a share of free memory
+  uint32_t context_length = 0;    // 0 = the model's, lowered to what fits
+  uint32_t model_context_length = 0;
+  uint32_t block_size = 16;
+  uint32_t max_num_seqs = 16;
+  uint64_t bytes_per_token = 0;
+};
+
+struct KvPlan {
+  uint32_t num_blocks = 0;
+  uint32_t context_length = 0;
+  uint64_t kv_bytes = 0;
+};
+
+// Refuses (kResourceExhausted, with all numbers) when not even one context fits.
+Result<KvPlan> plan_kv(const KvRequest& request, const FreeMemory& memory);
+
+}  // namespace quern
