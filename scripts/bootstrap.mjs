@@ -5,7 +5,7 @@
 import { cudaSkipReason, hasCudaSources, installCudaWheels } from './setup/cuda-wheels.mjs';
 import { buildNative, startTargets, testTargets } from './setup/native-build.mjs';
 import { installPackages } from './setup/packages.mjs';
-import { checkPlatform, noteDistribution } from './setup/prerequisites.mjs';
+import { checkPlatform } from './setup/prerequisites.mjs';
 import { installPythonClients } from './setup/python-clients.mjs';
 import { SetupError, say } from './setup/steps.mjs';
 import { skippedSuites } from './testing/skip.mjs';
@@ -13,21 +13,27 @@ import { skippedSuites } from './testing/skip.mjs';
 /** In order; each part does nothing when its result is already there. */
 const parts = {
   start: [installPackages, () => buildNative({ targets: startTargets })],
-  test: [installPackages, () => buildNative({ targets: testTargets }), installPythonClients, prepareCuda],
+  test: [installPackages, () => buildNative({ targets: testTargets }), preparePythonClients, prepareCuda],
 };
 
-/** A machine without the wheels can still run every other suite: the cuda suite itself then fails and says why. */
+function preparePythonClients() {
+  return orSay('Python clients', 'the Python test of the e2e suite will fail', installPythonClients);
+}
+
 async function prepareCuda() {
   if (!hasCudaSources()) return;
   const reason = cudaSkipReason(skippedSuites());
   if (reason !== null) return say(`CUDA compiler: not installed, ${reason}`);
+  await orSay('CUDA compiler', 'the cuda suite will fail (QUERN_TEST_SKIP=cuda leaves it out)', installCudaWheels);
+}
+
+/** For what only some tests need: without it every other test can still run, and those that need it fail and say so. */
+async function orSay(name, consequence, install) {
   try {
-    await installCudaWheels();
+    await install();
   } catch (error) {
     if (!(error instanceof SetupError)) throw error;
-    say(
-      `CUDA compiler: not installed, the cuda suite will fail (QUERN_TEST_SKIP=cuda leaves it out).\n${error.message}`,
-    );
+    say(`${name}: not installed, ${consequence}.\n${error.message}`);
   }
 }
 
@@ -44,6 +50,5 @@ try {
 } catch (error) {
   if (!(error instanceof SetupError)) throw error;
   process.stderr.write(`\n${error.message}\n`);
-  noteDistribution();
   process.exitCode = 1;
 }

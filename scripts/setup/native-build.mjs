@@ -6,7 +6,7 @@ import { cudaArchitectures } from '../versions.mjs';
 import { findBuildTools } from './build-tools.mjs';
 import { findNvcc } from './cuda-wheels.mjs';
 import { hashFiles, listFiles, nativeDir, root } from './paths.mjs';
-import { checkCompiler, isExecutable } from './prerequisites.mjs';
+import { checkCompiler, isExecutable, noteDistribution } from './prerequisites.mjs';
 import { mustRun, readStamp, run, SetupError, say, timed, withLock, writeStamp } from './steps.mjs';
 
 /** What `npm start` needs, and what `npm test` needs besides. */
@@ -51,10 +51,13 @@ export async function buildNative({ preset = 'release', targets = presets[preset
   return withLock(`native ${preset}`, async () => {
     const source = sourceHash(args); // again: another build may have ended while this one waited
     if (!force && isCurrent(stampPath, source, targets, preset)) return false;
+    noteDistribution();
     await checkCompiler();
     const tools = await findBuildTools();
     await timed(name, 'built', () => configureAndBuild({ name, preset, args, targets, tools, verbose }));
-    writeStamp(stampPath, { source, targets });
+    const made = readStamp(stampPath);
+    const before = made?.source === source ? made.targets : [];
+    writeStamp(stampPath, { source, targets: [...new Set([...before, ...targets])] });
     return true;
   });
 }

@@ -19,18 +19,21 @@ export async function runNativeTests(preset, { timeoutMs }) {
   if (!(await builds(preset))) return { passed: 0, failed: 1, skipped: 0 };
   const [command, args] = await testCommand(preset);
   const result = await run(command, args, { env: { ...process.env, ...sanitizerEnv }, timeoutMs });
-  const summary = /(?:^|\n)(\d+) passed, (\d+) failed(?:, (\d+) skipped)?\s*$/.exec(result.output);
-  const counts = {
-    passed: Number(summary?.[1] ?? 0),
-    failed: Number(summary?.[2] ?? 0),
-    skipped: Number(summary?.[3] ?? 0),
-  };
-  if (result.code === 0 && summary) return counts;
+  const counts = countTests(result.output);
+  for (const [, name, reason] of result.output.matchAll(/^skip (\S+) \([^)]*\): (.*)$/gm))
+    say(`  skipped: ${name} (${reason})`);
+  if (result.code === 0 && counts) return counts;
   const how = result.timedOut
     ? `did not end within ${formatSeconds(timeoutMs / 1000)}`
-    : `ended with ${result.signal ?? `exit code ${result.code}`}`;
-  say(`  FAILED: engine_tests (${preset}) ${how}\n${tail(result.output)}`);
-  return { ...counts, failed: Math.max(1, counts.failed) };
+    : `ended with ${result.signal ?? `exit code ${result.code}`}${counts ? '' : ' and without its closing line'}`;
+  say(`  FAILED: engine_tests (${preset}) ${how}\n${tail(result.output.replace(/^(ok|skip) .*\n/gm, ''))}`);
+  return { ...(counts ?? nothing), failed: Math.max(1, counts?.failed ?? 0) };
+}
+
+/** What the closing lines of engine_tests say, "2 skipped" if any and "71 passed, 0 failed", or null without them. */
+function countTests(output) {
+  const closing = /(?:^|\n)(?:(\d+) skipped\n)?(\d+) passed, (\d+) failed\s*$/.exec(output);
+  return closing && { passed: Number(closing[2]), failed: Number(closing[3]), skipped: Number(closing[1] ?? 0) };
 }
 
 /** Compiles and links the CUDA backend; counts as one test. Running it needs a GPU: scripts/gpu-check. */
