@@ -20,12 +20,22 @@ test('a generated Python client completes, streams, cancels, and reads errors', 
   assert.ok(python !== null, 'grpcio is not installed; "node scripts/bootstrap.mjs test" installs it');
   const generated = mkdtempSync(join(tmpdir(), 'quern-python-'));
   t.after(() => rmSync(generated, { recursive: true, force: true }));
-  const protos = await Array.fromAsync(glob('proto/**/*.proto', { cwd: ROOT }));
+  const protos: string[] = [];
+  for await (const file of glob('proto/**/*.proto', { cwd: ROOT })) protos.push(file);
   const protoc = ['-m', 'grpc_tools.protoc', '-Iproto', `--python_out=${generated}`, `--grpc_python_out=${generated}`];
   await run(python, [...protoc, ...protos.sort()], { cwd: ROOT });
   const mesh = await startMesh(t);
   const { stdout } = await run(python, [join(import.meta.dirname, 'python', 'client.py'), mesh.grpc, generated]);
-  const seen = JSON.parse(stdout) as Record<string, never> & { kinds: string[]; unary: string; streamed: string };
+  const seen = JSON.parse(stdout) as {
+    unary: string;
+    streamed: string;
+    completion_tokens: number;
+    kinds: string[];
+    cancelled: string;
+    refusal: string;
+    models: string[];
+    infill_last: string;
+  };
   assert.ok(seen.unary.length > 0);
   assert.equal(seen.streamed, seen.unary);
   assert.equal(seen.completion_tokens, 12);

@@ -1,0 +1,108 @@
+/** A client that goes away stops the engine: seen on the engine itself, over the socket that the gateway uses. */
+import assert from 'node:assert/strict';
+import { type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { EngineServiceClient, type GetLoadResponse } from '#gen/quern/engine/v1/engine.ts';
+import { openChannel, unary } from '#kit/rpc/client.ts';
+import { type Mesh, quern, startMesh } from './mesh.ts';
+
+const FREED_WITHIN_MS = 1_000; // generous for a loaded machine; the step-exact check is in test/contract/engine
+
+function watchEngine(t: TestContext, mesh: Mesh): () => Promise<GetLoadResponse> {
+  const ready = mesh.events.find(({ event }) => event === 'ready');
+  const parts = ready?.parts as { name: string; where: string }[];
+  const address = /unix:\/\/[^,\s]+/.exec(parts.find(({ name }) => name.startsWith('engine'))?.where ?? '')?.[0];
+  assert.ok(address !== undefined, `no engine socket in ${JSON.stringify(parts)}`);
+  const client = openChannel(EngineServiceClient, { address });
+  t.after(() => client.close());
+  return () => unary(client, 'getLoad', {}, { timeoutMs: 5_000 });
+}
+
+async function until(
+  load: () => Promise<GetLoadResponse>,
+  holds: (now: GetLoadResponse) => boolean,
+  withinMs: number,
+): Promise<GetLoadResponse> {
+  const deadline = Date.now() + withinMs;
+  for (;;) {
+    const now = await load();
+    if (holds(now)) return now;
+    assert.ok(
+      Date.now() < deadline,
+      `not within ${withinMs} ms: ${JSON.stringify(now, (_, v) => (typeof v === 'bigint' ? Number(v) : v))}`,
+    );
+    await sleep(5);
+  }
+}
+
+function longRequest(http: string, signal: AbortSignal): Promise<Response> {
+  return fetch(`http://${http}/v1/completions`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ prompt: 'def f():', max_tokens: 1_500, temperature: 0, ignore_eos: true, stream: true }),
+    signal,
+  });
+}
+
+test('a closed connection, a cancel by id and Ctrl-C each free the slot and all blocks', async (t) => {
+  const mesh = await startMesh(t);
+  const load = watchEngine(t, mesh);
+
+  const gone = new AbortController();
+  const response = await longRequest(mesh.http, gone.signal);
+  const reader = response.body?.getReader();
+  assert.ok((await reader?.read())?.value !== undefined);
+  await until(load, ({ running }) => running === 1, 5_000);
+  gone.abort();
+  const freed = await until(load, ({ running }) => running === 0, FREED_WITHIN_MS);
+  assert.equal(freed.kvUsage, 0);
+  const later = await sleep(100).then(load);
+  assert.equal(later.steps, freed.steps, 'the engine kept stepping for a client that is gone');
+
+  const complete = ['complete', '--gateway', mesh.grpc, '--max-tokens', '1500', 'def g():'];
+  const running = quern(complete, { timeoutMs: 300 }); // spawn's timeout sends SIGTERM
+  await running;
+  await until(load, ({ running: count }) => count === 0, FREED_WITHIN_MS);
+  assert.equal(await mesh.stop(), 0);
+});
+
+test('a drain lets what runs finish and refuses what is new', async (t) => {
+  const mesh = await startMesh(t);
+  const response = await fetch(`http://${mesh.http}/v1/completions`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ prompt: 'def f():', max_tokens: 300, temperature: 0, ignore_eos: true, stream: true }),
+  });
+  const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
+  assert.ok(reader !== undefined);
+  let text = (await reader.read()).value ?? '';
+  const stopped = mesh.stop();
+  for (let piece = await reader.read(); !piece.done; piece = await reader.read()) text += piece.value;
+  assert.match(text, /"finish_reason":"length"/);
+  assert.match(text, /data: \[DONE\]\n\n$/);
+  assert.equal(await stopped, 0);
+  await assert.rejects(fetch(`http://${mesh.http}/health`));
+});
+
+test('two models are two engine processes behind one gateway', async (t) => {
+  const dir = new URL('../../models/quern-mini', import.meta.url).pathname;
+  const mesh = await startMesh(t, { args: ['--model', `one=${dir}`, '--model', `two=${dir}`] });
+  const models = await quern(['models', '--gateway', mesh.grpc, '--json']);
+  const names = (JSON.parse(models.stdout) as { name: string }[]).map(({ name }) => name);
+  assert.deepEqual(names.sort(), ['one', 'two']);
+  const texts = await Promise.all(
+    names.map((name) => quern(['complete', '--gateway', mesh.grpc, '--model', name, '--max-tokens', '8', 'import '])),
+  );
+  assert.deepEqual(
+    texts.map(({ code }) => code),
+    [0, 0],
+    texts.map(({ stderr }) => stderr).join(),
+  );
+  assert.equal(texts[0]?.stdout, texts[1]?.stdout);
+  const none = await quern(['complete', '--gateway', mesh.grpc, 'import ']);
+  assert.equal(none.code, 2);
+  assert.match(none.stderr, /model/);
+  const unknown = await quern(['complete', '--gateway', mesh.grpc, '--model', 'three', 'import ']);
+  assert.equal(unknown.code, 1);
+  assert.match(unknown.stderr, /three/);
+});
