@@ -227,11 +227,12 @@ function editDistance(a: string, b: string, max: number): number {
   return last[b.length]!;
 }
 
-function nearest(name: string, candidates: Iterable<string>): string | null {
+/** The candidate with the fewest edits, at most `max`. */
+function nearest(name: string, candidates: Iterable<string>, max: number): string | null {
   let best: string | null = null;
-  let bestDistance = 4;
+  let bestDistance = max + 1;
   for (const candidate of candidates) {
-    const distance = editDistance(name, candidate, 3);
+    const distance = editDistance(name, candidate, max);
     if (distance < bestDistance) {
       best = candidate;
       bestDistance = distance;
@@ -243,8 +244,8 @@ function nearest(name: string, candidates: Iterable<string>): string | null {
 export type ReadEnvOptions = {
   /**
    * Every QUERN_* name of the whole mesh (deploy/env.example lists them). With it each other QUERN_* variable is a
-   * mistake; without it, since the processes of one machine share an environment, only names within three edits of
-   * one of ours that is itself not set.
+   * mistake; without it, since the processes of one machine share an environment, only a name one edit (two, if it is
+   * long) away from one of ours that is itself not set.
    */
   known?: Iterable<string>;
 };
@@ -256,7 +257,7 @@ function unknownProblems(env: NodeJS.ProcessEnv, spec: EnvSpec, options: ReadEnv
   for (const name of Object.keys(env).sort()) {
     if (!name.startsWith('QUERN_') || ours.has(name) || known?.has(name)) continue;
     const unset = [...(known ?? ours)].filter((candidate) => env[candidate] === undefined);
-    const meant = nearest(name, unset);
+    const meant = nearest(name, unset, known ? 3 : name.length < 20 ? 1 : 2);
     if (meant) problems.push(`${name}: no such variable; did you mean ${meant}?`);
     else if (known) problems.push(`${name}: no such variable; remove it (deploy/env.example lists all)`);
   }

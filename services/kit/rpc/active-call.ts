@@ -5,7 +5,7 @@ import { RPC_DEADLINE_SLACK_MS, RPC_DRAIN_RETRY_MS } from '#kit/limits.ts';
 import type { Log } from '#kit/log.ts';
 import type { GaugeMetric, HistogramMetric } from '#kit/metrics.ts';
 import { localPrincipal, type Principal, principalKey } from '#kit/principal.ts';
-import { child, extract, startTrace } from '#kit/trace.ts';
+import { extract, type Span, type SpanSink, startSpan } from '#kit/trace.ts';
 import type { ResetMeter } from './reset-meter.ts';
 import type { CallContext, ServiceRegistration } from './service.ts';
 import { toServiceError } from './status.ts';
@@ -15,6 +15,7 @@ import { deadlineOf, eventsOf, headerOf, peerOf, requestIdOf, type Surface } fro
 export type CallScope = {
   log: Log;
   meter: ResetMeter;
+  spans: SpanSink;
   durations: HistogramMetric;
   inFlight: GaugeMetric;
   running: Set<ActiveCall>;
@@ -49,6 +50,7 @@ export class ActiveCall {
   readonly #scope: CallScope;
   readonly #surface: Surface;
   readonly #open: boolean;
+  readonly #span: Span;
   readonly #controller = new AbortController();
   readonly #startedMs = performance.now();
   readonly #arrivedUnixMs = Date.now();
@@ -64,6 +66,11 @@ export class ActiveCall {
     this.background = service.background;
     const peer = peerOf(surface);
     this.#meterKey = peer;
+    const parent = extract(headerOf(surface, 'traceparent'), headerOf(surface, 'tracestate'));
+    this.#span = startSpan(scope.spans, method, parent, {
+      kind: 'server',
+      attributes: { 'rpc.system.name': 'grpc', 'rpc.method': method },
+    });
     this.context = this.#buildContext(method, peer);
     scope.running.add(this);
     scope.inFlight.inc({ method });
@@ -72,7 +79,6 @@ export class ActiveCall {
 
   #buildContext(method: string, peer: string): CallContext {
     const surface = this.#surface;
-    const parent = extract(headerOf(surface, 'traceparent'), headerOf(surface, 'tracestate'));
     const principal = (): Principal => this.#principal;
     return {
       method,
@@ -82,7 +88,7 @@ export class ActiveCall {
       get principal() {
         return principal();
       },
-      trace: parent ? child(parent) : startTrace(),
+      trace: this.#span.context,
       peer,
       metadata: { get: (name) => headerOf(surface, name) },
       setTrailer: (name, value) => this.trailers.set(name, value),
@@ -149,7 +155,10 @@ export class ActiveCall {
     running.delete(this);
     inFlight.dec({ method });
     const durationMs = performance.now() - this.#startedMs;
-    durations.observe(durationMs / 1000, { method, code: error?.code ?? 'OK' });
+    const code = error?.code ?? 'OK';
+    durations.observe(durationMs / 1000, { method, code });
+    this.#span.set({ 'rpc.status_code': code, 'quern.request_id': this.context.requestId });
+    this.#span.end(error ? { error: error.code } : {});
     this.#writeLine(error, durationMs);
     onEnd();
     return mute ? undefined : error;

@@ -4,6 +4,7 @@ import type { sendUnaryData, UntypedServiceImplementation } from '@grpc/grpc-js'
 import { QuernError } from '#kit/errors.ts';
 import type { Log } from '#kit/log.ts';
 import { type Metrics, RPC_BUCKETS_SECONDS } from '#kit/metrics.ts';
+import type { SpanSink } from '#kit/trace.ts';
 import { ActiveCall, type CallScope } from './active-call.ts';
 import { readMessages } from './incoming.ts';
 import { createOut } from './out.ts';
@@ -18,6 +19,7 @@ export type DispatchOptions = {
   requireDeadline: boolean;
   maxMessageBytes: number;
   authenticate: CallScope['authenticate'];
+  spans: SpanSink;
 };
 
 export type Dispatcher = {
@@ -159,11 +161,12 @@ function streamHandler(
 }
 
 function createScope(options: DispatchOptions, onEnd: () => void): CallScope {
-  const { log, metrics, meter, authenticate } = options;
+  const { log, metrics, meter, authenticate, spans } = options;
   return {
     log,
     meter,
     authenticate,
+    spans,
     onEnd,
     running: new Set(),
     refusing: false,

@@ -17,6 +17,7 @@ import type { Log } from '#kit/log.ts';
 import type { Metrics } from '#kit/metrics.ts';
 import { localPrincipal, type Principal, servicePrincipal } from '#kit/principal.ts';
 import { constantTimeEqual } from '#kit/secure.ts';
+import { noSpans, type SpanSink } from '#kit/trace.ts';
 import { type Address, formatAddress, isLocal, parseAddress } from './address.ts';
 import { createDispatcher, type Dispatcher, type DispatchOptions, wireDefinition } from './dispatch.ts';
 import { createHealth } from './health.ts';
@@ -65,6 +66,8 @@ export type RpcServerOptions = {
   maxMessageBytes?: number;
   /** Cancels and expired deadlines allowed per principal (per connection where nobody is named). */
   resetLimit?: { burst: number; perSecond: number };
+  /** Takes one server span per call. Default: nowhere. */
+  spans?: SpanSink;
 };
 
 export type RpcServer = {
@@ -207,6 +210,7 @@ export async function startRpcServer(options: RpcServerOptions): Promise<RpcServ
     requireDeadline: options.requireDeadline ?? false,
     maxMessageBytes,
     authenticate: authenticator(options),
+    spans: options.spans ?? noSpans,
   });
   const reflection = (options.reflection ?? true) ? reflectionServices([...names, health.registration.name]) : [];
   register(server, [...options.services, health.registration, ...reflection], dispatcher);

@@ -1,9 +1,19 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Metadata } from '@grpc/grpc-js';
+import {
+  type DescribeRequest,
+  type DescribeResponse,
+  type EngineServiceClient,
+  EngineServiceService,
+  type SessionRequest,
+  type SessionResponse,
+} from '#gen/quern/engine/v1/engine.ts';
+import type { GetVocabularyResponse, TokenizerServiceClient } from '#gen/quern/tokenizer/v1/tokenizer.ts';
 import { CODES, INTERNAL_MESSAGE, QuernError } from '#kit/errors.ts';
-import { bidi, openChannel, serverStream, unary, waitForReady } from '#kit/rpc/client.ts';
-import { startTrace } from '#kit/trace.ts';
+import { type Bidi, bidi, openChannel, serverStream, unary, waitForReady } from '#kit/rpc/client.ts';
+import { defineService, type Handler } from '#kit/rpc/server.ts';
+import { type SpanRecord, startTrace } from '#kit/trace.ts';
 import { EchoClient, type Message, startEcho } from './support/echo.ts';
 
 async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
@@ -237,3 +247,56 @@ test('nobody there is UNAVAILABLE within milliseconds', async (t) => {
     details: { reason: 'NOT_CONNECTED' },
   });
 });
+
+test("one server span per call, below the caller's, with the status as text", async (t) => {
+  const spans: SpanRecord[] = [];
+  const fail = () => Promise.reject(new QuernError('NOT_FOUND', 'no'));
+  const echo = await startEcho(t, { count: fail }, { spans: { record: (span) => void spans.push(span) } });
+  const trace = startTrace();
+  await unary(echo.client, 'say', {}, { trace, requestId: 'r1' });
+  await assert.rejects(serverStream(echo.client, 'count', {}, { trace: { ...trace, sampled: false } }).next());
+  await assert.rejects(serverStream(echo.client, 'count', {}).next());
+  await echo.calls(3);
+  assert.equal(spans.length, 2, 'the caller decided against one');
+  const [ok, failed] = spans as [SpanRecord, SpanRecord];
+  assert.deepEqual([ok.name, ok.kind, ok.parentSpanId], ['quern.test.v1.EchoService/Say', 'server', trace.spanId]);
+  assert.equal(ok.context.traceId, trace.traceId);
+  assert.deepEqual(ok.attributes, {
+    'rpc.system.name': 'grpc',
+    'rpc.method': 'quern.test.v1.EchoService/Say',
+    'rpc.status_code': 'OK',
+    'quern.request_id': 'r1',
+  });
+  assert.deepEqual(
+    [failed.parentSpanId, failed.error, failed.attributes['rpc.status_code']],
+    [null, 'NOT_FOUND', 'NOT_FOUND'],
+  );
+});
+
+test('a client finds a server that was restarted on the same socket', async (t) => {
+  const echo = await startEcho(t);
+  await unary(echo.client, 'say', {});
+  await echo.server.close();
+  await assert.rejects(unary(echo.client, 'say', {}, { timeoutMs: 1_000 }), { code: 'UNAVAILABLE' });
+  await startEcho(t, {}, { listen: [echo.address] });
+  await waitForReady(echo.client, { timeoutMs: 5_000 });
+  assert.deepEqual(await unary(echo.client, 'say', { number: 2 }), { number: 2 });
+});
+
+/** Never called: the type checker proves that generated definitions and clients give their types to both sides. */
+export function typesOfGeneratedCode(engine: EngineServiceClient, tokenizer: TokenizerServiceClient): unknown {
+  const described: Promise<DescribeResponse> = unary(engine, 'describe', {});
+  const vocabulary: AsyncIterable<GetVocabularyResponse> = serverStream(tokenizer, 'getVocabulary', { model: 'm' });
+  const session: Bidi<SessionRequest, SessionResponse> = bidi(engine, 'session');
+  const describe: Handler<(typeof EngineServiceService)['describe']> = async (request, call) => {
+    const _request: DescribeRequest = request;
+    throw new QuernError('UNIMPLEMENTED', call.method);
+  };
+  // @ts-expect-error a stream is not a unary method
+  const wrongKind = () => unary(engine, 'generate', {});
+  // @ts-expect-error the request's type is the method's
+  const wrongRequest = () => unary(engine, 'abort', { requestIds: [1] });
+  // @ts-expect-error every method needs a handler
+  const missing = () => defineService(EngineServiceService, { describe });
+  return [described, vocabulary, session, describe, wrongKind, wrongRequest, missing];
+}

@@ -124,6 +124,11 @@ test('a misspelt variable is met with a suggestion', () => {
   const both = { QUERN_T_MODEL: '/m', QUERN_T_PORT: '1', QUERN_T_PORTS: '1' };
   assert.deepEqual(mistakes(both), [], 'a neighbour of a set variable belongs to another process');
   assert.deepEqual(mistakes({ QUERN_T_MODEL: '/m', QUERN_GATEWAY_HTTP: '1' }), []);
+  assert.deepEqual(
+    mistakes({ QUERN_T_MODEL: '/m', QUERN_X_POST: '1' }),
+    [],
+    'two edits in a short name may be another',
+  );
 });
 
 test('with the list of all names every other QUERN_ variable is a mistake', () => {
