@@ -1,9 +1,10 @@
 // CMake and Ninja: the system's when new enough, else from PyPI in a virtual environment under the cache folder.
 import { join } from 'node:path';
 import { buildTools, compareVersions, minimum } from '../versions.mjs';
+import { withLock } from './lock.mjs';
 import { cacheDir, findOnPath } from './paths.mjs';
 import { aptAdvice, findPython, isExecutable } from './prerequisites.mjs';
-import { mustRun, readStamp, run, timed, withLock, writeStamp } from './steps.mjs';
+import { mustRun, readStamp, run, timed, writeStamp } from './steps.mjs';
 
 /** { cmake, ninja }: paths of tools that are new enough, installed from PyPI if need be. */
 export async function findBuildTools() {

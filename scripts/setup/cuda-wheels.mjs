@@ -3,9 +3,10 @@ import { existsSync, readdirSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { cudaWheels } from '../versions.mjs';
 import { installWheels } from './build-tools.mjs';
+import { withLock } from './lock.mjs';
 import { cudaDir, listFiles, nativeDir } from './paths.mjs';
 import { isExecutable } from './prerequisites.mjs';
-import { readStamp, SetupError, timed, withLock, writeStamp } from './steps.mjs';
+import { readStamp, SetupError, timed, writeStamp } from './steps.mjs';
 
 const stampPath = join(cudaDir, '.quern-stamp.json');
 

@@ -5,9 +5,10 @@ import { join } from 'node:path';
 import { cudaArchitectures } from '../versions.mjs';
 import { findBuildTools } from './build-tools.mjs';
 import { findNvcc } from './cuda-wheels.mjs';
+import { withLock } from './lock.mjs';
 import { hashFiles, listFiles, nativeDir, root } from './paths.mjs';
 import { checkCompiler, isExecutable, noteDistribution } from './prerequisites.mjs';
-import { mustRun, readStamp, run, SetupError, say, timed, withLock, writeStamp } from './steps.mjs';
+import { mustRun, readStamp, run, SetupError, say, timed, writeStamp } from './steps.mjs';
 
 /** What `npm start` needs, and what `npm test` needs besides. */
 export const startTargets = ['engine_addon', 'engine_cli', 'engine_bench'];

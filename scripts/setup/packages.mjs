@@ -1,9 +1,10 @@
 // npm packages: installed when node_modules does not hold what package-lock.json says.
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { withLock } from './lock.mjs';
 import { findOnPath, hashFiles, node24, nodeModules, root, systemPath } from './paths.mjs';
 import { isExecutable } from './prerequisites.mjs';
-import { mustRun, readStamp, run, SetupError, timed, withLock, writeStamp } from './steps.mjs';
+import { mustRun, readStamp, run, SetupError, timed, writeStamp } from './steps.mjs';
 
 const lockPath = join(root, 'package-lock.json');
 const stampPath = join(nodeModules, '.quern-stamp.json');

@@ -2,9 +2,10 @@
 import { join } from 'node:path';
 import { pythonClientWheels } from '../versions.mjs';
 import { installWheels } from './build-tools.mjs';
+import { withLock } from './lock.mjs';
 import { cacheDir } from './paths.mjs';
 import { isExecutable } from './prerequisites.mjs';
-import { readStamp, timed, withLock, writeStamp } from './steps.mjs';
+import { readStamp, timed, writeStamp } from './steps.mjs';
 
 const venv = join(cacheDir, 'python-clients');
 const stampPath = join(venv, '.quern-stamp.json');

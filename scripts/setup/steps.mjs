@@ -1,10 +1,9 @@
 // Running programs, timing steps and saying what went wrong.
 import { spawn } from 'node:child_process';
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { constants } from 'node:os';
-import { dirname, join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { cacheDir, root } from './paths.mjs';
+import { dirname } from 'node:path';
+import { root } from './paths.mjs';
 
 /** A failure whose message is all the reader needs: what was expected, what was found, what to do. */
 export class SetupError extends Error {}
@@ -90,50 +89,6 @@ export async function timed(name, verb, action) {
   const result = await action();
   say(`${name}: ${verb} in ${formatSeconds((performance.now() - startedAt) / 1000)}`);
   return result;
-}
-
-/** Holds `name` against other set-ups in this checkout while `action` runs; a lock whose owner died is taken over. */
-export async function withLock(name, action) {
-  const path = join(cacheDir, 'locks', `${name}.lock`);
-  mkdirSync(dirname(path), { recursive: true });
-  for (let waited = 0; !tryLock(path); waited++) {
-    if (waited === 0) say(`${name}: waiting for process ${readPid(path)}, which does the same in this checkout`);
-    await sleep(200);
-  }
-  try {
-    return await action();
-  } finally {
-    rmSync(path, { force: true });
-  }
-}
-
-function tryLock(path) {
-  try {
-    writeFileSync(path, String(process.pid), { flag: 'wx' });
-    return true;
-  } catch (error) {
-    if (error.code !== 'EEXIST') throw error;
-    const pid = readPid(path);
-    if (pid > 0 && !isAlive(pid)) rmSync(path, { force: true });
-    return false;
-  }
-}
-
-function readPid(path) {
-  try {
-    return Number(readFileSync(path, 'utf8'));
-  } catch {
-    return 0; // released in this moment
-  }
-}
-
-function isAlive(pid) {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return error.code === 'EPERM';
-  }
 }
 
 /** The JSON in a stamp file, or null when there is none or it cannot be read. */
