@@ -47,15 +47,15 @@ KvRequest request() {
 }
 
 TEST(engine_kv_plan_takes_what_is_useful_within_its_share) {
-  const auto roomy = plan_kv(request(), {1ull << 30, "test"});
+  auto roomy = plan_kv(request(), {1ull << 30, "test"});
   REQUIRE_OK(roomy);
   EXPECT_EQ(roomy->num_blocks, 4096u / 16 * 4);
   EXPECT_EQ(roomy->context_length, 4096u);
-  const auto tight = plan_kv(request(), {20'000'000, "test"});  // a quarter holds 5000 tokens
+  auto tight = plan_kv(request(), {20'000'000, "test"});  // a quarter holds 5000 tokens
   REQUIRE_OK(tight);
   EXPECT_EQ(tight->num_blocks, 5000u / 16);
   EXPECT_EQ(tight->context_length, 4096u);
-  const auto lowered = plan_kv(request(), {2'000'000, "test"});  // 70 % hold 1400 tokens
+  auto lowered = plan_kv(request(), {2'000'000, "test"});  // 70 % hold 1400 tokens
   REQUIRE_OK(lowered);
   EXPECT_EQ(lowered->context_length, 1400u / 16 * 16);
   EXPECT_LE(lowered->kv_bytes, uint64_t{1'400'000});

@@ -98,7 +98,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, StepC
   const bool on_cpu = owned->backend().info().name == "cpu";
 
   // A GPU's memory is asked from its backend, which refuses in reserve() when the plan does not fit.
-  const auto memory = read_free_memory();
+  auto memory = read_free_memory();
   if (!memory.ok()) return memory.status();
   KvRequest request;
   request.kv_bytes = options.kv_bytes;
@@ -107,7 +107,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, StepC
   request.block_size = options.block_size;
   request.max_num_seqs = options.max_num_seqs;
   request.bytes_per_token = owned->backend().kv_bytes_per_token(model.attention_shape);
-  const auto plan = plan_kv(request, *memory);
+  auto plan = plan_kv(request, *memory);
   if (!plan.ok()) return plan.status();
 
   EngineParts parts;
