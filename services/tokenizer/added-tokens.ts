@@ -23,7 +23,8 @@ export type AddedTokenSplitter = {
   readonly isEmpty: boolean;
 };
 
-function escape(literal: string): string {
+/** `literal` as a pattern that matches exactly it. */
+export function escapePattern(literal: string): string {
   return literal.replace(/[.*+?^${}()|[\]\\/-]/g, '\\$&');
 }
 
@@ -37,7 +38,7 @@ export function createAddedTokenSplitter(
   byLiteral.delete('');
   // The first alternative that matches wins, so longest first is longest match.
   const literals = [...byLiteral.keys()].sort((a, b) => b.length - a.length);
-  const pattern = literals.length === 0 ? null : new RegExp(literals.map(escape).join('|'), 'g');
+  const pattern = literals.length === 0 ? null : new RegExp(literals.map(escapePattern).join('|'), 'g');
 
   function find(text: string): { at: number; token: AddedToken }[] {
     if (!pattern) return [];

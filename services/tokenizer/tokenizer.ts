@@ -1,11 +1,12 @@
 // One model's tokenizer: text to ids with a choice of which added tokens count, and ids to text.
-import { type AddedToken, type AddedTokenSplitter, createAddedTokenSplitter } from './added-tokens.ts';
+import { type AddedToken, type AddedTokenSplitter, createAddedTokenSplitter, type Section } from './added-tokens.ts';
 import { ByteLevelEncoder } from './byte-level-encoder.ts';
 import { byteLevelModel } from './byte-level-model.ts';
 import { FIM_LITERALS } from './fim-families.ts';
 import { IdBuffer } from './id-buffer.ts';
 import { LibraryDecoder, LibraryEncoder } from './library-encoder.ts';
-import type { JsonObject, ModelFiles, TokenizerJson } from './model-files.ts';
+import type { ModelFiles, TokenizerJson } from './model-files.ts';
+import { leadingIds } from './special-tokens.ts';
 import { checkIds, joinBytes, type Vocabulary } from './vocabulary.ts';
 
 /** Which literals become their ids: of no added token, of fill-in-the-middle and repository markers, of all. */
@@ -71,7 +72,7 @@ export class TextTokenizer {
     this.added = addedTokens(tokenizer);
     const fim = this.added.filter((token) => FIM_LITERALS.has(token.content));
     this.#splitters = { all: splittersOf(this.added, this.#normalize), fim: splittersOf(fim, this.#normalize) };
-    this.bosIds = bosIdsOf(tokenizer, tokenizerConfig, vocabulary);
+    this.bosIds = leadingIds(files, vocabulary);
   }
 
   /** Ids of a whole text, by itself. */
@@ -108,11 +109,32 @@ export class TextTokenizer {
     }
   }
 
-  /** Ids of the literals of any added token in `text`, with their places; for text that a template wrote. */
-  literals(text: string): { at: number; token: AddedToken }[] {
-    const found = this.#splitters.all.raw.find(text);
-    const normalized = this.#splitters.all.normalized;
-    return normalized.isEmpty ? found : [...found, ...normalized.find(text)].sort((a, b) => a.at - b.at);
+  /**
+   * Appends the ids of a rendered template: literals of added tokens become their ids, the text between
+   * them goes through `clean` first. Returns the literals in order; `end` counts the ids up to and with each.
+   */
+  encodeRendered(prompt: string, clean: (run: string) => string, out: IdBuffer): { id: number; end: number }[] {
+    const literals: { id: number; end: number }[] = [];
+    const { raw, normalized } = this.#splitters.all;
+    const write = ({ text, token }: Section, section: number): void => {
+      if (token) {
+        out.push(token.id);
+        literals.push({ id: token.id, end: out.count });
+      } else this.encodeUntrusted(clean(text), out, { section, continues: false });
+    };
+    for (const [index, section] of raw.split(prompt).entries()) {
+      if (section.token || normalized.isEmpty) write(section, index);
+      else for (const part of normalized.split(section.text)) write(part, index);
+    }
+    return literals;
+  }
+
+  /** Ids of the literals in a rendered template, in order, and where they begin. */
+  literalsOf(prompt: string): { at: number; token: AddedToken }[] {
+    const { raw, normalized } = this.#splitters.all;
+    const found = raw.find(prompt);
+    if (normalized.isEmpty) return found;
+    return [...found, ...normalized.find(prompt)].sort((a, b) => a.at - b.at);
   }
 
   /** Text of `ids`; bytes that are no UTF-8 become U+FFFD. Throws INVALID_ARGUMENT for ids outside the vocabulary. */
@@ -122,34 +144,4 @@ export class TextTokenizer {
     // ignoreBOM: a leading U+FEFF is text like any other.
     return new TextDecoder('utf-8', { ignoreBOM: true }).decode(joinBytes(this.vocabulary, ids, options.skipSpecial));
   }
-}
-
-type Item = { SpecialToken?: { id: string }; Sequence?: { id: string } };
-
-/** Ids in front of the first sequence in the post-processor; or BOS where the configuration asks for it by itself. */
-function bosIdsOf(tokenizer: TokenizerJson, config: JsonObject, vocabulary: Vocabulary): number[] {
-  const post = tokenizer.post_processor;
-  const parts = post?.type === 'Sequence' ? ((post.processors ?? []) as { type: string }[]) : post ? [post] : [];
-  const ids: number[] = [];
-  for (const part of parts as { type: string; [key: string]: unknown }[]) {
-    if (part.type === 'BertProcessing' || part.type === 'RobertaProcessing')
-      ids.push((part.cls as [string, number])[1]);
-    if (part.type !== 'TemplateProcessing') continue;
-    for (const item of (part.single ?? []) as Item[]) {
-      if (!item.SpecialToken) break;
-      const id = vocabulary.idOf.get(item.SpecialToken.id);
-      if (id !== undefined) ids.push(id);
-    }
-  }
-  if (ids.length > 0 || config.add_bos_token !== true) return ids;
-  const bos = tokenText(config.bos_token);
-  const id = bos === null ? undefined : vocabulary.idOf.get(bos);
-  return id === undefined ? [] : [id];
-}
-
-/** A token of tokenizer_config.json: a string or an object with its content. */
-export function tokenText(value: unknown): string | null {
-  if (typeof value === 'string') return value;
-  const content = (value as { content?: unknown } | null | undefined)?.content;
-  return typeof content === 'string' ? content : null;
 }
