@@ -74,9 +74,12 @@ function serviceVerdict(own: string, target: string): string {
 
 /** From the top of a service down; a file imports from its own layer or from below, nouns come last. */
 const layers = ['main', 'service', 'rpc', 'flow', 'context', 'noun'] as const;
+/** Files between a service's front doors and its nouns: they may use the context. */
 const flows = new Set([
   'services/gateway/tool-loop.ts',
   'services/gateway/generation.ts',
+  'services/gateway/collector.ts',
+  'services/gateway/served-model.ts',
   'services/engine/token-streams.ts',
 ]);
 

@@ -139,11 +139,13 @@ export function typeScriptSubset(file: SourceFile): Finding[] {
   return [...found, ...findAll(file, code, anyType, rule, () => '`any`: say the type, or `unknown` and look')];
 }
 
+/** config.ts is handed the environment by main.ts, which may do nothing else with it. */
 export function environmentAccess(file: SourceFile): Finding[] {
   const { path } = file;
-  if (!isTypeScript(path) || !isService(path) || path.startsWith('services/cli/') || path.endsWith('/config.ts'))
-    return [];
-  return findAll(file, viewsOf(file).code, /\bprocess\s*\.\s*env\b/g, 'environment', () => {
+  if (!isTypeScript(path) || !isService(path)) return [];
+  if (path.startsWith('services/cli/') || path.endsWith('/config.ts')) return [];
+  const read = path.endsWith('/main.ts') ? /(?<!\breadConfig\()\bprocess\s*\.\s*env\b/g : /\bprocess\s*\.\s*env\b/g;
+  return findAll(file, viewsOf(file).code, read, 'environment', () => {
     return 'process.env: only config.ts reads the environment; take a setting as an argument';
   });
 }

@@ -169,6 +169,8 @@ test('typescript-subset: default exports, enums, namespaces, any', () => {
 test('environment: only config.ts, the cli, tests and scripts read it', () => {
   breaks(environmentAccess, 'services/gateway/service.ts', 'const a = process.env.A;', /only config\.ts/);
   breaks(environmentAccess, 'services/kit/env.ts', 'read(process.env)', /only config\.ts/);
+  breaks(environmentAccess, 'services/gateway/main.ts', 'if (process.env.A) start();', /only config\.ts/);
+  keeps(environmentAccess, 'services/gateway/main.ts', 'const config = readConfig(process.env);');
   keeps(environmentAccess, 'services/gateway/config.ts', 'read(process.env)');
   keeps(environmentAccess, 'services/cli/main.ts', 'read(process.env)');
   keeps(environmentAccess, 'scripts/test.mjs', 'read(process.env)');

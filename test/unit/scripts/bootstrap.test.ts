@@ -92,7 +92,7 @@ test('the native build runs once, and again only for changed contents or a missi
 });
 
 test('a failing build shows the compiler’s words, fails, and is tried again', (t) => {
-  const ninja = `case "$*" in --version) echo 1.11.1 ;; *targets*) printf '\\nengine_tests: phony\\n' ;; *) echo "a.cc:1: error: no"; exit 1 ;; esac`;
+  const ninja = standIns.ninja!.replace(/else touch.*; fi/, 'else echo "a.cc:1: error: no"; exit 1; fi');
   const checkout = makeCheckout(t, { ninja });
   for (const attempt of [1, 2]) {
     const { status, output } = checkout.run(...build);
