@@ -182,13 +182,17 @@ export function binaryFile(file: SourceFile): Finding[] {
   return [whole(file, 'binary-file', 'binary file: only models/ and pictures under docs/ may be')];
 }
 
-/** `QUERN_*` variables that the code reads: in TypeScript any mention in code or strings, in C++ through getenv. */
+/**
+ * `QUERN_*` variables that the code reads: in TypeScript any mention in code or strings, in C++ through getenv. Tests
+ * set the services' variables and make up others; only QUERN_TEST_* are their own.
+ */
 export function environmentVariables(file: SourceFile): { name: string; line: number }[] {
-  const isRead = isTypeScript(file.path) && !file.path.startsWith('test/');
-  if (!isRead && !isCpp(file.path)) return [];
+  if (!isTypeScript(file.path) && !isCpp(file.path)) return [];
   const { strings } = viewsOf(file);
   const pattern = isCpp(file.path) ? /getenv\(\s*"(QUERN_[A-Z0-9_]+)"/g : /(?<!-D)\b(QUERN_[A-Z0-9_]+)\b(?!=)/g;
-  return [...strings.matchAll(pattern)].map((match) => ({ name: match[1]!, line: lineAt(strings, match.index) }));
+  return [...strings.matchAll(pattern)]
+    .map((match) => ({ name: match[1]!, line: lineAt(strings, match.index) }))
+    .filter(({ name }) => !file.path.startsWith('test/') || name.startsWith('QUERN_TEST_'));
 }
 
 export const fileRules: FileRule[] = [

@@ -334,13 +334,17 @@ describe('rules over the tree', () => {
     const code = {
       'services/a/config.ts': "text('QUERN_PORT')",
       'engine-native/src/a.cc': 'getenv("QUERN_ISA"); f("QUERN_CUDA");',
+      'test/e2e/a.test.ts': "env.QUERN_MADE_UP = '1'; env.QUERN_TEST_LOG",
     };
     assert.deepEqual(messages(unlistedVariables, code), []);
     assert.deepEqual(
-      messages(unlistedVariables, { ...code, [environmentList]: '# QUERN_PORT=1\nQUERN_ISA=auto\n' }),
+      messages(unlistedVariables, { ...code, [environmentList]: '# QUERN_PORT=1\nQUERN_ISA=auto\nQUERN_TEST_LOG=\n' }),
       [],
     );
-    const wrong = messages(unlistedVariables, { ...code, [environmentList]: 'QUERN_PORT=1\nQUERN_OLD=2\n' });
+    const wrong = messages(unlistedVariables, {
+      ...code,
+      [environmentList]: 'QUERN_PORT=1\nQUERN_OLD=2\nQUERN_TEST_LOG=\n',
+    });
     assert.deepEqual(wrong, [
       `engine-native/src/a.cc: QUERN_ISA is not listed in ${environmentList}`,
       `${environmentList}: QUERN_OLD is listed but nothing reads it`,
