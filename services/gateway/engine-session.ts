@@ -67,7 +67,11 @@ export class EngineSession {
     this.name = options.address;
     this.model = options.model;
     this.#options = options;
-    this.#client = openChannel(EngineServiceClient, { address: options.address, sharedToken: options.sharedToken });
+    this.#client = openChannel(EngineServiceClient, {
+      address: options.address,
+      sharedToken: options.sharedToken,
+      options: { 'grpc.max_reconnect_backoff_ms': RECONNECT_MAX_MS },
+    });
   }
 
   /** True when a submit would be taken. */

@@ -41,6 +41,8 @@ export const HTTP_CONNECTIONS_MAX = 8192;
 export const TIMEOUT_MS_MAX = 24 * 3_600_000;
 /** One tokenizer call. Rendering 1 MB takes well under a second. */
 export const TOKENIZER_TIMEOUT_MS = 10_000;
+/** How long a request waits for a tokenizer that is restarting. */
+export const TOKENIZER_RETRY_MS = 2_000;
 export const VOCABULARY_TIMEOUT_MS = 30_000;
 /** A tokenizer that restarted between two calls goes unnoticed otherwise; only a header is read. */
 export const VOCABULARY_RECHECK_MS = 10_000;
@@ -50,7 +52,7 @@ export const PROBE_TIMEOUT_MS = 2_000;
 
 /** Back-off between attempts to open a broken Session. */
 export const RECONNECT_MIN_MS = 50;
-export const RECONNECT_MAX_MS = 2_000;
+export const RECONNECT_MAX_MS = 1_000;
 /** How often one request is carried over a broken Session, and how long it waits for an engine each time. */
 export const RESUMES_MAX = 2;
 export const RESUME_WAIT_MS = 10_000;

@@ -12,11 +12,12 @@ import {
 } from '#gen/quern/tokenizer/v1/tokenizer.ts';
 import { QuernError, toQuernError } from '#kit/errors.ts';
 import type { Log } from '#kit/log.ts';
-import { openChannel, serverStream, unary } from '#kit/rpc/client.ts';
+import { openChannel, serverStream, type UnaryCallOptions, unary } from '#kit/rpc/client.ts';
 import type { TraceContext } from '#kit/trace.ts';
 import {
   RECONNECT_MAX_MS,
   RECONNECT_MIN_MS,
+  TOKENIZER_RETRY_MS,
   TOKENIZER_TIMEOUT_MS,
   VOCABULARY_RECHECK_MS,
   VOCABULARY_SIZE_MAX,
@@ -47,7 +48,11 @@ export class TokenizerClient {
 
   constructor(options: TokenizerOptions) {
     this.#options = options;
-    this.#client = openChannel(TokenizerServiceClient, { address: options.address, sharedToken: options.sharedToken });
+    this.#client = openChannel(TokenizerServiceClient, {
+      address: options.address,
+      sharedToken: options.sharedToken,
+      options: { 'grpc.max_reconnect_backoff_ms': RECONNECT_MAX_MS },
+    });
   }
 
   start(): void {
@@ -71,44 +76,44 @@ export class TokenizerClient {
   }
 
   async encode(request: EncodeRequest, call: TokenizerCall): Promise<number[]> {
-    const work = unary(this.#client, 'encode', request, { ...call, timeoutMs: TOKENIZER_TIMEOUT_MS });
-    return (await this.#watch(work)).tokenIds;
+    return (await this.#retried(call, (options) => unary(this.#client, 'encode', request, options))).tokenIds;
   }
 
   async decode(model: string, tokenIds: readonly number[], call: TokenizerCall): Promise<string> {
     const request = { model, tokenIds: [...tokenIds], skipSpecial: false };
-    return (await this.#watch(unary(this.#client, 'decode', request, { ...call, timeoutMs: TOKENIZER_TIMEOUT_MS })))
-      .text;
+    return (await this.#retried(call, (options) => unary(this.#client, 'decode', request, options))).text;
   }
 
   renderChat(request: RenderChatRequest, call: TokenizerCall): Promise<RenderChatResponse> {
-    return this.#watch(unary(this.#client, 'renderChat', request, { ...call, timeoutMs: TOKENIZER_TIMEOUT_MS }));
+    return this.#retried(call, (options) => unary(this.#client, 'renderChat', request, options));
   }
 
   renderInfill(request: RenderInfillRequest, call: TokenizerCall): Promise<RenderInfillResponse> {
-    return this.#watch(unary(this.#client, 'renderInfill', request, { ...call, timeoutMs: TOKENIZER_TIMEOUT_MS }));
+    return this.#retried(call, (options) => unary(this.#client, 'renderInfill', request, options));
   }
 
-  async #watch<T>(work: Promise<T>): Promise<T> {
-    try {
-      const result = await work;
-      this.#reachable = true;
-      return result;
-    } catch (error) {
-      const { code } = toQuernError(error);
-      if (code !== 'UNAVAILABLE' || this.#stop.signal.aborted) throw error;
-      this.#reachable = false;
-      this.#wake?.(); // it may come back with another vocabulary
-      throw new QuernError(
-        'UNAVAILABLE',
-        'the tokenizer service is not reachable; try again',
-        {
-          reason: 'NO_TOKENIZER',
-          retryAfterMs: RECONNECT_MAX_MS,
-        },
-        { cause: error },
-      );
+  /** These calls change nothing at the service, so one that finds it restarting is made again, for a short while. */
+  async #retried<T>(call: TokenizerCall, make: (options: UnaryCallOptions) => Promise<T>): Promise<T> {
+    const until = performance.now() + TOKENIZER_RETRY_MS;
+    for (let delayMs = RECONNECT_MIN_MS; ; delayMs *= 2) {
+      try {
+        const result = await make({ ...call, timeoutMs: TOKENIZER_TIMEOUT_MS });
+        this.#reachable = true;
+        return result;
+      } catch (error) {
+        const { code, details } = toQuernError(error);
+        if (code !== 'UNAVAILABLE' || call.signal.aborted) throw error;
+        this.#reachable = false;
+        this.#wake?.(); // it may come back with another vocabulary
+        if (performance.now() + delayMs > until) throw this.#unreachable(error, details.retryAfterMs);
+      }
+      await sleep(delayMs, undefined, { signal: call.signal });
     }
+  }
+
+  #unreachable(cause: unknown, retryAfterMs = RECONNECT_MAX_MS): QuernError {
+    const message = 'the tokenizer service is not reachable; try again';
+    return new QuernError('UNAVAILABLE', message, { reason: 'NO_TOKENIZER', retryAfterMs }, { cause });
   }
 
   async #keep(): Promise<void> {

@@ -72,6 +72,8 @@ class Session {
   finished: Finished[] = [];
   readonly out: Out<SessionResponse>;
   abort: (() => void) | null = null;
+  /** Its reader is behind. */
+  waiting = false;
 
   constructor(out: Out<SessionResponse>) {
     this.out = out;
@@ -170,13 +172,21 @@ export async function startMockEngine(options: MockEngineOptions): Promise<MockE
   function tick(): void {
     timer = null;
     if (!settings.paused) for (const session of sessions) step(session);
-    if (live() > 0 || [...sessions].some((session) => session.finished.length > 0)) schedule();
+    const busy = (session: Session): boolean =>
+      !session.waiting && (session.sequences.size > 0 || session.finished.length > 0);
+    if ([...sessions].some(busy)) schedule();
   }
 
   /** One engine step of a session; with a reader that is behind, nothing is made, as merging would hide the rate. */
   function step(session: Session): void {
+    if (session.waiting) return;
     if (!session.out.writable) {
-      session.out.drained().then(schedule, () => {});
+      session.waiting = true;
+      const go = (): void => {
+        session.waiting = false;
+        schedule();
+      };
+      session.out.drained().then(go, go);
       return;
     }
     const tokens: TokenEvent[] = [];

@@ -1,0 +1,359 @@
+// The public gRPC API between fakes: event order, defaults, identity, cancel, deadlines, refusals.
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { FinishReason, PriorityClass } from '#gen/quern/common/v1/common.ts';
+import {
+  ChatRequest,
+  CompleteRequest,
+  InfillMode,
+  InfillRequest,
+  type StreamCompleteResponse,
+} from '#gen/quern/gateway/v1/gateway.ts';
+import { ParseSpecial, Role } from '#gen/quern/tokenizer/v1/tokenizer.ts';
+import { QuernError } from '#kit/errors.ts';
+import { createKey, revokeKey } from '#kit/keys-file.ts';
+import { serverStream, unary } from '#kit/rpc/client.ts';
+import { emptySampling } from '../../../services/gateway/typed-request.ts';
+import { eventually, startMesh, type TestMesh } from './fakes/mesh.ts';
+import { bytesOf, EOS, IM_END } from './fakes/mock-tokenizer.ts';
+
+const EMPTY = new Uint8Array(0);
+
+function completeRequest(over: Partial<CompleteRequest> = {}): CompleteRequest {
+  return { ...CompleteRequest.decode(EMPTY), prompt: { $case: 'text', value: 'x = ' }, ...over };
+}
+
+const options = (over: object = {}) => ({
+  requestId: '',
+  priorityClass: 0 as PriorityClass,
+  supersedeKey: '',
+  ...over,
+});
+
+async function stream(
+  mesh: TestMesh,
+  request: CompleteRequest,
+  more: { signal?: AbortSignal; timeoutMs?: number } = {},
+) {
+  const events: NonNullable<StreamCompleteResponse['event']>[] = [];
+  for await (const { event } of serverStream(mesh.completion, 'streamComplete', { request }, more))
+    if (event) events.push(event);
+  return events;
+}
+
+function textOf(events: readonly NonNullable<StreamCompleteResponse['event']>[], index = 0): string {
+  return events.map((e) => (e.$case === 'delta' && e.value.index === index ? e.value.text : '')).join('');
+}
+
+async function refusal(work: Promise<unknown>): Promise<QuernError> {
+  try {
+    await work;
+  } catch (error) {
+    assert.ok(error instanceof QuernError);
+    return error;
+  }
+  throw new assert.AssertionError({ message: 'expected a refusal' });
+}
+
+test('a stream is accepted, deltas, one finish per choice, one end; and equals the unary answer', async (t) => {
+  const mesh = await startMesh(t);
+  mesh.engine.settings.script = () => [...bytesOf('1 + 2'), EOS];
+  const sampling = { ...emptySampling(), n: 2, seed: 7n };
+  const events = await stream(mesh, completeRequest({ sampling, options: options({ requestId: 'r-1' }) }));
+  assert.deepEqual([...new Set(events.map((e) => e.$case))], ['accepted', 'delta', 'choiceFinished', 'end']);
+  const accepted = events[0]?.$case === 'accepted' ? events[0].value : null;
+  assert.equal(accepted?.requestId, 'r-1');
+  assert.match(accepted?.traceId ?? '', /^[0-9a-f]{32}$/);
+  const end = events.at(-1)?.$case === 'end' ? (events.at(-1)?.value as { usage?: object; seed: bigint }) : null;
+  assert.deepEqual(end?.usage, { promptTokens: 4, cachedTokens: 4, completionTokens: 12 });
+  assert.equal(end?.seed, 7n);
+  const whole = await unary(mesh.completion, 'complete', completeRequest({ sampling }), {});
+  assert.deepEqual(
+    whole.choices.map((c) => [c.index, c.text, c.finishReason]),
+    [
+      [0, textOf(events, 0), FinishReason.FINISH_REASON_STOP],
+      [1, textOf(events, 1), FinishReason.FINISH_REASON_STOP],
+    ],
+  );
+  assert.equal(textOf(events), '1 + 2');
+  assert.deepEqual(whole.end?.usage, end?.usage);
+});
+
+test('every step of the engine is one delta, the first token at once', async (t) => {
+  const mesh = await startMesh(t, { engine: { stepMs: 5 } });
+  const sampling = { ...emptySampling(), maxTokens: 12 };
+  const events = await stream(mesh, completeRequest({ sampling }));
+  assert.equal(events.filter((e) => e.$case === 'delta').length, 12);
+  const merged = await stream(
+    mesh,
+    completeRequest({ sampling: { ...sampling, maxTokens: 40 }, options: options({ coalesceMs: 50 }) }),
+  );
+  const deltas = merged.filter((e) => e.$case === 'delta');
+  assert.ok(deltas.length >= 2 && deltas.length < 15, `${deltas.length} deltas`);
+  assert.equal((deltas[0]?.value as { text: string }).text.length, 1);
+});
+
+test('stop strings end a request at once, are named, and cancel the engine', async (t) => {
+  const mesh = await startMesh(t, { engine: { stepMs: 2 } });
+  mesh.engine.settings.script = () => bytesOf(`one\n\ntwo${'.'.repeat(500)}`);
+  const sampling = { ...emptySampling(), maxTokens: 400 };
+  const events = await stream(mesh, completeRequest({ sampling, stop: ['\n\ntwo', 'zzz'] }));
+  assert.equal(textOf(events), 'one');
+  const finished = events.find((e) => e.$case === 'choiceFinished')?.value;
+  assert.deepEqual(finished, { index: 0, finishReason: FinishReason.FINISH_REASON_STOP, stopString: '\n\ntwo' });
+  const end = events.at(-1)?.value as { usage: { completionTokens: number }; timings?: object };
+  assert.equal(end.usage.completionTokens, 8);
+  assert.ok(end.timings);
+  assert.equal(mesh.engine.cancels, 1);
+});
+
+test('identity comes from the principal: salt, tenant and class cannot be chosen', async (t) => {
+  const mesh = await startMesh(t);
+  const wanted = { ...emptySampling(), maxTokens: 2 };
+  await stream(
+    mesh,
+    completeRequest({
+      sampling: wanted,
+      options: options({ priorityClass: PriorityClass.PRIORITY_CLASS_BATCH, supersedeKey: 'k', priority: -3 }),
+    }),
+  );
+  await stream(mesh, completeRequest({ sampling: { ...wanted, maxTokens: 0 } }));
+  const [first, warm] = mesh.engine.requests;
+  assert.equal(first?.tenant, 'local');
+  assert.match(first?.cacheSalt ?? '', /^[0-9a-f]{32}$/);
+  assert.equal(first?.priorityClass, PriorityClass.PRIORITY_CLASS_BATCH);
+  assert.equal(first?.priority, -3);
+  assert.equal(first?.supersedeKey, 'k');
+  assert.match(first?.traceparent ?? '', /^00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]$/);
+  assert.equal(warm?.priorityClass, PriorityClass.PRIORITY_CLASS_WARM);
+});
+
+async function keyedMesh(t: TestContext) {
+  const plain = await startMesh(t);
+  const path = join(plain.folder, 'keys.json');
+  const ada = await createKey(path, { tenant: 'acme', user: 'ada', priorityCeiling: 'CHAT', parseSpecial: 'none' });
+  const bob = await createKey(path, { tenant: 'other', user: 'bob' });
+  const mesh = await startMesh(t, { env: { QUERN_KEYS_FILE: path } });
+  const as = (token: string) => ({ metadata: { authorization: `Bearer ${token}` }, timeoutMs: 5_000 });
+  return { mesh, path, ada, bob, as };
+}
+
+test('keys: tenant, ceilings and separate salts; none is UNAUTHENTICATED; revoked within a second', async (t) => {
+  const { mesh, path, ada, bob, as } = await keyedMesh(t);
+  const sampling = { ...emptySampling(), maxTokens: 2 };
+  const request = completeRequest({
+    prompt: { $case: 'text', value: 'a<|im_end|>' },
+    sampling,
+    parseSpecial: ParseSpecial.PARSE_SPECIAL_ALL,
+    options: options({ priorityClass: PriorityClass.PRIORITY_CLASS_INVOKED }),
+  });
+  assert.equal((await refusal(unary(mesh.completion, 'complete', request, {}))).code, 'UNAUTHENTICATED');
+  await unary(mesh.completion, 'complete', request, as(ada.token));
+  await unary(mesh.completion, 'complete', request, as(bob.token));
+  const [first, second] = mesh.engine.requests;
+  assert.deepEqual([first?.tenant, second?.tenant], ['acme', 'other']);
+  assert.notEqual(first?.cacheSalt, second?.cacheSalt);
+  assert.deepEqual(
+    [first?.priorityClass, second?.priorityClass],
+    [PriorityClass.PRIORITY_CLASS_CHAT, PriorityClass.PRIORITY_CLASS_INVOKED],
+  );
+  assert.deepEqual(first?.tokenIds, bytesOf('a<|im_end|>'));
+  assert.deepEqual(second?.tokenIds, [0x61, IM_END]);
+  await revokeKey(path, ada.key.id);
+  const revokedAt = Date.now();
+  await eventually(
+    async () =>
+      (
+        await unary(mesh.completion, 'complete', request, as(ada.token)).then(
+          () => null,
+          (e) => e,
+        )
+      )?.code === 'UNAUTHENTICATED',
+    'refused',
+  );
+  assert.ok(Date.now() - revokedAt < 1_000);
+  await unary(mesh.completion, 'complete', request, as(bob.token));
+});
+
+test('a request id is one running request of its principal; Cancel ends it with what there is', async (t) => {
+  const { mesh, ada, bob, as } = await keyedMesh(t);
+  mesh.engine.settings.stepMs = 10;
+  const slow = completeRequest({
+    sampling: { ...emptySampling(), maxTokens: 4000 },
+    options: options({ requestId: 'same' }),
+  });
+  const running = unary(mesh.completion, 'complete', slow, as(ada.token));
+  await eventually(() => mesh.engine.live === 1, 'running');
+  assert.equal((await refusal(unary(mesh.completion, 'complete', slow, as(ada.token)))).code, 'ALREADY_EXISTS');
+  assert.deepEqual(await unary(mesh.requests, 'cancel', { requestId: 'same' }, as(bob.token)), { cancelled: false });
+  assert.equal(mesh.engine.live, 1);
+  assert.deepEqual(await unary(mesh.requests, 'cancel', { requestId: 'same' }, as(ada.token)), { cancelled: true });
+  const { choices, end } = await running;
+  assert.equal(choices[0]?.finishReason, FinishReason.FINISH_REASON_CANCELLED);
+  assert.equal(end?.usage?.completionTokens, choices[0]?.text.length);
+  assert.deepEqual(await unary(mesh.requests, 'cancel', { requestId: 'same' }, as(ada.token)), { cancelled: false });
+  assert.equal(mesh.gateway.context.requests.size, 0);
+});
+
+test('a lost client and a passed deadline reach the engine', async (t) => {
+  const mesh = await startMesh(t, { engine: { stepMs: 5 } });
+  const slow = completeRequest({ sampling: { ...emptySampling(), maxTokens: 4000 } });
+  const controller = new AbortController();
+  const lost = stream(mesh, slow, { signal: controller.signal });
+  await eventually(() => mesh.engine.live === 1, 'running');
+  controller.abort();
+  await assert.rejects(lost);
+  await eventually(() => mesh.engine.live === 0, 'cancelled');
+  assert.equal((await refusal(stream(mesh, slow, { timeoutMs: 100 }))).code, 'DEADLINE_EXCEEDED');
+  const sent = mesh.engine.requests[1]?.timeoutMs ?? 0;
+  assert.ok(sent > 50 && sent <= 100, `timeout_ms ${sent}`);
+  await eventually(() => mesh.engine.live === 0 && mesh.gateway.context.admission.requests === 0, 'all gone');
+});
+
+test('infill: family, dropped tokens, single line, soft deadline', async (t) => {
+  const mesh = await startMesh(t, { engine: { stepMs: 2, contextLength: 64 } });
+  mesh.engine.settings.script = () => bytesOf(`first line\nsecond${' more'.repeat(20)}`);
+  const base = InfillRequest.decode(EMPTY);
+  const infill = async (over: Partial<InfillRequest>) => {
+    const events = [];
+    for await (const { event } of serverStream(mesh.completion, 'infill', { ...base, ...over }, {}))
+      if (event) events.push(event);
+    const text = events.map((e) => (e.$case === 'delta' ? e.value.text : '')).join('');
+    const end = events.at(-1);
+    return { text, end: end?.$case === 'end' ? end.value : null, events };
+  };
+  const sampling = { ...emptySampling(), maxTokens: 32 };
+  const single = await infill({
+    prefix: 'p'.repeat(50),
+    suffix: 's',
+    sampling,
+    mode: InfillMode.INFILL_MODE_SINGLE_LINE,
+  });
+  assert.equal(single.text, 'first line');
+  assert.equal(single.end?.family, 'mock-fim');
+  assert.equal(single.end?.droppedPrefixTokens, 50 + 1 + 3 - 32);
+  assert.equal(mesh.engine.requests[0]?.tokenIds.length, 32);
+  mesh.engine.settings.stepMs = 20;
+  const soft = await infill({ prefix: 'p', suffix: 's', sampling, softDeadlineMs: 150 });
+  assert.ok(soft.text.length >= 1 && soft.text.length < 20, soft.text);
+  const finished = soft.events.find((e) => e.$case === 'choiceFinished')?.value as { finishReason: number };
+  assert.equal(finished.finishReason, FinishReason.FINISH_REASON_LENGTH);
+});
+
+test('chat over gRPC, whole and streamed', async (t) => {
+  const mesh = await startMesh(t);
+  mesh.engine.settings.script = () => [...bytesOf('hi'), IM_END];
+  const message = {
+    role: Role.ROLE_USER,
+    content: 'hello',
+    reasoningContent: '',
+    name: '',
+    toolCalls: [],
+    toolCallId: '',
+  };
+  const request = { ...ChatRequest.decode(EMPTY), messages: [message] };
+  const whole = await unary(mesh.chat, 'chat', request, {});
+  assert.equal(whole.choices[0]?.content, 'hi');
+  let text = '';
+  for await (const { event } of serverStream(mesh.chat, 'streamChat', { request }, {}))
+    if (event?.$case === 'delta') text += event.value.text;
+  assert.equal(text, 'hi');
+  assert.equal(mesh.engine.requests[0]?.priorityClass, PriorityClass.PRIORITY_CLASS_CHAT);
+  assert.equal(mesh.engine.requests[0]?.sampling?.maxTokens, 4096 - mesh.engine.requests[0]!.tokenIds.length);
+});
+
+test('models: what is served, and whether it is ready', async (t) => {
+  const mesh = await startMesh(t);
+  const { models } = await unary(mesh.model, 'listModels', {}, {});
+  assert.deepEqual(
+    models.map((m) => [m.name, m.ready, m.chat, m.fimFamily, m.contextLength, m.replicas]),
+    [['mock', true, true, 'mock-fim', 4096, 1]],
+  );
+  assert.equal((await unary(mesh.model, 'getModel', { model: '' }, {})).model?.name, 'mock');
+  assert.equal((await refusal(unary(mesh.model, 'getModel', { model: 'nope' }, {}))).details.reason, 'MODEL_NOT_FOUND');
+});
+
+test('refusals name the field and what was expected', async (t) => {
+  const mesh = await startMesh(t);
+  const bad: [Partial<CompleteRequest>, string][] = [
+    [{ sampling: { ...emptySampling(), topP: 0 } }, 'sampling.top_p'],
+    [{ sampling: { ...emptySampling(), n: 17 } }, 'sampling.n'],
+    [{ sampling: { ...emptySampling(), temperature: Number.NaN } }, 'sampling.temperature'],
+    [{ sampling: { ...emptySampling(), minTokens: 20 } }, 'sampling.min_tokens'],
+    [{ stop: ['a', 'b', 'c', 'd', 'e'] }, 'stop'],
+    [{ stop: ['a', ''] }, 'stop[1]'],
+    [{ prompt: undefined }, 'prompt'],
+    [{ prompt: { $case: 'tokenIds', value: { ids: [1, 5000] } } }, 'prompt[1]'],
+    [{ prompt: { $case: 'text', value: '' } }, 'prompt'],
+    [{ options: options({ requestId: 'a b' }) }, 'request_id'],
+    [{ options: options({ coalesceMs: 2000 }) }, 'coalesce_ms'],
+  ];
+  for (const [over, field] of bad) {
+    const error = await refusal(unary(mesh.completion, 'complete', completeRequest(over), {}));
+    assert.deepEqual([error.code, error.details.fields?.[0]?.field], ['INVALID_ARGUMENT', field], error.message);
+  }
+  const long = await refusal(
+    unary(mesh.completion, 'complete', completeRequest({ prompt: { $case: 'text', value: 'x'.repeat(4090) } }), {}),
+  );
+  assert.deepEqual([long.code, long.details.reason], ['INVALID_ARGUMENT', 'CONTEXT_LENGTH_EXCEEDED']);
+  mesh.engine.settings.refuse = new QuernError('RESOURCE_EXHAUSTED', 'the queue is full', {
+    reason: 'QUEUE_FULL',
+    retryAfterMs: 250,
+  });
+  const shed = await refusal(unary(mesh.completion, 'complete', completeRequest(), {}));
+  assert.deepEqual(
+    [shed.code, shed.details.reason, shed.details.retryAfterMs],
+    ['RESOURCE_EXHAUSTED', 'QUEUE_FULL', 250],
+  );
+  assert.equal(mesh.gateway.context.admission.requests, 0);
+});
+
+test('echo, prompt logprobs and token ids', async (t) => {
+  const mesh = await startMesh(t);
+  mesh.engine.settings.script = () => [...bytesOf('yz'), EOS];
+  const sampling = { ...emptySampling(), logprobs: 1, promptLogprobs: 2 };
+  const request = completeRequest({
+    prompt: { $case: 'tokenIds', value: { ids: [0x77, IM_END] } },
+    echo: true,
+    sampling,
+    options: options({ returnTokenIds: true }),
+  });
+  const whole = await unary(mesh.completion, 'complete', request, {});
+  const [choice] = whole.choices;
+  assert.equal(choice?.text, 'w<|im_end|>yz');
+  assert.deepEqual(
+    choice?.logprobs.map((l) => [l.token, l.textOffset]),
+    [
+      ['w', 0],
+      ['<|im_end|>', 1],
+      ['y', 11],
+      ['z', 12],
+    ],
+  );
+  assert.deepEqual(choice?.tokenIds, bytesOf('yz'));
+  assert.deepEqual(
+    whole.promptLogprobs.map((l) => l.top.length),
+    [0, 2],
+  );
+});
+
+test('no engine and no tokenizer are UNAVAILABLE with a hint, not a hang', async (t) => {
+  const mesh = await startMesh(t);
+  await mesh.tokenizer.close();
+  const first = await refusal(unary(mesh.completion, 'complete', completeRequest(), { timeoutMs: 5_000 }));
+  assert.deepEqual([first.code, first.details.reason], ['UNAVAILABLE', 'NO_TOKENIZER']);
+  await mesh.restartTokenizer();
+  await mesh.engine.close();
+  await eventually(
+    () => !mesh.gateway.context.models.all().some((m) => mesh.gateway.context.models.ready(m)),
+    'not ready',
+  );
+  const second = await refusal(unary(mesh.completion, 'complete', completeRequest(), { timeoutMs: 8_000 }));
+  assert.deepEqual([second.code, second.details.reason], ['UNAVAILABLE', 'NO_ENGINE']);
+  await mesh.restartEngine(0);
+  await eventually(
+    async () => (await unary(mesh.completion, 'complete', completeRequest(), {}).catch(() => null)) !== null,
+    'serves again',
+  );
+});

@@ -1,0 +1,298 @@
+// The HTTP front door between fakes: what is refused and how, what vLLM's clients call, streams that break.
+import assert from 'node:assert/strict';
+import { request as httpRequest } from 'node:http';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { QuernError } from '#kit/errors.ts';
+import { createKey } from '#kit/keys-file.ts';
+import { HTTP_BODY_BYTES_MAX } from '../../../services/gateway/limits.ts';
+import { eventually, startMesh, type TestMesh } from './fakes/mesh.ts';
+import { bytesOf, EOS, IM_END } from './fakes/mock-tokenizer.ts';
+
+type Answer = { status: number; headers: Headers; json: { error?: Record<string, unknown> } & Record<string, unknown> };
+
+async function post(
+  mesh: TestMesh,
+  path: string,
+  body: unknown,
+  headers: Record<string, string> = {},
+): Promise<Answer> {
+  const text = typeof body === 'string' ? body : JSON.stringify(body);
+  const response = await fetch(mesh.url + path, {
+    method: 'POST',
+    body: text,
+    headers: { 'content-type': 'application/json', ...headers },
+  });
+  return { status: response.status, headers: response.headers, json: (await response.json()) as Answer['json'] };
+}
+
+/** fetch does not let one choose Host. */
+function rawGet(mesh: TestMesh, path: string, headers: Record<string, string>): Promise<number> {
+  const { hostname, port } = new URL(mesh.url);
+  return new Promise((resolve, reject) => {
+    httpRequest({ hostname, port, path, headers }, (response) => {
+      response.resume();
+      response.on('end', () => resolve(response.statusCode ?? 0));
+    })
+      .on('error', reject)
+      .end();
+  });
+}
+
+test('bodies and paths that cannot be served', async (t) => {
+  const mesh = await startMesh(t);
+  const cases: [Promise<Answer>, number, string | null, string | null][] = [
+    [post(mesh, '/v1/completions', '{"model":'), 400, 'invalid_json', null],
+    [post(mesh, '/v1/completions', '[]'), 400, null, 'body'],
+    [post(mesh, '/v1/completions', { model: 'mock' }), 400, null, 'prompt'],
+    [post(mesh, '/v1/completions', { prompt: 5 }), 400, null, 'prompt'],
+    [post(mesh, '/v1/completions', { prompt: [] }), 400, null, 'prompt'],
+    [post(mesh, '/v1/completions', { prompt: 'x', max_tokens: -1 }), 400, null, 'max_tokens'],
+    [post(mesh, '/v1/completions', { prompt: 'x', max_tokens: 1.5 }), 400, null, 'max_tokens'],
+    [post(mesh, '/v1/completions', { prompt: 'x', max_tokens: '9' }), 400, null, 'max_tokens'],
+    [post(mesh, '/v1/completions', { prompt: 'x', logit_bias: { a: 1 } }), 400, null, 'logit_bias.a'],
+    [post(mesh, '/v1/completions', { prompt: 'x', logit_bias: { 5: 101 } }), 400, null, 'logit_bias.5'],
+    [post(mesh, '/v1/completions', { prompt: 'x', n: 2, best_of: 3 }), 400, null, 'best_of'],
+    [post(mesh, '/v1/completions', { prompt: [5], suffix: 'x' }), 400, null, 'suffix'],
+    [post(mesh, '/v1/completions', { prompt: 'x', model: 'no' }), 404, 'model_not_found', 'model'],
+    [post(mesh, '/v1/completions', { prompt: 'x', max_tokens: 5000 }), 400, 'context_length_exceeded', 'prompt'],
+    [post(mesh, '/v1/chat/completions', { messages: [] }), 400, null, 'messages'],
+    [
+      post(mesh, '/v1/chat/completions', {
+        messages: [
+          { role: 'user', content: 'x' },
+          { role: 'robot', content: 'x' },
+        ],
+      }),
+      400,
+      null,
+      'messages[1].role',
+    ],
+    [
+      post(mesh, '/v1/chat/completions', { messages: [{ role: 'user', content: [{ type: 'image_url' }] }] }),
+      400,
+      null,
+      'messages[0].content[0].type',
+    ],
+    [
+      post(mesh, '/v1/chat/completions', { messages: [{ role: 'user', content: 'x' }], tool_choice: 'required' }),
+      400,
+      null,
+      'tool_choice',
+    ],
+    [post(mesh, '/v1/nothing', {}), 404, 'unknown_path', null],
+    [post(mesh, '/v1/models', {}), 405, 'method_not_allowed', null],
+    [
+      post(mesh, '/v1/completions', { prompt: 'x' }, { 'x-request-timeout-ms': 'soon' }),
+      400,
+      null,
+      'x-request-timeout-ms',
+    ],
+  ];
+  for (const [answer, status, code, param] of cases) {
+    const { json, ...rest } = await answer;
+    assert.equal(rest.status, status, JSON.stringify(json));
+    assert.equal(json.error?.param, param, JSON.stringify(json));
+    if (code) assert.equal(json.error?.code, code, JSON.stringify(json));
+    assert.equal(typeof json.error?.message, 'string');
+  }
+  assert.equal((await fetch(`${mesh.url}/v1/completions`)).headers.get('allow'), 'POST');
+  const tolerant = await post(mesh, '/v1/completions?x=1', {
+    prompt: 'x',
+    some_new_field: { a: 1 },
+    temperature: null,
+    max_tokens: 2,
+  });
+  assert.equal(tolerant.status, 200);
+});
+
+test('a body that is too large is refused, announced or not', async (t) => {
+  const mesh = await startMesh(t);
+  const { hostname, port } = new URL(mesh.url);
+  const answer = (headers: Record<string, string>, size: number): Promise<number> =>
+    new Promise((resolve, reject) => {
+      const request = httpRequest({ hostname, port, path: '/v1/completions', method: 'POST', headers }, (response) => {
+        response.resume();
+        resolve(response.statusCode ?? 0);
+      });
+      request.on('error', (error: NodeJS.ErrnoException) =>
+        error.code === 'EPIPE' || error.code === 'ECONNRESET' ? undefined : reject(error),
+      );
+      request.end(Buffer.alloc(size, 0x20));
+    });
+  assert.equal(await answer({ 'content-length': String(HTTP_BODY_BYTES_MAX + 1) }, 1), 413);
+  assert.equal(await answer({ 'transfer-encoding': 'chunked' }, HTTP_BODY_BYTES_MAX + 1), 413);
+});
+
+test('DNS rebinding: foreign Host and Origin are refused, loopback names pass, no CORS', async (t) => {
+  const mesh = await startMesh(t);
+  const { port } = new URL(mesh.url);
+  assert.equal(await rawGet(mesh, '/v1/models', { host: `evil.example:${port}` }), 403);
+  assert.equal(await rawGet(mesh, '/v1/models', { host: `localhost:${port}` }), 200);
+  assert.equal(await rawGet(mesh, '/v1/models', { host: `[::1]:${port}` }), 200);
+  assert.equal(await rawGet(mesh, '/v1/models', { origin: 'https://evil.example' }), 403);
+  assert.equal(await rawGet(mesh, '/v1/models', { origin: 'null' }), 403);
+  assert.equal(await rawGet(mesh, '/v1/models', { origin: 'http://localhost:3000' }), 200);
+  const response = await fetch(`${mesh.url}/v1/models`);
+  assert.equal(response.headers.get('access-control-allow-origin'), null);
+  const named = await startMesh(t, { env: { QUERN_GATEWAY_ALLOWED_HOSTS: 'quern.lan' } });
+  assert.equal(await rawGet(named, '/v1/models', { host: 'quern.lan', origin: 'https://quern.lan' }), 200);
+});
+
+test('keys over HTTP: Bearer and x-api-key, 401 without, open health and metrics', async (t) => {
+  const plain = await startMesh(t);
+  const path = join(plain.folder, 'keys.json');
+  const { token } = await createKey(path, { tenant: 'acme', user: 'ada' });
+  const mesh = await startMesh(t, { env: { QUERN_KEYS_FILE: path } });
+  const body = { prompt: 'x', max_tokens: 1 };
+  const refused = await post(mesh, '/v1/completions', body);
+  assert.deepEqual([refused.status, refused.json.error?.code], [401, 'invalid_api_key']);
+  assert.equal(refused.headers.get('www-authenticate'), 'Bearer');
+  assert.equal((await post(mesh, '/v1/completions', body, { authorization: `Bearer ${token}` })).status, 200);
+  assert.equal((await post(mesh, '/v1/completions', body, { 'x-api-key': token })).status, 200);
+  assert.equal((await fetch(`${mesh.url}/health`)).status, 200);
+  const metrics = await (await fetch(`${mesh.url}/metrics`)).text();
+  assert.match(metrics, /quern_gateway_requests_total\{[^}]*outcome="length"[^}]*\} 2/);
+  assert.match(metrics, /quern_gateway_requests_running\{[^}]*\} 0/);
+  assert.match(metrics, /vllm:time_to_first_token_seconds_count\{[^}]*\} 2/);
+  assert.match(metrics, /# TYPE vllm:inter_token_latency_seconds histogram/);
+});
+
+test('tokenize and detokenize in the shape of vLLM', async (t) => {
+  const mesh = await startMesh(t);
+  const tokens = (await post(mesh, '/tokenize', { model: 'mock', prompt: 'é<|im_end|>', return_token_strs: true }))
+    .json;
+  assert.deepEqual(tokens, {
+    count: 3,
+    max_model_len: 4096,
+    tokens: [0xc3, 0xa9, IM_END],
+    token_strs: ['\uFFFD', '\uFFFD', '<|im_end|>'],
+  });
+  const chat = (await post(mesh, '/tokenize', { messages: [{ role: 'user', content: 'x' }] })).json;
+  assert.equal(chat.count, (chat.tokens as number[]).length);
+  const back = (await post(mesh, '/detokenize', { model: 'mock', tokens: [0xc3, 0xa9, IM_END] })).json;
+  assert.deepEqual(back, { prompt: 'é<|im_end|>' });
+  assert.equal((await post(mesh, '/detokenize', { tokens: [9999] })).status, 400);
+});
+
+test('the short ways: /generate and /chat', async (t) => {
+  const mesh = await startMesh(t);
+  mesh.engine.settings.script = () => [...bytesOf('hello'), EOS];
+  const generated = (await post(mesh, '/generate', { prompt: 'x', max_length: 3 })).json;
+  assert.deepEqual([generated.text, generated.finish_reason], ['hel', 'length']);
+  assert.deepEqual((await post(mesh, '/chat', { input_text: 'hi' })).json, { reply: 'hello' });
+  assert.equal((await post(mesh, '/chat', { text: 'hi' })).json.error?.param, 'input_text');
+});
+
+test('health follows the engine', async (t) => {
+  const mesh = await startMesh(t);
+  assert.deepEqual(await (await fetch(`${mesh.url}/health`)).json(), {
+    status: 'ok',
+    models: [{ model: 'mock', ready: true }],
+  });
+  await mesh.engine.close();
+  await eventually(async () => (await fetch(`${mesh.url}/health`)).status === 503, 'not ready');
+  await mesh.restartEngine(0);
+  await eventually(async () => (await fetch(`${mesh.url}/health`)).status === 200, 'ready again');
+});
+
+test('before the first event a refusal is a status, after it one error event without [DONE]', async (t) => {
+  const mesh = await startMesh(t, { engine: { stepMs: 5 } });
+  const body = { prompt: 'x', max_tokens: 4000, stream: true };
+  mesh.engine.settings.refuse = new QuernError('RESOURCE_EXHAUSTED', 'the queue is full', {
+    reason: 'QUEUE_FULL',
+    retryAfterMs: 1500,
+  });
+  const refused = await post(mesh, '/v1/completions', body);
+  assert.deepEqual(
+    [refused.status, refused.headers.get('retry-after'), refused.json.error?.code],
+    [429, '2', 'queue_full'],
+  );
+  mesh.engine.settings.refuse = null;
+  const response = await fetch(`${mesh.url}/v1/completions`, {
+    method: 'POST',
+    body: JSON.stringify(body),
+    headers: { 'x-request-timeout-ms': '150' },
+  });
+  assert.equal(response.status, 200);
+  const text = await response.text();
+  const events = text.trim().split('\n\n');
+  assert.match(events.at(-1) ?? '', /^data: \{"error":\{"message":"the request's time limit/);
+  assert.equal(text.includes('[DONE]'), false);
+  await eventually(() => mesh.engine.live === 0, 'cancelled at the engine');
+});
+
+test('a client that goes away cancels, while it streams and while it waits', async (t) => {
+  const mesh = await startMesh(t, { engine: { stepMs: 5 } });
+  for (const stream of [true, false]) {
+    const controller = new AbortController();
+    const body = JSON.stringify({ prompt: 'x', max_tokens: 4000, stream });
+    const work = fetch(`${mesh.url}/v1/completions`, { method: 'POST', body, signal: controller.signal }).then((r) =>
+      r.text(),
+    );
+    await eventually(() => mesh.engine.live === 1, 'running');
+    controller.abort();
+    await assert.rejects(work);
+    await eventually(() => mesh.engine.live === 0 && mesh.gateway.context.admission.requests === 0, 'gone');
+  }
+});
+
+test('a client that does not read: deltas merge, nothing is lost, memory is bounded by the answer', async (t) => {
+  const mesh = await startMesh(t, { engine: { stepMs: 0, contextLength: 200_000 } });
+  const { hostname, port } = new URL(mesh.url);
+  const body = JSON.stringify({ prompt: 'x', max_tokens: 60_000, stream: true });
+  const socket = connect(Number(port), hostname);
+  socket.write(
+    `POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: ${body.length}\r\nconnection: close\r\n\r\n${body}`,
+  );
+  socket.pause();
+  await eventually(() => mesh.engine.requests.length === 1 && mesh.engine.live === 0, 'the engine is done', 20_000);
+  let raw = '';
+  socket.setEncoding('utf8');
+  socket.on('data', (chunk) => {
+    raw += chunk;
+  });
+  socket.resume();
+  await new Promise((resolve) => socket.once('close', resolve));
+  const payloads = raw
+    .split('data: ')
+    .slice(1)
+    .map((part) => part.split('\n\n')[0] ?? '');
+  assert.equal(payloads.at(-1), '[DONE]');
+  const chunks = payloads.slice(0, -1).map((p) => JSON.parse(p.replaceAll(/\r\n[0-9a-f]+\r\n/g, '')));
+  const text = chunks.map((c) => c.choices[0].text).join('');
+  assert.equal(text.length, 60_000);
+  assert.ok(chunks.length < 59_000, `${chunks.length} chunks for 60000 tokens`);
+});
+
+test('malformed HTTP is answered and closed', async (t) => {
+  const mesh = await startMesh(t);
+  const { hostname, port } = new URL(mesh.url);
+  const answer = await new Promise<string>((resolve) => {
+    let text = '';
+    const socket = connect(Number(port), hostname, () => socket.write('NOT HTTP\r\n\r\n'));
+    socket.on('data', (chunk) => {
+      text += chunk;
+    });
+    socket.on('close', () => resolve(text));
+  });
+  assert.match(answer, /^HTTP\/1\.1 400 /);
+});
+
+test('admission sheds with 429 and Retry-After', async (t) => {
+  const mesh = await startMesh(t, { engine: { stepMs: 20 }, env: { QUERN_GATEWAY_MAX_REQUESTS: '2' } });
+  const controller = new AbortController();
+  const body = JSON.stringify({ prompt: 'x', max_tokens: 4000 });
+  const running = [1, 2].map(() =>
+    fetch(`${mesh.url}/v1/completions`, { method: 'POST', body, signal: controller.signal }).catch(() => null),
+  );
+  await eventually(() => mesh.engine.live === 2, 'two run');
+  const shed = await post(mesh, '/v1/completions', { prompt: 'x' });
+  assert.deepEqual(
+    [shed.status, shed.headers.get('retry-after'), shed.json.error?.type],
+    [429, '1', 'rate_limit_error'],
+  );
+  controller.abort();
+  await Promise.all(running);
+});
