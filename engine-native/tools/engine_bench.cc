@@ -2,7 +2,8 @@
 //
 // Every case is printed with its share of two roofs that are measured around each of its repetitions with the same
 // number of threads: reading 1 GiB, and a multiply-add loop in registers. Shares compare best with best: the fastest
-// step with the fastest probe; tok/s is of the median step. Decode starts at an empty context unless --depth says
+// step with the fastest probe; tok/s is of the median step. %cpu is operations per CPU second against the loop's: what
+// the kernels would reach if nobody else took the processors. Decode starts at an empty context unless --depth says
 // otherwise (the cache's contents do not matter to its speed). Sampling and tokenising are excluded.
 #include <algorithm>
 #include <chrono>
@@ -105,6 +106,7 @@ struct Measured {
   double best_tokens_per_s = 0;    // by the fastest step, as the roofs are
   double bytes_per_s = 0, flops = 0;  // of the fastest step
   double read_roof = 0, compute_roof = 0;  // best of the probes around them
+  double compute_share_cpu = 0;            // operations per CPU second of this process, as a share of the loop's
   double foreign_cpus = 0;
 };
 
@@ -119,6 +121,7 @@ class Bench {
  private:
   // One repetition; appends the seconds of each of its steps.
   void run_once(const Case& c, std::vector<double>& seconds);
+  double probe_compute(Measured& result);
   void count(const Case& c, uint32_t context, double* bytes, double* operations) const;
 
   const Arguments& arguments_;
@@ -168,16 +171,30 @@ void Bench::run_once(const Case& c, std::vector<double>& seconds) {
   }
 }
 
+// The roof by the clock goes into `result`; returns the roof by CPU time.
+double Bench::probe_compute(Measured& result) {
+  const double before = process_cpu_seconds();
+  const auto start = std::chrono::steady_clock::now();
+  const double rate = roofs_.multiply_add_rate();
+  const double wall = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  result.compute_roof = std::max(result.compute_roof, rate);
+  return rate * wall / std::max(process_cpu_seconds() - before, 1e-9);
+}
+
 Measured Bench::measure(const Case& c) {
   Measured result;
   std::vector<double> seconds;
   run_once(c, seconds);  // warm-up
   seconds.clear();
   const ForeignLoad load;
+  double cpu_s = 1e9, roof_per_cpu_s = 0;
   for (uint32_t i = 0; i <= arguments_.repeat; ++i) {
     result.read_roof = std::max(result.read_roof, roofs_.read_bandwidth());
-    result.compute_roof = std::max(result.compute_roof, roofs_.multiply_add_rate());
-    if (i < arguments_.repeat) run_once(c, seconds);
+    roof_per_cpu_s = std::max(roof_per_cpu_s, probe_compute(result));
+    if (i == arguments_.repeat) break;
+    const double before = process_cpu_seconds();
+    run_once(c, seconds);
+    cpu_s = std::min(cpu_s, (process_cpu_seconds() - before) / std::max(1u, c.generate));
   }
   std::sort(seconds.begin(), seconds.end());
   const double tokens = c.prompt > 0 ? c.prompt : c.batch;
@@ -187,6 +204,7 @@ Measured Bench::measure(const Case& c) {
   count(c, arguments_.depth + c.generate / 2, &bytes, &operations);
   result.bytes_per_s = bytes / seconds[0];
   result.flops = operations / seconds[0];
+  result.compute_share_cpu = operations / cpu_s / roof_per_cpu_s;
   result.foreign_cpus = load.foreign_cpus();
   return result;
 }
@@ -203,16 +221,16 @@ void print_host(const Host& host, const BackendInfo& info, const OpenedModel& mo
 
 void print_case(const Case& c, const Measured& m, const Arguments& arguments, const BackendInfo& info, const Host& host,
                 std::FILE* json) {
-  std::printf("%-7s %5u %9.1f %9.1f %8.1f %6.1f %9.1f %7.1f   %9.1f %8.1f %7.2f\n", c.name.c_str(), c.batch,
-              m.tokens_per_s, m.best_tokens_per_s, m.bytes_per_s * 1e-9, 100 * m.bytes_per_s / m.read_roof, m.flops * 1e-9, 100 * m.flops / m.compute_roof,
+  std::printf("%-7s %5u %9.1f %9.1f %8.1f %6.1f %9.1f %7.1f %7.1f   %9.1f %8.1f %7.2f\n", c.name.c_str(), c.batch,
+              m.tokens_per_s, m.best_tokens_per_s, m.bytes_per_s * 1e-9, 100 * m.bytes_per_s / m.read_roof, m.flops * 1e-9, 100 * m.flops / m.compute_roof, 100 * m.compute_share_cpu,
               m.read_roof * 1e-9, m.compute_roof * 1e-9, m.foreign_cpus);
   if (json == nullptr) return;
   std::fprintf(json,
                "{\"benchmark\":\"engine\",\"case\":\"%s\",\"batch\":%u,\"depth\":%u,\"tok_s\":%.3f,\"best_tok_s\":%.3f,\"gb_s\":%.3f,"
-               "\"gflop_s\":%.3f,\"read_roof_gb_s\":%.3f,\"fma_roof_gflop_s\":%.3f,\"foreign_cpus\":%.3f,\"isa\":\"%s\","
+               "\"gflop_s\":%.3f,\"read_roof_gb_s\":%.3f,\"fma_roof_gflop_s\":%.3f,\"fma_share_of_cpu_time\":%.4f,\"foreign_cpus\":%.3f,\"isa\":\"%s\","
                "\"dtype\":\"%s\",\"threads\":%u,\"cpu\":\"%s\",\"load\":\"%s\",\"commit\":\"%s\"}\n",
                c.name.c_str(), c.batch, c.prompt > 0 ? 0 : arguments.depth, m.tokens_per_s, m.best_tokens_per_s, m.bytes_per_s * 1e-9,
-               m.flops * 1e-9, m.read_roof * 1e-9, m.compute_roof * 1e-9, m.foreign_cpus, info.isa.c_str(),
+               m.flops * 1e-9, m.read_roof * 1e-9, m.compute_roof * 1e-9, m.compute_share_cpu, m.foreign_cpus, info.isa.c_str(),
                info.weight_type.c_str(), info.threads, host.cpu_model.c_str(), host.load_average.c_str(), host.commit.c_str());
 }
 
@@ -237,7 +255,7 @@ Status run(const Arguments& arguments) {
   if (!arguments.json.empty() && json == nullptr) return failed_precondition("--json: cannot write to " + arguments.json);
   const Host host = read_host();
   print_host(host, info, *model);
-  std::printf("case    batch     tok/s      best     GB/s  %%read   GFLOP/s    %%fma   read roof fma roof foreign\n");
+  std::printf("case    batch     tok/s      best     GB/s  %%read   GFLOP/s    %%fma    %%cpu   read roof fma roof foreign\n");
   bool disturbed = false;
   for (const Case& c : cases) {
     const Measured measured = bench.measure(c);

@@ -1,6 +1,6 @@
 #include "engine_bench_host.h"
 
-#include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -46,18 +46,17 @@ double busy_seconds() {
   return static_cast<double>(user + nice + system + irq + soft + steal) / static_cast<double>(sysconf(_SC_CLK_TCK));
 }
 
-double own_seconds() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& t) { return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6; };
-  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
-
 double wall_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
 }  // namespace
+
+double process_cpu_seconds() {
+  timespec t{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
+}
 
 Host read_host() {
   Host host;
@@ -75,11 +74,11 @@ Host read_host() {
   return host;
 }
 
-ForeignLoad::ForeignLoad() : busy_s_(busy_seconds()), own_s_(own_seconds()), wall_s_(wall_seconds()) {}
+ForeignLoad::ForeignLoad() : busy_s_(busy_seconds()), own_s_(process_cpu_seconds()), wall_s_(wall_seconds()) {}
 
 double ForeignLoad::foreign_cpus() const {
   const double wall = std::max(wall_seconds() - wall_s_, 1e-3);
-  return std::max(0.0, ((busy_seconds() - busy_s_) - (own_seconds() - own_s_)) / wall);
+  return std::max(0.0, ((busy_seconds() - busy_s_) - (process_cpu_seconds() - own_s_)) / wall);
 }
 
 }  // namespace quern::bench

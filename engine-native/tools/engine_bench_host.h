@@ -14,6 +14,9 @@ struct Host {
 
 Host read_host();
 
+// CPU time of this process so far, all threads.
+double process_cpu_seconds();
+
 // CPU time that others (other processes, and the hypervisor) took between construction and foreign_cpus().
 class ForeignLoad {
  public:

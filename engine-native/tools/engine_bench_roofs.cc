@@ -44,37 +44,38 @@ constexpr double kChains = 12;
 #define QUERN_TWELVE(code, reg) \
   code reg "0\n\t" code reg "1\n\t" code reg "2\n\t" code reg "3\n\t" code reg "4\n\t" code reg "5\n\t" \
   code reg "6\n\t" code reg "7\n\t" code reg "8\n\t" code reg "9\n\t" code reg "10\n\t" code reg "11\n\t"
+#define QUERN_REGISTERS                                                                                           \
+  "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm14", "xmm15"
 #define QUERN_ROUNDS(body)                                                                                        \
   uint32_t left = kRounds;                                                                                        \
   asm volatile("1:\n\t" body "decl %0\n\t jnz 1b"                                                                \
                : "+r"(left)                                                                                       \
                :                                                                                                  \
-               : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", \
-                 "xmm14", "xmm15", "cc")
+               : QUERN_REGISTERS, "cc")
 
 // Registers are zeroed first: leftovers could be denormals or NaNs, which may be slower.
 double portable_rounds() {
-  asm volatile("pxor %%xmm14, %%xmm14\n\t pxor %%xmm15, %%xmm15\n\t" QUERN_TWELVE("movaps %%xmm14, ", "%%xmm"));
+  asm volatile("pxor %%xmm14, %%xmm14\n\t pxor %%xmm15, %%xmm15\n\t" QUERN_TWELVE("movaps %%xmm14, ", "%%xmm")::
+                   : QUERN_REGISTERS);
   QUERN_ROUNDS(QUERN_TWELVE("mulps %%xmm14, ", "%%xmm") QUERN_TWELVE("addps %%xmm15, ", "%%xmm"));
   return 2.0 * 4 * kChains * kRounds;
 }
 
 double avx2_rounds() {
-  asm volatile("vzeroall" ::: "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",
-               "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
+  asm volatile("vzeroall" ::: QUERN_REGISTERS, "xmm12", "xmm13");
   QUERN_ROUNDS(QUERN_TWELVE("vfmadd231ps %%ymm14, %%ymm15, ", "%%ymm"));
   asm volatile("vzeroupper" ::: "memory");
   return 2.0 * 8 * kChains * kRounds;
 }
 
 double avx512_rounds() {
-  asm volatile("vzeroall" ::: "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",
-               "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
+  asm volatile("vzeroall" ::: QUERN_REGISTERS, "xmm12", "xmm13");
   QUERN_ROUNDS(QUERN_TWELVE("vfmadd231ps %%zmm14, %%zmm15, ", "%%zmm"));
   asm volatile("vzeroupper" ::: "memory");
   return 2.0 * 16 * kChains * kRounds;
 }
 #undef QUERN_ROUNDS
+#undef QUERN_REGISTERS
 #undef QUERN_TWELVE
 #else
 double portable_rounds() {

@@ -7,7 +7,9 @@ import { fileURLToPath } from 'node:url';
 
 const program = fileURLToPath(new URL('../../engine-native/build/engine_bench', import.meta.url));
 if (!existsSync(program)) {
-  console.error(`engine bench: expected ${program}; build it with: cmake --build engine-native/build --target engine_bench`);
+  console.error(
+    `engine bench: expected ${program}; build it with: cmake --build engine-native/build --target engine_bench`,
+  );
   process.exit(1);
 }
 const child = spawn(program, process.argv.slice(2), { stdio: 'inherit' });
