@@ -91,7 +91,7 @@ test('every step of the engine is one delta, the first token at once', async (t)
   );
   const deltas = merged.filter((e) => e.$case === 'delta');
   assert.ok(deltas.length >= 2 && deltas.length < 15, `${deltas.length} deltas`);
-  assert.equal((deltas[0]?.value as { text: string }).text.length, 1);
+  assert.equal((deltas[0]!.value as { text: string }).text.length, 1);
 });
 
 test('stop strings end a request at once, are named, and cancel the engine', async (t) => {

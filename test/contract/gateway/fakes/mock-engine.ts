@@ -39,8 +39,17 @@ export type MockEngine = {
   readonly cancels: number;
   /** Sequences not yet ended. */
   readonly live: number;
+  /** Steps that made tokens. */
+  readonly steps: number;
   /** Changed by tests while it runs. */
-  settings: { stepMs: number; script: Script; refuse: QuernError | null; ignoreCancels: boolean; paused: boolean };
+  settings: {
+    stepMs: number;
+    script: Script;
+    refuse: QuernError | null;
+    ignoreCancels: boolean;
+    paused: boolean;
+    holdFinished: boolean;
+  };
   /** Ends every Session without a word, as a crash does. */
   breakSessions(): void;
   close(): Promise<void>;
@@ -147,10 +156,12 @@ export async function startMockEngine(options: MockEngineOptions): Promise<MockE
     refuse: null,
     ignoreCancels: false,
     paused: false,
+    holdFinished: false,
   };
   const sessions = new Set<Session>();
   const requests: GenerationRequest[] = [];
   let cancels = 0;
+  let steps = 0;
   let timer: NodeJS.Timeout | NodeJS.Immediate | null = null;
   let nextAt = 0;
   let closed = false;
@@ -192,9 +203,10 @@ export async function startMockEngine(options: MockEngineOptions): Promise<MockE
     const tokens: TokenEvent[] = [];
     const finished = session.finished;
     session.finished = [];
+    if (session.sequences.size > 0) steps += 1;
     for (const sequence of session.sequences.values()) {
       stepSequence(sequence, tokens);
-      if (sequence.choices.every((choice) => choice.end)) {
+      if (!settings.holdFinished && sequence.choices.every((choice) => choice.end)) {
         session.sequences.delete(sequence.handle);
         finished.push(finishedOf(sequence));
       }
@@ -301,6 +313,9 @@ export async function startMockEngine(options: MockEngineOptions): Promise<MockE
     settings,
     get cancels() {
       return cancels;
+    },
+    get steps() {
+      return steps;
     },
     get live() {
       return live();
