@@ -5,7 +5,7 @@ import type { ByteLevelModel, NormalForm } from './byte-level-encoder.ts';
 import { MergeTable } from './merge-table.ts';
 import type { JsonObject, ModelFiles, TokenizerJson } from './model-files.ts';
 import { byteLevelPreTokenizer } from './pretokenizer.ts';
-import { modelEntries, type Vocabulary } from './vocabulary.ts';
+import type { VocabularyKind } from './vocabulary.ts';
 
 const NORMAL_FORMS: readonly string[] = ['NFC', 'NFD', 'NFKC', 'NFKD'];
 
@@ -37,7 +37,8 @@ function byteIdsOf(files: ModelFiles, idOf: ReadonlyMap<string, number>): Int32A
   const missing = ids.reduce((count, id) => count + (id < 0 ? 1 : 0), 0);
   if (missing === 0) return ids;
   if (files.tokenizer.model.unk_token != null) return null;
-  const message = `${files.dir}: expected a token for each of the 256 bytes, got ${256 - missing} and no unknown token; text would be lost, so train the vocabulary with the full byte alphabet`;
+  const got = `got ${256 - missing} and no unknown token`;
+  const message = `${files.dir}: expected a token for each of the 256 bytes, ${got}; train the vocabulary with the full byte alphabet`;
   throw new QuernError('FAILED_PRECONDITION', message, { reason: 'MODEL_LOAD_FAILED' });
 }
 
@@ -64,15 +65,20 @@ function mergesOf(
   return merges;
 }
 
-/** Null: use the library. Throws MODEL_LOAD_FAILED for a vocabulary that cannot write every byte. */
-export function byteLevelModel(files: ModelFiles, vocabulary: Vocabulary): ByteLevelModel | null {
+/**
+ * `idOf`: the model's own vocabulary, without added tokens. Null: use the library. Throws MODEL_LOAD_FAILED for a
+ * vocabulary that cannot write every byte.
+ */
+export function byteLevelModel(
+  files: ModelFiles,
+  kind: VocabularyKind,
+  idOf: ReadonlyMap<string, number>,
+): ByteLevelModel | null {
   const { tokenizer, tokenizerConfig } = files;
-  if (vocabulary.kind !== 'byte-level' || needsLibrary(tokenizer, tokenizerConfig)) return null;
+  if (kind !== 'byte-level' || needsLibrary(tokenizer, tokenizerConfig)) return null;
   const normalForms = normalFormsOf(tokenizer.normalizer);
   const pretokenizer = byteLevelPreTokenizer(tokenizer.pre_tokenizer);
   if (!normalForms || !pretokenizer) return null;
-  // Of the model's own vocabulary, as the library has it without added tokens.
-  const idOf = new Map(modelEntries(tokenizer));
   if (new Set(idOf.values()).size !== idOf.size) return null; // two strings with one id: symbols are not ids
   const byteIds = byteIdsOf(files, idOf);
   if (!byteIds) return null;

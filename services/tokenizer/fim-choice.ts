@@ -27,6 +27,7 @@ export function chooseFimFamily({ dir, quern }: ModelFiles, vocabulary: Vocabula
   }
   const lacking = missing(family, vocabulary);
   if (lacking.length === 0) return family;
-  const message = `${dir}/quern.json: fim_family ${family.name} needs ${lacking.join(' ')} as one token each, but the vocabulary lacks them; correct fim_family`;
+  const lacked = `needs ${lacking.join(' ')} as one token each, but the vocabulary lacks them`;
+  const message = `${dir}/quern.json: fim_family ${family.name} ${lacked}; correct fim_family`;
   throw new QuernError('FAILED_PRECONDITION', message, { reason: 'MODEL_LOAD_FAILED' });
 }

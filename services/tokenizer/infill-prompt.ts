@@ -56,12 +56,9 @@ type Sized = { part: InfillPart; ids: Uint32Array };
 
 export function createInfillRenderer(family: FimFamily, tokenizer: TextTokenizer): InfillRenderer {
   const { idOf } = tokenizer.vocabulary;
-  const scratch = new IdBuffer(1024);
 
   function encode(text: string, continues: boolean): Uint32Array {
-    scratch.clear();
-    tokenizer.encodeUntrusted(text, scratch, { section: continues ? 1 : 0, continues });
-    return scratch.toIds();
+    return tokenizer.encodePart(text, { section: continues ? 1 : 0, continues });
   }
 
   /** Head and current line apart. The prefix begins a text; all after it goes on in one (no blank is put in front). */

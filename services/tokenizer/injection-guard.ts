@@ -47,7 +47,8 @@ export function chooseMarks(seen: ReadonlySet<number>): GuardMarks {
   }
   const [shared, secret, end] = free;
   if (shared !== undefined && secret !== undefined && end !== undefined) return { shared, private: secret, end };
-  const text = `expected text that leaves 3 of the ${LAST - FIRST + 1} private-use characters U+E000..U+F8FF unused, got ${free.length}; remove some`;
+  const expected = `expected text that leaves 3 of the ${LAST - FIRST + 1} private-use characters U+E000..U+F8FF unused`;
+  const text = `${expected}, got ${free.length}; remove some`;
   throw new QuernError('INVALID_ARGUMENT', text, { reason: 'TEXT_UNSAFE' });
 }
 

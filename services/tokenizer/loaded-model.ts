@@ -6,7 +6,6 @@ import { createInfillRenderer, type InfillRenderer } from './infill-prompt.ts';
 import type { JsonObject, ModelFiles } from './model-files.ts';
 import { bosTokenId, eosTokenIds } from './special-tokens.ts';
 import { TextTokenizer } from './tokenizer.ts';
-import { createVocabulary } from './vocabulary.ts';
 
 export type LoadedModel = {
   readonly name: string;
@@ -39,8 +38,8 @@ function contextLengthOf({ modelConfig, tokenizerConfig }: ModelFiles): number |
 
 /** Throws MODEL_LOAD_FAILED, one sentence, when the files do not make a tokenizer. */
 export function loadModel(name: string, files: ModelFiles): LoadedModel {
-  const vocabulary = createVocabulary(files);
-  const tokenizer = new TextTokenizer(files, vocabulary);
+  const tokenizer = new TextTokenizer(files);
+  const { vocabulary } = tokenizer;
   const template = createChatTemplate(files);
   const family = chooseFimFamily(files, vocabulary);
   return {

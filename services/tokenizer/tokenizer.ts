@@ -7,7 +7,7 @@ import { IdBuffer } from './id-buffer.ts';
 import { LibraryDecoder, LibraryEncoder } from './library-encoder.ts';
 import type { ModelFiles, TokenizerJson } from './model-files.ts';
 import { leadingIds } from './special-tokens.ts';
-import { checkIds, joinBytes, type Vocabulary } from './vocabulary.ts';
+import { checkIds, createVocabulary, joinBytes, modelIds, type Vocabulary } from './vocabulary.ts';
 
 /** Which literals become their ids: of no added token, of fill-in-the-middle and repository markers, of all. */
 export type ParseSpecial = 'none' | 'fim' | 'all';
@@ -56,10 +56,13 @@ export class TextTokenizer {
   readonly #normalize: Normalize;
   readonly #scratch = new IdBuffer(4096);
 
-  constructor(files: ModelFiles, vocabulary: Vocabulary) {
+  /** Throws MODEL_LOAD_FAILED when the files do not make a tokenizer. Keeps nothing of `files`. */
+  constructor(files: ModelFiles) {
     const { tokenizer, tokenizerConfig } = files;
+    const own = modelIds(tokenizer);
+    const vocabulary = createVocabulary(files, own);
     this.vocabulary = vocabulary;
-    const model = byteLevelModel(files, vocabulary);
+    const model = byteLevelModel(files, vocabulary.kind, own);
     this.isByteLevel = model !== null;
     this.#byteLevel = model && new ByteLevelEncoder(model);
     this.#library = model ? null : new LibraryEncoder(tokenizer, tokenizerConfig);
@@ -80,6 +83,13 @@ export class TextTokenizer {
     this.#scratch.clear();
     if (parseSpecial === 'none') this.encodeUntrusted(text, this.#scratch);
     else this.#encodeSections(text, this.#splitters[parseSpecial], this.#scratch);
+    return this.#scratch.toIds();
+  }
+
+  /** Ids of a piece of untrusted text at its place in a prompt. */
+  encodePart(text: string, place: TextPlace): Uint32Array {
+    this.#scratch.clear();
+    this.encodeUntrusted(text, this.#scratch, place);
     return this.#scratch.toIds();
   }
 

@@ -49,10 +49,10 @@ export function vocabularyKind(tokenizer: TokenizerJson): VocabularyKind {
   return pretokenizers.some((one) => one.type === 'ByteLevel') ? 'byte-level' : 'plain';
 }
 
-/** [string, id] of the model's own vocabulary: a dictionary, or Unigram's list of [piece, score]. */
-export function modelEntries(tokenizer: TokenizerJson): [string, number][] {
+/** Ids of the model's own vocabulary, a dictionary or Unigram's list of [piece, score], without added tokens. */
+export function modelIds(tokenizer: TokenizerJson): Map<string, number> {
   const { vocab } = tokenizer.model;
-  return Array.isArray(vocab) ? vocab.map(([piece], id) => [piece, id]) : Object.entries(vocab);
+  return new Map(Array.isArray(vocab) ? vocab.map(([piece], id) => [piece, id]) : Object.entries(vocab));
 }
 
 const BYTE_PIECE = /^<0x([0-9A-Fa-f]{2})>$/;
@@ -76,7 +76,8 @@ function paddedSize(modelConfig: JsonObject): number {
 
 function checkId(dir: string, piece: string, id: number): void {
   if (Number.isInteger(id) && id >= 0 && id < VOCABULARY_SIZE_MAX) return;
-  const message = `${dir}: expected token ids 0..${VOCABULARY_SIZE_MAX - 1}, got ${id} for ${JSON.stringify(piece)}; the tokenizer.json is damaged`;
+  const expected = `expected token ids 0..${VOCABULARY_SIZE_MAX - 1}`;
+  const message = `${dir}: ${expected}, got ${id} for ${JSON.stringify(piece)}; the tokenizer.json is damaged`;
   throw new QuernError('FAILED_PRECONDITION', message, { reason: 'MODEL_LOAD_FAILED' });
 }
 
@@ -91,11 +92,11 @@ function hashOf(size: number, bytes: Uint8Array, starts: Uint32Array, flags: Uin
   return hash.digest('hex');
 }
 
-/** The table of tokenizer.json's vocabulary and added tokens. Throws MODEL_LOAD_FAILED when ids make no sense. */
-export function createVocabulary(files: ModelFiles): Vocabulary {
+/** The table of tokenizer.json's vocabulary (`own`) and added tokens. Throws MODEL_LOAD_FAILED when ids make no sense. */
+export function createVocabulary(files: ModelFiles, own: ReadonlyMap<string, number>): Vocabulary {
   const { tokenizer, dir } = files;
   const kind = vocabularyKind(tokenizer);
-  const idOf = new Map<string, number>();
+  const idOf = new Map(own);
   const written: Uint8Array[] = [];
   const marks: number[] = [];
   const special = new Set<string>(
@@ -104,9 +105,8 @@ export function createVocabulary(files: ModelFiles): Vocabulary {
       : []
     ).map((token: unknown) => (typeof token === 'string' ? token : String((token as JsonObject | null)?.content))),
   );
-  for (const [piece, id] of modelEntries(tokenizer)) {
+  for (const [piece, id] of own) {
     checkId(dir, piece, id);
-    idOf.set(piece, id);
     written[id] = bytesOf(piece, kind);
     marks[id] = 0;
   }

@@ -30,7 +30,9 @@ function checkRequest(request: RenderInfillRequest): void {
 export function renderInfill(context: TokenizerContext, request: RenderInfillRequest): RenderInfillResponse {
   const model = context.models.get(request.model);
   if (!model.infill) {
-    const message = `model "${model.name}" cannot fill in the middle: its vocabulary has no FIM tokens of a known family; use a base code model, or name its fim_family in quern.json`;
+    const reason = 'its vocabulary has no FIM tokens of a known family';
+    const cure = 'use a base code model, or name its fim_family in quern.json';
+    const message = `model "${model.name}" cannot fill in the middle: ${reason}; ${cure}`;
     throw new QuernError('FAILED_PRECONDITION', message, { reason: 'FIM_UNSUPPORTED' });
   }
   const { prefix, suffix, lineHead, chunks, path, repository } = request;
