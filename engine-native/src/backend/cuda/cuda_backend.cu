@@ -229,8 +229,7 @@ Status CudaBackend::reserve(const AttentionShape& shape, const RunnerLimits& lim
   Result<StepInputs> inputs = StepInputs::create(limits);
   QUERN_RETURN_IF_ERROR(inputs.status());
   inputs_.emplace(std::move(*inputs));
-  // Clearing and weight copies ran on the default stream; steps run on ours.
-  return to_status(cudaDeviceSynchronize(), "finishing the load");
+  return Status();
 }
 
 Result<std::unique_ptr<Backend>> make(const BackendOptions& options) {
@@ -238,9 +237,12 @@ Result<std::unique_ptr<Backend>> make(const BackendOptions& options) {
     return invalid_argument("dtype: expected auto, f32 or bf16, got \"" + options.dtype + "\"");
   int count = 0;
   const cudaError_t error = cudaGetDeviceCount(&count);
-  if (error != cudaSuccess || count == 0)
-    return failed_precondition(std::string("backend: cuda: no usable GPU (") + cudaGetErrorString(error) +
-                               "); expected an NVIDIA driver for CUDA 13, or use backend cpu");
+  if (error != cudaSuccess || count == 0) {
+    cudaGetLastError();
+    const char* reason = error == cudaSuccess ? "the driver lists no device" : cudaGetErrorString(error);
+    return failed_precondition(std::string("backend: cuda: no usable GPU (") + reason +
+                               "); expected an NVIDIA GPU with a driver for CUDA 13, or use backend cpu");
+  }
   cudaDeviceProp properties{};
   QUERN_RETURN_IF_ERROR(to_status(cudaGetDeviceProperties(&properties, 0), "reading the GPU's properties"));
   auto backend =

@@ -14,9 +14,11 @@
 
 namespace quern::cuda {
 
-// What a CUDA call answered, as a Status that names what we were doing.
+// What a CUDA call answered, as a Status that names what we were doing. Takes the error out of the runtime's memory:
+// the next launch would find it there and take it for its own.
 inline Status to_status(cudaError_t error, const char* doing) {
   if (error == cudaSuccess) return Status();
+  cudaGetLastError();
   std::string message =
       std::string("CUDA: ") + doing + ": " + cudaGetErrorName(error) + ": " + cudaGetErrorString(error);
   return error == cudaErrorMemoryAllocation ? resource_exhausted(std::move(message))
@@ -28,6 +30,10 @@ inline void must(cudaError_t error, const char* doing) {
   if (error != cudaSuccess) check_failed(doing, 0, cudaGetErrorName(error), cudaGetErrorString(error));
 }
 
+// Waits for what loading put on the default stream. Steps run on a stream that does not wait for it, and neither
+// cudaMemset nor cudaMemcpy from pageable memory need have reached the device when it returns.
+inline Status finish_load() { return to_status(cudaDeviceSynchronize(), "finishing a load"); }
+
 // Zeroed device memory. Move-only.
 class DeviceMemory {
  public:
@@ -38,6 +44,7 @@ class DeviceMemory {
     QUERN_RETURN_IF_ERROR(to_status(cudaMalloc(&memory.data_, bytes), "allocating device memory"));
     memory.size_ = bytes;
     QUERN_RETURN_IF_ERROR(to_status(cudaMemset(memory.data_, 0, bytes), "clearing device memory"));
+    QUERN_RETURN_IF_ERROR(finish_load());
     return Result<DeviceMemory>(std::move(memory));
   }
   DeviceMemory(DeviceMemory&& other) noexcept

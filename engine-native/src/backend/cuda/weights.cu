@@ -35,7 +35,7 @@ Status upload_rows(const HostTensor& part, WeightType type, DeviceMatrix& matrix
     QUERN_RETURN_IF_ERROR(to_status(cudaMemcpy(to, from, count * stride * element_size(type), cudaMemcpyHostToDevice),
                                     "copying weights"));
   }
-  return Status();
+  return finish_load();
 }
 
 }  // namespace
@@ -48,6 +48,7 @@ Result<DeviceMemory> upload_vector(const HostTensor& source) {
   QUERN_RETURN_IF_ERROR(
       to_status(cudaMemcpy(memory->as<float>(), values.data(), values.size() * sizeof(float), cudaMemcpyHostToDevice),
                 "copying weights"));
+  QUERN_RETURN_IF_ERROR(finish_load());
   return Result<DeviceMemory>(std::move(*memory));
 }
 
