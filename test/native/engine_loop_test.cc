@@ -138,7 +138,7 @@ TEST(engine_stops_at_stop_ids_and_respects_min_tokens) {
   REQUIRE_OK(fake.engine->submit(request));
   REQUIRE(fake.recorder.wait_finished(1));
   const size_t first = static_cast<size_t>(std::find(greedy.begin(), greedy.end(), greedy[4]) - greedy.begin());
-  EXPECT_EQ((fake.recorder.tokens[{1, 0}]), (std::vector<uint32_t>(greedy.begin(), greedy.begin() + static_cast<long>(first))));
+  EXPECT_EQ((fake.recorder.tokens[{1, 0}]), (std::vector<uint32_t>(greedy.begin(), greedy.begin() + static_cast<long>(first) + 1)));
   EXPECT_EQ(fake.recorder.finished[1].choices.at(0).reason, FinishReason::kStop);
   EXPECT_EQ(*fake.recorder.finished[1].choices.at(0).stop_token_id, greedy[4]);
   EXPECT_EQ(fake.recorder.finished[1].event.completion_tokens, static_cast<uint32_t>(first + 1));
@@ -156,7 +156,7 @@ TEST(engine_stops_at_stop_ids_and_respects_min_tokens) {
   biased.sampling.logit_bias = {{test::kFakeEos, 100.0f}};
   REQUIRE_OK(fake.engine->submit(biased));
   REQUIRE(fake.recorder.wait_finished(3));
-  EXPECT_EQ((fake.recorder.tokens[{3, 0}].size()), size_t{0});
+  EXPECT_EQ((fake.recorder.tokens[{3, 0}]), (std::vector<uint32_t>{test::kFakeEos}));
   biased.id = 4;
   biased.sampling.ignore_eos = true;
   REQUIRE_OK(fake.engine->submit(biased));

@@ -74,8 +74,7 @@ struct Logprob {
   uint32_t rank = 0;
 };
 
-// A new token of one choice. An id that stops the choice (EOS, stop_token_ids) is not a TokenOut: it comes as the
-// ChoiceEnd's stop_token_id and counts as a completion token. logprobs: empty, or the chosen token then the alternatives. Views die with the callback.
+// A new token of one choice; the id that stops it (EOS, stop_token_ids), too, which ChoiceEnd names again. logprobs: empty, or the chosen token then the alternatives. Views die with the callback.
 struct TokenOut {
   uint64_t id = 0;
   uint32_t choice = 0;

@@ -304,13 +304,12 @@ void EngineLoop::sample_last_row(const PlannedSlice& slice, std::span<float> row
   s->tokens.push_back(sampled.token_id);
   if (s->first_token_ns == 0) s->first_token_ns = now_ns_;
   s->last_token_ns = now_ns_;
-  // A stop id may end the choice only once min_tokens came before it; until then it is masked, unless all else is, too.
-  if (live->is_stop(sampled.token_id) && s->output_count() > live->sampler.min_tokens) {
-    end_choice(s, FinishReason::kStop, sampled.token_id);
-    return;
-  }
   buffer_.add_token(live->id, s->choice, sampled.token_id, ranked_);
-  if (!s->samples()) end_choice(s, FinishReason::kLength, std::nullopt);
+  if (live->is_stop(sampled.token_id)) {  // never before min_tokens: until then stop ids are masked
+    end_choice(s, FinishReason::kStop, sampled.token_id);
+  } else if (!s->samples()) {
+    end_choice(s, FinishReason::kLength, std::nullopt);
+  }
 }
 
 void EngineLoop::end_choice(Sequence* s, FinishReason reason, std::optional<uint32_t> stop_id) {
