@@ -245,8 +245,9 @@ Status run(const Arguments& arguments) {
   const BackendInfo info = (*backend)->info();
   Result<cpu::Isa> isa = cpu::choose_isa(info.isa);
   QUERN_RETURN_IF_ERROR(isa.status());
-  Result<std::unique_ptr<cpu::ThreadPool>> pool = cpu::ThreadPool::create(info.threads, cpu::read_topology().cpus);
+  Result<std::unique_ptr<cpu::ThreadPool>> pool = cpu::ThreadPool::create(info.threads, cpu::processors_to_pin(cpu::read_topology(), info.threads));
   QUERN_RETURN_IF_ERROR(pool.status());
+  (*pool)->adopt_caller();
   Result<Roofs> roofs = Roofs::create(**pool, *isa);
   QUERN_RETURN_IF_ERROR(roofs.status());
   Bench bench(arguments, *model, info, *roofs);

@@ -1,4 +1,6 @@
 // The CPU backend's thread pool and work sharing.
+#include <sched.h>
+
 #include <atomic>
 #include <chrono>
 #include <thread>
@@ -81,13 +83,33 @@ TEST(cpu_work_shares_deal_each_item_once) {
   }
 }
 
+TEST(cpu_pool_gives_its_caller_back) {
+  cpu_set_t before, inside, after;
+  REQUIRE(sched_getaffinity(0, sizeof before, &before) == 0);
+  {
+    const std::vector<uint32_t> cpus = read_topology().cpus;
+    auto pool = ThreadPool::create(static_cast<uint32_t>(cpus.size()), cpus);
+    REQUIRE_OK(pool);
+    (*pool)->adopt_caller();
+    REQUIRE(sched_getaffinity(0, sizeof inside, &inside) == 0);
+    EXPECT(CPU_ISSET(cpus[0], &inside));
+    if (cpus.size() > 1) EXPECT_EQ(CPU_COUNT(&inside), 1);
+    EXPECT_EQ(read_topology().cpus.size(), cpus.size());
+  }
+  REQUIRE(sched_getaffinity(0, sizeof after, &after) == 0);
+  EXPECT(CPU_EQUAL(&before, &after));
+}
+
 TEST(cpu_topology_is_usable) {
-  const Topology topology = read_topology();
+  const Topology& topology = read_topology();
   REQUIRE(!topology.cpus.empty());
   EXPECT(topology.physical_cores >= 1 && topology.physical_cores <= topology.cpus.size());
   EXPECT_EQ(default_threads(Topology{{0, 1, 2, 3, 4, 5, 6, 7}, 4, 0}), 3u);
   EXPECT_EQ(default_threads(Topology{{0, 1}, 2, 0}), 2u);
   EXPECT_EQ(default_threads(Topology{{0, 1, 2, 3}, 4, 2}), 2u);
+  EXPECT_EQ(processors_to_pin(Topology{{0, 1, 2, 3}, 4, 0}, 3).size(), 4u);
+  EXPECT(processors_to_pin(Topology{{0, 1, 2, 3}, 4, 0}, 2).empty());
+  EXPECT(processors_to_pin(Topology{{0, 1}, 2, 0}, 5).empty());
 }
 
 }  // namespace quern::cpu

@@ -234,6 +234,7 @@ Status CpuBackend::reserve(const AttentionShape& shape, const RunnerLimits& limi
 void CpuBackend::begin_step(const Batch& batch) {
   CHECK(batch.token_ids.size() <= limits_.max_num_tokens && batch.logit_rows.size() <= limits_.max_logit_rows,
         "a batch exceeds the reserved limits");
+  pool_->adopt_caller();
   batch_ = batch;
   attention_->plan(batch);
   const uint32_t half = shape_.head_dim / 2;
@@ -378,9 +379,9 @@ Result<std::unique_ptr<Backend>> make_cpu_backend(const BackendOptions& options)
     return invalid_argument("cpu backend: expected at most " + std::to_string(kMaxThreads) + " threads, got " +
                             std::to_string(options.threads));
   }
-  const cpu::Topology topology = cpu::read_topology();
+  const cpu::Topology& topology = cpu::read_topology();
   const uint32_t threads = options.threads > 0 ? options.threads : cpu::default_threads(topology);
-  Result<std::unique_ptr<cpu::ThreadPool>> pool = cpu::ThreadPool::create(threads, topology.cpus);
+  Result<std::unique_ptr<cpu::ThreadPool>> pool = cpu::ThreadPool::create(threads, processors_to_pin(topology, threads));
   if (!pool.ok()) return pool.status();
   return std::unique_ptr<Backend>(new cpu::CpuBackend(cpu::kernels_for(*isa), options.dtype, std::move(*pool)));
 }

@@ -59,9 +59,7 @@ uint32_t cgroup_quota() {
                     std::atof(first_line("/sys/fs/cgroup/cpu/cpu.cfs_period_us").c_str()));
 }
 
-}  // namespace
-
-Topology read_topology() {
+Topology find_topology() {
   Topology topology;
   cpu_set_t mask;
   CPU_ZERO(&mask);
@@ -81,6 +79,18 @@ Topology read_topology() {
   topology.cpus.insert(topology.cpus.end(), siblings.begin(), siblings.end());
   topology.quota = cgroup_quota();
   return topology;
+}
+
+}  // namespace
+
+const Topology& read_topology() {
+  static const Topology topology = find_topology();
+  return topology;
+}
+
+std::vector<uint32_t> processors_to_pin(const Topology& topology, uint32_t threads) {
+  const bool owns_machine = threads + 1 >= topology.physical_cores && threads <= topology.cpus.size();
+  return owns_machine ? topology.cpus : std::vector<uint32_t>{};
 }
 
 uint32_t default_threads(const Topology& topology) {

@@ -22,6 +22,8 @@ namespace quern::cpu {
 inline constexpr uint32_t kStripRows = 16;
 inline constexpr uint32_t kMaxTileStrips = 4;
 inline constexpr uint32_t kMaxTileTokens = 12;
+// Tiles up to this many tokens are bound by memory and prefetch their own panels.
+inline constexpr uint32_t kStreamTokens = 3;
 
 enum class WeightType : uint8_t { kF32 = 0, kBF16 = 1 };
 inline constexpr uint32_t weight_size(WeightType type) { return type == WeightType::kF32 ? 4 : 2; }
@@ -38,6 +40,9 @@ struct TileArgs {
   size_t acc_token_stride = 0;
   size_t acc_strip_stride = 0;
   bool accumulate = false;   // start from acc instead of zero
+  // Where to prefetch from, and how far to go per pair of columns; tiles of more than kStreamTokens tokens only.
+  const void* prefetch = nullptr;
+  size_t prefetch_step = 0;  // bytes
 };
 using TileFunction = void (*)(const TileArgs& args);
 

@@ -163,6 +163,13 @@ void PackedMatrix::multiply(const Kernels& kernels, RowsIn x, RowsOut y, uint32_
   }
 }
 
+// What is read after the panels before `strip`: it comes into L2 meanwhile, an equal part during each tile.
+const std::byte* PackedMatrix::next_panel(uint32_t strip, uint32_t begin, uint32_t end, Columns columns) const {
+  if (strip < end) return panel(strip, columns.begin);
+  if (columns.begin + columns.count < cols_) return panel(begin, columns.begin + columns.count);
+  return panel(std::min(end, strips() - 1), 0);
+}
+
 void PackedMatrix::multiply_columns(const Kernels& kernels, RowsIn x, uint32_t tokens, uint32_t begin, uint32_t end,
                                     Columns columns, float* sums) const {
   const uint32_t tiles = (tokens + kernels.max_tokens - 1) / kernels.max_tokens;
@@ -179,9 +186,13 @@ void PackedMatrix::multiply_columns(const Kernels& kernels, RowsIn x, uint32_t t
     const uint32_t wanted = kernels.strips_for_tokens[widest];
     const uint32_t strips = end - strip >= wanted ? wanted : 1;
     for (uint32_t i = 0; i < strips; ++i) panels[i] = panel(strip + i, columns.begin);
+    const size_t panel_bytes = size_t{columns.count} * kStripRows * weight_size(type_) * strips;
+    const std::byte* next = next_panel(strip + strips, begin, end, columns);
+    args.prefetch_step = panel_bytes / tiles / std::max(1u, columns.count / 2);
     for (uint32_t t = 0; t < tiles; ++t) {
       const uint32_t first = tokens * t / tiles;
       const uint32_t count = tokens * (t + 1) / tiles - first;
+      args.prefetch = next + panel_bytes * t / tiles;
       args.x = x.data + first * x.stride + columns.begin;
       args.acc = sums + (size_t{strip - begin} * kTokenBlock + first) * kStripRows;
       kernels.tile[static_cast<int>(type_)][strips][count](args);

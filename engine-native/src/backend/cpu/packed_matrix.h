@@ -61,6 +61,7 @@ class PackedMatrix {
   };
 
   const std::byte* panel(uint32_t strip, uint32_t column) const;
+  const std::byte* next_panel(uint32_t strip, uint32_t begin, uint32_t end, Columns columns) const;
   void multiply_columns(const Kernels& kernels, RowsIn x, uint32_t tokens, uint32_t begin, uint32_t end, Columns columns,
                         float* sums) const;
   void add_slice(RowsOut y, uint32_t tokens, uint32_t begin, uint32_t end, bool first, bool last, const float* sums) const;

@@ -1,7 +1,6 @@
 #include "backend/cpu/thread_pool.h"
 
 #include <linux/futex.h>
-#include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -9,7 +8,9 @@
 #include <chrono>
 #include <cstring>
 #include <string>
+#include <utility>
 
+#include "backend/cpu/cpu_topology.h"
 #include "backend/cpu/float_env.h"
 
 namespace quern::cpu {
@@ -47,14 +48,23 @@ void futex_wake(std::atomic<uint32_t>& word, int count) {
   syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAKE_PRIVATE, count, nullptr, nullptr, 0);
 }
 
+// A refusal costs speed only.
+void pin(pthread_t thread, uint32_t cpu) {
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(cpu, &one);
+  pthread_setaffinity_np(thread, sizeof one, &one);
+}
+
 }  // namespace
 
-ThreadPool::ThreadPool(uint32_t size) : size_(size) {}
+ThreadPool::ThreadPool(uint32_t size, std::vector<uint32_t> cpus) : size_(size), cpus_(std::move(cpus)) {}
 
 Result<std::unique_ptr<ThreadPool>> ThreadPool::create(uint32_t threads, const std::vector<uint32_t>& cpus) {
-  CHECK(threads >= 1 && !cpus.empty(), "a pool needs a thread and a processor");
-  std::unique_ptr<ThreadPool> pool(new ThreadPool(threads));
-  const bool crowded = threads > cpus.size();
+  CHECK(threads >= 1, "a pool needs a thread");
+  const bool pinned = threads > 1 && threads <= cpus.size();
+  std::unique_ptr<ThreadPool> pool(new ThreadPool(threads, pinned ? cpus : std::vector<uint32_t>{}));
+  const bool crowded = threads > read_topology().cpus.size();
   // With more threads than processors a spinning thread keeps the one it waits for from running.
   pool->spin_count_ = crowded ? 1 : calibrate_spins();
   pool->members_.reserve(threads - 1);
@@ -70,11 +80,7 @@ Result<std::unique_ptr<ThreadPool>> ThreadPool::create(uint32_t threads, const s
       return resource_exhausted("cpu backend: could not start thread " + std::to_string(i) + " of " +
                                 std::to_string(threads) + " (" + std::strerror(error) + "); ask for fewer threads");
     }
-    if (crowded) continue;
-    cpu_set_t one;
-    CPU_ZERO(&one);
-    CPU_SET(cpus[i], &one);
-    pthread_setaffinity_np(member.handle, sizeof one, &one);  // a refusal costs speed only
+    if (pinned) pin(member.handle, cpus[i]);
   }
   return pool;
 }
@@ -84,6 +90,22 @@ ThreadPool::~ThreadPool() {
   epoch_.fetch_add(1, std::memory_order_seq_cst);
   futex_wake(epoch_, static_cast<int>(size_));
   for (Member& member : members_) pthread_join(member.handle, nullptr);
+  release_caller();
+}
+
+void ThreadPool::adopt_caller() {
+  if (cpus_.empty() || (adopted_ && pthread_equal(caller_, pthread_self()) != 0)) return;
+  release_caller();
+  caller_ = pthread_self();
+  caller_id_ = static_cast<int>(syscall(SYS_gettid));
+  adopted_ = sched_getaffinity(0, sizeof caller_mask_, &caller_mask_) == 0;
+  if (adopted_) pin(caller_, cpus_[0]);
+}
+
+void ThreadPool::release_caller() {
+  // By id, not by handle: the thread may have ended.
+  if (adopted_) sched_setaffinity(caller_id_, sizeof caller_mask_, &caller_mask_);
+  adopted_ = false;
 }
 
 void ThreadPool::run_erased(Erased call, const void* body) {

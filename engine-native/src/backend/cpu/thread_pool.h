@@ -6,6 +6,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <sched.h>
 
 #include <atomic>
 #include <cstdint>
@@ -18,14 +19,19 @@ namespace quern::cpu {
 
 class ThreadPool {
  public:
-  // Threads 1.. are pinned to cpus[1..] in turn; none is pinned when there are more threads than cpus. The caller's
-  // affinity is left alone: threads it creates later would inherit the pin. Error: a thread could not be started.
+  // Thread i is pinned to cpus[i]; nothing is pinned when there are more threads than cpus.
+  // Error: a thread could not be started.
   static Result<std::unique_ptr<ThreadPool>> create(uint32_t threads, const std::vector<uint32_t>& cpus);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   uint32_t size() const { return size_; }
+
+  // Pins the calling thread, which will call run(), to cpus[0] until the pool goes away. Without this the scheduler may
+  // leave it on the processor of a pinned thread while another one has only niced work. Threads that it creates in the
+  // meantime inherit the pin.
+  void adopt_caller();
 
   // Calls body(thread) once for each thread in [0, size()).
   template <typename Body>
@@ -42,13 +48,19 @@ class ThreadPool {
     pthread_t handle;
   };
 
-  explicit ThreadPool(uint32_t size);
+  ThreadPool(uint32_t size, std::vector<uint32_t> cpus);
   void run_erased(Erased call, const void* body);
+  void release_caller();
   void serve(uint32_t thread);
   void wait_for_call(uint32_t seen);
 
   const uint32_t size_;
+  const std::vector<uint32_t> cpus_;  // one per thread, or empty: nothing is pinned
   uint32_t spin_count_ = 0;
+  bool adopted_ = false;
+  pthread_t caller_{};
+  int caller_id_ = 0;
+  cpu_set_t caller_mask_{};  // before adoption
   std::vector<Member> members_;  // threads 1..; never moves once they run
   Erased call_ = nullptr;
   const void* body_ = nullptr;

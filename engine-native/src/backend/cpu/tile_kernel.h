@@ -39,6 +39,8 @@ void tile(const TileArgs& a) {
   }
   const float* x = a.x;
   const size_t x_stride = a.x_stride;
+  const char* next = static_cast<const char*>(a.prefetch);
+  const size_t next_step = a.prefetch_step;
   uint32_t left = a.k_count;
   for (uint32_t p = 0; p < a.num_panels; ++p) {
     const Weight* w[S];
@@ -48,9 +50,13 @@ void tile(const TileArgs& a) {
     left -= count;
     Lanes strip[S];
     for (uint32_t k = 0; k + 2 <= count; k += 2, x += 2) {
+      if constexpr (T > kStreamTokens) {
+        __builtin_prefetch(next, 0, 2);
+        next += next_step;
+      }
 #pragma GCC unroll 4
       for (uint32_t s = 0; s < S; ++s) {
-        if constexpr (T <= 3) __builtin_prefetch(reinterpret_cast<const char*>(w[s]) + 1024);
+        if constexpr (T <= kStreamTokens) __builtin_prefetch(reinterpret_cast<const char*>(w[s]) + 1024);
         strip[s] = Lanes::even(w[s]);
       }
       tile_step<Lanes, Weight, S, T>(acc, strip, x, x_stride);
