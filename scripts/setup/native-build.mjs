@@ -1,5 +1,5 @@
 // Builds engine-native with CMake and Ninja. A preset is a build folder with its own flags; sources are shared.
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { availableParallelism, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { cudaArchitectures } from '../versions.mjs';
@@ -8,7 +8,7 @@ import { findNvcc } from './cuda-wheels.mjs';
 import { withLock } from './lock.mjs';
 import { hashFiles, listFiles, nativeDir, root } from './paths.mjs';
 import { checkCompiler, isExecutable, noteDistribution } from './prerequisites.mjs';
-import { mustRun, readStamp, run, SetupError, say, timed, writeStamp } from './steps.mjs';
+import { mustRun, readStamp, SetupError, timed, writeStamp } from './steps.mjs';
 
 /** What `npm start` needs, and what `npm test` needs besides. */
 export const startTargets = ['engine_addon', 'engine_cli', 'engine_bench'];
@@ -41,10 +41,6 @@ export const buildDir = (preset) => join(nativeDir, presets[preset].folder);
  * successful build; returns whether it built. `verbose` shows the compiler's output as it comes.
  */
 export async function buildNative({ preset = 'release', targets = presets[preset].targets, force, verbose } = {}) {
-  if (!existsSync(join(nativeDir, 'CMakeLists.txt'))) {
-    say('native engine: engine-native/CMakeLists.txt is not there, nothing to build');
-    return false;
-  }
   const stampPath = join(buildDir(preset), '.quern-stamp.json');
   const args = presets[preset].configure();
   const name = preset === 'release' ? 'native engine' : `native engine (${preset})`;
@@ -67,11 +63,7 @@ async function configureAndBuild({ name, preset, args, targets, tools, verbose }
   const dir = buildDir(preset);
   const configure = ['--preset', preset, `-DCMAKE_MAKE_PROGRAM=${tools.ninja}`, ...args];
   await mustRun(name, tools.cmake, configure, { cwd: nativeDir, inherit: verbose });
-  const known = await run(tools.ninja, ['-C', dir, '-t', 'targets', 'all']);
-  const missing = targets.filter((target) => !known.output.includes(`\n${target}: `));
-  if (missing.length > 0) say(`${name}: CMakeLists.txt has no target ${missing.join(', ')}`);
-  const present = targets.filter((target) => !missing.includes(target));
-  await mustRun(name, tools.ninja, ['-C', dir, `-j${parallelism()}`, ...present], { inherit: verbose });
+  await mustRun(name, tools.ninja, ['-C', dir, `-j${parallelism()}`, ...targets], { inherit: verbose });
 }
 
 /** As many compilers as cores, but no more than one per 1.5 GiB of memory. */

@@ -1,9 +1,7 @@
 // Runs the native test binary of a preset and counts the outcome by its closing line, "N passed, N failed".
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import { findNvcc, hasCudaSources } from '../setup/cuda-wheels.mjs';
 import { buildNative, outputPath } from '../setup/native-build.mjs';
-import { findOnPath, nativeDir } from '../setup/paths.mjs';
+import { findOnPath } from '../setup/paths.mjs';
 import { formatSeconds, run, SetupError, say, tail } from '../setup/steps.mjs';
 
 const nothing = { passed: 0, failed: 0, skipped: 0 };
@@ -15,7 +13,6 @@ const sanitizerEnv = {
 
 /** Builds engine_tests of a preset if need be and runs it. */
 export async function runNativeTests(preset, { timeoutMs }) {
-  if (!existsSync(join(nativeDir, 'CMakeLists.txt'))) return nothing;
   if (!(await builds(preset))) return { passed: 0, failed: 1, skipped: 0 };
   const [command, args] = await testCommand(preset);
   const result = await run(command, args, { env: { ...process.env, ...sanitizerEnv }, timeoutMs });
