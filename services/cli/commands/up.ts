@@ -8,8 +8,10 @@ import { parseOptions, wholeNumber } from '../options.ts';
 import { runMesh } from '../up/mesh.ts';
 import { parseModels } from '../up/model-folder.ts';
 import { planProcesses } from '../up/plan.ts';
-import { requireFreePort } from '../up/ports.ts';
+import { findFreePort, requireFreePort } from '../up/ports.ts';
 import { jsonReporter, textReporter } from '../up/reporter.ts';
+
+const METRICS_PORT_FIRST = 9153; // 9152 is the tokenizer's by custom
 
 export const up: Command = {
   help: `usage: quern up [options]
@@ -45,8 +47,11 @@ Starts tokenizer, engine (one process per model) and gateway, restarts what dies
     requireAddon(root);
     await requireFreePort(http, '--http');
     await requireFreePort(grpc, '--grpc');
+    const metricsPorts: number[] = [];
+    for (const _ of models) metricsPorts.push(await findFreePort(METRICS_PORT_FIRST, metricsPorts));
     const plan = planProcesses({
       models,
+      metricsPorts,
       http,
       grpc,
       threads: values.threads === undefined ? undefined : wholeNumber('threads', values.threads, 0, 1, 1024),

@@ -50,7 +50,7 @@ export async function runMesh(plan: PlannedProcess[], { report, io, models, verb
       const info = gateways[0]?.info;
       if (!stop.signal.aborted && info) {
         watch.serving();
-        const [http = '', grpc = ''] = publicAddresses(info, plan);
+        const [http, grpc] = publicAddresses(info);
         const parts = supervisor.children.map((child): PartRow => partRow(child, plan));
         report({ event: 'ready', http, grpc, seconds: (performance.now() - startedAt) / 1000, parts, models });
         await stop.requested;
@@ -120,23 +120,32 @@ function waitForStop(report: Reporter, log: Log) {
   };
 }
 
-function publicAddresses(info: { addresses: string[]; [key: string]: unknown }, plan: PlannedProcess[]): string[] {
-  const wanted = plan.find(({ kind }) => kind === 'gateway')?.addresses ?? [];
-  return [String(info.http ?? info.addresses[0] ?? wanted[0]), String(info.grpc ?? info.addresses[1] ?? wanted[1])];
+type Info = { addresses: string[]; [key: string]: unknown };
+
+/** HTTP and gRPC, as HOST:PORT. */
+function publicAddresses(info: Info): [string, string] {
+  const http = info.addresses.find((address) => address.startsWith('http')) ?? '';
+  const grpc = info.addresses.find((address) => address !== http) ?? '';
+  return [http.replace(/^https?:\/\//, ''), grpc];
 }
 
-function partRow(
-  child: { name: string; pid: number | null; info: { addresses: string[]; [key: string]: unknown } | null },
-  plan: PlannedProcess[],
-): PartRow {
+function partRow(child: { name: string; pid: number | null; info: Info | null }, plan: PlannedProcess[]): PartRow {
   const part = plan.find(({ name }) => name === child.name);
-  const what = child.info?.what;
+  const info = child.info ?? { addresses: part?.addresses ?? [] };
+  const metrics = part?.metrics === undefined ? [] : [`metrics http://${part.metrics}/metrics`];
   return {
     name: child.name,
     pid: child.pid ?? 0,
-    where: (child.info?.addresses ?? part?.addresses ?? []).join(', '),
-    what: typeof what === 'string' ? what : '',
+    where: [...info.addresses, ...metrics].join(', '),
+    what: describePart(info),
   };
+}
+
+/** "quern-mini on cpu avx2, bf16, 2048 tokens" for an engine; the model names for the others. */
+function describePart(info: Info): string {
+  const { model, backend, isa, dtype, contextLength, models } = info;
+  if (typeof model === 'string') return `${model} on ${backend} ${isa}, ${dtype}, context ${contextLength}`;
+  return Array.isArray(models) ? models.join(', ') : '';
 }
 
 function socketFolders({ addresses }: PlannedProcess): string[] {

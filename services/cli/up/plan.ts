@@ -9,6 +9,8 @@ export type UpOptions = {
   threads: number | undefined;
   dtype: string | undefined;
   contextLength: number | undefined;
+  /** Loopback ports for GET /metrics: one per engine. */
+  metricsPorts: number[];
   /** Where the unix sockets lie; 0700. */
   runtimeDir: string;
   /** The checkout. */
@@ -26,6 +28,8 @@ export type PlannedProcess = {
   env: NodeJS.ProcessEnv;
   /** Address inside the mesh, or the public ones of the gateway. */
   addresses: string[];
+  /** Where GET /metrics answers, if it does. */
+  metrics: string | undefined;
 };
 
 /** Tokenizer, one engine per model, gateway last: the order of starting. */
@@ -45,6 +49,7 @@ export function planProcesses(options: UpOptions): PlannedProcess[] {
     args: [join(options.root, 'services', kind, 'main.ts')],
     env: { ...options.env, ...withoutUndefined(env) },
     addresses,
+    metrics: env.QUERN_ENGINE_METRICS_LISTEN,
   });
   return [
     planned(
@@ -64,6 +69,7 @@ export function planProcesses(options: UpOptions): PlannedProcess[] {
           QUERN_ENGINE_MODEL_NAME: model.name,
           QUERN_ENGINE_MODEL_DIR: model.dir,
           QUERN_ENGINE_LISTEN: address,
+          QUERN_ENGINE_METRICS_LISTEN: metricsAddress(options, index),
           QUERN_ENGINE_THREADS: options.threads === undefined ? undefined : String(options.threads),
           QUERN_ENGINE_DTYPE: options.dtype,
           QUERN_ENGINE_CONTEXT_LENGTH: options.contextLength === undefined ? undefined : String(options.contextLength),
@@ -83,6 +89,11 @@ export function planProcesses(options: UpOptions): PlannedProcess[] {
       [options.http, options.grpc],
     ),
   ];
+}
+
+function metricsAddress({ metricsPorts }: UpOptions, index: number): string | undefined {
+  const port = metricsPorts[index];
+  return port === undefined ? undefined : `127.0.0.1:${port}`;
 }
 
 function withoutUndefined(env: Record<string, string | undefined>): Record<string, string> {

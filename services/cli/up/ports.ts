@@ -15,6 +15,22 @@ export async function requireFreePort(address: string, option: string): Promise<
   });
 }
 
+/** The first port from `first` on that is free on loopback, none of `taken`; looked for in a range of 100. */
+export async function findFreePort(first: number, taken: readonly number[]): Promise<number> {
+  for (let port = first; port < first + 100; port++) {
+    if (taken.includes(port)) continue;
+    const free = await requireFreePort(`127.0.0.1:${port}`, '').then(
+      () => true,
+      () => false,
+    );
+    if (free) return port;
+  }
+  throw new QuernError(
+    'FAILED_PRECONDITION',
+    `no free port from ${first} to ${first + 99} for metrics; stop what listens there`,
+  );
+}
+
 /** Splits HOST:PORT; throws INVALID_ARGUMENT for anything else. */
 export function splitAddress(address: string, option: string): { host: string; port: number } {
   const match = /^(?:\[([0-9a-fA-F:]+)\]|([^:]+)):(\d+)$/.exec(address);

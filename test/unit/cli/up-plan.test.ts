@@ -58,6 +58,7 @@ test('one tokenizer, an engine per model, the gateway last, joined by unix socke
     threads: 2,
     dtype: undefined,
     contextLength: undefined,
+    metricsPorts: [9153, 9154],
     runtimeDir: '/run/q',
     root: '/q',
     node: 'node',
@@ -71,6 +72,7 @@ test('one tokenizer, an engine per model, the gateway last, joined by unix socke
   assert.equal(gateway?.env.QUERN_GATEWAY_ENGINES, 'a=unix:///run/q/engine-0.sock;b=unix:///run/q/engine-1.sock');
   assert.equal(gateway?.env.QUERN_GATEWAY_TOKENIZER, plan[0]?.env.QUERN_TOKENIZER_LISTEN);
   assert.equal(plan[1]?.env.QUERN_ENGINE_THREADS, '2');
+  assert.equal(plan[2]?.metrics, '127.0.0.1:9154');
   assert.equal('QUERN_ENGINE_DTYPE' in (plan[1]?.env ?? {}), false);
 });
 
