@@ -1,5 +1,7 @@
-// Filters of Jinja that chat templates use and @huggingface/jinja lacks: select, reject and map with a filter's name.
+// Filters of Jinja that chat templates use and @huggingface/jinja lacks (select, reject, map with a filter's name) or
+// does otherwise (string: models were trained on Python's spelling of lists, dictionaries and booleans).
 // The parsed template is rewritten: `x | reject("in", y)` becomes a call of a function that gets x, "in" and y.
+import { pythonText } from './python-text.ts';
 
 /** What a template's value looks like to a function: lists hold the library's wrapped values. */
 type Wrapped = { type: string; value: unknown };
@@ -7,7 +9,7 @@ type Wrapped = { type: string; value: unknown };
 type Node = { type?: string; [key: string]: unknown };
 
 /** Names of the functions; no template or caller has a variable called like this. */
-const FUNCTIONS = { select: '__select', reject: '__reject', map: '__map' } as const;
+const FUNCTIONS = { select: '__select', reject: '__reject', map: '__map', string: '__string' } as const;
 
 export const FILTER_FUNCTION_NAMES: readonly string[] = Object.values(FUNCTIONS);
 
@@ -18,7 +20,8 @@ const isWrapped = (value: unknown): value is Wrapped =>
 function plain(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(plain);
   if (value instanceof Map) return Object.fromEntries([...value].map(([key, item]) => [key, plain(item)]));
-  return isWrapped(value) ? plain(value.value) : value;
+  if (!isWrapped(value)) return value;
+  return value.type === 'NullValue' ? null : plain(value.value);
 }
 
 const TESTS: Record<string, (value: unknown, argument: unknown) => boolean> = {
@@ -78,6 +81,8 @@ export const FILTER_FUNCTIONS: Readonly<Record<string, unknown>> = {
   [FUNCTIONS.select]: (list: unknown, test?: unknown, argument?: unknown) => keep(list, test, argument, true),
   [FUNCTIONS.reject]: (list: unknown, test?: unknown, argument?: unknown) => keep(list, test, argument, false),
   [FUNCTIONS.map]: (list: unknown, name: unknown) => mapped(list, name),
+  // In a list, because alone null and undefined look the same to a function.
+  [FUNCTIONS.string]: (list: readonly unknown[]) => pythonText(plain(list[0])),
 };
 
 /** The filter's function and arguments when it is one of ours, else null. */
@@ -88,6 +93,7 @@ function ourFilter(filter: Node): { name: string; args: unknown[] } | null {
   if (callee.type !== 'Identifier') return null;
   const name = callee.value as string;
   if (name === 'select' || name === 'reject') return { name: FUNCTIONS[name], args };
+  if (name === 'string') return { name: FUNCTIONS.string, args: [] };
   // map(attribute=...) is the library's own.
   return name === 'map' && args[0]?.type === 'StringLiteral' ? { name: FUNCTIONS.map, args } : null;
 }
@@ -111,7 +117,8 @@ export function rewriteFilters(node: unknown): void {
   if (expression.type !== 'FilterExpression') return;
   const filter = ourFilter(expression.filter as Node);
   if (!filter) return;
+  const operand = { type: 'ArrayLiteral', value: [expression.operand] };
   expression.type = 'CallExpression';
   expression.callee = { type: 'Identifier', value: filter.name };
-  expression.args = [expression.operand, ...filter.args];
+  expression.args = [filter.name === FUNCTIONS.string ? operand : expression.operand, ...filter.args];
 }
