@@ -1,0 +1,228 @@
+// The Session contract of design.md section 2, against the real engine on a tiny random model.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { QuernError } from '#kit/errors.ts';
+import { fromStatusProto } from '#kit/rpc/status.ts';
+import { generation, sampling, skip, startTinyEngine, TestSession, untilIdle } from './support/engine.ts';
+
+test('session: submitted handles stream their tokens and end once, one batch per step', { skip }, async (t) => {
+  const { client } = await startTinyEngine(t);
+  const session = new TestSession(client);
+  t.after(() => session.call.cancel());
+  session.submit(1, generation());
+  const first = await session.end(1);
+  assert.equal(session.tokens.get(1)?.length, 4);
+  assert.equal(first.status, undefined);
+  assert.deepEqual(first.choices, [{ choice: 0, reason: 2, stopTokenId: undefined }]);
+  assert.deepEqual(first.usage, { promptTokens: 5, cachedTokens: 0, completionTokens: 4 });
+  assert.ok(first.timings && first.timings.prefillNs > 0n && first.timings.decodeSteps === 3);
+
+  // Greedy output does not depend on who shares the batch.
+  const long = sampling({ maxTokens: 400 });
+  for (let handle = 2; handle <= 9; handle += 1) session.submit(handle, generation({ sampling: long }));
+  for (let handle = 2; handle <= 9; handle += 1) {
+    await session.end(handle);
+    assert.deepEqual(session.tokens.get(handle), session.tokens.get(2));
+  }
+  assert.deepEqual(session.tokens.get(2)?.slice(0, 4), session.tokens.get(1));
+  for (const batch of session.batches) {
+    const pairs = batch.tokens.map(({ handle, choice }) => `${handle}/${choice}`);
+    assert.equal(new Set(pairs).size, pairs.length);
+  }
+  assert.ok(
+    session.batches.some((batch) => batch.tokens.length > 1),
+    'some step carried several sequences',
+  );
+});
+
+test('session: refusals are the handle’s final event and name the field', { skip }, async (t) => {
+  const { client } = await startTinyEngine(t);
+  const session = new TestSession(client);
+  t.after(() => session.call.cancel());
+  const cases: [Parameters<typeof generation>[0] | null, string, string][] = [
+    [{ sampling: sampling({ topP: 1.5 }) }, 'request.sampling.top_p', 'expected (0, 1], got 1.5'],
+    [{ tokenIds: [] }, 'request.token_ids', 'expected at least 1 token, got none'],
+    [{ tokenIds: [1, 512] }, 'request.token_ids[1]', 'expected an id below 512, got 512'],
+    [{ requestId: '' }, 'request.request_id', 'expected 1 to 128 characters, got 0'],
+    [{ sampling: sampling({ maxTokens: 2000 }) }, 'request.sampling.max_tokens', 'expected 0 to 1024, got 2000'],
+    [{ timeoutMs: 0 }, 'request.timeout_ms', 'expected 1 to 86400000, got 0'],
+    [null, 'request', 'expected a GenerationRequest, got none'],
+  ];
+  for (const [index, [overrides, field, description]] of cases.entries()) {
+    session.submit(index, overrides === null ? undefined : generation(overrides));
+    const end = await session.end(index);
+    assert.ok(end.status);
+    const error = fromStatusProto(end.status);
+    assert.equal(error.code, 'INVALID_ARGUMENT');
+    assert.equal(error.message, `${field}: ${description}`);
+    assert.deepEqual(error.details.fields, [{ field, description }]);
+    assert.equal(end.choices[0]?.reason, 6);
+  }
+  // The stream lives on.
+  session.submit(100, generation());
+  assert.equal((await session.end(100)).status, undefined);
+});
+
+test('session: cancel ends the handle and frees its blocks within a step', { skip }, async (t) => {
+  const { client, service } = await startTinyEngine(t, { QUERN_ENGINE_MAX_NUM_SEQS: '1' });
+  const session = new TestSession(client);
+  t.after(() => session.call.cancel());
+  session.submit(1, generation({ sampling: sampling({ maxTokens: 1000 }) }));
+  session.submit(2, generation());
+  await session.until(() => (session.tokens.get(1)?.length ?? 0) > 2);
+  session.cancel(1);
+  const end = await session.end(1);
+  assert.equal(end.choices[0]?.reason, 3);
+  assert.equal(end.status, undefined);
+  assert.equal((await session.end(2)).usage?.completionTokens, 4);
+  await untilIdle(service);
+  session.cancel(1);
+  session.cancel(4711);
+});
+
+test('session: a lost peer cancels all its handles', { skip }, async (t) => {
+  const { client, service } = await startTinyEngine(t);
+  const session = new TestSession(client);
+  for (let handle = 0; handle < 10; handle += 1) {
+    session.submit(handle, generation({ sampling: sampling({ maxTokens: 1000 }) }));
+  }
+  await session.until(() => session.tokens.size > 0);
+  assert.ok(service.native.load().running > 0);
+  session.call.cancel();
+  await untilIdle(service);
+});
+
+test('session: half-close cancels all handles and still delivers their ends', { skip }, async (t) => {
+  const { client, service } = await startTinyEngine(t);
+  const session = new TestSession(client);
+  for (let handle = 0; handle < 6; handle += 1) {
+    session.submit(handle, generation({ sampling: sampling({ maxTokens: 1000 }) }));
+  }
+  await session.until(() => session.tokens.size > 0);
+  session.call.end();
+  assert.equal(await session.untilEnded(), null);
+  assert.equal(session.finished.size, 6);
+  for (const end of session.finished.values()) assert.equal(end.choices[0]?.reason, 3);
+  await untilIdle(service);
+});
+
+test('session: only a broken peer ends the stream', { skip }, async (t) => {
+  const { client, service } = await startTinyEngine(t);
+  const empty = new TestSession(client);
+  empty.call.write({ command: undefined });
+  const error = await empty.untilEnded();
+  assert.ok(error instanceof QuernError);
+  assert.equal(error.code, 'INVALID_ARGUMENT');
+  assert.equal(error.details.reason, 'BROKEN_PEER');
+
+  const twice = new TestSession(client);
+  twice.submit(1, generation({ sampling: sampling({ maxTokens: 1000 }) }));
+  twice.submit(1, generation());
+  const second = await twice.untilEnded();
+  assert.ok(second instanceof QuernError);
+  assert.match(second.message, /handle 1 was submitted while it is live/);
+  await untilIdle(service);
+});
+
+test('session: a newer request supersedes the older; a full inbox is refused with a retry hint', {
+  skip,
+}, async (t) => {
+  const { client } = await startTinyEngine(t, { QUERN_ENGINE_MAX_NUM_SEQS: '1', QUERN_ENGINE_MAX_WAITING: '2' });
+  const session = new TestSession(client);
+  t.after(() => session.call.cancel());
+  const long = { sampling: sampling({ maxTokens: 1000 }), supersedeKey: 'buffer-1' };
+  session.submit(1, generation(long));
+  await session.until(() => session.tokens.has(1));
+  session.submit(2, generation(long));
+  assert.equal((await session.end(1)).choices[0]?.reason, 5);
+  for (let handle = 10; handle < 20; handle += 1) session.submit(handle, generation());
+  await session.until(() => [...session.finished.values()].some((end) => end.status !== undefined));
+  const refused = [...session.finished.values()].find((end) => end.status !== undefined);
+  const error = fromStatusProto(refused!.status!);
+  assert.equal(error.code, 'RESOURCE_EXHAUSTED');
+  assert.match(error.message, /inbox is full/);
+  assert.ok((error.details.retryAfterMs ?? 0) > 0);
+});
+
+test('session: logprobs, prompt logprobs, choices and seeds arrive', { skip }, async (t) => {
+  const { client } = await startTinyEngine(t);
+  const session = new TestSession(client);
+  t.after(() => session.call.cancel());
+  const wanted = sampling({
+    maxTokens: 5,
+    temperature: 1,
+    n: 3,
+    logprobs: 2,
+    promptLogprobs: 1,
+    seed: 12345678901234567n,
+  });
+  session.submit(1, generation({ sampling: wanted }));
+  const end = await session.end(1);
+  assert.equal(end.seed, 12345678901234567n);
+  assert.deepEqual(end.choices.map(({ choice }) => choice).sort(), [0, 1, 2]);
+  assert.equal(end.usage?.completionTokens, 15);
+  const events = session.batches.flatMap((batch) => batch.tokens);
+  const prompts = events.filter((event) => event.promptLogprobs.length > 0);
+  assert.equal(prompts.length, 1);
+  assert.equal(prompts[0]?.choice, 0);
+  assert.deepEqual(
+    prompts[0]?.promptLogprobs.map(({ chosen }) => chosen?.tokenId),
+    [2, 3, 4, 5],
+  );
+  for (const event of events) {
+    assert.equal(event.logprobs.length, event.tokenIds.length);
+    for (const [i, { chosen, top }] of event.logprobs.entries()) {
+      assert.equal(chosen?.tokenId, event.tokenIds[i]);
+      assert.ok(chosen && chosen.logprob <= 0 && chosen.rank >= 1);
+      assert.equal(top.length, 2);
+      assert.ok(top[0]!.logprob >= top[1]!.logprob);
+    }
+  }
+});
+
+test('session: a resumed request goes on with the same tokens', { skip }, async (t) => {
+  const { client } = await startTinyEngine(t);
+  const session = new TestSession(client);
+  t.after(() => session.call.cancel());
+  const wanted = sampling({ maxTokens: 12, temperature: 1, seed: 5n });
+  session.submit(1, generation({ sampling: wanted }));
+  await session.end(1);
+  const whole = session.tokens.get(1) as number[];
+  session.submit(2, generation({ sampling: wanted, resumeTokenIds: whole.slice(0, 5) }));
+  const end = await session.end(2);
+  assert.deepEqual(session.tokens.get(2), whole.slice(5));
+  assert.equal(end.usage?.completionTokens, 12);
+});
+
+test('session: drain lets running handles finish, refuses new ones and ends the stream', { skip }, async (t) => {
+  const { client, service } = await startTinyEngine(t);
+  const session = new TestSession(client);
+  session.submit(1, generation({ sampling: sampling({ maxTokens: 300 }) }));
+  await session.until(() => session.tokens.has(1));
+  const drained = service.drain({ graceMs: 9_000 });
+  session.submit(2, generation());
+  const refused = await session.end(2);
+  assert.equal(fromStatusProto(refused.status!).code, 'UNAVAILABLE');
+  assert.equal((await session.end(1)).usage?.completionTokens, 300);
+  const error = await session.untilEnded();
+  assert.ok(error instanceof QuernError);
+  assert.equal(error.details.reason, 'DRAINING');
+  await drained;
+});
+
+test('session: when the grace is over the rest ends UNAVAILABLE, each with its own final event', {
+  skip,
+}, async (t) => {
+  const { client, service } = await startTinyEngine(t, { QUERN_ENGINE_MAX_NUM_SEQS: '1' });
+  const session = new TestSession(client);
+  for (let handle = 0; handle < 3; handle += 1) {
+    session.submit(handle, generation({ sampling: sampling({ maxTokens: 1000 }) }));
+  }
+  await session.until(() => session.tokens.size > 0);
+  await service.drain({ graceMs: 20 });
+  const error = await session.untilEnded();
+  assert.ok(error instanceof QuernError);
+  assert.equal(error.code, 'UNAVAILABLE');
+  assert.equal(session.finished.size, 3);
+  for (const end of session.finished.values()) assert.equal(fromStatusProto(end.status!).code, 'UNAVAILABLE');
+});
