@@ -1,6 +1,7 @@
 /** Runs a plan: starts the parts in order, reports, waits for a signal, drains. */
 import { mkdirSync, openSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { QuernError } from '#kit/errors.ts';
 import { createLog, type Log } from '#kit/log.ts';
 import { createSupervisor, type SupervisorEvent } from '#kit/supervisor.ts';
@@ -9,6 +10,8 @@ import type { PlannedProcess } from './plan.ts';
 import type { PartRow, Reporter } from './reporter.ts';
 
 const STOP_GRACE_MS = 35_000; // above the services' own drain grace
+const SERVING_TIMEOUT_MS = 60_000;
+const SERVING_POLL_MS = 50;
 const LOG_FILE_BYTES_MAX = 16 * 1024 * 1024;
 const RESTART = { minDelayMs: 200, maxDelayMs: 10_000 };
 
@@ -49,6 +52,9 @@ export async function runMesh(plan: PlannedProcess[], { report, io, models, verb
       await Promise.race([Promise.all(gateways.map(({ ready }) => ready)), failure.promise, stop.requested]);
       const info = gateways[0]?.info;
       if (!stop.signal.aborted && info) {
+        await Promise.race([waitForServing(info, stop.signal), failure.promise, stop.requested]);
+      }
+      if (!stop.signal.aborted && info) {
         watch.serving();
         const [http, grpc] = publicAddresses(info);
         const parts = supervisor.children.map((child): PartRow => partRow(child, plan));
@@ -61,6 +67,23 @@ export async function runMesh(plan: PlannedProcess[], { report, io, models, verb
     await supervisor.stop();
     for (const folder of new Set(plan.flatMap(socketFolders))) rmSync(folder, { recursive: true, force: true });
     report({ event: 'stopped' });
+  }
+}
+
+/** Listening is not yet serving: the gateway still fetches vocabularies and opens Sessions. Its /health knows. */
+async function waitForServing({ addresses }: { addresses: string[] }, signal: AbortSignal): Promise<void> {
+  const http = addresses.find((address) => address.startsWith('http:'));
+  if (http === undefined) return; // with TLS its certificate may not name this address
+  const deadline = performance.now() + SERVING_TIMEOUT_MS;
+  for (let said = 'nothing'; !signal.aborted; ) {
+    const response = await fetch(`${http}/health`).catch(() => undefined);
+    said = (await response?.text()) ?? said;
+    if (response?.status === 200) return;
+    if (performance.now() > deadline) {
+      const after = `${SERVING_TIMEOUT_MS / 1000} s after all parts were ready`;
+      throw new QuernError('UNAVAILABLE', `the mesh serves nothing ${after}; the gateway says: ${said}`);
+    }
+    await sleep(SERVING_POLL_MS, undefined, { signal }).catch(() => undefined);
   }
 }
 
