@@ -11,8 +11,18 @@ import { TIMEOUT_MS_MAX } from './limits.ts';
 import type { RenderedPrompt } from './prompt-rendering.ts';
 import { invalidArgument, type TypedRequest } from './typed-request.ts';
 
+const seeds = new BigUint64Array(256);
+let seedsUsed = seeds.length;
+
+/** Drawn in bulk: one call into the kernel's generator costs more than the rest of this file. */
 function randomSeed(): bigint {
-  return randomFillSync(new BigUint64Array(1))[0] as bigint;
+  if (seedsUsed === seeds.length) {
+    randomFillSync(seeds);
+    seedsUsed = 0;
+  }
+  const seed = seeds[seedsUsed] as bigint;
+  seedsUsed += 1;
+  return seed;
 }
 
 /** The class asked for (else the method's), not above the key's ceiling. A smaller number is stronger. */

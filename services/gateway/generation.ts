@@ -25,6 +25,9 @@ import { Timers } from './timers.ts';
 import { checkRequest, type TypedRequest } from './typed-request.ts';
 import type { Vocabulary } from './vocabulary.ts';
 
+/** Made once: an error per request would cost a stack trace each. */
+const ENDED = new QuernError('CANCELLED', 'the request has ended');
+
 type Leg = { engine: EngineSession; handle: number; choices: readonly number[] };
 
 /** Starts a request. Never throws: refusals come through sink.fail. */
@@ -439,7 +442,7 @@ export class Generation implements HandleListener {
     this.#state = 'done';
     for (const leg of this.#legs) leg.engine.cancel(leg.handle, { forget: true });
     this.#legs = [];
-    this.#stop.abort(new QuernError('CANCELLED', 'the request has ended'));
+    this.#stop.abort(ENDED);
     this.#timers.clearAll();
     for (const cleanup of this.#cleanups) cleanup();
     this.#cleanups = [];

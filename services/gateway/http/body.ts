@@ -28,7 +28,9 @@ export function readBody(request: IncomingMessage): Promise<Buffer> {
     });
     request.once('end', () => resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks)));
     request.once('error', (cause) => reject(clientGone(cause)));
-    request.once('close', () => reject(clientGone(undefined)));
+    request.once('close', () => {
+      if (!request.readableEnded) reject(clientGone(undefined));
+    });
   });
 }
 

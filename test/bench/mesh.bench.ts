@@ -1,0 +1,266 @@
+// What the gateway costs: added TTFT and ITL over bare one-hop streams paced the same, and saturated throughput.
+// Three processes: mock engine (10 ms step, one token per sequence and step) with the bare streams, the gateway, this client.
+//   npm run bench:mesh [-- --seconds 6 --streams 1,64,256 --tokens 24 --skip-paced --skip-saturated --prof DIR]
+import { type ChildProcess, execFileSync, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { Agent, request as httpRequest } from 'node:http';
+import { cpus, loadavg, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { CompletionServiceClient } from '#gen/quern/gateway/v1/gateway.ts';
+import { openChannel } from '#kit/rpc/client.ts';
+import { emptySampling } from '../../services/gateway/typed-request.ts';
+import type { MockMainReady } from '../contract/gateway/fakes/mock-main.ts';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const STEP_MS = 10;
+const SATURATED_STREAMS = 64;
+const SATURATED_TOKENS = 6_000;
+
+const { values } = parseArgs({
+  options: {
+    seconds: { type: 'string', default: '6' },
+    streams: { type: 'string', default: '1,64,256' },
+    'skip-paced': { type: 'boolean', default: false },
+    'skip-saturated': { type: 'boolean', default: false },
+    tokens: { type: 'string', default: '24' },
+    prof: { type: 'string' },
+  },
+});
+
+const TOKENS = Number(values.tokens);
+
+type Samples = { ttftMs: number[]; itlMs: number[] };
+/** Streams one answer; calls onDelta per message that carries text; resolves at its end. */
+type Call = (maxTokens: number, onDelta: () => void) => Promise<void>;
+
+function percentile(samples: readonly number[], share: number): number {
+  const sorted = [...samples].sort((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN;
+}
+
+function grpcCall(address: string): { call: Call; close(): void } {
+  const client = openChannel(CompletionServiceClient, { address });
+  const call: Call = (maxTokens, onDelta) =>
+    new Promise((resolve, reject) => {
+      const request = {
+        model: '',
+        prompt: { $case: 'text' as const, value: 'def main():\n' },
+        sampling: { ...emptySampling(), maxTokens, ignoreEos: true },
+        stop: [],
+        options: undefined,
+        echo: false,
+      };
+      const stream = client.streamComplete({ request });
+      stream.on('data', (message) => {
+        if (message.event?.$case === 'delta') onDelta();
+      });
+      stream.on('end', resolve);
+      stream.on('error', reject);
+    });
+  return { call, close: () => client.close() };
+}
+
+function sseCall(address: string): { call: Call; close(): void } {
+  const [host, port] = address.split(':') as [string, string];
+  const agent = new Agent({ keepAlive: true, maxSockets: 1024 });
+  const call: Call = (maxTokens, onDelta) =>
+    new Promise((resolve, reject) => {
+      const body = JSON.stringify({ prompt: 'def main():\n', max_tokens: maxTokens, stream: true, ignore_eos: true });
+      const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) };
+      const request = httpRequest(
+        { host, port, agent, path: '/v1/completions', method: 'POST', headers },
+        (response) => {
+          response.on('data', (chunk: Buffer) => {
+            if (chunk.includes('"finish_reason":null')) onDelta();
+          });
+          response.on('end', resolve);
+          response.on('error', reject);
+        },
+      );
+      request.on('error', reject);
+      request.end(body);
+    });
+  return { call, close: () => agent.destroy() };
+}
+
+/** `streams` callers in a loop, begun at random within one answer's time and with random pauses: arrivals neither lock to the step nor to one another. */
+async function paced(call: Call, streams: number, seconds: number): Promise<Samples> {
+  const samples: Samples = { ttftMs: [], itlMs: [] };
+  const until = performance.now() + seconds * 1000;
+  await Promise.all(
+    Array.from({ length: streams }, async () => {
+      await sleep(Math.random() * TOKENS * STEP_MS);
+      while (performance.now() < until) {
+        await sleep(Math.random() * 2 * STEP_MS);
+        const startedAt = performance.now();
+        let last = 0;
+        await call(TOKENS, () => {
+          const now = performance.now();
+          if (last === 0) samples.ttftMs.push(now - startedAt);
+          else samples.itlMs.push(now - last);
+          last = now;
+        });
+      }
+    }),
+  );
+  return samples;
+}
+
+function cpuSeconds(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
+  return (Number(fields[11]) + Number(fields[12])) / 100;
+}
+
+function print(columns: readonly (string | number)[]): void {
+  const text = columns.map((c) => (typeof c === 'number' ? c.toFixed(2) : c));
+  process.stdout.write(`${text.map((c, i) => (i === 0 ? c.padEnd(22) : c.padStart(11))).join('')}\n`);
+}
+
+type Mesh = {
+  mock: ChildProcess;
+  gateway: ChildProcess;
+  bare: MockMainReady;
+  grpc: string;
+  http: string;
+  close(): Promise<void>;
+};
+
+async function startProcesses(): Promise<Mesh> {
+  const folder = mkdtempSync(join(tmpdir(), 'quern-bench-'));
+  const mockArgs = JSON.stringify({ folder, stepMs: STEP_MS, contextLength: 100_000 });
+  const mock = fork(join(ROOT, 'test/contract/gateway/fakes/mock-main.ts'), [mockArgs], {
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+  });
+  const [bare] = (await once(mock, 'message')) as [MockMainReady];
+  const gateway = fork(join(ROOT, 'services/gateway/main.ts'), [], {
+    execArgv: values.prof ? ['--cpu-prof', `--cpu-prof-dir=${values.prof}`] : [],
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    env: {
+      ...process.env,
+      QUERN_GATEWAY_HTTP_LISTEN: '127.0.0.1:0',
+      QUERN_GATEWAY_GRPC_LISTEN: '127.0.0.1:0',
+      QUERN_GATEWAY_TOKENIZER: bare.tokenizer,
+      QUERN_GATEWAY_ENGINES: `mock=${bare.engine}`,
+      QUERN_LOG_LEVEL: 'warn',
+    },
+  });
+  const [ready] = (await once(gateway, 'message')) as [{ addresses: string[] }];
+  const [http = '', grpc = ''] = ready.addresses.map((address) => address.replace('http://', ''));
+  for (let i = 0; i < 200 && (await fetch(`http://${http}/health`)).status !== 200; i += 1) await sleep(25);
+  const close = async (): Promise<void> => {
+    gateway.kill('SIGTERM');
+    await once(gateway, 'exit');
+    mock.disconnect();
+    await once(mock, 'exit');
+    rmSync(folder, { recursive: true, force: true });
+  };
+  return { mock, gateway, bare, grpc, http, close };
+}
+
+async function benchPaced(mesh: Mesh, seconds: number): Promise<void> {
+  print(['paced, 10 ms step', 'TTFT p50', 'p99', 'ITL p50', 'p99', 'added TTFT', 'p99', 'added ITL', 'p99', 'samples']);
+  for (const streams of values.streams.split(',').map(Number)) {
+    for (const [name, open, bare, own] of [
+      ['gRPC', grpcCall, mesh.bare.bareGrpc, mesh.grpc],
+      ['SSE', sseCall, mesh.bare.bareHttp, mesh.http],
+    ] as const) {
+      const a = open(bare);
+      const b = open(own);
+      await paced(a.call, streams, 1);
+      await paced(b.call, streams, 1);
+      const base: Samples = { ttftMs: [], itlMs: [] };
+      const ours: Samples = { ttftMs: [], itlMs: [] };
+      // Turn by turn: what else runs on the machine meets both alike.
+      for (let turn = 0; turn < 3; turn += 1) {
+        for (const [call, into] of [
+          [a.call, base],
+          [b.call, ours],
+        ] as const) {
+          const part = await paced(call, streams, seconds / 3);
+          for (const value of part.ttftMs) into.ttftMs.push(value);
+          for (const value of part.itlMs) into.itlMs.push(value);
+        }
+      }
+      a.close();
+      b.close();
+      const four = (s: Samples): number[] => [
+        percentile(s.ttftMs, 0.5),
+        percentile(s.ttftMs, 0.99),
+        percentile(s.itlMs, 0.5),
+        percentile(s.itlMs, 0.99),
+      ];
+      const bareFour = four(base);
+      const ownFour = four(ours);
+      print([`  bare ${name}, ${streams}`, ...bareFour, '', '', '', '', String(base.ttftMs.length)]);
+      print([
+        `  mesh ${name}, ${streams}`,
+        ...ownFour,
+        ...ownFour.map((v, i) => v - (bareFour[i] ?? 0)),
+        String(ours.ttftMs.length),
+      ]);
+    }
+  }
+}
+
+async function benchSaturated(mesh: Mesh): Promise<void> {
+  mesh.mock.send({ stepMs: 0 });
+  print(['saturated, 64 streams', 'tok/s', 'msg/s', 'gw cpu us', 'tok/gw-cpu-s', 'client us', 'mock us']);
+  for (const [name, open, address] of [
+    ['gRPC', grpcCall, mesh.grpc],
+    ['SSE', sseCall, mesh.http],
+  ] as const) {
+    const { call, close } = open(address);
+    const round = async (tokens: number): Promise<number> => {
+      let messages = 0;
+      await Promise.all(
+        Array.from({ length: SATURATED_STREAMS }, () =>
+          call(tokens, () => {
+            messages += 1;
+          }),
+        ),
+      );
+      return messages;
+    };
+    await round(500);
+    const before = [mesh.gateway.pid ?? 0, process.pid, mesh.mock.pid ?? 0].map(cpuSeconds);
+    const startedAt = performance.now();
+    const messages = await round(SATURATED_TOKENS);
+    const seconds = (performance.now() - startedAt) / 1000;
+    const after = [mesh.gateway.pid ?? 0, process.pid, mesh.mock.pid ?? 0].map(cpuSeconds);
+    const tokens = SATURATED_STREAMS * SATURATED_TOKENS;
+    const cpu = after.map((value, i) => value - (before[i] ?? 0));
+    const micros = cpu.map((value) => (value / tokens) * 1e6);
+    print([
+      `  ${name}`,
+      String(Math.round(tokens / seconds)),
+      String(Math.round(messages / seconds)),
+      micros[0] ?? 0,
+      String(Math.round(tokens / (cpu[0] || 1))),
+      micros[1] ?? 0,
+      micros[2] ?? 0,
+    ]);
+    close();
+  }
+}
+
+function machineLine(): string {
+  const commit = execFileSync('git', ['rev-parse', '--short', 'HEAD'], { cwd: ROOT, encoding: 'utf8' }).trim();
+  const load = loadavg()
+    .map((value) => value.toFixed(2))
+    .join(' ');
+  return `${cpus()[0]?.model ?? 'unknown CPU'}, ${cpus().length} cores, Node ${process.version}, load ${load}, commit ${commit}`;
+}
+
+process.stdout.write(`${machineLine()}\n`);
+const mesh = await startProcesses();
+try {
+  if (!values['skip-paced']) await benchPaced(mesh, Number(values.seconds));
+  if (!values['skip-saturated']) await benchSaturated(mesh);
+} finally {
+  await mesh.close();
+}
+process.stdout.write(`load at the end ${loadavg()[0]?.toFixed(2)}\n`);
