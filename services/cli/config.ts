@@ -2,6 +2,28 @@
 import { homedir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { path, readEnv, str } from '#kit/env.ts';
+
+export const cliEnv = {
+  gateway: str('QUERN_GATEWAY', {
+    doc: 'gRPC address of the mesh that client commands talk to',
+    default: '127.0.0.1:50051',
+  }),
+  http: str('QUERN_GATEWAY_HTTP', { doc: 'HTTP address of the same mesh, for quern bench', default: '127.0.0.1:8000' }),
+  apiKey: str('QUERN_API_KEY', { doc: 'API key that client commands send', default: null, secret: true }),
+  model: str('QUERN_MODEL', {
+    doc: 'What quern up serves: Hugging Face folders, NAME=DIR or DIR, comma separated. Absent: the bundled quern-mini',
+    default: null,
+  }),
+  stateDir: path('QUERN_STATE_DIR', {
+    doc: 'Keys and logs of a one-machine mesh. Absent: quern in the XDG state folder',
+    default: null,
+  }),
+  keysFile: path('QUERN_KEYS_FILE', {
+    doc: 'API keys; without it only loopback is bound and everyone is "local"',
+    default: null,
+  }),
+};
 
 export type CliConfig = {
   /** gRPC address of the mesh that client commands talk to. */
@@ -21,14 +43,15 @@ export type CliConfig = {
 
 /** Reads what the CLI needs; everything has a default. */
 export function readCliConfig(env: NodeJS.ProcessEnv): CliConfig {
+  const values = readEnv(env, cliEnv);
   const xdgState = env.XDG_STATE_HOME || join(homedir(), '.local', 'state');
   return {
-    gateway: env.QUERN_GATEWAY || '127.0.0.1:50051',
-    http: env.QUERN_GATEWAY_HTTP || '127.0.0.1:8000',
-    apiKey: env.QUERN_API_KEY || undefined,
-    model: env.QUERN_MODEL || undefined,
-    stateDir: resolve(env.QUERN_STATE_DIR || join(xdgState, 'quern')),
-    keysFile: env.QUERN_KEYS_FILE || undefined,
+    gateway: values.gateway,
+    http: values.http,
+    apiKey: values.apiKey ?? undefined,
+    model: values.model ?? undefined,
+    stateDir: values.stateDir ?? resolve(xdgState, 'quern'),
+    keysFile: values.keysFile ?? undefined,
     root: dirname(dirname(dirname(fileURLToPath(import.meta.url)))),
     env,
   };

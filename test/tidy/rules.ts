@@ -192,7 +192,7 @@ export function environmentVariables(file: SourceFile): { name: string; line: nu
   const pattern = isCpp(file.path) ? /getenv\(\s*"(QUERN_[A-Z0-9_]+)"/g : /(?<!-D)\b(QUERN_[A-Z0-9_]+)\b(?!=)/g;
   return [...strings.matchAll(pattern)]
     .map((match) => ({ name: match[1]!, line: lineAt(strings, match.index) }))
-    .filter(({ name }) => !file.path.startsWith('test/') || name.startsWith('QUERN_TEST_'));
+    .filter(({ name }) => !file.path.startsWith('test/') || /^QUERN_TEST_./.test(name));
 }
 
 export const fileRules: FileRule[] = [
