@@ -168,9 +168,11 @@ function progress(io: Io, done: number, total: number): void {
 }
 
 function heading(name: string, scenario: Scenario, transport: Transport, concurrency: number): string {
-  return `\n${name}: ${scenario.summary}\n  ${transport.name}, concurrency ${concurrency}, ${cpus()[0]?.model ?? 'unknown CPU'}, load ${(loadavg()[0] ?? 0).toFixed(2)}\n`;
+  const machine = `${cpus()[0]?.model ?? 'unknown CPU'}, load ${(loadavg()[0] ?? 0).toFixed(2)}`;
+  return `\n${name}: ${scenario.summary}\n  ${transport.name}, concurrency ${concurrency}, ${machine}\n`;
 }
 
 function jsonLine(scenario: string, transport: Transport, concurrency: number, report: Record<string, number>): string {
-  return `${JSON.stringify({ scenario, transport: transport.name, max_concurrency: concurrency, cpu: cpus()[0]?.model, load: loadavg()[0], ...report })}\n`;
+  const machine = { cpu: cpus()[0]?.model, load: loadavg()[0] };
+  return `${JSON.stringify({ scenario, transport: transport.name, max_concurrency: concurrency, ...machine, ...report })}\n`;
 }

@@ -70,13 +70,14 @@ function readyText(event: Extract<UpEvent, { event: 'ready' }>): string {
   const model = event.models.length > 1 ? ` --model ${event.models[0]}` : '';
   const gateway = event.grpc === '127.0.0.1:50051' ? '' : ` --gateway ${event.grpc}`;
   const quern = 'npx quern';
+  const body = JSON.stringify({ model: event.models[0], prompt: 'import ' });
   return [
     '',
     formatTable(['part', 'pid', 'where', 'what'], rows),
     `Ready in ${event.seconds.toFixed(1)} s. Ctrl-C drains and stops. To try:`,
     `  ${quern} complete${gateway}${model} "def add(a, b):"`,
     `  ${quern} chat${gateway}${model}`,
-    `  curl -s http://${event.http}/v1/completions -H 'content-type: application/json' -d '{"model": "${event.models[0]}", "prompt": "import "}'`,
+    `  curl -s http://${event.http}/v1/completions -H 'content-type: application/json' -d '${body}'`,
     '',
   ].join('\n');
 }
