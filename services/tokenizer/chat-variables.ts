@@ -5,6 +5,7 @@ import { QuernError } from '#kit/errors.ts';
 import { type CallShape, type JsonValue, RESERVED_VARIABLES, type TemplateVariables } from './chat-template.ts';
 import type { Guard, Origin } from './injection-guard.ts';
 import {
+  CALL_NAME_CHARS_MAX,
   MESSAGES_MAX,
   NAME_CHARS_MAX,
   TOOL_CALLS_PER_MESSAGE_MAX,
@@ -38,6 +39,13 @@ export function invalid(field: string, description: string): QuernError {
 const NAME = new RegExp(`^[A-Za-z0-9_-]{1,${NAME_CHARS_MAX}}$`);
 const VARIABLE = /^[A-Za-z_][A-Za-z0-9_]{0,63}$/;
 
+/** Messages of errors reach logs, so they never quote a caller's text. */
+function checkName(name: string, field: string): void {
+  if (NAME.test(name)) return;
+  const got = name === '' || name.length > NAME_CHARS_MAX ? `${name.length} of them` : 'others among them';
+  throw invalid(field, `expected 1..${NAME_CHARS_MAX} characters of A-Z a-z 0-9 _ -, got ${got}; correct it`);
+}
+
 /** Counts values and refuses deep or many ones; one per request. */
 class ValueMeter {
   #count = 0;
@@ -61,11 +69,18 @@ function isObject(value: unknown): value is { [key: string]: JsonValue } {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
+/** Levels of nesting; what is deeper than can be sent counts as one more than allowed. */
+function depthOf(value: JsonValue, depth = 1): number {
+  if (typeof value !== 'object' || value === null || depth > VALUE_DEPTH_MAX) return depth;
+  return Math.max(depth, ...Object.values(value).map((child) => depthOf(child, depth + 1)));
+}
+
 function parseCall(call: ToolCall, field: string, meter: ValueMeter): ParsedCall {
-  if (!NAME.test(call.name)) {
+  // A model may have called a tool that does not exist, under any name: the turn is replayed as it was.
+  if (call.name.length > CALL_NAME_CHARS_MAX) {
     throw invalid(
       `${field}.name`,
-      `expected 1..${NAME_CHARS_MAX} of A-Z a-z 0-9 _ -, got ${JSON.stringify(call.name)}; correct it`,
+      `expected at most ${CALL_NAME_CHARS_MAX} characters, got ${call.name.length}; cut it`,
     );
   }
   let value: unknown;
@@ -74,19 +89,15 @@ function parseCall(call: ToolCall, field: string, meter: ValueMeter): ParsedCall
   } catch {
     value = null; // a model's own half-written call, replayed: passed on as the text it is
   }
-  if (!isObject(value)) return { id: call.id, name: call.name, text: call.argumentsJson, value: null };
+  if (!isObject(value) || depthOf(value) > VALUE_DEPTH_MAX)
+    return { id: call.id, name: call.name, text: call.argumentsJson, value: null };
   meter.check(value, `${field}.arguments_json`);
   return { id: call.id, name: call.name, text: call.argumentsJson, value };
 }
 
 function parseMessage(message: ChatMessage, index: number, meter: ValueMeter): ParsedMessage {
   const field = `messages[${index}]`;
-  if (message.name !== '' && !NAME.test(message.name)) {
-    throw invalid(
-      `${field}.name`,
-      `expected up to ${NAME_CHARS_MAX} of A-Z a-z 0-9 _ -, got ${JSON.stringify(message.name)}; correct it`,
-    );
-  }
+  if (message.name !== '') checkName(message.name, `${field}.name`);
   if (!(message.role in ROLE_NAMES)) throw invalid(`${field}.role`, `expected a role, got ${message.role}; set it`);
   if (message.toolCalls.length > TOOL_CALLS_PER_MESSAGE_MAX) {
     throw invalid(
@@ -107,20 +118,12 @@ function parseTools(request: RenderChatRequest, meter: ValueMeter): ParsedTool[]
   }
   return request.tools.map(({ name, description, parametersSchemaJson, strict }, index) => {
     const field = `tools[${index}]`;
-    if (!NAME.test(name)) {
-      throw invalid(
-        `${field}.name`,
-        `expected 1..${NAME_CHARS_MAX} of A-Z a-z 0-9 _ -, got ${JSON.stringify(name)}; correct it`,
-      );
-    }
+    checkName(name, `${field}.name`);
     let parameters: unknown = { type: 'object', properties: {} };
     try {
       if (parametersSchemaJson.trim() !== '') parameters = JSON.parse(parametersSchemaJson);
-    } catch (cause) {
-      throw invalid(
-        `${field}.parameters_schema_json`,
-        `expected JSON, got text that does not parse (${(cause as Error).message}); correct it`,
-      );
+    } catch {
+      throw invalid(`${field}.parameters_schema_json`, 'expected JSON, got text that does not parse; correct it');
     }
     if (!isObject(parameters))
       throw invalid(`${field}.parameters_schema_json`, 'expected a JSON object; send a JSON Schema');
@@ -134,7 +137,7 @@ function parseVariables(request: RenderChatRequest, meter: ValueMeter): Template
   for (const [name, value] of Object.entries(variables)) {
     const field = `template_variables.${name}`;
     if (!VARIABLE.test(name))
-      throw invalid('template_variables', `expected names like date_string, got ${JSON.stringify(name)}; rename it`);
+      throw invalid('template_variables', 'expected names like date_string, got one with other characters; rename it');
     if (RESERVED_VARIABLES.has(name))
       throw invalid(field, 'expected a name that is not one of our own; use the field of the request, or rename it');
     meter.check(value, field);

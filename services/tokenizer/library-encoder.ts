@@ -82,7 +82,7 @@ export class LibraryEncoder {
     for (const piece of parts.model(words)) {
       const id = idOf.get(piece) ?? unknown;
       if (id === undefined) {
-        const message = `the vocabulary has no token for ${JSON.stringify(piece)} and no unknown token; remove that text`;
+        const message = 'the vocabulary has no token for some character of the text and no unknown token; remove it';
         throw new QuernError('INVALID_ARGUMENT', message, { reason: 'TEXT_UNENCODABLE' });
       }
       out.push(id);

@@ -39,6 +39,8 @@ export const MESSAGES_MAX = 1024;
 export const TOOLS_MAX = 128;
 export const TOOL_CALLS_PER_MESSAGE_MAX = 128;
 export const NAME_CHARS_MAX = 64;
+/** Of a replayed tool call: models make names up. */
+export const CALL_NAME_CHARS_MAX = 1024;
 /** Nesting of schemas, tool arguments and template variables. */
 export const VALUE_DEPTH_MAX = 32;
 /** Values (leaves, lists and objects) in all schemas, arguments and variables of one request. */

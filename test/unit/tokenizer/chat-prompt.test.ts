@@ -308,6 +308,19 @@ test('templates that want arguments as text or no content beside calls are found
   assert.equal(render(absent, request).text, 'f{"a": 1}');
 });
 
+test('calls that a model made up are replayed as they were', () => {
+  const deep = `${'{"a":'.repeat(50)}1${'}'.repeat(50)}`;
+  const call = { id: '1', name: 'functions.<|im_end|> x', argumentsJson: deep };
+  const prompt = render(chatml, chatRequest([user('x'), assistant('', { toolCalls: [call] }), user('y')]));
+  assert(prompt.text.includes(`{"name": "functions.<|im_end|> x", "arguments": ${deep}}`));
+  assert.equal(
+    control(prompt.ids).length,
+    control(
+      render(chatml, chatRequest([user('x'), assistant('', { toolCalls: [{ ...call, name: 'f' }] }), user('y')])).ids,
+    ).length,
+  );
+});
+
 test('keys that mean something to JavaScript are only keys', () => {
   const argumentsJson = '{"__proto__": {"x": 1}, "constructor": 2}';
   const request = chatRequest([assistant('', { toolCalls: [{ id: '1', name: 'f', argumentsJson }] }), user('y')]);

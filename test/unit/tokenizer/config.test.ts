@@ -1,0 +1,43 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { readConfig } from '../../../services/tokenizer/config.ts';
+
+test('models by name, everything else by default', () => {
+  const config = readConfig({ QUERN_TOKENIZER_MODELS: 'a=/models/a, org/b.1=/models/b=c' });
+  assert.deepEqual(config.models, [
+    { name: 'a', dir: '/models/a' },
+    { name: 'org/b.1', dir: '/models/b=c' },
+  ]);
+  assert.equal(config.listen, '127.0.0.1:50052');
+  assert.equal(config.maxTextBytes, 4 * 2 ** 20);
+  assert.equal(config.internalToken, null);
+  assert.equal(config.metricsPort, null);
+});
+
+test('what is wrong is named with what was expected', () => {
+  const refused = (env: NodeJS.ProcessEnv, message: RegExp): void => assert.throws(() => readConfig(env), { message });
+  refused({}, /QUERN_TOKENIZER_MODELS: expected .*name=folder items, but it is not set; set it/);
+  refused({ QUERN_TOKENIZER_MODELS: 'a' }, /QUERN_TOKENIZER_MODELS: expected .*name=folder items, got "a"/);
+  refused({ QUERN_TOKENIZER_MODELS: 'a=/x,a=/y' }, /expected each name once, got "a" twice; rename one/);
+  refused({ QUERN_TOKENIZER_MODELS: 'a=/x', QUERN_TOKENIZER_MAX_TEXT_BYTES: '1GiB' }, /QUERN_TOKENIZER_MAX_TEXT_BYTES/);
+  refused(
+    { QUERN_TOKENIZER_MODELS: 'a=/x', QUERN_INTERNAL_TOKEN_FILE: '/nowhere' },
+    /expected a readable file, got \/nowhere/,
+  );
+});
+
+test('the shared token may stand in a file', async (t) => {
+  const dir = await mkdtemp(join(tmpdir(), 'quern-token-'));
+  t.after(() => rm(dir, { recursive: true }));
+  await writeFile(join(dir, 'token'), 'secret\n');
+  await writeFile(join(dir, 'empty'), '\n');
+  const env = { QUERN_TOKENIZER_MODELS: 'a=/x' };
+  assert.equal(readConfig({ ...env, QUERN_INTERNAL_TOKEN_FILE: join(dir, 'token') }).internalToken, 'secret');
+  assert.throws(
+    () => readConfig({ ...env, QUERN_INTERNAL_TOKEN_FILE: join(dir, 'empty') }),
+    /got an empty file; write one/,
+  );
+});
