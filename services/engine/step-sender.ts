@@ -29,6 +29,7 @@ export class StepSender {
   #running = 0;
   #waiting = 0;
   #waitsForDrain = false;
+  #aborted = false;
   #closed = false;
   #onEmpty: (() => void) | null = null;
 
@@ -88,7 +89,7 @@ export class StepSender {
 
   #send(): void {
     if (this.#closed || this.#touched.size === 0) return;
-    if (!this.#sink.writable) {
+    if (!this.#sink.writable && !this.#aborted) {
       this.#keep();
       return;
     }
@@ -119,7 +120,13 @@ export class StepSender {
         this.#waitsForDrain = false;
         this.#send();
       },
-      () => this.close(), // the call is over; whoever owns it hears so by its signal
+      () => {
+        // The call was aborted. If it was the server's own drain, the reader still listens: its ends go out without
+        // waiting. If the reader is gone, write() does nothing.
+        this.#waitsForDrain = false;
+        this.#aborted = true;
+        this.#send();
+      },
     );
   }
 }

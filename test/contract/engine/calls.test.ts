@@ -5,7 +5,7 @@ import { HealthClient, HealthCheckResponse_ServingStatus as ServingStatus } from
 import type { GenerateResponse } from '#gen/quern/engine/v1/engine.ts';
 import { QuernError } from '#kit/errors.ts';
 import { openChannel, serverStream, unary } from '#kit/rpc/client.ts';
-import { generation, sampling, skip, startTinyEngine, untilIdle } from './support/engine.ts';
+import { CONTEXT_LENGTH, generation, LONG, sampling, skip, startTinyEngine, untilIdle } from './support/engine.ts';
 
 async function collect(stream: AsyncIterable<GenerateResponse>) {
   const tokens: number[] = [];
@@ -48,12 +48,12 @@ test('generate: a refusal ends the call by status with the field', { skip }, asy
 
 test('generate: closing the call cancels, and so does its deadline', { skip }, async (t) => {
   const { client, service } = await startTinyEngine(t);
-  const request = generation({ sampling: sampling({ maxTokens: 1000 }) });
+  const request = generation({ sampling: sampling({ maxTokens: LONG }) });
   for await (const { event } of serverStream(client, 'generate', { request })) {
     if (event) break;
   }
   await untilIdle(service);
-  const again = generation({ sampling: sampling({ maxTokens: 1000 }) });
+  const again = generation({ sampling: sampling({ maxTokens: LONG }) });
   await assert.rejects(collect(serverStream(client, 'generate', { request: again }, { timeoutMs: 40 })), {
     code: 'DEADLINE_EXCEEDED',
   });
@@ -79,7 +79,7 @@ test('generate: max_tokens 0 fills the prefix cache', { skip }, async (t) => {
 
 test('abort: ends by request id, tells unknown ids', { skip }, async (t) => {
   const { client, service } = await startTinyEngine(t);
-  const request = generation({ requestId: 'long-one', sampling: sampling({ maxTokens: 1000 }) });
+  const request = generation({ requestId: 'long-one', sampling: sampling({ maxTokens: LONG }) });
   const running = collect(serverStream(client, 'generate', { request }));
   while (service.native.load().running === 0) await new Promise((resolve) => setTimeout(resolve, 1));
   const answer = await unary(client, 'abort', { requestIds: ['long-one', 'nobody', 'nobody'] });
@@ -94,7 +94,7 @@ test('describe and get-load tell the model, its limits and the load', { skip }, 
   const model = await unary(client, 'describe', {});
   assert.equal(model.model, 'tiny');
   assert.equal(model.architecture, 'Qwen2ForCausalLM');
-  assert.equal(model.contextLength, 1024);
+  assert.equal(model.contextLength, CONTEXT_LENGTH);
   assert.equal(model.vocabularySize, 512);
   assert.equal(model.maxNumSeqs, 4);
   assert.ok(model.instanceId.length > 8 && model.modelHash.length > 8 && model.kvBytes > 0n);
@@ -126,7 +126,7 @@ test('drain: reports the remaining count until nothing is left; health goes down
 
 test('drain: without grace the rest is cancelled', { skip }, async (t) => {
   const { client, service } = await startTinyEngine(t);
-  const request = generation({ sampling: sampling({ maxTokens: 1000 }) });
+  const request = generation({ sampling: sampling({ maxTokens: LONG }) });
   const running = collect(serverStream(client, 'generate', { request }));
   running.catch(() => {});
   while (service.native.load().running === 0) await new Promise((resolve) => setTimeout(resolve, 1));

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { QuernError } from '#kit/errors.ts';
 import { fromStatusProto } from '#kit/rpc/status.ts';
-import { generation, sampling, skip, startTinyEngine, TestSession, untilIdle } from './support/engine.ts';
+import { generation, LONG, sampling, skip, startTinyEngine, TestSession, untilIdle } from './support/engine.ts';
 
 test('session: submitted handles stream their tokens and end once, one batch per step', { skip }, async (t) => {
   const { client } = await startTinyEngine(t);
@@ -44,7 +44,7 @@ test('session: refusals are the handle’s final event and name the field', { sk
     [{ tokenIds: [] }, 'request.token_ids', 'expected at least 1 token, got none'],
     [{ tokenIds: [1, 512] }, 'request.token_ids[1]', 'expected an id below 512, got 512'],
     [{ requestId: '' }, 'request.request_id', 'expected 1 to 128 characters, got 0'],
-    [{ sampling: sampling({ maxTokens: 2000 }) }, 'request.sampling.max_tokens', 'expected 0 to 1024, got 2000'],
+    [{ sampling: sampling({ maxTokens: 9000 }) }, 'request.sampling.max_tokens', 'expected 0 to 8192, got 9000'],
     [{ timeoutMs: 0 }, 'request.timeout_ms', 'expected 1 to 86400000, got 0'],
     [null, 'request', 'expected a GenerationRequest, got none'],
   ];
@@ -67,7 +67,7 @@ test('session: cancel ends the handle and frees its blocks within a step', { ski
   const { client, service } = await startTinyEngine(t, { QUERN_ENGINE_MAX_NUM_SEQS: '1' });
   const session = new TestSession(client);
   t.after(() => session.call.cancel());
-  session.submit(1, generation({ sampling: sampling({ maxTokens: 1000 }) }));
+  session.submit(1, generation({ sampling: sampling({ maxTokens: LONG }) }));
   session.submit(2, generation());
   await session.until(() => (session.tokens.get(1)?.length ?? 0) > 2);
   session.cancel(1);
@@ -84,7 +84,7 @@ test('session: a lost peer cancels all its handles', { skip }, async (t) => {
   const { client, service } = await startTinyEngine(t);
   const session = new TestSession(client);
   for (let handle = 0; handle < 10; handle += 1) {
-    session.submit(handle, generation({ sampling: sampling({ maxTokens: 1000 }) }));
+    session.submit(handle, generation({ sampling: sampling({ maxTokens: LONG }) }));
   }
   await session.until(() => session.tokens.size > 0);
   assert.ok(service.native.load().running > 0);
@@ -96,7 +96,7 @@ test('session: half-close cancels all handles and still delivers their ends', { 
   const { client, service } = await startTinyEngine(t);
   const session = new TestSession(client);
   for (let handle = 0; handle < 6; handle += 1) {
-    session.submit(handle, generation({ sampling: sampling({ maxTokens: 1000 }) }));
+    session.submit(handle, generation({ sampling: sampling({ maxTokens: LONG }) }));
   }
   await session.until(() => session.tokens.size > 0);
   session.call.end();
@@ -116,7 +116,7 @@ test('session: only a broken peer ends the stream', { skip }, async (t) => {
   assert.equal(error.details.reason, 'BROKEN_PEER');
 
   const twice = new TestSession(client);
-  twice.submit(1, generation({ sampling: sampling({ maxTokens: 1000 }) }));
+  twice.submit(1, generation({ sampling: sampling({ maxTokens: LONG }) }));
   twice.submit(1, generation());
   const second = await twice.untilEnded();
   assert.ok(second instanceof QuernError);
@@ -130,7 +130,7 @@ test('session: a newer request supersedes the older; a full inbox is refused wit
   const { client } = await startTinyEngine(t, { QUERN_ENGINE_MAX_NUM_SEQS: '1', QUERN_ENGINE_MAX_WAITING: '2' });
   const session = new TestSession(client);
   t.after(() => session.call.cancel());
-  const long = { sampling: sampling({ maxTokens: 1000 }), supersedeKey: 'buffer-1' };
+  const long = { sampling: sampling({ maxTokens: LONG }), supersedeKey: 'buffer-1' };
   session.submit(1, generation(long));
   await session.until(() => session.tokens.has(1));
   session.submit(2, generation(long));
@@ -216,7 +216,7 @@ test('session: when the grace is over the rest ends UNAVAILABLE, each with its o
   const { client, service } = await startTinyEngine(t, { QUERN_ENGINE_MAX_NUM_SEQS: '1' });
   const session = new TestSession(client);
   for (let handle = 0; handle < 3; handle += 1) {
-    session.submit(handle, generation({ sampling: sampling({ maxTokens: 1000 }) }));
+    session.submit(handle, generation({ sampling: sampling({ maxTokens: LONG }) }));
   }
   await session.until(() => session.tokens.size > 0);
   await service.drain({ graceMs: 20 });

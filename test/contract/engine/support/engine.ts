@@ -1,7 +1,7 @@
 // A real engine service over a tiny model with random weights, for the contract tests.
 import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { TestContext } from 'node:test';
@@ -33,14 +33,39 @@ export const skip =
     ? false
     : `expected engine_addon.node and make_checkpoint in ${BUILD}; run npm run build:native`;
 
+/** Prompt and output. LONG tokens take seconds: whoever asks for them means to end them early. */
+export const CONTEXT_LENGTH = 8192;
+export const LONG = 8000;
+
 let checkpoint: Promise<string> | null = null;
 
-/** A model folder shared by the tests of one file: two layers, 512 ids, 1,024 tokens of context, no EOS. */
+/** Small, but slow enough that a long generation outlives what a test does to it: about half a millisecond a token. */
+const SHAPE = {
+  architectures: ['Qwen2ForCausalLM'],
+  model_type: 'qwen2',
+  hidden_size: 256,
+  num_hidden_layers: 4,
+  num_attention_heads: 4,
+  num_key_value_heads: 2,
+  head_dim: 64,
+  intermediate_size: 768,
+  vocab_size: 512,
+  max_position_embeddings: CONTEXT_LENGTH,
+  rms_norm_eps: 1e-6,
+  rope_theta: 1e6,
+  hidden_act: 'silu',
+  tie_word_embeddings: true,
+  torch_dtype: 'bfloat16',
+};
+
+/** A model folder shared by the tests of one file: random weights, 512 ids, no EOS. */
 export function tinyModel(): Promise<string> {
   checkpoint ??= (async () => {
     const folder = await mkdtemp(join(tmpdir(), 'quern-tiny-'));
     process.once('exit', () => execFileSync('rm', ['-rf', folder]));
-    execFileSync(MAKE_CHECKPOINT, [join(folder, 'model'), '--shape', 'tiny', '--seed', '7'], { stdio: 'pipe' });
+    const config = join(folder, 'shape.json');
+    await writeFile(config, JSON.stringify(SHAPE));
+    execFileSync(MAKE_CHECKPOINT, [join(folder, 'model'), '--config', config, '--seed', '7'], { stdio: 'pipe' });
     return join(folder, 'model');
   })();
   return checkpoint;
