@@ -51,7 +51,7 @@ export async function eventually(
   }
 }
 
-export async function startMesh(t: TestContext, options: MeshOptions = {}): Promise<TestMesh> {
+export async function startMesh(t: Pick<TestContext, 'after'>, options: MeshOptions = {}): Promise<TestMesh> {
   const folder = mkdtempSync(join(tmpdir(), 'quern-gw-'));
   const socket = (name: string): string => `unix://${join(folder, name)}.sock`;
   const count = options.engines ?? 1;

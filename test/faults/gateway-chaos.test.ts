@@ -1,0 +1,32 @@
+// The short form of cancel-storm.ts: nothing may be left behind by cancels, disconnects, deadlines and broken engines.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { startMesh } from '../contract/gateway/fakes/mesh.ts';
+import { CHAOS_SCRIPT, cancelStorm, chaos } from './gateway-load.ts';
+
+const NOTHING = { engineLive: 0, handles: 0, zombies: 0, admitted: 0, tokens: 0, table: 0 };
+
+test('a storm of cancels on one connection kills no other stream and leaves nothing', {
+  timeout: 60_000,
+}, async (t) => {
+  const mesh = await startMesh(t, { engine: { stepMs: 10 } });
+  const report = await cancelStorm(mesh, { cancels: 1_200, perSecond: 500, bystanders: 20 });
+  assert.equal(report.deaths, 0);
+  assert.ok(report.bystanderTokens > 20 * 20, `${report.bystanderTokens} tokens beside the storm`);
+  assert.deepEqual(report.left, NOTHING);
+});
+
+test('cancels, disconnects, deadlines, bad inputs and broken sessions: right texts, nothing left', {
+  timeout: 60_000,
+}, async (t) => {
+  const mesh = await startMesh(t, { engines: 2, engine: { stepMs: 2, script: () => CHAOS_SCRIPT } });
+  const { outcomes, wrong, left } = await chaos(mesh, { requests: 600, concurrency: 32, breakEvery: 60 });
+  assert.deepEqual(wrong, []);
+  assert.deepEqual(left, NOTHING);
+  assert.equal(
+    Object.keys(outcomes).some((kind) => /INTERNAL|UNKNOWN|http 500|whole .*UNAVAILABLE/.test(kind)),
+    false,
+    JSON.stringify(outcomes),
+  );
+  assert.ok((outcomes.whole ?? 0) > 200, JSON.stringify(outcomes));
+});
