@@ -16,4 +16,5 @@ target_compile_options(backend_cuda PRIVATE
   "$<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings>"
   "$<$<COMPILE_LANGUAGE:CUDA>:--fmad=true>"
   "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-Werror,-fno-exceptions,-fno-rtti,-fvisibility=hidden>")
+target_compile_definitions(backend_cuda INTERFACE QUERN_CUDA=1)  # tests: which refusal to expect
 target_link_libraries(backend_cuda PUBLIC engine_settings)
