@@ -4,8 +4,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <numeric>
+#include <optional>
 #include <string>
 
+#include "engine_cli_engine.h"
 #include "engine_cli_runner.h"
 
 namespace {
@@ -13,12 +15,13 @@ namespace {
 constexpr const char* kUsage =
     "usage: engine_cli MODEL_DIR --ids 1,2,3 [--max-tokens N] [--temperature T] [--seed S] [--dtype auto|f32|bf16]\n"
     "                  [--backend auto|cpu|cuda] [--isa auto|portable|avx2|avx512] [--threads N] [--logits]\n"
-    "Prints the generated ids on one line. --logits: greedy, without scheduler and cache, ten best logits per token.\n";
+    "Prints the generated ids on one line, and speed on stderr. Temperature 0 (greedy) unless told.\n"
+    "--logits: without scheduler and cache, greedy; the ten best logits after the prompt and after each token.\n";
 
 struct Arguments {
   quern::RunnerOptions run;
   float temperature = 0;
-  uint64_t seed = 0;
+  std::optional<uint64_t> seed;
   bool logits = false;
 };
 
@@ -79,6 +82,34 @@ void print_best(const std::vector<float>& row) {
   std::printf("\n");
 }
 
+quern::Status run_with_logits(const Arguments& arguments) {
+  quern::Result<quern::RunnerResult> result = quern::run_directly(arguments.run);
+  QUERN_RETURN_IF_ERROR(result.status());
+  for (const std::vector<float>& row : result->logits) print_best(row);
+  print_ids(result->ids);
+  return quern::Status();
+}
+
+quern::Status run_engine(const Arguments& arguments) {
+  const quern::RunnerOptions& run = arguments.run;
+  quern::EngineOptions options;
+  options.model_dir = run.model_dir, options.backend = run.backend, options.isa = run.isa, options.dtype = run.dtype;
+  options.threads = run.threads, options.max_num_seqs = 1;
+  quern::Request request;
+  request.id = 1, request.token_ids = run.ids, request.tenant = "local";
+  request.sampling.max_tokens = run.max_tokens, request.sampling.temperature = arguments.temperature;
+  request.sampling.seed = arguments.seed;
+  quern::Result<quern::EngineRun> result = quern::run_through_engine(options, request);
+  QUERN_RETURN_IF_ERROR(result.status());
+  print_ids(result->ids);
+  const double prefill_s = static_cast<double>(result->prefill_ns) * 1e-9;
+  const double decode_s = static_cast<double>(result->decode_ns) * 1e-9;
+  std::fprintf(stderr, "prompt of %zu tokens in %.3f s; %u decode steps in %.3f s (%.2f tok/s); seed %llu\n",
+               run.ids.size(), prefill_s, result->decode_steps, decode_s,
+               decode_s > 0 ? result->decode_steps / decode_s : 0.0, static_cast<unsigned long long>(result->seed));
+  return quern::Status();
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -87,13 +118,10 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "engine_cli: %s\n%s", error.c_str(), kUsage);
     return 2;
   }
-  quern::Result<quern::RunnerResult> result = quern::run_directly(arguments.run);
-  if (!result.ok()) {
-    std::fprintf(stderr, "engine_cli: %s\n", result.status().message().c_str());
+  const quern::Status status = arguments.logits ? run_with_logits(arguments) : run_engine(arguments);
+  if (!status.ok()) {
+    std::fprintf(stderr, "engine_cli: %s\n", status.message().c_str());
     return 1;
   }
-  if (arguments.logits)
-    for (const std::vector<float>& row : result->logits) print_best(row);
-  print_ids(result->ids);
   return 0;
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <memory>
 #include <numeric>
+#include <utility>
 
 #include "backend/backend.h"
 #include "model/open_model.h"
@@ -11,6 +12,15 @@ namespace quern {
 namespace {
 
 constexpr uint32_t kBlockSize = 16;
+
+// auto: the GPU where there is one.
+Result<std::unique_ptr<Backend>> choose_backend(const std::string& name, const BackendOptions& options) {
+  if (name != "auto" && name != "cpu" && name != "cuda")
+    return invalid_argument("--backend: expected auto, cpu or cuda, got '" + name + "'");
+  if (name == "cpu") return make_cpu_backend(options);
+  Result<std::unique_ptr<Backend>> cuda = make_cuda_backend(options);
+  return cuda.ok() || name == "cuda" ? std::move(cuda) : make_cpu_backend(options);
+}
 
 Status check(const RunnerOptions& options, const OpenedModel& model) {
   const uint64_t total = uint64_t{options.max_tokens} + options.ids.size();
@@ -55,8 +65,7 @@ Result<RunnerResult> run_directly(const RunnerOptions& options) {
   if (options.ids.empty()) return invalid_argument("--ids: expected at least one token id");
   BackendOptions backend_options;
   backend_options.isa = options.isa, backend_options.dtype = options.dtype, backend_options.threads = options.threads;
-  Result<std::unique_ptr<Backend>> backend =
-      options.backend == "cuda" ? make_cuda_backend(backend_options) : make_cpu_backend(backend_options);
+  Result<std::unique_ptr<Backend>> backend = choose_backend(options.backend, backend_options);
   QUERN_RETURN_IF_ERROR(backend.status());
   Result<OpenedModel> model = open_model(options.model_dir, **backend);
   QUERN_RETURN_IF_ERROR(model.status());

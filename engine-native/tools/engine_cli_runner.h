@@ -11,7 +11,7 @@
 namespace quern {
 
 struct RunnerOptions {
-  std::string model_dir, backend = "cpu", isa = "auto", dtype = "auto";
+  std::string model_dir, backend = "auto", isa = "auto", dtype = "auto";
   uint32_t threads = 0;
   std::vector<uint32_t> ids;  // at least one
   uint32_t max_tokens = 0;    // greedy tokens to add
