@@ -13,6 +13,7 @@ import {
   notePrivateUse,
   removeMark,
 } from './injection-guard.ts';
+import { WITNESS_EDGE_UNITS } from './limits.ts';
 import type { TextTokenizer } from './tokenizer.ts';
 
 export type ChatPrompt = {
@@ -103,12 +104,12 @@ export function createChatRenderer(template: ChatTemplate, tokenizer: TextTokeni
   function render(conversation: Conversation): ChatPrompt {
     const marks = marksFor(conversation);
     const { prompt, mode } = renderLight(conversation, marks);
-    const witness = renderWith(conversation, heavyGuard(marks), marks, mode);
+    const witness = renderWith(conversation, heavyGuard(marks, WITNESS_EDGE_UNITS), marks, mode);
     const own = tokenizer.literalsOf(witness);
     const out = new IdBuffer(1024);
     const written = tokenizer.encodeRendered(prompt, (run) => removeMark(run, marks.shared), out);
     const agree = written.length === own.length && written.every(({ id }, index) => id === own[index]!.token.id);
-    if (!agree) return fromWitness(conversation, witness, marks);
+    if (!agree) return renderHeavy(conversation, marks, mode);
     const shared = publicLiterals(witness, own, conversation, marks.private);
     const text = removeMark(prompt, marks.shared);
     return {
@@ -120,7 +121,8 @@ export function createChatRenderer(template: ChatTemplate, tokenizer: TextTokeni
   }
 
   /** Untrusted text completed a literal together with the template's text: the rendering in which it could not is used. */
-  function fromWitness(conversation: Conversation, witness: string, marks: GuardMarks): ChatPrompt {
+  function renderHeavy(conversation: Conversation, marks: GuardMarks, mode: Mode): ChatPrompt {
+    const witness = renderWith(conversation, heavyGuard(marks, Number.POSITIVE_INFINITY), marks, mode);
     const out = new IdBuffer(1024);
     const clean = (run: string): string => removeMark(removeMark(run, marks.private), marks.shared);
     tokenizer.encodeRendered(witness, clean, out);

@@ -3,7 +3,8 @@
 //   light   after the first character of every literal of an added token. The prompt is made from this rendering.
 //   heavy   in front of and after every character. A second rendering, the witness, in which no literal can hold an
 //           untrusted character, not even one that the template itself completes ('<' ~ key ~ '>' with the key "think").
-// When both renderings hold the same literals, all of them are the template's own. test/unit/tokenizer/chat-prompt.test.ts
+// When both renderings hold the same literals, all of them are the template's own; else the prompt is made from a heavy
+// rendering. test/unit/tokenizer/chat-prompt.test.ts
 import { QuernError } from '#kit/errors.ts';
 import { type AddedToken, escapePattern } from './added-tokens.ts';
 
@@ -73,22 +74,24 @@ function skeleton(text: string): string {
 }
 
 /**
- * Marks every character. The template's own words stay as they are, so that its comparisons (`type == "string"`) come out
+ * Marks every character, of long strings those at both ends instead of all (`edgeUnits`): what lies between is left out. The template's own words stay as they are, so that its comparisons (`type == "string"`) come out
  * the same, except words out of which a template could complete a literal.
  */
 export function createHeavyGuard(
   added: readonly AddedToken[],
   words: ReadonlySet<string>,
-): (marks: GuardMarks) => Guard {
+): (marks: GuardMarks, edgeUnits: number) => Guard {
   const skeletons = added.map(({ content }) => skeleton(content));
   const harmless = new Set<string>();
   for (const word of words) {
     const bare = skeleton(word);
     if (bare.length > 0 && !skeletons.some((one) => one.includes(bare))) harmless.add(word);
   }
-  return (marks) => (text, origin) => {
+  return (marks, edgeUnits) => (text, origin) => {
     if (text.length === 0 || (origin !== 'message' && harmless.has(text)) || /^\s+$/.test(text)) return text;
     const mark = origin === 'tool' ? marks.shared : marks.private;
-    return mark + text.replace(/[\s\S]/gu, `$&${mark}`);
+    const marked = (part: string): string => mark + part.replace(/[\s\S]/gu, `$&${mark}`);
+    if (text.length <= 2 * edgeUnits) return marked(text);
+    return marked(text.slice(0, edgeUnits)) + marked(text.slice(-edgeUnits));
   };
 }

@@ -45,6 +45,8 @@ export const CALL_NAME_CHARS_MAX = 1024;
 export const VALUE_DEPTH_MAX = 32;
 /** Values (leaves, lists and objects) in all schemas, arguments and variables of one request. */
 export const VALUE_COUNT_MAX = 65_536;
+/** Of long strings the witness rendering holds this many UTF-16 units of both ends: more than any control literal has. */
+export const WITNESS_EDGE_UNITS = 256;
 /** Rendered prompt: the template may repeat its inputs, but not without end. */
 export const RENDERED_UNITS_MAX = 16 * MIB;
 

@@ -52,7 +52,11 @@ export function vocabularyKind(tokenizer: TokenizerJson): VocabularyKind {
 /** Ids of the model's own vocabulary, a dictionary or Unigram's list of [piece, score], without added tokens. */
 export function modelIds(tokenizer: TokenizerJson): Map<string, number> {
   const { vocab } = tokenizer.model;
-  return new Map(Array.isArray(vocab) ? vocab.map(([piece], id) => [piece, id]) : Object.entries(vocab));
+  if (Array.isArray(vocab)) return new Map(vocab.map(([piece], id) => [piece, id]));
+  const ids = new Map<string, number>();
+  // Object.entries would make a list per entry, which takes twice as long.
+  for (const piece of Object.keys(vocab)) ids.set(piece, vocab[piece]!);
+  return ids;
 }
 
 const BYTE_PIECE = /^<0x([0-9A-Fa-f]{2})>$/;
@@ -82,14 +86,14 @@ function checkId(dir: string, piece: string, id: number): void {
 }
 
 function hashOf(size: number, bytes: Uint8Array, starts: Uint32Array, flags: Uint8Array): string {
-  const hash = createHash('sha256');
-  const head = Buffer.alloc(5);
+  const all = Buffer.alloc(5 * size + bytes.length); // one update: 300,000 small ones take longer than the rest of the load
+  let at = 0;
   for (let id = 0; id < size; id += 1) {
-    head[0] = flags[id]!;
-    head.writeUInt32LE(starts[id + 1]! - starts[id]!, 1);
-    hash.update(head).update(bytes.subarray(starts[id]!, starts[id + 1]!));
+    all[at] = flags[id]!;
+    at = all.writeUInt32LE(starts[id + 1]! - starts[id]!, at + 1);
+    for (let byte = starts[id]!; byte < starts[id + 1]!; byte += 1) all[at++] = bytes[byte]!;
   }
-  return hash.digest('hex');
+  return createHash('sha256').update(all).digest('hex');
 }
 
 /** The table of tokenizer.json's vocabulary (`own`) and added tokens. Throws MODEL_LOAD_FAILED when ids make no sense. */

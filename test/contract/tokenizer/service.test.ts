@@ -35,8 +35,11 @@ const QWEN = [
   '<|repo_name|>',
   '<|file_sep|>',
 ];
-const TEMPLATE =
-  "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if messages[0].content == 'refuse' %}{{ raise_exception('not this one') }}{% endif %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+const TEMPLATE = [
+  '{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}',
+  "{% if messages[0].content == 'refuse' %}{{ raise_exception('not this one') }}{% endif %}",
+  '{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}',
+].join('');
 
 let root: string;
 let service: TokenizerService;

@@ -221,6 +221,15 @@ test('templates that trim, cut, join or complete text give no control token eith
   }
 });
 
+test('a template that cuts a word out of a long text and completes a literal with it gets no control token', () => {
+  const loaded = model(
+    '{% for m in messages %}<|im_start|><{{ m.content[400:405] }}><{{ m.content[:5] }}><{{ m.content[-5:] }}>{% endfor %}',
+  );
+  const long = `think${'x'.repeat(395)}think${'y'.repeat(600)}think`;
+  assert.equal(control(render(loaded, chatRequest([user(long)])).ids).length, 1);
+  assert.equal(control(render(loaded, chatRequest([user(`${'z'.repeat(395)}${long}`)])).ids).length, 1);
+});
+
 test('a template keeps its comparisons with words of its own', () => {
   const loaded = model("{% for m in messages %}<|im_start|>{% endfor %}{% if mode == 'fast' %}<think>{% endif %}");
   const request = chatRequest([user('x<')], { templateVariables: { mode: 'fast' } });
@@ -290,7 +299,10 @@ test('tool arguments that do not parse are passed on, wrapped where the template
   assert.match(render(chatml, calls('[1]')).text, /"arguments": \[1\]\}/);
   assert.match(render(chatml, calls('')).text, /"arguments": \{\}\}/);
   const mapping = model(
-    '{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}{{ c.function.name }}{% for k, v in c.function.arguments | items %}[{{ k }}={{ v }}]{% endfor %}{% endfor %}{% endfor %}',
+    [
+      '{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}{{ c.function.name }}',
+      '{% for k, v in c.function.arguments | items %}[{{ k }}={{ v }}]{% endfor %}{% endfor %}{% endfor %}',
+    ].join(''),
   );
   assert.equal(render(mapping, calls('{"a": ')).text, 'xf[arguments={"a": ]y');
   assert.equal(render(mapping, calls('{"a": 1}')).text, 'xf[a=1]y');
@@ -298,12 +310,18 @@ test('tool arguments that do not parse are passed on, wrapped where the template
 
 test('templates that want arguments as text or no content beside calls are found out', () => {
   const textual = model(
-    "{% for m in messages %}{{ m.content or '' }}{% for c in m.tool_calls or [] %}{{ c.function.name + ':' + c.function.arguments }}{% endfor %}{% endfor %}",
+    [
+      "{% for m in messages %}{{ m.content or '' }}{% for c in m.tool_calls or [] %}",
+      "{{ c.function.name + ':' + c.function.arguments }}{% endfor %}{% endfor %}",
+    ].join(''),
   );
   const request = chatRequest([assistant('', { toolCalls: [{ id: '1', name: 'f', argumentsJson: '{"a":  1}' }] })]);
   assert.equal(render(textual, request).text, 'f:{"a":  1}');
   const absent = model(
-    '{% for m in messages %}{% if m.content is none %}{{ m.tool_calls[0].function.name }}{{ m.tool_calls[0].function.arguments | tojson }}{% else %}{{ m.content }}{% endif %}{% endfor %}',
+    [
+      '{% for m in messages %}{% if m.content is none %}{{ m.tool_calls[0].function.name }}',
+      '{{ m.tool_calls[0].function.arguments | tojson }}{% else %}{{ m.content }}{% endif %}{% endfor %}',
+    ].join(''),
   );
   assert.equal(render(absent, request).text, 'f{"a": 1}');
 });

@@ -74,7 +74,8 @@ const SHAPES: Record<string, { added: string[]; file: string; files: string; con
     added: QWEN,
     file: '<|fim_prefix|>P<|fim_suffix|>S<|fim_middle|>',
     files:
-      '<|repo_name|>demo\n<|file_sep|>a.py\nA = 1\n<|file_sep|>b.py\nB = 2\n<|file_sep|>src/main.py\n<|fim_prefix|>P<|fim_suffix|>S<|fim_middle|>',
+      '<|repo_name|>demo\n<|file_sep|>a.py\nA = 1\n<|file_sep|>b.py\nB = 2\n<|file_sep|>src/main.py\n' +
+      '<|fim_prefix|>P<|fim_suffix|>S<|fim_middle|>',
   },
   starcoder2: {
     added: ['<|endoftext|>', '<fim_prefix>', '<fim_middle>', '<fim_suffix>', '<fim_pad>', '<repo_name>', '<file_sep>'],
@@ -164,7 +165,8 @@ test('qwen3-coder: only quern.json chooses the chat form', () => {
   assert.equal(
     shown(model),
     fill(
-      '<|im_start|>system\nYou are a code completion assistant.<|im_end|>\n<|im_start|>user\n<|fim_prefix|>P<|fim_suffix|>S<|fim_middle|><|im_end|>\n<|im_start|>assistant\n',
+      '<|im_start|>system\nYou are a code completion assistant.<|im_end|>\n<|im_start|>user\n' +
+        '<|fim_prefix|>P<|fim_suffix|>S<|fim_middle|><|im_end|>\n<|im_start|>assistant\n',
     ),
   );
 });

@@ -12,15 +12,25 @@ export function byteAlphabet(): string[] {
 
 const ALPHABET = byteAlphabet();
 
-export const QWEN_PATTERN =
-  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+const CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
+const BLANKS = '\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+';
+const PUNCTUATION = ' ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*';
+export const QWEN_PATTERN = `${CONTRACTIONS}|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}|${PUNCTUATION}|${BLANKS}`;
 export const LLAMA3_PATTERN = QWEN_PATTERN.replace('\\p{N}|', '\\p{N}{1,3}|');
-export const CL100K_PATTERN =
-  "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+";
-export const QWEN35_PATTERN =
-  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
-const DEEPSEEK_V3_PATTERN =
-  '[!"#$%&\'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+';
+export const CL100K_PATTERN = LLAMA3_PATTERN.replace(CONTRACTIONS, "'(?i:[sdmt]|ll|ve|re)").replace(
+  '[\\r\\n]+|',
+  '[\\r\\n]|',
+);
+export const QWEN35_PATTERN = QWEN_PATTERN.replace('?\\p{L}+', '?[\\p{L}\\p{M}]+').replace(
+  '[^\\s\\p{L}\\p{N}]',
+  '[^\\s\\p{L}\\p{M}\\p{N}]',
+);
+const DEEPSEEK_V3_PATTERN = [
+  '[!"#$%&\'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+',
+  '[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+',
+  ' ?[\\p{P}\\p{S}]+[\\r\\n]*',
+  BLANKS,
+].join('|');
 
 const split = (pattern: string) => ({
   type: 'Split',
@@ -167,14 +177,10 @@ function addedTokens(added: readonly AddedSpec[], first: number): TokenizerJson[
   }));
 }
 
-/** A SentencePiece-style BPE vocabulary as Llama 2 and CodeLlama have it: U+2581 for blanks, <0xNN> for bytes. */
-export function sentencePieceTokenizer(text: string, mergeCount: number, added: readonly string[]): TokenizerJson {
-  const marked = text.replaceAll(' ', '▁');
-  const symbols = [...new Set(marked)].filter((char) => /[\x21-\x7e▁]/.test(char));
-  const words = [...marked.matchAll(/▁?[^▁\s]+/g)].map(([word]) => [...word].filter((char) => symbols.includes(char)));
+function trainSentencePieceMerges(words: string[][], count: number): [string, string][] {
   const merges: [string, string][] = [];
   let current = words;
-  while (merges.length < mergeCount) {
+  while (merges.length < count) {
     const pairs = new Map<string, number>();
     for (const word of current) {
       for (let i = 0; i + 1 < word.length; i += 1) {
@@ -188,46 +194,52 @@ export function sentencePieceTokenizer(text: string, mergeCount: number, added: 
     merges.push([left, right]);
     current = current.map((word) => mergePair(word, left, right));
   }
+  return merges;
+}
+
+const SENTENCE_PIECE_PARTS = {
+  normalizer: {
+    type: 'Sequence',
+    normalizers: [
+      { type: 'Prepend', prepend: '▁' },
+      { type: 'Replace', pattern: { String: ' ' }, content: '▁' },
+    ],
+  },
+  pre_tokenizer: null,
+  post_processor: {
+    type: 'TemplateProcessing',
+    single: [{ SpecialToken: { id: '<s>', type_id: 0 } }, { Sequence: { id: 'A', type_id: 0 } }],
+    pair: [{ Sequence: { id: 'A', type_id: 0 } }, { Sequence: { id: 'B', type_id: 1 } }],
+    special_tokens: { '<s>': { id: '<s>', ids: [1], tokens: ['<s>'] } },
+  },
+  decoder: {
+    type: 'Sequence',
+    decoders: [
+      { type: 'Replace', pattern: { String: '▁' }, content: ' ' },
+      { type: 'ByteFallback' },
+      { type: 'Fuse' },
+      { type: 'Strip', content: ' ', start: 1, stop: 0 },
+    ],
+  },
+};
+
+/** A SentencePiece-style BPE vocabulary as Llama 2 and CodeLlama have it: U+2581 for blanks, <0xNN> for bytes. */
+export function sentencePieceTokenizer(text: string, mergeCount: number, added: readonly string[]): TokenizerJson {
+  const marked = text.replaceAll(' ', '▁');
+  const symbols = [...new Set(marked)].filter((char) => /[\x21-\x7e▁]/.test(char));
+  const words = [...marked.matchAll(/▁?[^▁\s]+/g)].map(([word]) => [...word].filter((char) => symbols.includes(char)));
+  const merges = trainSentencePieceMerges(words, mergeCount);
   const specials = ['<unk>', '<s>', '</s>'];
   const bytes = Array.from({ length: 256 }, (_, byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`);
   const pieces = new Set([...specials, ...bytes, ...symbols, ...merges.map(([left, right]) => left + right), ...added]);
   const vocab = Object.fromEntries([...pieces].map((piece, id) => [piece, id]));
+  const flags = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
   return {
     version: '1.0',
     truncation: null,
     padding: null,
-    added_tokens: [...specials, ...added].map((content) => ({
-      id: vocab[content]!,
-      content,
-      single_word: false,
-      lstrip: false,
-      rstrip: false,
-      normalized: false,
-      special: true,
-    })),
-    normalizer: {
-      type: 'Sequence',
-      normalizers: [
-        { type: 'Prepend', prepend: '▁' },
-        { type: 'Replace', pattern: { String: ' ' }, content: '▁' },
-      ],
-    },
-    pre_tokenizer: null,
-    post_processor: {
-      type: 'TemplateProcessing',
-      single: [{ SpecialToken: { id: '<s>', type_id: 0 } }, { Sequence: { id: 'A', type_id: 0 } }],
-      pair: [{ Sequence: { id: 'A', type_id: 0 } }, { Sequence: { id: 'B', type_id: 1 } }],
-      special_tokens: { '<s>': { id: '<s>', ids: [1], tokens: ['<s>'] } },
-    },
-    decoder: {
-      type: 'Sequence',
-      decoders: [
-        { type: 'Replace', pattern: { String: '▁' }, content: ' ' },
-        { type: 'ByteFallback' },
-        { type: 'Fuse' },
-        { type: 'Strip', content: ' ', start: 1, stop: 0 },
-      ],
-    },
+    ...SENTENCE_PIECE_PARTS,
+    added_tokens: [...specials, ...added].map((content) => ({ id: vocab[content]!, content, ...flags })),
     model: {
       type: 'BPE',
       dropout: null,
