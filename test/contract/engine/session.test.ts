@@ -1,7 +1,9 @@
 // The Session contract of design.md section 2, against the real engine on a tiny random model.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { SessionResponse } from '#gen/quern/engine/v1/engine.ts';
 import { QuernError } from '#kit/errors.ts';
+import { bidi } from '#kit/rpc/client.ts';
 import { fromStatusProto } from '#kit/rpc/status.ts';
 import { generation, LONG, sampling, skip, startTinyEngine, TestSession, untilIdle } from './support/engine.ts';
 
@@ -225,4 +227,33 @@ test('session: when the grace is over the rest ends UNAVAILABLE, each with its o
   assert.equal(error.code, 'UNAVAILABLE');
   assert.equal(session.finished.size, 3);
   for (const end of session.finished.values()) assert.equal(fromStatusProto(end.status!).code, 'UNAVAILABLE');
+});
+
+test('session: steps merge while the client does not read, and nothing is lost', { skip }, async (t) => {
+  const { client, service } = await startTinyEngine(t, { QUERN_ENGINE_MAX_NUM_SEQS: '12' });
+  const call = bidi(client, 'session');
+  t.after(() => call.cancel());
+  // Twenty alternatives a token, twelve sequences, some 2 MB: more than the connection's windows hold.
+  const wanted = sampling({ maxTokens: 500, logprobs: 20, n: 4, temperature: 1 });
+  for (let handle = 0; handle < 3; handle += 1) {
+    call.write({ command: { $case: 'submit', value: { handle, request: generation({ sampling: wanted }) } } });
+  }
+  // grpc-js holds the sender back only from the first read on.
+  const responses = call.responses[Symbol.asyncIterator]();
+  assert.equal((await responses.next()).done, false);
+  const deadline = Date.now() + 30_000;
+  do await new Promise((resolve) => setTimeout(resolve, 100));
+  while (service.native.load().running > 0 && Date.now() < deadline);
+  const counts = { tokens: 0, largest: 0, ends: 0 };
+  while (counts.ends < 3) {
+    const { step } = (await responses.next()).value as SessionResponse;
+    for (const event of step?.tokens ?? []) {
+      counts.tokens += event.tokenIds.length;
+      counts.largest = Math.max(counts.largest, event.tokenIds.length);
+      assert.equal(event.logprobs.length, event.tokenIds.length);
+    }
+    counts.ends += step?.finished.length ?? 0;
+  }
+  assert.ok(counts.tokens > 5_900 && counts.tokens < 6_000, 'all but those of the first answer');
+  assert.ok(counts.largest > 50, `expected merged steps, the largest event had ${counts.largest} tokens`);
 });
