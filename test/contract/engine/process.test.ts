@@ -1,0 +1,97 @@
+// The engine as a process: readiness to its parent, clean exit on SIGTERM, failures that say what to do, crashes that show.
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { EngineServiceClient } from '#gen/quern/engine/v1/engine.ts';
+import { openChannel } from '#kit/rpc/client.ts';
+import { ADDON, generation, LONG, sampling, skip, TestSession, tinyModel } from './support/engine.ts';
+
+const MAIN = fileURLToPath(new URL('../../../services/engine/main.ts', import.meta.url));
+
+type Running = { child: ChildProcess; output(): string; message(type: string): Promise<Record<string, unknown>> };
+
+async function start(t: TestContext, env: Record<string, string>): Promise<Running & { address: string }> {
+  const folder = await mkdtemp(join(tmpdir(), 'quern-engine-'));
+  const address = `unix://${join(folder, 'engine.sock')}`;
+  const child = spawn(process.execPath, [MAIN], {
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+    env: {
+      PATH: process.env.PATH,
+      QUERN_ENGINE_MODEL_NAME: 'tiny',
+      QUERN_ENGINE_LISTEN: address,
+      QUERN_ENGINE_THREADS: '1',
+      QUERN_ENGINE_ADDON: ADDON,
+      QUERN_ENGINE_MODEL_DIR: await tinyModel(),
+      ...env,
+    },
+  });
+  t.after(async () => {
+    if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
+    await rm(folder, { recursive: true, force: true });
+  });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk) => (output += chunk));
+  const messages: Record<string, unknown>[] = [];
+  child.on('message', (message) => messages.push(message as Record<string, unknown>));
+  return {
+    child,
+    address,
+    output: () => output,
+    async message(type) {
+      for (;;) {
+        const found = messages.find((message) => message.type === type);
+        if (found) return found;
+        await once(child, 'message');
+      }
+    },
+  };
+}
+
+test('process: says when it is ready and what it serves; SIGTERM ends it with 0', { skip }, async (t) => {
+  const { child, message, address } = await start(t, {});
+  const ready = await message('ready');
+  assert.deepEqual(ready.addresses, [address]);
+  assert.equal(ready.backend, 'cpu');
+  assert.equal(ready.model, 'tiny');
+  child.kill('SIGTERM');
+  assert.deepEqual(await once(child, 'exit'), [0, null]);
+});
+
+test('process: SIGTERM at work ends requests with their final events, exit 0', { skip }, async (t) => {
+  const { child, message, address } = await start(t, { QUERN_ENGINE_DRAIN_GRACE: '100ms' });
+  await message('ready');
+  const client = openChannel(EngineServiceClient, { address });
+  t.after(() => client.close());
+  const session = new TestSession(client);
+  session.submit(1, generation({ sampling: sampling({ maxTokens: LONG }) }));
+  await session.until(() => session.tokens.has(1));
+  child.kill('SIGTERM');
+  const exit = once(child, 'exit');
+  await session.untilEnded();
+  assert.equal(session.finished.get(1)?.status?.code, 14);
+  assert.deepEqual(await exit, [0, null]);
+});
+
+test('process: what is wrong with its settings or its model is one readable sentence', { skip }, async (t) => {
+  const broken = await start(t, { QUERN_ENGINE_MODEL_DIR: '/nonexistent' });
+  const fatal = await broken.message('fatal');
+  assert.match(String(fatal.message), /\/nonexistent/);
+  if (broken.child.exitCode === null) await once(broken.child, 'exit');
+  assert.equal(broken.child.exitCode, 1);
+
+  const tight = await start(t, { QUERN_ENGINE_CONTEXT_LENGTH: '4096', QUERN_ENGINE_KV_BYTES: '100KiB' });
+  assert.match(String((await tight.message('fatal')).message), /cannot hold one context: 4096 tokens x \d+ bytes/);
+});
+
+test('process: a native crash shows as a signal or a non-zero status', { skip }, async (t) => {
+  const { child, message } = await start(t, {});
+  await message('ready');
+  child.kill('SIGABRT');
+  const [code, signal] = await once(child, 'exit');
+  assert.ok(code !== 0 || signal === 'SIGABRT');
+});
