@@ -19,7 +19,8 @@ export const presets = {
   release: { folder: 'build', configure: () => [], targets: startTargets },
   asan: { folder: 'build-asan', configure: () => [], targets: ['engine_tests'] },
   tsan: { folder: 'build-tsan', configure: () => [], targets: ['engine_tests'] },
-  cuda: { folder: 'build-cuda', configure: configureCuda, targets: ['engine_addon', 'engine_tests'] },
+  'cuda-emulation': { folder: 'build-cuda-emulation', configure: () => [], targets: ['engine_tests'] },
+  cuda: { folder: 'build-cuda', configure: configureCuda, targets: ['engine_cli'] },
 };
 
 function configureCuda() {

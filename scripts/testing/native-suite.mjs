@@ -11,11 +11,11 @@ const sanitizerEnv = {
   TSAN_OPTIONS: 'halt_on_error=1:second_deadlock_stack=1',
 };
 
-/** Builds engine_tests of a preset if need be and runs it. */
-export async function runNativeTests(preset, { timeoutMs }) {
+/** Builds engine_tests of a preset if need be and runs it with `args`. */
+export async function runNativeTests(preset, { args = [], timeoutMs }) {
   if (!(await builds(preset))) return { passed: 0, failed: 1, skipped: 0 };
-  const [command, args] = await testCommand(preset);
-  const result = await run(command, args, { env: { ...process.env, ...sanitizerEnv }, timeoutMs });
+  const [command, ...prefix] = await testCommand(preset);
+  const result = await run(command, [...prefix, ...args], { env: { ...process.env, ...sanitizerEnv }, timeoutMs });
   const counts = countTests(result.output);
   for (const [, name, reason] of result.output.matchAll(/^skip (\S+) \([^)]*\): (.*)$/gm))
     say(`  skipped: ${name} (${reason})`);
@@ -58,7 +58,7 @@ async function builds(preset) {
 async function testCommand(preset) {
   const binary = outputPath(preset, 'engine_tests');
   const setarch = findOnPath('setarch');
-  if (preset !== 'tsan' || !setarch) return [binary, []];
+  if (preset !== 'tsan' || !setarch) return [binary];
   const { code } = await run(setarch, ['-R', 'true']);
-  return code === 0 ? [setarch, ['-R', binary]] : [binary, []];
+  return code === 0 ? [setarch, '-R', binary] : [binary];
 }

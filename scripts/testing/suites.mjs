@@ -31,5 +31,9 @@ export const suites = [
   nodeSuite('faults', ['test/faults'], { isolated: true, timeoutMs: minutes(10) }),
   { name: 'asan', run: () => runNativeTests('asan', { timeoutMs: minutes(10) }) },
   { name: 'tsan', run: () => runNativeTests('tsan', { timeoutMs: minutes(10) }) },
+  {
+    name: 'emulation',
+    run: () => runNativeTests('cuda-emulation', { args: ['--backend', 'cuda'], timeoutMs: minutes(10) }),
+  },
   { name: 'cuda', run: compileCuda },
 ];
