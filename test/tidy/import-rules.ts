@@ -9,8 +9,8 @@ const importForms = [
   /\bimport\s*(['"])([^'"\n]+)\1/g,
   /\bimport\s*\(\s*(['"])([^'"\n]+)\1/g,
   /\brequire\s*\(\s*(['"])([^'"\n]+)\1/g,
-  /\bnew\s+URL\s*\(\s*(['"])(\.[^'"\n]+)\1\s*,\s*import\.meta\.url/g,
-  /\bimport\.meta\.dirname\s*,\s*(['"])([^'"\n]+)\1/g,
+  /\bnew\s+URL\s*\(\s*(['"])(\.[^'"\n]+\.m?[tj]s)\1\s*,\s*import\.meta\.url/g,
+  /\bimport\.meta\.dirname\s*,\s*(['"])([^'"\n]+\.m?[tj]s)\1/g,
 ];
 
 /** Everything a TypeScript or JavaScript file names as a module: static, dynamic, required, by URL or by path. */
@@ -80,7 +80,6 @@ const flows = new Set([
   'services/gateway/generation.ts',
   'services/gateway/collector.ts',
   'services/gateway/served-model.ts',
-  'services/engine/token-streams.ts',
 ]);
 
 function layerOf(path: string): (typeof layers)[number] {

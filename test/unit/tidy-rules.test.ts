@@ -204,6 +204,7 @@ export * from './e.ts';
 const f = await import('./f.ts');
 new Worker(new URL('./g.ts', import.meta.url));
 join(import.meta.dirname, 'h.ts');
+new URL('./data.json', import.meta.url);
 const text = "import x from './text.ts'";
 // import y from './comment.ts';
 `;
