@@ -1,7 +1,10 @@
 // One choice of a request: its tokens so far (what a resume starts from), its text, its end.
 import { FinishReason, type PositionLogprobs, type SamplingParams } from '#gen/quern/common/v1/common.ts';
 import type { TextLogprobs } from '#gen/quern/gateway/v1/gateway.ts';
+import { echoText, type RenderedPrompt } from './prompt-rendering.ts';
 import { type AssemblerOptions, TextAssembler } from './text-assembler.ts';
+import type { TypedRequest } from './typed-request.ts';
+import type { Vocabulary } from './vocabulary.ts';
 
 const NONE: never[] = [];
 
@@ -78,4 +81,27 @@ export class Choice {
     this.echoLogprobs = null;
     return { text: echo + text, logprobs: [...before, ...logprobs], tokenIds };
   }
+}
+
+/** The choices of a request, each with its own assembler. */
+export function createChoices(from: {
+  request: TypedRequest;
+  prompt: RenderedPrompt;
+  vocabulary: Vocabulary;
+  sampling: SamplingParams;
+  eosTokenIds: readonly number[];
+}): Choice[] {
+  const { request, prompt, vocabulary, sampling } = from;
+  const eos = sampling.ignoreEos ? [] : from.eosTokenIds;
+  const echo = request.echo ? echoText(request, prompt, vocabulary) : null;
+  const options = {
+    vocabulary,
+    stopStrings: [...new Set([...request.stop, ...request.modeStop, ...prompt.stopStrings])],
+    stopTokenIds: new Set([...sampling.stopTokenIds, ...eos]),
+    minTokens: sampling.minTokens ?? 0,
+    logprobs: sampling.logprobs !== undefined,
+    tokenIds: request.returnTokenIds,
+    textOffset: echo?.length ?? 0,
+  };
+  return Array.from({ length: sampling.n ?? 1 }, () => new Choice(options, echo));
 }

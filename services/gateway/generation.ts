@@ -1,33 +1,42 @@
 // One request from its typed form to its last event: tokenizer, admission, engine, text. Read this first.
 //
 //   generate() -> render the prompt -> charge admission -> pick a replica -> submit
-//   engine step -> onTokens (text assembly, stop strings) -> onStep (one write per choice) -> ... -> onFinished -> end
+//   engine step -> #onTokens (text assembly, stop strings) -> #onStep (delivery: one write per choice) -> ... -> #onFinished -> end
 //
 // Data: choices (what the client sees), legs (what the engines know). A leg is one handle that carries some choices;
 // there is one leg until a Session breaks, then one per unfinished choice, each resuming from its own tokens.
-import { FinishReason, type SamplingParams, type Timings, type Usage } from '#gen/quern/common/v1/common.ts';
+import {
+  FinishReason,
+  type PositionLogprobs,
+  type SamplingParams,
+  type Timings,
+  type Usage,
+} from '#gen/quern/common/v1/common.ts';
 import type { Finished, TokenEvent } from '#gen/quern/engine/v1/engine.ts';
 import { QuernError, toQuernError } from '#kit/errors.ts';
 import { uuidv7 } from '#kit/ids.ts';
 import { fromStatusProto } from '#kit/rpc/status.ts';
 import type { Ticket } from './admission.ts';
-import { Choice } from './choice.ts';
+import { type Choice, createChoices } from './choice.ts';
 import type { GatewayContext } from './context.ts';
+import { Delivery } from './delivery.ts';
 import { effectiveClass, engineRequest, fitSampling } from './engine-request.ts';
 import type { EngineSession, HandleListener } from './engine-session.ts';
 import { type Caller, type GenerationEnd, type GenerationSink, outcomeOf } from './generation-events.ts';
-import { END_WAIT_MS, ENGINE_WAIT_MS, RESUME_WAIT_MS, RESUMES_MAX, SLOW_CLIENT_MS, TIMEOUT_MS_MAX } from './limits.ts';
+import { END_WAIT_MS, ENGINE_WAIT_MS, RESUME_WAIT_MS, RESUMES_MAX, TIMEOUT_MS_MAX } from './limits.ts';
 import type { ServedModel } from './models.ts';
-import { echoText, type RenderedPrompt, renderPrompt } from './prompt-rendering.ts';
+import { type RenderedPrompt, renderPrompt } from './prompt-rendering.ts';
 import { affinityKey } from './replica-picker.ts';
 import { promptLogprobs } from './text-assembler.ts';
 import { Timers } from './timers.ts';
+import { TokenClock } from './token-clock.ts';
 import { checkRequest, type TypedRequest } from './typed-request.ts';
 import type { Vocabulary } from './vocabulary.ts';
 
 /** Made once: an error per request would cost a stack trace each. */
 const ENDED = new QuernError('CANCELLED', 'the request has ended');
 
+/** One handle at one engine and the choices it carries. Handles of two engines may have one number. */
 type Leg = { engine: EngineSession; handle: number; choices: readonly number[] };
 
 /** Starts a request. Never throws: refusals come through sink.fail. */
@@ -42,7 +51,7 @@ export function generate(
   return generation;
 }
 
-export class Generation implements HandleListener {
+export class Generation {
   readonly requestId: string;
   /** Resolves after end or fail. */
   readonly done: Promise<void>;
@@ -50,7 +59,7 @@ export class Generation implements HandleListener {
   readonly #request: TypedRequest;
   readonly #caller: Caller;
   readonly #sink: GenerationSink;
-  readonly #startedAt = performance.now();
+  readonly #clock: TokenClock;
   readonly #resolveDone: () => void;
   readonly #stop = new AbortController();
   readonly #timers = new Timers();
@@ -63,12 +72,10 @@ export class Generation implements HandleListener {
   #choices: Choice[] = [];
   #legs: Leg[] = [];
   #resumes = 0;
-  #blocked: NodeJS.Timeout | null = null;
-  #coalesce: NodeJS.Timeout | null = null;
+  #delivery: Delivery | null = null;
+  #resubmitting = false;
   #sawPromptLogprobs = false;
   #stepHasTokens = false;
-  #lastStepAt = 0;
-  #interToken: ((seconds: number) => void) | null = null;
   #cachedTokens = 0;
   #timings: Timings | undefined;
 
@@ -79,6 +86,7 @@ export class Generation implements HandleListener {
     this.#sink = sink;
     this.requestId = request.requestId || uuidv7();
     this.#sampling = request.sampling;
+    this.#clock = new TokenClock(context.metrics, performance.now());
     const { promise, resolve } = Promise.withResolvers<void>();
     this.done = promise;
     this.#resolveDone = resolve;
@@ -98,16 +106,13 @@ export class Generation implements HandleListener {
 
   /** Ends the request as cancelled, with what there is: an explicit Cancel, not a lost client. */
   cancel(reason: QuernError): void {
-    if (this.#state === 'preparing' || this.#legs.length === 0) this.#fail(reason);
+    if (this.#state === 'preparing') this.#fail(reason);
     else if (this.#state === 'running') this.#endEarly(FinishReason.FINISH_REASON_CANCELLED);
   }
 
   /** The sink can take deltas again. */
   resume(): void {
-    if (!this.#blocked) return;
-    this.#timers.clear(this.#blocked);
-    this.#blocked = null;
-    if (this.#state === 'running') this.#guarded(() => this.#flush());
+    if (this.#state === 'running') this.#delivery?.resume();
   }
 
   // ---- from the request to the engine
@@ -170,19 +175,15 @@ export class Generation implements HandleListener {
     const prompt = this.#prompt as RenderedPrompt;
     const vocabulary = this.#vocabulary as Vocabulary;
     const sampling = this.#sampling;
-    const eos = this.#context.models.description(this.#model as ServedModel)?.eosTokenIds ?? [];
-    const stopTokenIds = new Set(sampling.ignoreEos ? sampling.stopTokenIds : [...sampling.stopTokenIds, ...eos]);
-    const echo = request.echo ? echoText(request, prompt, vocabulary) : null;
-    const options = {
-      vocabulary,
-      stopStrings: [...new Set([...request.stop, ...request.modeStop, ...prompt.stopStrings])],
-      stopTokenIds,
-      minTokens: sampling.minTokens ?? 0,
-      logprobs: sampling.logprobs !== undefined,
-      tokenIds: request.returnTokenIds,
-      textOffset: echo?.length ?? 0,
-    };
-    this.#choices = Array.from({ length: sampling.n ?? 1 }, () => new Choice(options, echo));
+    const eosTokenIds = this.#context.models.description(this.#model as ServedModel)?.eosTokenIds ?? [];
+    this.#choices = createChoices({ request, prompt, vocabulary, sampling, eosTokenIds });
+    this.#delivery = new Delivery({
+      choices: this.#choices,
+      sink: this.#sink,
+      timers: this.#timers,
+      coalesceMs: request.coalesceMs,
+      onFault: (error) => this.#onFault(error),
+    });
   }
 
   /** Submits every unfinished choice: all in one handle while none has tokens, else each in its own. */
@@ -194,7 +195,8 @@ export class Generation implements HandleListener {
     const { signal } = this.#stop;
     const engine = await models.replica(model, affinityKey(cacheSalt, prompt.tokenIds), { waitMs, signal });
     if (this.#isDone()) return;
-    const open = this.#choices.flatMap((choice, i) => (choice.finished ? [] : [i]));
+    const carried = new Set(this.#legs.flatMap((leg) => leg.choices));
+    const open = this.#choices.flatMap((choice, i) => (choice.finished || carried.has(i) ? [] : [i]));
     const fresh = open.length === this.#choices.length && this.#choices.every((choice) => choice.ids.length === 0);
     for (const choices of fresh ? [open] : open.map((i) => [i])) {
       const request = engineRequest({
@@ -207,51 +209,69 @@ export class Generation implements HandleListener {
         n: choices.length,
         resumeTokenIds: choices.length === 1 ? (this.#choices[choices[0] as number] as Choice).ids : [],
         promptLogprobs: !this.#sawPromptLogprobs,
-        elapsedMs: performance.now() - this.#startedAt,
+        elapsedMs: this.#clock.elapsedMs,
       });
-      this.#legs.push({ engine, handle: engine.submit(request, this), choices });
+      const leg: Leg = { engine, handle: 0, choices };
+      leg.handle = engine.submit(request, this.#listen(leg));
+      this.#legs.push(leg);
     }
     if (this.#state === 'preparing') {
       this.#state = 'running';
       const { traceId } = this.#caller.trace;
       this.#sink.accepted({ requestId: this.requestId, model: model.name, traceId });
+      // A prompt of one token has no position with a log probability: the engine sends nothing.
+      if (this.#sampling.promptLogprobs !== undefined && prompt.tokenIds.length === 1) this.#onPromptLogprobs([]);
     }
   }
 
   // ---- what the engine says
 
-  onTokens(event: TokenEvent): void {
+  #listen(leg: Leg): HandleListener {
+    return {
+      onTokens: (event) => this.#onTokens(leg, event),
+      onFinished: (finished) => this.#onFinished(leg, finished),
+      onStep: () => this.#onStep(),
+      onBroken: (error) => {
+        this.#drop(leg);
+        this.#interrupted(error);
+      },
+      onFault: (error) => {
+        this.#drop(leg);
+        this.#onFault(error);
+      },
+    };
+  }
+
+  #drop(leg: Leg): void {
+    this.#legs = this.#legs.filter((one) => one !== leg);
+  }
+
+  #onTokens(leg: Leg, event: TokenEvent): void {
     if (this.#state !== 'running') return;
-    const choice = this.#choiceOf(event.handle, event.choice);
-    if (event.promptLogprobs.length > 0) this.#onPromptLogprobs(event);
+    const choice = this.#choices[leg.choices[event.choice] ?? -1];
+    if (event.promptLogprobs.length > 0) this.#onPromptLogprobs(event.promptLogprobs);
     if (!choice || choice.finished || event.tokenIds.length === 0) return;
     this.#stepHasTokens = true;
     choice.push(event.tokenIds, event.logprobs);
   }
 
-  #choiceOf(handle: number, index: number): Choice | undefined {
-    const leg = this.#legs.length === 1 ? this.#legs[0] : this.#legs.find((one) => one.handle === handle);
-    return this.#choices[leg?.choices[index] ?? -1];
-  }
-
-  #onPromptLogprobs(event: TokenEvent): void {
+  #onPromptLogprobs(positions: readonly PositionLogprobs[]): void {
     if (this.#sawPromptLogprobs) return;
     this.#sawPromptLogprobs = true;
     const prompt = this.#prompt as RenderedPrompt;
-    const entries = promptLogprobs(this.#vocabulary as Vocabulary, prompt.tokenIds, event.promptLogprobs);
+    const entries = promptLogprobs(this.#vocabulary as Vocabulary, prompt.tokenIds, positions);
     if (this.#request.sampling.promptLogprobs !== undefined) this.#sink.promptLogprobs(entries);
     if (this.#request.echo && this.#request.sampling.logprobs !== undefined) {
       for (const choice of this.#choices) choice.echoLogprobs = entries;
     }
   }
 
-  onFinished(finished: Finished): void {
-    const leg = this.#legs.find((one) => one.handle === finished.handle);
-    this.#legs = this.#legs.filter((one) => one !== leg);
+  #onFinished(leg: Leg, finished: Finished): void {
+    this.#drop(leg);
     if (finished.status && finished.status.code !== 0) {
       const error = fromStatusProto(finished.status);
       if (error.code === 'UNAVAILABLE') {
-        if (error.details.reason === 'DRAINING') leg?.engine.markDraining();
+        if (error.details.reason === 'DRAINING') leg.engine.markDraining();
         this.#interrupted(error);
       } else if (this.#state === 'running') this.#fail(error);
       return;
@@ -259,7 +279,7 @@ export class Generation implements HandleListener {
     this.#timings ??= finished.timings;
     this.#cachedTokens ||= finished.usage?.cachedTokens ?? 0;
     for (const end of finished.choices) {
-      const choice = this.#choices[leg?.choices[end.choice] ?? -1];
+      const choice = this.#choices[leg.choices[end.choice] ?? -1];
       if (!choice || choice.finished) continue;
       if (end.reason === FinishReason.FINISH_REASON_DEADLINE) {
         this.#fail(new QuernError('DEADLINE_EXCEEDED', "the request's time limit passed on the engine"));
@@ -276,69 +296,28 @@ export class Generation implements HandleListener {
   }
 
   /** One engine step is over: what it brought goes out, in one write per choice. */
-  onStep(): void {
+  #onStep(): void {
     if (this.#state === 'done') return;
     if (this.#state === 'ending') {
       if (this.#legs.length === 0) this.#complete();
       return;
     }
-    if (this.#stepHasTokens) this.#observeStep();
-    if (this.#choices.every((choice) => choice.finished)) {
-      this.#flush();
-      this.#finishLegs();
-    } else if (this.#blocked || this.#coalesce) {
-      // merged with what comes until resume() or the timer
-    } else if (this.#request.coalesceMs > 0 && this.#choices.some((choice) => choice.started)) {
-      this.#coalesce = this.#timers.after(this.#request.coalesceMs, () => {
-        this.#coalesce = null;
-        if (this.#state === 'running' && !this.#blocked) this.#guarded(() => this.#flush());
-      });
-    } else {
-      this.#flush();
-    }
-  }
-
-  #observeStep(): void {
+    if (this.#stepHasTokens) this.#clock.step((this.#model as ServedModel).name);
     this.#stepHasTokens = false;
-    const now = performance.now();
-    const model = (this.#model as ServedModel).name;
-    if (this.#interToken) {
-      this.#interToken((now - this.#lastStepAt) / 1000);
-    } else {
-      this.#context.metrics.firstToken(model, (now - this.#startedAt) / 1000);
-      this.#interToken = this.#context.metrics.interToken(model);
-    }
-    this.#lastStepAt = now;
-  }
-
-  #flush(): void {
-    for (let i = 0; i < this.#choices.length; i += 1) {
-      const choice = this.#choices[i] as Choice;
-      if (choice.hasOutput) {
-        const { text, logprobs, tokenIds } = choice.take();
-        if (!this.#sink.delta(i, text, logprobs, tokenIds)) this.#onBlocked();
-      }
-      if (choice.finished && !choice.announced) {
-        choice.announced = true;
-        this.#sink.choiceFinished(i, choice.finished, choice.stopString);
-      }
-    }
-  }
-
-  #onBlocked(): void {
-    if (this.#blocked || this.#state !== 'running') return;
-    this.#blocked = this.#timers.after(SLOW_CLIENT_MS, () => {
-      const message = `the client has read nothing for ${SLOW_CLIENT_MS} ms; read faster or ask for less`;
-      this.abort(new QuernError('RESOURCE_EXHAUSTED', message, { reason: 'SLOW_READER' }));
-    });
+    if (this.#choices.every((choice) => choice.finished)) this.#finishLegs();
+    else this.#delivery?.step();
   }
 
   // ---- ways to end
 
   /** All choices are done for the client; the engine's own end brings exact usage and timings. */
   #finishLegs(): void {
+    this.#delivery?.flush();
     this.#state = 'ending';
-    if (this.#legs.length === 0) this.#complete();
+    if (this.#legs.length === 0) {
+      this.#complete();
+      return;
+    }
     for (const leg of this.#legs) leg.engine.cancel(leg.handle, { forget: false });
     this.#timers.after(END_WAIT_MS, () => this.#complete());
   }
@@ -347,31 +326,21 @@ export class Generation implements HandleListener {
   #endEarly(reason: FinishReason): void {
     this.#guarded(() => {
       for (const choice of this.#choices) if (!choice.finished) choice.finish(reason);
-      this.#flush();
       this.#finishLegs();
     });
   }
 
-  onBroken(error: QuernError): void {
-    this.#legs = [];
-    this.#interrupted(error);
-  }
-
-  onFault(error: unknown): void {
+  #onFault(error: unknown): void {
     const fault = toQuernError(error);
     if (fault.code === 'INTERNAL')
       this.#context.log.error({ err: error, request_id: this.requestId }, 'request failed inside');
     this.#fail(fault);
   }
 
-  /** The engine went away: go on elsewhere, or there again, from the tokens that were delivered. */
+  /** An engine went away: go on elsewhere, or there again, from the tokens that were delivered. */
   #interrupted(error: QuernError): void {
-    if (this.#state === 'done') return;
-    if (this.#state === 'ending') {
-      if (this.#legs.length === 0) this.#complete();
-      return;
-    }
-    if (this.#legs.length > 0) return; // the others of a shared Session follow at once
+    if (this.#state === 'ending' && this.#legs.length === 0) this.#complete();
+    if (this.#state !== 'running' || this.#resubmitting) return;
     if (this.#resumes >= RESUMES_MAX) {
       const message = `the engine was lost ${this.#resumes + 1} times during this request; try again`;
       this.#fail(
@@ -381,14 +350,18 @@ export class Generation implements HandleListener {
     }
     this.#resumes += 1;
     this.#context.metrics.resumed((this.#model as ServedModel).name);
+    this.#resubmitting = true;
+    // The other legs of a broken Session are told in the same turn: one submit for all.
+    queueMicrotask(() => this.#resubmit());
+  }
+
+  #resubmit(): void {
+    this.#resubmitting = false;
+    if (this.#state !== 'running') return;
     this.#guarded(() => {
       for (const choice of this.#choices) choice.finishIfComplete(this.#sampling);
-      if (this.#choices.every((choice) => choice.finished)) {
-        this.#flush();
-        this.#finishLegs();
-        return;
-      }
-      this.#submit(RESUME_WAIT_MS).catch((cause) => this.#fail(toQuernError(cause)));
+      if (this.#choices.every((choice) => choice.finished)) this.#finishLegs();
+      else this.#submit(RESUME_WAIT_MS).catch((cause) => this.#fail(toQuernError(cause)));
     });
   }
 
@@ -450,7 +423,7 @@ export class Generation implements HandleListener {
       model: this.#model?.name ?? '',
       method: this.#request.method,
       outcome,
-      seconds: (performance.now() - this.#startedAt) / 1000,
+      seconds: this.#clock.elapsedMs / 1000,
       promptTokens: this.#prompt?.tokenIds.length ?? 0,
       cachedTokens: usage?.cachedTokens ?? 0,
       completionTokens: this.#choices.reduce((sum, choice) => sum + choice.tokenCount, 0),
@@ -466,7 +439,7 @@ export class Generation implements HandleListener {
     try {
       run();
     } catch (error) {
-      this.onFault(error);
+      this.#onFault(error);
     }
   }
 }

@@ -127,7 +127,8 @@ export async function startHttpFront(context: GatewayContext, options: HttpFront
   const server = build(options, createListener(context, policy));
   await new Promise<void>((resolve, reject) => {
     server.once('error', (cause) => {
-      const message = `HTTP cannot listen on ${options.host}:${options.port}: ${cause.message}; choose another address or stop what uses it`;
+      const where = `${options.host}:${options.port}`;
+      const message = `HTTP cannot listen on ${where}: ${cause.message}; choose another address or stop what uses it`;
       reject(new QuernError('UNAVAILABLE', message, { reason: 'LISTEN_FAILED' }, { cause }));
     });
     server.listen(options.port, options.host, resolve);

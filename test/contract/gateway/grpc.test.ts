@@ -338,6 +338,17 @@ test('echo, prompt logprobs and token ids', async (t) => {
   );
 });
 
+test('a prompt of one token has an entry without a log probability', async (t) => {
+  const mesh = await startMesh(t);
+  const prompt = { $case: 'tokenIds' as const, value: { ids: [0x77] } };
+  const sampling = { ...emptySampling(), maxTokens: 0, logprobs: 1 };
+  const whole = await unary(mesh.completion, 'complete', completeRequest({ prompt, echo: true, sampling }), {});
+  assert.deepEqual(
+    whole.choices[0]?.logprobs.map((l) => [l.token, l.logprob]),
+    [['w', undefined]],
+  );
+});
+
 test('no engine and no tokenizer are UNAVAILABLE with a hint, not a hang', async (t) => {
   const mesh = await startMesh(t);
   await mesh.tokenizer.close();

@@ -87,6 +87,19 @@ test('every choice of a broken request goes on by itself', async (t) => {
   assert.equal(end?.usage?.completionTokens, 3 * (bytesOf(LINE).length + 2));
 });
 
+test('several choices survive a second break too, each resumed once', async (t) => {
+  const mesh = await startMesh(t, { engine: { stepMs: 15 } });
+  mesh.engine.settings.script = () => [...bytesOf(LINE), EOS];
+  const answer = ask(mesh, {}, { n: 3 });
+  await started(mesh, 4);
+  mesh.engine.breakSessions();
+  await eventually(() => mesh.engine.requests.length === 4 && mesh.engine.live === 3, 'resumed');
+  mesh.engine.breakSessions();
+  const { choices } = await answer;
+  for (const choice of choices) assert.equal(choice.text, LINE);
+  assert.equal(mesh.engine.requests.length, 7);
+});
+
 test('a request whose last token was out needs no engine for its end', async (t) => {
   const mesh = await startMesh(t, { engine: { stepMs: 5 } });
   mesh.engine.settings.holdFinished = true;

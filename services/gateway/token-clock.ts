@@ -1,0 +1,31 @@
+// When a request's tokens come: time to the first, then between steps.
+import type { GatewayMetrics } from './gateway-metrics.ts';
+
+export class TokenClock {
+  readonly #metrics: GatewayMetrics;
+  readonly #startedAt: number;
+  #lastAt = 0;
+  #observe: ((seconds: number) => void) | null = null;
+
+  /** `startedAt`: arrival of the request, in performance.now() milliseconds. */
+  constructor(metrics: GatewayMetrics, startedAt: number) {
+    this.#metrics = metrics;
+    this.#startedAt = startedAt;
+  }
+
+  get elapsedMs(): number {
+    return performance.now() - this.#startedAt;
+  }
+
+  /** A step brought tokens. */
+  step(model: string): void {
+    const now = performance.now();
+    if (this.#observe) {
+      this.#observe((now - this.#lastAt) / 1000);
+    } else {
+      this.#metrics.firstToken(model, (now - this.#startedAt) / 1000);
+      this.#observe = this.#metrics.interToken(model);
+    }
+    this.#lastAt = now;
+  }
+}
