@@ -221,17 +221,21 @@ void print_host(const Host& host, const BackendInfo& info, const OpenedModel& mo
 
 void print_case(const Case& c, const Measured& m, const Arguments& arguments, const BackendInfo& info, const Host& host,
                 std::FILE* json) {
+  const double gb_s = m.bytes_per_s * 1e-9, gflop_s = m.flops * 1e-9;
+  const double read_roof = m.read_roof * 1e-9, compute_roof = m.compute_roof * 1e-9;
   std::printf("%-7s %5u %9.1f %9.1f %8.1f %6.1f %9.1f %7.1f %7.1f   %9.1f %8.1f %7.2f\n", c.name.c_str(), c.batch,
-              m.tokens_per_s, m.best_tokens_per_s, m.bytes_per_s * 1e-9, 100 * m.bytes_per_s / m.read_roof, m.flops * 1e-9, 100 * m.flops / m.compute_roof, 100 * m.compute_share_cpu,
-              m.read_roof * 1e-9, m.compute_roof * 1e-9, m.foreign_cpus);
+              m.tokens_per_s, m.best_tokens_per_s, gb_s, 100 * gb_s / read_roof, gflop_s, 100 * gflop_s / compute_roof,
+              100 * m.compute_share_cpu, read_roof, compute_roof, m.foreign_cpus);
   if (json == nullptr) return;
-  std::fprintf(json,
-               "{\"benchmark\":\"engine\",\"case\":\"%s\",\"batch\":%u,\"depth\":%u,\"tok_s\":%.3f,\"best_tok_s\":%.3f,\"gb_s\":%.3f,"
-               "\"gflop_s\":%.3f,\"read_roof_gb_s\":%.3f,\"fma_roof_gflop_s\":%.3f,\"fma_share_of_cpu_time\":%.4f,\"foreign_cpus\":%.3f,\"isa\":\"%s\","
-               "\"dtype\":\"%s\",\"threads\":%u,\"cpu\":\"%s\",\"load\":\"%s\",\"commit\":\"%s\"}\n",
-               c.name.c_str(), c.batch, c.prompt > 0 ? 0 : arguments.depth, m.tokens_per_s, m.best_tokens_per_s, m.bytes_per_s * 1e-9,
-               m.flops * 1e-9, m.read_roof * 1e-9, m.compute_roof * 1e-9, m.compute_share_cpu, m.foreign_cpus, info.isa.c_str(),
-               info.weight_type.c_str(), info.threads, host.cpu_model.c_str(), host.load_average.c_str(), host.commit.c_str());
+  std::fprintf(json, "{\"benchmark\":\"engine\",\"case\":\"%s\",\"batch\":%u,\"depth\":%u,", c.name.c_str(), c.batch,
+               c.prompt > 0 ? 0 : arguments.depth);
+  std::fprintf(json, "\"tok_s\":%.3f,\"best_tok_s\":%.3f,\"gb_s\":%.3f,\"gflop_s\":%.3f,", m.tokens_per_s,
+               m.best_tokens_per_s, gb_s, gflop_s);
+  std::fprintf(json, "\"read_roof_gb_s\":%.3f,\"fma_roof_gflop_s\":%.3f,\"fma_share_of_cpu_time\":%.4f,\"foreign_cpus\":%.3f,",
+               read_roof, compute_roof, m.compute_share_cpu, m.foreign_cpus);
+  std::fprintf(json, "\"isa\":\"%s\",\"dtype\":\"%s\",\"threads\":%u,\"cpu\":\"%s\",\"load\":\"%s\",\"commit\":\"%s\"}\n",
+               info.isa.c_str(), info.weight_type.c_str(), info.threads, host.cpu_model.c_str(), host.load_average.c_str(),
+               host.commit.c_str());
 }
 
 Status run(const Arguments& arguments) {
@@ -245,7 +249,8 @@ Status run(const Arguments& arguments) {
   const BackendInfo info = (*backend)->info();
   Result<cpu::Isa> isa = cpu::choose_isa(info.isa);
   QUERN_RETURN_IF_ERROR(isa.status());
-  Result<std::unique_ptr<cpu::ThreadPool>> pool = cpu::ThreadPool::create(info.threads, cpu::processors_to_pin(cpu::read_topology(), info.threads));
+  Result<std::unique_ptr<cpu::ThreadPool>> pool =
+      cpu::ThreadPool::create(info.threads, cpu::processors_to_pin(cpu::read_topology(), info.threads));
   QUERN_RETURN_IF_ERROR(pool.status());
   (*pool)->adopt_caller();
   Result<Roofs> roofs = Roofs::create(**pool, *isa);
@@ -264,7 +269,9 @@ Status run(const Arguments& arguments) {
     disturbed |= measured.foreign_cpus > kForeignLoadWarning;
   }
   if (json != nullptr) std::fclose(json);
-  if (disturbed) std::printf("\nwarning: other processes took more than %.1f processors; compare shares, not speeds\n", kForeignLoadWarning);
+  if (disturbed) {
+    std::printf("\nwarning: other processes took more than %.1f processors; compare shares, not speeds\n", kForeignLoadWarning);
+  }
   return Status::ok_status();
 }
 

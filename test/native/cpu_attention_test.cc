@@ -34,7 +34,9 @@ AttentionShape shape_of(const Heads& heads) {
   shape.num_q_heads = heads.q;
   shape.num_kv_heads = heads.kv;
   shape.head_dim = heads.dim;
-  for (uint32_t i = 0; i < heads.dim / 2; ++i) shape.inv_freq.push_back(std::pow(10000.0f, -2.0f * static_cast<float>(i) / static_cast<float>(heads.dim)));
+  for (uint32_t i = 0; i < heads.dim / 2; ++i) {
+    shape.inv_freq.push_back(std::pow(10000.0f, -2.0f * static_cast<float>(i) / static_cast<float>(heads.dim)));
+  }
   shape.attention_scale = 1.0f / std::sqrt(static_cast<float>(heads.dim));
   return shape;
 }
@@ -150,7 +152,9 @@ TEST(cpu_attention_matches_double_precision) {
         for (uint32_t token : {0u, 1u, 15u, 16u, 63u, 64u, 65u, 200u, 511u, 512u, 699u}) {
           const std::vector<double> expected = naive_row(heads, sequence, token, setting.dtype == "bf16");
           double worst = 0;
-          for (size_t i = 0; i < expected.size(); ++i) worst = std::max(worst, std::abs(y[token * expected.size() + i] - expected[i]));
+          for (size_t i = 0; i < expected.size(); ++i) {
+            worst = std::max(worst, std::abs(y[token * expected.size() + i] - expected[i]));
+          }
           // With a bf16 cache a K that lies on a rounding border may go the other way than in double precision.
           EXPECT_MSG(worst <= (setting.dtype == "bf16" ? 2e-3 : 5e-6),
                      setting.isa + " " + dtype + " token " + std::to_string(token) + ": " + std::to_string(worst));
@@ -162,7 +166,8 @@ TEST(cpu_attention_matches_double_precision) {
 
 TEST(cpu_attention_bits_do_not_depend_on_chunking_or_batch) {
   for (const Heads& heads : kHeads) {
-    const std::vector<Sequence> sequences = {random_sequence(heads, 650, 1), random_sequence(heads, 30, 2), random_sequence(heads, 81, 3)};
+    const std::vector<Sequence> sequences = {random_sequence(heads, 650, 1), random_sequence(heads, 30, 2),
+                                             random_sequence(heads, 81, 3)};
     for (const Kernels* kernels : all_kernels()) {
       for (const char* dtype : {"f32", "bf16"}) {
         Setting setting{heads, isa_name(kernels->isa), dtype};
