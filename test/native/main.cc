@@ -131,6 +131,7 @@ int main(int argc, char** argv) {
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
   std::printf("seed %llu\n", static_cast<unsigned long long>(run_seed));
   const std::string filter = option("filter");
+  const bool stop_early = !option("stop").empty();
   int passed = 0, failed = 0, skipped = 0;
   for (const Registered& test : registry()) {
     if (!selected(test.name, filter)) continue;
@@ -142,6 +143,7 @@ int main(int argc, char** argv) {
     const char* verdict = failures_of_this_test > 0 ? "FAIL" : !skip_reason.empty() ? "skip" : "ok  ";
     std::printf("%s %s (%.0f ms)%s%s\n", verdict, test.name, ms, skip_reason.empty() ? "" : ": ", skip_reason.c_str());
     (failures_of_this_test > 0 ? failed : !skip_reason.empty() ? skipped : passed) += 1;
+    if (failed > 0 && stop_early) break;
   }
   std::error_code ignored;
   for (const std::string& folder : folders) std::filesystem::remove_all(folder, ignored);

@@ -3,7 +3,8 @@
 //   TEST(pool_returns_blocks) { EXPECT_EQ(pool.free_count(), 4u); }
 //
 // Command line: --filter TEXT (substring of a name, or comma-separated several), --seed N (for randomised tests;
-// printed at start), --list, and any other --key value, read by option("key"). The last line is `N passed, N failed`.
+// printed at start), --stop 1 (after the first failed test), --list, and any other --key value, read by option("key").
+// The last line is `N passed, N failed`.
 #pragma once
 
 #include <cmath>

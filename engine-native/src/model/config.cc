@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/limits.h"
+#include "base/mutant.h"
 
 namespace quern {
 namespace {
@@ -286,7 +287,7 @@ std::vector<float> rope_frequencies(const ModelConfig& config) {
           (context / wavelength - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor);
       if (wavelength > context / rope.low_freq_factor) {
         scaled = f / rope.factor;
-      } else if (wavelength >= context / rope.high_freq_factor) {
+      } else if (wavelength >= context / rope.high_freq_factor && !mutant(11)) {
         scaled = (1.0 - between) * f / rope.factor + between * f;
       }
     }

@@ -135,7 +135,7 @@ Status Transformer::reserve(const RunnerLimits& limits, uint32_t token_count) {
 // Reads `normed`, which holds the input norm of this layer, and leaves the next layer's there.
 void Transformer::run_layer(uint32_t index, const Layer& layer) {
   const Buffers& b = *buffers_;
-  const float eps = mutant(4) ? 1e-2f : config_.rms_norm_eps;
+  const float eps = mutant(4) ? 1e-4f : config_.rms_norm_eps;
   const bool norms = !mutant(1);
   backend_.linear(b.normed, layer.qkv, b.qkv);
   backend_.rope_and_cache(b.qkv, index, norms ? layer.q_norm : std::nullopt, norms ? layer.k_norm : std::nullopt, eps);

@@ -5,6 +5,8 @@
 #include <cstring>
 #include <utility>
 
+#include "base/mutant.h"
+
 namespace quern::cpu {
 namespace {
 
@@ -204,7 +206,8 @@ void Attention::attend_segment(const Call& call, const Tile& tile, uint32_t head
     }
     score(call, tile, head, step, s);
     for (uint32_t query = first_query; query < tile.queries; ++query) {
-      const uint32_t valid = std::min(step.tokens, tile.context_before + query + 1 - begin);
+      const uint32_t seen = mutant(9) ? tile.context_before + tile.queries : tile.context_before + query + 1;
+      const uint32_t valid = std::min(step.tokens, seen - begin);
       for (uint32_t row = query * group_; row < (query + 1) * group_; ++row) {
         call.kernels.softmax_step({.scores = s.scores + size_t{row} * kStepTokens,
                                    .strips = (step.tokens + kStripRows - 1) / kStripRows,

@@ -15,6 +15,7 @@
 #include "backend/cpu/float_env.h"
 #include "base/float16.h"
 #include "backend/cpu/packed_matrix.h"
+#include "base/mutant.h"
 
 namespace quern {
 namespace cpu {
@@ -299,9 +300,10 @@ void CpuBackend::rotate(float* head, uint32_t token) const {
   const float* cosine = cosines_.data() + size_t{token} * half;
   const float* sine = sines_.data() + size_t{token} * half;
   for (uint32_t i = 0; i < half; ++i) {
-    const float a = head[i], b = head[half + i];
-    head[i] = a * cosine[i] - b * sine[i];
-    head[half + i] = b * cosine[i] + a * sine[i];
+    const uint32_t first = mutant(2) ? 2 * i : i, second = mutant(2) ? 2 * i + 1 : half + i;
+    const float a = head[first], b = head[second];
+    head[first] = a * cosine[i] - b * sine[i];
+    head[second] = b * cosine[i] + a * sine[i];
   }
 }
 
@@ -323,7 +325,8 @@ void CpuBackend::rope_and_cache(BufferId qkv, uint32_t layer, std::optional<Vect
     const float* k = row + size_t{q_heads} * dim;
     const float* v = k + size_t{kv_heads} * dim;
     for (uint32_t h = 0; h < kv_heads; ++h) {
-      cache_->write(layer, batch_.slot_mapping[token], h, k + size_t{h} * dim, v + size_t{h} * dim);
+      const uint32_t to = mutant(5) ? kv_heads - 1 - h : h;
+      cache_->write(layer, batch_.slot_mapping[token], to, k + size_t{h} * dim, v + size_t{h} * dim);
     }
   });
 }
