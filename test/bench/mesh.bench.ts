@@ -87,7 +87,10 @@ function sseCall(address: string): { call: Call; close(): void } {
   return { call, close: () => agent.destroy() };
 }
 
-/** `streams` callers in a loop, begun at random within one answer's time and with random pauses: arrivals neither lock to the step nor to one another. */
+/**
+ * `streams` callers in a loop, begun at random within one answer's time and with random pauses: arrivals lock neither to
+ * the step nor to one another.
+ */
 async function paced(call: Call, streams: number, seconds: number): Promise<Samples> {
   const samples: Samples = { ttftMs: [], itlMs: [] };
   const until = performance.now() + seconds * 1000;

@@ -47,7 +47,7 @@ export type MockEngine = {
     script: Script;
     refuse: QuernError | null;
     ignoreCancels: boolean;
-    paused: boolean;
+    /** All tokens come, no end does. */
     holdFinished: boolean;
   };
   /** Ends every Session without a word, as a crash does. */
@@ -147,113 +147,9 @@ function finishedOf(sequence: Sequence, status: QuernError | null = null): Finis
   };
 }
 
-export async function startMockEngine(options: MockEngineOptions): Promise<MockEngine> {
-  const contextLength = options.contextLength ?? 4096;
-  const tokensPerStep = options.tokensPerStep ?? 1;
-  const settings: MockEngine['settings'] = {
-    stepMs: options.stepMs ?? 1,
-    script: options.script ?? fillerScript,
-    refuse: null,
-    ignoreCancels: false,
-    paused: false,
-    holdFinished: false,
-  };
-  const sessions = new Set<Session>();
-  const requests: GenerationRequest[] = [];
-  let cancels = 0;
-  let steps = 0;
-  let timer: NodeJS.Timeout | NodeJS.Immediate | null = null;
-  let nextAt = 0;
-  let closed = false;
-
-  const live = (): number => [...sessions].reduce((sum, session) => sum + session.sequences.size, 0);
-
-  function schedule(): void {
-    if (timer || closed) return;
-    const { stepMs } = settings;
-    if (stepMs === 0) {
-      timer = setImmediate(tick);
-      return;
-    }
-    const now = performance.now();
-    nextAt = Math.max(nextAt + stepMs, now);
-    timer = setTimeout(tick, nextAt - now);
-  }
-
-  function tick(): void {
-    timer = null;
-    if (!settings.paused) for (const session of sessions) step(session);
-    const busy = (session: Session): boolean =>
-      !session.waiting && (session.sequences.size > 0 || session.finished.length > 0);
-    if ([...sessions].some(busy)) schedule();
-  }
-
-  /** One engine step of a session; with a reader that is behind, nothing is made, as merging would hide the rate. */
-  function step(session: Session): void {
-    if (session.waiting) return;
-    if (!session.out.writable) {
-      session.waiting = true;
-      const go = (): void => {
-        session.waiting = false;
-        schedule();
-      };
-      session.out.drained().then(go, go);
-      return;
-    }
-    const tokens: TokenEvent[] = [];
-    const finished = session.finished;
-    session.finished = [];
-    if (session.sequences.size > 0) steps += 1;
-    for (const sequence of session.sequences.values()) {
-      stepSequence(sequence, tokens);
-      if (!settings.holdFinished && sequence.choices.every((choice) => choice.end)) {
-        session.sequences.delete(sequence.handle);
-        finished.push(finishedOf(sequence));
-      }
-    }
-    if (tokens.length === 0 && finished.length === 0) return;
-    session.out.write({ step: { tokens, finished, running: session.sequences.size, waiting: 0 } });
-  }
-
-  function stepSequence(sequence: Sequence, tokens: TokenEvent[]): void {
-    const { sampling, tokenIds } = sequence.request;
-    const first = sequence.steps === 0;
-    sequence.steps += 1;
-    for (const [i, choice] of sequence.choices.entries()) {
-      if (choice.end) continue;
-      const ids = advance(sequence, i, tokensPerStep);
-      const wanted = sampling?.logprobs;
-      const promptWanted = first && i === 0 ? sampling?.promptLogprobs : undefined;
-      tokens.push({
-        handle: sequence.handle,
-        choice: i,
-        tokenIds: ids,
-        logprobs: wanted === undefined ? [] : ids.map((id) => logprobsOf(id, wanted)),
-        promptLogprobs: promptWanted === undefined ? [] : tokenIds.slice(1).map((id) => logprobsOf(id, promptWanted)),
-      });
-    }
-  }
-
-  function onCommand(session: Session, { command }: SessionRequest): void {
-    if (command?.$case === 'cancel') {
-      cancels += 1;
-      const sequence = session.sequences.get(command.value.handle);
-      if (!sequence || settings.ignoreCancels) return;
-      session.sequences.delete(sequence.handle);
-      session.finished.push(finishedOf(sequence));
-    } else if (command?.$case === 'submit') {
-      const { handle, request } = command.value;
-      if (!request) return;
-      requests.push(request);
-      const sequence = makeSequence(handle, request, settings.script);
-      if (settings.refuse) session.finished.push(finishedOf(sequence, settings.refuse));
-      else session.sequences.set(handle, sequence);
-    }
-    schedule();
-  }
-
-  const description: DescribeResponse = {
-    model: options.model ?? 'mock',
+function describe(model: string, contextLength: number): DescribeResponse {
+  return {
+    model,
     modelHash: '0'.repeat(64),
     architecture: 'MockForCausalLM',
     dtype: 'f32',
@@ -273,25 +169,141 @@ export async function startMockEngine(options: MockEngineOptions): Promise<MockE
     kvBytes: 0n,
     instanceId: String(Math.random()),
   };
-  const absent = (): never => {
-    throw new QuernError('UNIMPLEMENTED', 'the mock engine serves Session and Describe');
-  };
-  const service = defineService(EngineServiceService, {
-    async session(incoming, call, out) {
+}
+
+/** Up to `count` tokens of every open choice of a sequence. */
+function stepSequence(sequence: Sequence, count: number, tokens: TokenEvent[]): void {
+  const { sampling, tokenIds } = sequence.request;
+  const first = sequence.steps === 0;
+  sequence.steps += 1;
+  for (const [i, choice] of sequence.choices.entries()) {
+    if (choice.end) continue;
+    const ids = advance(sequence, i, count);
+    const wanted = sampling?.logprobs;
+    const promptWanted = first && i === 0 ? sampling?.promptLogprobs : undefined;
+    tokens.push({
+      handle: sequence.handle,
+      choice: i,
+      tokenIds: ids,
+      logprobs: wanted === undefined ? [] : ids.map((id) => logprobsOf(id, wanted)),
+      promptLogprobs: promptWanted === undefined ? [] : tokenIds.slice(1).map((id) => logprobsOf(id, promptWanted)),
+    });
+  }
+}
+
+/** The step loop over all Sessions. */
+class StepLoop {
+  readonly sessions = new Set<Session>();
+  readonly requests: GenerationRequest[] = [];
+  readonly settings: MockEngine['settings'];
+  readonly #tokensPerStep: number;
+  cancels = 0;
+  steps = 0;
+  #timer: NodeJS.Timeout | NodeJS.Immediate | null = null;
+  #nextAt = 0;
+  #closed = false;
+
+  constructor(settings: MockEngine['settings'], tokensPerStep: number) {
+    this.settings = settings;
+    this.#tokensPerStep = tokensPerStep;
+  }
+
+  get live(): number {
+    return [...this.sessions].reduce((sum, session) => sum + session.sequences.size, 0);
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#timer as NodeJS.Timeout);
+    clearImmediate(this.#timer as NodeJS.Immediate);
+  }
+
+  onCommand(session: Session, { command }: SessionRequest): void {
+    if (command?.$case === 'cancel') {
+      this.cancels += 1;
+      const sequence = session.sequences.get(command.value.handle);
+      if (!sequence || this.settings.ignoreCancels) return;
+      session.sequences.delete(sequence.handle);
+      session.finished.push(finishedOf(sequence));
+    } else if (command?.$case === 'submit') {
+      const { handle, request } = command.value;
+      if (!request) return;
+      this.requests.push(request);
+      const sequence = makeSequence(handle, request, this.settings.script);
+      if (this.settings.refuse) session.finished.push(finishedOf(sequence, this.settings.refuse));
+      else session.sequences.set(handle, sequence);
+    }
+    this.#schedule();
+  }
+
+  #schedule(): void {
+    if (this.#timer || this.#closed) return;
+    const { stepMs } = this.settings;
+    if (stepMs === 0) {
+      this.#timer = setImmediate(() => this.#tick());
+      return;
+    }
+    const now = performance.now();
+    this.#nextAt = Math.max(this.#nextAt + stepMs, now);
+    this.#timer = setTimeout(() => this.#tick(), this.#nextAt - now);
+  }
+
+  #tick(): void {
+    this.#timer = null;
+    for (const session of this.sessions) this.#step(session);
+    const busy = ({ waiting, sequences, finished }: Session): boolean =>
+      !waiting && (sequences.size > 0 || finished.length > 0);
+    if ([...this.sessions].some(busy)) this.#schedule();
+  }
+
+  /** One engine step of a session; with a reader that is behind, nothing is made, as merging would hide the rate. */
+  #step(session: Session): void {
+    if (session.waiting) return;
+    if (!session.out.writable) {
+      session.waiting = true;
+      const go = (): void => {
+        session.waiting = false;
+        this.#schedule();
+      };
+      session.out.drained().then(go, go);
+      return;
+    }
+    const tokens: TokenEvent[] = [];
+    const finished = session.finished;
+    session.finished = [];
+    if (session.sequences.size > 0) this.steps += 1;
+    for (const sequence of session.sequences.values()) {
+      stepSequence(sequence, this.#tokensPerStep, tokens);
+      if (!this.settings.holdFinished && sequence.choices.every((choice) => choice.end)) {
+        session.sequences.delete(sequence.handle);
+        finished.push(finishedOf(sequence));
+      }
+    }
+    if (tokens.length === 0 && finished.length === 0) return;
+    session.out.write({ step: { tokens, finished, running: session.sequences.size, waiting: 0 } });
+  }
+}
+
+function absent(): never {
+  throw new QuernError('UNIMPLEMENTED', 'the mock engine serves Session and Describe');
+}
+
+function engineService(loop: StepLoop, description: DescribeResponse) {
+  return defineService(EngineServiceService, {
+    async session(incoming, _call, out) {
       const session = new Session(out);
       const broken = Promise.withResolvers<never>();
       broken.promise.catch(() => {});
       session.abort = () => broken.reject(new QuernError('UNAVAILABLE', 'the mock engine crashed'));
-      sessions.add(session);
+      loop.sessions.add(session);
       try {
         const read = async (): Promise<void> => {
-          for await (const command of incoming) onCommand(session, command);
+          for await (const command of incoming) loop.onCommand(session, command);
         };
         await Promise.race([read(), broken.promise]);
       } finally {
-        sessions.delete(session);
+        loop.sessions.delete(session);
       }
-      void call;
     },
     describe: () => description,
     generate: absent,
@@ -299,37 +311,44 @@ export async function startMockEngine(options: MockEngineOptions): Promise<MockE
     getLoad: absent,
     drain: absent,
   });
+}
+
+export async function startMockEngine(options: MockEngineOptions): Promise<MockEngine> {
+  const settings: MockEngine['settings'] = {
+    stepMs: options.stepMs ?? 1,
+    script: options.script ?? fillerScript,
+    refuse: null,
+    ignoreCancels: false,
+    holdFinished: false,
+  };
+  const loop = new StepLoop(settings, options.tokensPerStep ?? 1);
   const server: RpcServer = await startRpcServer({
     service: 'mock-engine',
     listen: [options.listen],
-    services: [service],
+    services: [engineService(loop, describe(options.model ?? 'mock', options.contextLength ?? 4096))],
     log: createLog({ service: 'mock-engine', level: 'silent' }),
     metrics: createMetrics('mock-engine'),
   });
   server.setServing('', true);
   return {
     address: server.addresses[0] as string,
-    requests,
+    requests: loop.requests,
     settings,
     get cancels() {
-      return cancels;
+      return loop.cancels;
     },
     get steps() {
-      return steps;
+      return loop.steps;
     },
     get live() {
-      return live();
+      return loop.live;
     },
     breakSessions() {
-      for (const session of sessions) session.abort?.();
+      for (const session of loop.sessions) session.abort?.();
     },
-    async close() {
-      closed = true;
-      if (timer) {
-        clearTimeout(timer as NodeJS.Timeout);
-        clearImmediate(timer as NodeJS.Immediate);
-      }
-      await server.close();
+    close() {
+      loop.close();
+      return server.close();
     },
   };
 }

@@ -75,8 +75,9 @@ function startBareGrpc(clock: ReturnType<typeof createClock>): Promise<string> {
 }
 
 function startBareHttp(clock: ReturnType<typeof createClock>): Promise<string> {
-  const chunk =
-    'data: {"id":"cmpl-0","object":"text_completion","created":1,"model":"mock","choices":[{"index":0,"text":"x","logprobs":null,"finish_reason":null}]}\n\n';
+  const answer = { id: 'cmpl-0', object: 'text_completion', created: 1, model: 'mock' };
+  const choice = { index: 0, text: 'x', logprobs: null, finish_reason: null };
+  const chunk = `data: ${JSON.stringify({ ...answer, choices: [choice] })}\n\n`;
   const server = createServer((request, response) => {
     let body = '';
     request.setEncoding('utf8').on('data', (part) => {
