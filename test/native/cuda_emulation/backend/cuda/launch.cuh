@@ -1,8 +1,6 @@
 // Stands in front of the real launch.cuh: runs the grid on the CPU.
 #pragma once
 
-#include <cuda_runtime.h>
-
 #include "backend/cuda/device.cuh"
 
 namespace quern::cuda {
