@@ -35,10 +35,14 @@ export type GatewayMetrics = {
   /** Seconds between two steps' tokens of one choice. Keep the observer. */
   interToken(model: string): (seconds: number) => void;
   finished(request: FinishedRequest): void;
+  /** `path` is a route, not what the caller wrote. */
+  httpRequest(path: string, method: string, status: number): void;
   watch(gauges: GatewayGauges): void;
   render(): Promise<string>;
   readonly contentType: string;
 };
+
+const METHODS = new Set(['GET', 'POST', 'HEAD', 'OPTIONS', 'PUT', 'DELETE', 'PATCH']);
 
 export function createGatewayMetrics(metrics: Metrics): GatewayMetrics {
   const shed = metrics.counter({
@@ -64,6 +68,11 @@ export function createGatewayMetrics(metrics: Metrics): GatewayMetrics {
     name: 'vllm:request_success_total',
     help: 'Requests that ended without an error',
     labels: ['model_name', 'finished_reason'],
+  });
+  const http = metrics.counter({
+    name: 'quern_gateway_http_requests_total',
+    help: 'HTTP requests by route and status',
+    labels: ['handler', 'method', 'status'],
   });
   const ttftHelp = 'From arrival to first token, tokenization included';
   const ttft = metrics.histogram({
@@ -98,6 +107,8 @@ export function createGatewayMetrics(metrics: Metrics): GatewayMetrics {
       e2e.observe(request.seconds, { model_name: model });
       if (outcome === 'stop' || outcome === 'length') success.inc({ model_name: model, finished_reason: outcome });
     },
+    httpRequest: (path, method, status) =>
+      http.inc({ handler: path, method: METHODS.has(method) ? method : 'other', status }),
     watch: (gauges) => watchGauges(metrics, gauges),
     render: async () => (await metrics.render()) + itl.render(),
   };

@@ -42,13 +42,46 @@ function header(request: IncomingMessage, name: string): string | undefined {
 
 function createListener(context: GatewayContext, policy: OriginPolicy): RequestListener {
   return (request, response) => {
-    handle(context, policy, request, response).catch((error) => {
+    const startedAt = performance.now();
+    const facts: RequestFacts = { path: 'none', traceId: '', keyId: '' };
+    response.once('close', () => logRequest(context, request, response, facts, startedAt));
+    handle(context, policy, request, response, facts).catch((error) => {
       if (isClientGone(error)) return;
       const { status } = failureOf(error);
-      if (status >= 500) context.log.error({ err: error, path: request.url?.split('?')[0] }, 'HTTP request failed');
+      if (status >= 500 && status !== 503 && status !== 504) {
+        context.log.error({ err: error, path: facts.path, trace_id: facts.traceId }, 'HTTP request failed');
+      }
       sendFailure(response, error);
     });
   };
+}
+
+/** What is known once the request was looked at. `path` is the route's, so that logs and metrics stay small. */
+type RequestFacts = { path: string; traceId: string; keyId: string };
+
+/** One line per request; 499 is a client that went away. Probes and scrapes are only of interest when debugging. */
+function logRequest(
+  context: GatewayContext,
+  request: IncomingMessage,
+  response: ServerResponse,
+  facts: RequestFacts,
+  startedAt: number,
+): void {
+  const status = response.writableFinished ? response.statusCode : 499;
+  const duration_ms = Math.round((performance.now() - startedAt) * 1000) / 1000;
+  const fields = {
+    method: request.method,
+    path: facts.path,
+    status,
+    duration_ms,
+    trace_id: facts.traceId,
+    key_id: facts.keyId,
+  };
+  const requestId = response.getHeader('x-request-id');
+  const line = requestId === undefined ? fields : { ...fields, request_id: requestId };
+  if (facts.keyId === '' && status < 400) context.log.debug(line, 'http');
+  else context.log.info(line, 'http');
+  context.metrics.httpRequest(facts.path, request.method ?? '', status);
 }
 
 async function handle(
@@ -56,8 +89,10 @@ async function handle(
   policy: OriginPolicy,
   request: IncomingMessage,
   response: ServerResponse,
+  facts: RequestFacts,
 ): Promise<void> {
   const { route, parameter } = checkedRoute(policy, request);
+  facts.path = route.path;
   if (context.draining() && !route.open) {
     throw new QuernError('UNAVAILABLE', 'this gateway is shutting down; another one may answer', {
       reason: 'DRAINING',
@@ -67,6 +102,9 @@ async function handle(
   const token = bearerToken(header(request, 'authorization')) ?? header(request, 'x-api-key') ?? null;
   const principal = route.open ? localPrincipal : context.authenticate(token);
   const parent = extract(header(request, 'traceparent'), header(request, 'tracestate'));
+  const trace = parent ? child(parent) : startTrace();
+  facts.traceId = trace.traceId;
+  facts.keyId = route.open ? '' : principal.keyId;
   const asked = header(request, 'x-request-id') ?? '';
   const controller = new AbortController();
   response.once('close', () => {
@@ -80,7 +118,7 @@ async function handle(
     parameter,
     body,
     requestId: REQUEST_ID.test(asked) ? asked : '',
-    trace: parent ? child(parent) : startTrace(),
+    trace,
     signal: controller.signal,
   });
 }

@@ -1,0 +1,47 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { readConfig } from '../../../services/gateway/config.ts';
+
+test('defaults serve one local model on loopback', () => {
+  const config = readConfig({});
+  assert.deepEqual(config.http, { host: '127.0.0.1', port: 8000, loopbackOnly: true });
+  assert.equal(config.grpcListen, '127.0.0.1:50051');
+  assert.deepEqual(config.models, [{ name: 'quern-mini', addresses: ['127.0.0.1:50053'] }]);
+  assert.equal(config.keysFile, null);
+});
+
+test('models with several engines', () => {
+  const { models } = readConfig({ QUERN_GATEWAY_ENGINES: 'a=unix:///run/a.sock, 10.0.0.2:50053 ;b=[::1]:9;' });
+  assert.deepEqual(models, [
+    { name: 'a', addresses: ['unix:///run/a.sock', '10.0.0.2:50053'] },
+    { name: 'b', addresses: ['[::1]:9'] },
+  ]);
+});
+
+test('what cannot be served is refused, naming the variable', () => {
+  const cases: [NodeJS.ProcessEnv, RegExp][] = [
+    [{ QUERN_GATEWAY_HTTP_LISTEN: '0.0.0.0:8000' }, /QUERN_KEYS_FILE: expected API keys to listen beyond this machine/],
+    [{ QUERN_GATEWAY_GRPC_LISTEN: '0.0.0.0:50051' }, /QUERN_KEYS_FILE/],
+    [{ QUERN_GATEWAY_ENGINES: 'mini' }, /QUERN_GATEWAY_ENGINES/],
+    [{ QUERN_GATEWAY_ENGINES: 'a=x:1;a=y:1' }, /stands twice/],
+    [{ QUERN_GATEWAY_ENGINES: 'a=nowhere' }, /address: expected/],
+    [{ QUERN_GATEWAY_HTTP_LISTEN: 'unix:///x' }, /QUERN_GATEWAY_HTTP_LISTEN/],
+    [{ QUERN_GATEWAY_MAX_REQUESTS: '0' }, /QUERN_GATEWAY_MAX_REQUESTS/],
+    [{ QUERN_GATEWAY_TLS_CERT_FILE: '/x' }, /both the certificate and the key/],
+    [{ QUERN_INTERNAL_TOKEN_FILE: '/does/not/exist' }, /QUERN_INTERNAL_TOKEN_FILE/],
+  ];
+  for (const [env, expected] of cases) assert.throws(() => readConfig(env), expected, JSON.stringify(env));
+});
+
+test('secrets come from a file, or from the variable first', (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'quern-config-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const file = join(folder, 'token');
+  writeFileSync(file, ' from-file\n');
+  assert.equal(readConfig({ QUERN_INTERNAL_TOKEN_FILE: file }).internalToken, 'from-file');
+  assert.equal(readConfig({ QUERN_INTERNAL_TOKEN_FILE: file, QUERN_INTERNAL_TOKEN: 'direct' }).internalToken, 'direct');
+  assert.equal(readConfig({ QUERN_GATEWAY_SALT_SECRET_FILE: file }).saltSecret, 'from-file');
+});

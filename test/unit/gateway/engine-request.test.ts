@@ -1,0 +1,119 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { PriorityClass } from '#gen/quern/common/v1/common.ts';
+import { ParseSpecial } from '#gen/quern/tokenizer/v1/tokenizer.ts';
+import { localPrincipal } from '#kit/principal.ts';
+import { effectiveClass, engineRequest, fitSampling } from '../../../services/gateway/engine-request.ts';
+import { lowerParseSpecial } from '../../../services/gateway/prompt-rendering.ts';
+import { emptySampling, type TypedRequest } from '../../../services/gateway/typed-request.ts';
+
+function request(over: Partial<TypedRequest> = {}): TypedRequest {
+  return {
+    method: 'complete',
+    model: '',
+    prompt: { kind: 'token_ids', tokenIds: [1] },
+    sampling: emptySampling(),
+    stop: [],
+    modeStop: [],
+    echo: false,
+    requestId: '',
+    priorityClass: 0,
+    priority: 0,
+    supersedeKey: '',
+    coalesceMs: 0,
+    returnTokenIds: false,
+    timeoutMs: null,
+    softDeadlineMs: null,
+    ...over,
+  };
+}
+
+const rendered = (size: number) => ({
+  tokenIds: Array.from({ length: size }, (_, i) => i),
+  publicPrefixTokens: 0,
+  stopTokenIds: [7],
+  stopStrings: [],
+  infill: null,
+});
+
+test('the class is the asked one or the method’s, never above the key’s ceiling; prefill only is WARM', () => {
+  const {
+    PRIORITY_CLASS_INVOKED: invoked,
+    PRIORITY_CLASS_AUTOMATIC: automatic,
+    PRIORITY_CLASS_CHAT: chat,
+  } = PriorityClass;
+  const { PRIORITY_CLASS_BATCH: batch, PRIORITY_CLASS_WARM: warm } = PriorityClass;
+  const capped = { ...localPrincipal, priorityCeiling: chat };
+  assert.equal(effectiveClass(request(), localPrincipal), automatic);
+  assert.equal(effectiveClass(request({ method: 'chat' }), localPrincipal), chat);
+  assert.equal(effectiveClass(request({ priorityClass: invoked }), localPrincipal), invoked);
+  assert.equal(effectiveClass(request({ priorityClass: invoked }), capped), chat);
+  assert.equal(effectiveClass(request({ priorityClass: batch }), capped), batch);
+  assert.equal(effectiveClass(request({ sampling: { ...emptySampling(), maxTokens: 0 } }), localPrincipal), warm);
+});
+
+test('absent max_tokens is what fits; what does not fit is CONTEXT_LENGTH_EXCEEDED', () => {
+  const fit = (maxTokens: number | undefined, size: number) =>
+    fitSampling(request({ sampling: { ...emptySampling(), maxTokens } }), rendered(size), 100);
+  assert.equal(fit(undefined, 90).maxTokens, 10);
+  assert.equal(fit(10, 90).maxTokens, 10);
+  assert.equal(fit(0, 100).maxTokens, 0);
+  for (const [maxTokens, size] of [
+    [11, 90],
+    [undefined, 100],
+    [1, 100],
+    [0, 101],
+  ] as const) {
+    assert.throws(() => fit(maxTokens, size), { code: 'INVALID_ARGUMENT' }, `${maxTokens} ${size}`);
+  }
+  assert.throws(() => fit(1, 0), /expected at least one token/);
+  assert.deepEqual(fit(1, 1).stopTokenIds, [7]);
+  assert.equal(typeof fit(1, 1).seed, 'bigint');
+  assert.notEqual(fit(1, 1).seed, fit(1, 1).seed);
+});
+
+test('echo with log probabilities asks for those of the prompt', () => {
+  const sampling = { ...emptySampling(), maxTokens: 1, logprobs: 2 };
+  assert.equal(fitSampling(request({ sampling, echo: true }), rendered(3), 100).promptLogprobs, 2);
+  assert.equal(fitSampling(request({ sampling }), rendered(3), 100).promptLogprobs, undefined);
+});
+
+test('the time left is relative and never 0', () => {
+  const caller = {
+    principal: localPrincipal,
+    trace: { traceId: 'a'.repeat(32), spanId: 'b'.repeat(16), sampled: true },
+    signal: AbortSignal.any([]),
+  };
+  const submission = {
+    requestId: 'r',
+    caller,
+    prompt: rendered(1),
+    sampling: emptySampling(),
+    cacheSalt: 's',
+    n: 1,
+    resumeTokenIds: [4],
+    promptLogprobs: false,
+  };
+  const timeout = (timeoutMs: number | null, elapsedMs: number) =>
+    engineRequest({ ...submission, request: request({ timeoutMs }), elapsedMs }).timeoutMs;
+  assert.equal(timeout(null, 5), undefined);
+  assert.equal(timeout(100, 30.5), 69);
+  assert.equal(timeout(100, 300), 1);
+  assert.equal(
+    engineRequest({ ...submission, request: request(), elapsedMs: 0 }).traceparent,
+    `00-${'a'.repeat(32)}-${'b'.repeat(16)}-01`,
+  );
+});
+
+test('a key lowers what raw prompts may hold', () => {
+  const {
+    PARSE_SPECIAL_ALL: all,
+    PARSE_SPECIAL_FIM: fim,
+    PARSE_SPECIAL_NONE: none,
+    PARSE_SPECIAL_UNSPECIFIED: unset,
+  } = ParseSpecial;
+  const lower = (asked: ParseSpecial, ceiling: 'none' | 'fim' | 'all') =>
+    lowerParseSpecial(asked, { ...localPrincipal, parseSpecialCeiling: ceiling });
+  assert.deepEqual([lower(all, 'all'), lower(all, 'fim'), lower(all, 'none')], [all, fim, none]);
+  assert.deepEqual([lower(none, 'all'), lower(fim, 'all'), lower(unset, 'all')], [none, fim, none]);
+});
