@@ -245,6 +245,12 @@ Result<std::unique_ptr<Backend>> make(const BackendOptions& options) {
   }
   cudaDeviceProp properties{};
   QUERN_RETURN_IF_ERROR(to_status(cudaGetDeviceProperties(&properties, 0), "reading the GPU's properties"));
+  if (!device_code_fits()) {
+    const std::string found = std::to_string(properties.major * 10 + properties.minor);
+    return failed_precondition(std::string("backend: cuda: this build has no code for ") + properties.name +
+                               " (compute capability " + found + "); expected a build with " +
+                               "-DCMAKE_CUDA_ARCHITECTURES=" + found + "-real (80 or newer), or use backend cpu");
+  }
   auto backend =
       std::make_unique<CudaBackend>(options.dtype == "f32" ? WeightType::kF32 : WeightType::kBF16, properties.name);
   QUERN_RETURN_IF_ERROR(backend->open());

@@ -12,6 +12,9 @@
 
 namespace quern::cuda {
 
+// Whether this build holds code for the current device. Asked at load time: a launch could only end the process.
+bool device_code_fits();
+
 // y [rows, out] = x [rows, in] W^T + b. W [out, padded(in)] bf16 or fp32, b [out] or null.
 template <typename W>
 void linear(const float* x, const W* weight, const float* bias, float* y, uint32_t rows, uint32_t in, uint32_t out,

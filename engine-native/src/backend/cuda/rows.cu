@@ -51,6 +51,12 @@ __global__ void gather_kernel(const float* x, const uint32_t* rows, float* out, 
 
 }  // namespace
 
+// All kernels are compiled for the same architectures, so one answers for all.
+bool device_code_fits() {
+  cudaFuncAttributes attributes{};
+  return to_status(cudaFuncGetAttributes(&attributes, gather_kernel), "looking for device code").ok();
+}
+
 template <typename W>
 void embed(const W* table, const uint32_t* token_ids, float* out, uint32_t tokens, uint32_t cols, cudaStream_t stream) {
   if (tokens > 0) launch(embed_kernel<W>, dim3(tokens), dim3(kThreads), stream, table, token_ids, out, cols);
