@@ -98,7 +98,7 @@ function sourcesOf({ chatTemplate, tokenizerConfig, dir }: ModelFiles): Map<stri
 
 function compile(dir: string, name: string, source: string): Template {
   try {
-    const template = new Template(source);
+    const template = new Template(source.replaceAll(/\r\n?/g, '\n')); // as Jinja2 reads it
     rewriteFilters(template.parsed);
     return template;
   } catch (cause) {

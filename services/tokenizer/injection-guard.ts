@@ -74,8 +74,9 @@ function skeleton(text: string): string {
 }
 
 /**
- * Marks every character, of long strings those at both ends instead of all (`edgeUnits`): what lies between is left out. The template's own words stay as they are, so that its comparisons (`type == "string"`) come out
- * the same, except words out of which a template could complete a literal.
+ * Marks every character, of long strings those at both ends (`edgeUnits`) and leaves out what lies between. The template's
+ * own words stay as they are, so that its comparisons (`type == "string"`) come out the same, except words out of which a
+ * template could complete a literal.
  */
 export function createHeavyGuard(
   added: readonly AddedToken[],

@@ -45,7 +45,7 @@ export type ModelFiles = {
   modelConfig: JsonObject;
   /** quern.json beside the model: choices that win over what the files suggest. */
   quern: JsonObject;
-  /** chat_template.jinja, when there is one. */
+  /** The file that quern.json names as chat_template, or chat_template.jinja, when there is one. */
   chatTemplate: string | null;
 };
 
@@ -110,6 +110,15 @@ function checkTokenizer(path: string, value: JsonObject): TokenizerJson {
   };
 }
 
+/** The file of the chat template: quern.json may name another one beside it. */
+function templateName(dir: string, { chat_template: named }: JsonObject): string {
+  if (named === undefined || named === null) return 'chat_template.jinja';
+  if (typeof named === 'string' && /^[A-Za-z0-9_][A-Za-z0-9._-]*$/.test(named)) return named;
+  throw loadError(
+    `${dir}/quern.json: expected chat_template to be the name of a file beside it, got something else; correct it`,
+  );
+}
+
 /** Reads the folder, or its tokenizer/ subfolder for what the folder itself lacks. Throws MODEL_LOAD_FAILED, one sentence. */
 export async function readModelFiles(dir: string, options: { signal?: AbortSignal } = {}): Promise<ModelFiles> {
   const { signal } = options;
@@ -132,13 +141,14 @@ export async function readModelFiles(dir: string, options: { signal?: AbortSigna
     );
   }
   const object = async (name: string): Promise<JsonObject> => (await first(name, readObject))?.value ?? {};
+  const quern = await object('quern.json');
   return {
     dir,
     tokenizer: checkTokenizer(tokenizer.path, tokenizer.value),
     tokenizerConfig: await object('tokenizer_config.json'),
     generationConfig: await object('generation_config.json'),
     modelConfig: await object('config.json'),
-    quern: await object('quern.json'),
-    chatTemplate: (await first('chat_template.jinja', readText))?.value ?? null,
+    quern,
+    chatTemplate: (await first(templateName(dir, quern), readText))?.value ?? null,
   };
 }

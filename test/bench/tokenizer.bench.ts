@@ -51,7 +51,10 @@ async function medianOf(rounds: number, run: () => number | Promise<number>): Pr
 
 function line(name: string, { wallMs, cpuMs, tokens }: Measured, reference?: Measured): void {
   const rate = (ms: number): string => (tokens / ms / 1000).toFixed(2).padStart(6);
-  const ratio = reference ? `  ${(reference.wallMs / wallMs).toFixed(1).padStart(5)}x the library` : '';
+  const times = (theirs: number, own: number): string => (theirs / own).toFixed(1).padStart(5);
+  const ratio = reference
+    ? `  ${times(reference.wallMs, wallMs)}x the library (${times(reference.cpuMs, cpuMs)}x in CPU time)`
+    : '';
   console.log(
     `${name.padEnd(34)}${wallMs.toFixed(1).padStart(8)} ms ${rate(wallMs)} Mtok/s (${rate(cpuMs)} per CPU second)${ratio}`,
   );

@@ -408,6 +408,11 @@ test('templates of tokenizer_config.json: one text, or several by name', () => {
   assert.equal(render(tokens, chatRequest([user('x')])).text, '<|endoftext|>x<|im_end|>');
 });
 
+test('line ends of a template are read as Jinja2 reads them', () => {
+  const loaded = model("{% for m in messages %}\r\n{{ m.content + '\r\n' }}x\r\n{% endfor %}\r\nend");
+  assert.equal(render(loaded, chatRequest([user('a\r\nb')])).text, 'a\r\nb\nx\nend');
+});
+
 test('a template that does not parse is a load error in one sentence', () => {
   assert.throws(() => createChatTemplate(modelFiles(json, { chatTemplate: '{% if %}' })), {
     code: 'FAILED_PRECONDITION',

@@ -33,6 +33,14 @@ test('the folder is read, then its tokenizer/ subfolder for what it lacks', asyn
   assert.deepEqual(files.generationConfig, {});
 });
 
+test('quern.json may name another chat template beside it', async (t) => {
+  const files = { 'tokenizer.json': TOKENIZER, 'chat_template.jinja': 'a', 'other.jinja': 'b' };
+  const dir = await folder(t, { ...files, 'quern.json': '{"chat_template": "other.jinja"}' });
+  assert.equal((await readModelFiles(dir)).chatTemplate, 'b');
+  const outside = await folder(t, { ...files, 'quern.json': '{"chat_template": "../other.jinja"}' });
+  await assert.rejects(readModelFiles(outside), /expected chat_template to be the name of a file beside it/);
+});
+
 const REFUSED: [string, Record<string, string>, RegExp][] = [
   ['no tokenizer.json', {}, /^expected tokenizer\.json in .* or its tokenizer\/ folder, but there is none; save/],
   [
