@@ -42,10 +42,11 @@ uint64_t CostModel::prefill_ns(uint64_t tokens) const {
 uint32_t CostModel::prefill_budget(uint32_t decode_count, uint64_t target_ns) const {
   const double per_token = prefill_token_ns();
   if (per_token <= 0) return limits::kPrefillChunkFirst;
-  const double used = decode_count > 0 ? decode_ns_ : 0;
-  const double left = static_cast<double>(target_ns) - used;
-  const double tokens = std::clamp(left / per_token, static_cast<double>(limits::kPrefillChunkMin), 1e6);
-  return static_cast<uint32_t>(tokens);
+  const bool mixed = decode_count > 0;
+  const double smallest = mixed ? limits::kMixedChunkMin : limits::kPrefillChunkMin;
+  // Where decodes alone fill the target, prefill still gets as much time as they do.
+  const double left = mixed ? std::max(static_cast<double>(target_ns) - decode_ns_, decode_ns_) : static_cast<double>(target_ns);
+  return static_cast<uint32_t>(std::clamp(left / per_token, smallest, 1e6));
 }
 
 }  // namespace quern
