@@ -1,5 +1,6 @@
 // What generation and the front doors share, built once by service.ts and handed down.
 import type { Log } from '#kit/log.ts';
+import type { SpanSink } from '#kit/trace.ts';
 import type { Admission } from './admission.ts';
 import type { Authenticate } from './api-keys.ts';
 import type { GatewayMetrics } from './gateway-metrics.ts';
@@ -10,6 +11,7 @@ import type { TokenizerClient } from './tokenizer-client.ts';
 export type GatewayContext = {
   readonly log: Log;
   readonly metrics: GatewayMetrics;
+  readonly spans: SpanSink;
   readonly models: Models;
   readonly tokenizer: TokenizerClient;
   readonly admission: Admission;

@@ -5,8 +5,7 @@ import { PriorityClass, type SamplingParams } from '#gen/quern/common/v1/common.
 import type { GenerationRequest } from '#gen/quern/engine/v1/engine.ts';
 import { QuernError } from '#kit/errors.ts';
 import { type Principal, principalKey } from '#kit/principal.ts';
-import { inject } from '#kit/trace.ts';
-import type { Caller } from './generation-events.ts';
+import { inject, type TraceContext } from '#kit/trace.ts';
 import { TIMEOUT_MS_MAX } from './limits.ts';
 import type { RenderedPrompt } from './prompt-rendering.ts';
 import { invalidArgument, type TypedRequest } from './typed-request.ts';
@@ -67,7 +66,9 @@ export function fitSampling(request: TypedRequest, prompt: RenderedPrompt, conte
 
 export type Submission = {
   requestId: string;
-  caller: Caller;
+  principal: Principal;
+  /** The span that the engine's lie below. */
+  trace: TraceContext;
   request: TypedRequest;
   prompt: RenderedPrompt;
   sampling: SamplingParams;
@@ -81,22 +82,22 @@ export type Submission = {
 
 /** One handle's request. */
 export function engineRequest(submission: Submission): GenerationRequest {
-  const { caller, request, prompt, sampling, elapsedMs } = submission;
-  const { traceparent, tracestate = '' } = inject(caller.trace);
+  const { principal, trace, request, prompt, sampling, elapsedMs } = submission;
+  const { traceparent, tracestate = '' } = inject(trace);
   const leftMs = request.timeoutMs === null ? undefined : Math.floor(request.timeoutMs - elapsedMs);
   const promptLogprobs = submission.promptLogprobs ? sampling.promptLogprobs : undefined;
   return {
     requestId: submission.requestId,
     tokenIds: prompt.tokenIds as number[],
     sampling: { ...sampling, n: submission.n, promptLogprobs },
-    tenant: caller.principal.tenant,
+    tenant: principal.tenant,
     cacheSalt: submission.cacheSalt,
     publicPrefixTokens: prompt.publicPrefixTokens,
-    priorityClass: effectiveClass(request, caller.principal),
+    priorityClass: effectiveClass(request, principal),
     priority: request.priority,
     timeoutMs: leftMs === undefined ? undefined : Math.max(1, Math.min(leftMs, TIMEOUT_MS_MAX)),
     supersedeKey: request.supersedeKey,
-    principal: principalKey(caller.principal),
+    principal: principalKey(principal),
     resumeTokenIds: submission.resumeTokenIds as number[],
     traceparent,
     tracestate,

@@ -16,6 +16,7 @@ import type { Finished, TokenEvent } from '#gen/quern/engine/v1/engine.ts';
 import { QuernError, toQuernError } from '#kit/errors.ts';
 import { uuidv7 } from '#kit/ids.ts';
 import { fromStatusProto } from '#kit/rpc/status.ts';
+import type { Span } from '#kit/trace.ts';
 import type { Ticket } from './admission.ts';
 import { type Choice, createChoices } from './choice.ts';
 import type { GatewayContext } from './context.ts';
@@ -23,6 +24,7 @@ import { Delivery } from './delivery.ts';
 import { effectiveClass, engineRequest, fitSampling } from './engine-request.ts';
 import type { EngineSession, HandleListener } from './engine-session.ts';
 import { type Caller, type GenerationEnd, type GenerationSink, outcomeOf } from './generation-events.ts';
+import { endGenerationSpan, startGenerationSpan } from './generation-span.ts';
 import { END_WAIT_MS, ENGINE_WAIT_MS, RESUME_WAIT_MS, RESUMES_MAX, TIMEOUT_MS_MAX } from './limits.ts';
 import type { ServedModel } from './models.ts';
 import { type RenderedPrompt, renderPrompt } from './prompt-rendering.ts';
@@ -73,6 +75,7 @@ export class Generation {
   #legs: Leg[] = [];
   #resumes = 0;
   #delivery: Delivery | null = null;
+  #span: Span | null = null;
   #resubmitting = false;
   #sawPromptLogprobs = false;
   #stepHasTokens = false;
@@ -131,6 +134,9 @@ export class Generation {
     await this.#render(ticket);
     if (this.#isDone()) return;
     this.#makeChoices();
+    const { name } = this.#model;
+    const facts = { request, model: name, requestId: this.requestId, sampling: this.#sampling };
+    this.#span = startGenerationSpan(this.#context.spans, this.#caller.trace, facts);
     await this.#submit(ENGINE_WAIT_MS);
   }
 
@@ -201,7 +207,8 @@ export class Generation {
     for (const choices of fresh ? [open] : open.map((i) => [i])) {
       const request = engineRequest({
         requestId: this.requestId,
-        caller: this.#caller,
+        principal: this.#caller.principal,
+        trace: this.#span?.context ?? this.#caller.trace,
         request: this.#request,
         prompt,
         sampling: this.#sampling,
@@ -302,7 +309,7 @@ export class Generation {
       if (this.#legs.length === 0) this.#complete();
       return;
     }
-    if (this.#stepHasTokens) this.#clock.step((this.#model as ServedModel).name);
+    if (this.#stepHasTokens && this.#clock.step((this.#model as ServedModel).name)) this.#span?.event('first_token');
     this.#stepHasTokens = false;
     if (this.#choices.every((choice) => choice.finished)) this.#finishLegs();
     else this.#delivery?.step();
@@ -372,7 +379,7 @@ export class Generation {
 
   #fail(error: QuernError): void {
     if (this.#isDone()) return;
-    this.#settle(error.code.toLowerCase());
+    this.#settle(error.code.toLowerCase(), error.code);
     try {
       this.#sink.fail(error);
     } finally {
@@ -384,7 +391,7 @@ export class Generation {
     if (this.#isDone()) return;
     const end = this.#end();
     const reason = this.#choices[0]?.finished ?? FinishReason.FINISH_REASON_UNSPECIFIED;
-    this.#settle(outcomeOf(reason), end.usage);
+    this.#settle(outcomeOf(reason), null);
     try {
       this.#sink.end(end);
     } catch (error) {
@@ -395,13 +402,10 @@ export class Generation {
   }
 
   #end(): GenerationEnd {
-    const promptTokens = this.#prompt?.tokenIds.length ?? 0;
-    // Counted here: of the engine's tokens those behind a stop string are not the client's.
-    const completionTokens = this.#choices.reduce((sum, choice) => sum + choice.tokenCount, 0);
     return {
       requestId: this.requestId,
       model: (this.#model as ServedModel).name,
-      usage: { promptTokens, cachedTokens: Math.min(this.#cachedTokens, promptTokens), completionTokens },
+      usage: this.#usage(),
       timings: this.#timings,
       traceId: this.#caller.trace.traceId,
       seed: this.#sampling.seed ?? 0n,
@@ -410,8 +414,15 @@ export class Generation {
     };
   }
 
-  /** Frees everything and counts the request. */
-  #settle(outcome: string, usage?: Usage): void {
+  #usage(): Usage {
+    const promptTokens = this.#prompt?.tokenIds.length ?? 0;
+    // Counted here: of the engine's tokens those behind a stop string are not the client's.
+    const completionTokens = this.#choices.reduce((sum, choice) => sum + choice.tokenCount, 0);
+    return { promptTokens, cachedTokens: Math.min(this.#cachedTokens, promptTokens), completionTokens };
+  }
+
+  /** Frees everything, counts the request and ends its span. */
+  #settle(outcome: string, error: string | null): void {
     this.#state = 'done';
     for (const leg of this.#legs) leg.engine.cancel(leg.handle, { forget: true });
     this.#legs = [];
@@ -419,15 +430,11 @@ export class Generation {
     this.#timers.clearAll();
     for (const cleanup of this.#cleanups) cleanup();
     this.#cleanups = [];
-    this.#context.metrics.finished({
-      model: this.#model?.name ?? '',
-      method: this.#request.method,
-      outcome,
-      seconds: this.#clock.elapsedMs / 1000,
-      promptTokens: this.#prompt?.tokenIds.length ?? 0,
-      cachedTokens: usage?.cachedTokens ?? 0,
-      completionTokens: this.#choices.reduce((sum, choice) => sum + choice.tokenCount, 0),
-    });
+    const usage = this.#usage();
+    if (this.#span) endGenerationSpan(this.#span, { usage, outcome, resumes: this.#resumes, error });
+    const model = this.#model?.name ?? '';
+    const seconds = this.#clock.elapsedMs / 1000;
+    this.#context.metrics.finished({ model, method: this.#request.method, outcome, seconds, ...usage });
   }
 
   /** A method, so that the type checker does not take the state as known across an await. */

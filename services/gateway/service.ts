@@ -5,6 +5,7 @@ import type { Log } from '#kit/log.ts';
 import type { Metrics } from '#kit/metrics.ts';
 import { type RpcServer, type RpcServerOptions, startRpcServer } from '#kit/rpc/server.ts';
 import { deriveSalt } from '#kit/secure.ts';
+import { noSpans, type SpanSink } from '#kit/trace.ts';
 import { Admission } from './admission.ts';
 import { authenticateLocal, bearerToken, createAuthenticate } from './api-keys.ts';
 import type { GatewayConfig } from './config.ts';
@@ -26,6 +27,8 @@ export type Gateway = {
   close(): Promise<void>;
 };
 
+export type GatewayOptions = { config: GatewayConfig; log: Log; metrics: Metrics; spans?: SpanSink };
+
 type Parts = {
   context: GatewayContext;
   engines: EngineSession[];
@@ -33,7 +36,7 @@ type Parts = {
   onChange(listener: () => void): void;
 };
 
-function build(config: GatewayConfig, log: Log, metrics: Metrics): Parts {
+function build({ config, log, metrics, spans = noSpans }: GatewayOptions): Parts {
   const listeners: (() => void)[] = [];
   const changed = (): void => {
     models.changed();
@@ -77,6 +80,7 @@ function build(config: GatewayConfig, log: Log, metrics: Metrics): Parts {
   const context: GatewayContext = {
     log,
     metrics: gatewayMetrics,
+    spans,
     models,
     tokenizer,
     admission,
@@ -104,6 +108,7 @@ function startGrpc(config: GatewayConfig, context: GatewayContext, log: Log, met
     service: 'gateway',
     listen: [config.grpcListen],
     services: gatewayServices(context),
+    spans: context.spans,
     log,
     metrics,
   };
@@ -128,9 +133,9 @@ function followReadiness(rpc: RpcServer, parts: Parts): void {
 }
 
 /** Starts everything; engines and tokenizer may come later. Throws UNAVAILABLE when an address is taken. */
-export async function startGateway(options: { config: GatewayConfig; log: Log; metrics: Metrics }): Promise<Gateway> {
+export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const { config, log, metrics } = options;
-  const parts = build(config, log, metrics);
+  const parts = build(options);
   const { context, engines } = parts;
   context.tokenizer.start();
   for (const engine of engines) engine.start();

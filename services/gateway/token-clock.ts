@@ -17,8 +17,9 @@ export class TokenClock {
     return performance.now() - this.#startedAt;
   }
 
-  /** A step brought tokens. */
-  step(model: string): void {
+  /** A step brought tokens. True for the first. */
+  step(model: string): boolean {
+    const first = this.#observe === null;
     const now = performance.now();
     if (this.#observe) {
       this.#observe((now - this.#lastAt) / 1000);
@@ -27,5 +28,6 @@ export class TokenClock {
       this.#observe = this.#metrics.interToken(model);
     }
     this.#lastAt = now;
+    return first;
   }
 }

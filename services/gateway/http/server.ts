@@ -4,7 +4,7 @@ import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import { QuernError } from '#kit/errors.ts';
 import { localPrincipal } from '#kit/principal.ts';
-import { child, extract, startTrace } from '#kit/trace.ts';
+import { extract, type Span, startSpan } from '#kit/trace.ts';
 import { bearerToken } from '../api-keys.ts';
 import type { GatewayContext } from '../context.ts';
 import {
@@ -84,6 +84,12 @@ function logRequest(
   context.metrics.httpRequest(facts.path, request.method ?? '', status);
 }
 
+function endRequestSpan(span: Span, request: IncomingMessage, response: ServerResponse): void {
+  const status = response.writableFinished ? response.statusCode : 499;
+  span.set({ 'http.request.method': request.method ?? '', 'http.response.status_code': status });
+  span.end(status >= 500 ? { error: String(status) } : {});
+}
+
 async function handle(
   context: GatewayContext,
   policy: OriginPolicy,
@@ -102,7 +108,9 @@ async function handle(
   const token = bearerToken(header(request, 'authorization')) ?? header(request, 'x-api-key') ?? null;
   const principal = route.open ? localPrincipal : context.authenticate(token);
   const parent = extract(header(request, 'traceparent'), header(request, 'tracestate'));
-  const trace = parent ? child(parent) : startTrace();
+  const span = startSpan(context.spans, `${request.method} ${route.path}`, parent, { kind: 'server' });
+  response.once('close', () => endRequestSpan(span, request, response));
+  const trace = span.context;
   facts.traceId = trace.traceId;
   facts.keyId = route.open ? '' : principal.keyId;
   const asked = header(request, 'x-request-id') ?? '';

@@ -79,14 +79,11 @@ test('echo with log probabilities asks for those of the prompt', () => {
 });
 
 test('the time left is relative and never 0', () => {
-  const caller = {
-    principal: localPrincipal,
-    trace: { traceId: 'a'.repeat(32), spanId: 'b'.repeat(16), sampled: true },
-    signal: AbortSignal.any([]),
-  };
+  const trace = { traceId: 'a'.repeat(32), spanId: 'b'.repeat(16), sampled: true };
   const submission = {
     requestId: 'r',
-    caller,
+    principal: localPrincipal,
+    trace,
     prompt: rendered(1),
     sampling: emptySampling(),
     cacheSalt: 's',

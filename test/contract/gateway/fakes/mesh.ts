@@ -12,6 +12,7 @@ import {
 import { createLog } from '#kit/log.ts';
 import { createMetrics } from '#kit/metrics.ts';
 import { openChannel } from '#kit/rpc/client.ts';
+import type { SpanSink } from '#kit/trace.ts';
 import { type GatewayConfig, readConfig } from '../../../../services/gateway/config.ts';
 import { type Gateway, startGateway } from '../../../../services/gateway/service.ts';
 import { type MockEngine, type MockEngineOptions, startMockEngine } from './mock-engine.ts';
@@ -37,6 +38,7 @@ export type MeshOptions = {
   engine?: Partial<MockEngineOptions>;
   env?: Record<string, string>;
   config?: Partial<GatewayConfig>;
+  spans?: SpanSink;
 };
 
 export async function eventually(
@@ -72,6 +74,7 @@ export async function startMesh(t: Pick<TestContext, 'after'>, options: MeshOpti
     config: { ...config, ...options.config },
     log,
     metrics: createMetrics('gateway'),
+    ...(options.spans && { spans: options.spans }),
   });
   const address = gateway.grpcAddress;
   const clients = [
