@@ -74,7 +74,8 @@ struct Logprob {
   uint32_t rank = 0;
 };
 
-// A new token of one choice; the id that stops it (EOS, stop_token_ids), too, which ChoiceEnd names again. logprobs: empty, or the chosen token then the alternatives. Views die with the callback.
+// A new token of one choice; the id that stops it (EOS, stop_token_ids), too, which ChoiceEnd names again. logprobs:
+// empty, or the chosen token then the alternatives. Views die with the callback.
 struct TokenOut {
   uint64_t id = 0;
   uint32_t choice = 0;
