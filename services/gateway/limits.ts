@@ -36,6 +36,8 @@ export const HTTP_REQUEST_TIMEOUT_MS = 60_000;
 /** Longer than usual proxies keep theirs (60 s), so that the proxy closes first. */
 export const HTTP_KEEP_ALIVE_MS = 75_000;
 export const HTTP_CONNECTIONS_MAX = 8192;
+/** How often a drain closes connections that have become idle. */
+export const DRAIN_SWEEP_MS = 50;
 
 /** Longest a request may ask for; beyond it a client is lost rather than patient. */
 export const TIMEOUT_MS_MAX = 24 * 3_600_000;

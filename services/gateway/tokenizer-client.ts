@@ -98,12 +98,12 @@ export class TokenizerClient {
     for (let delayMs = RECONNECT_MIN_MS; ; delayMs *= 2) {
       try {
         const result = await make({ ...call, timeoutMs: TOKENIZER_TIMEOUT_MS });
-        this.#reachable = true;
+        this.#setReachable(true);
         return result;
       } catch (error) {
         const { code, details } = toQuernError(error);
         if (code !== 'UNAVAILABLE' || call.signal.aborted) throw error;
-        this.#reachable = false;
+        this.#setReachable(false);
         this.#wake?.(); // it may come back with another vocabulary
         if (performance.now() + delayMs > until) throw this.#unreachable(error, details.retryAfterMs);
       }
@@ -116,15 +116,19 @@ export class TokenizerClient {
     return new QuernError('UNAVAILABLE', message, { reason: 'NO_TOKENIZER', retryAfterMs }, { cause });
   }
 
+  #setReachable(reachable: boolean): void {
+    if (reachable === this.#reachable) return;
+    this.#reachable = reachable;
+    this.#options.onChange?.();
+  }
+
   async #keep(): Promise<void> {
     const { signal } = this.#stop;
     let delayMs = RECONNECT_MIN_MS;
     while (!signal.aborted) {
-      const was = this.#reachable;
       let good = true;
       for (const model of this.#options.models) good = (await this.#refresh(model, signal)) && good;
-      this.#reachable = good;
-      if (was !== good) this.#options.onChange?.();
+      this.#setReachable(good);
       delayMs = good ? RECONNECT_MIN_MS : Math.min(delayMs * 2, RECONNECT_MAX_MS);
       const pause = new AbortController();
       this.#wake = () => pause.abort();

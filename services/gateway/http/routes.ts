@@ -55,7 +55,7 @@ export function findRoute(method: string, url: string): FoundRoute {
     const message = `no such path: ${path.slice(0, 200)}; served: ${ROUTES.map((one) => one.path).join(', ')}`;
     throw new HttpFailure(404, 'unknown_path', message);
   }
-  if (route.method !== method) {
+  if (route.method !== (method === 'HEAD' ? 'GET' : method)) {
     throw new HttpFailure(405, 'method_not_allowed', `${route.path} takes ${route.method}, got ${method}`, {
       allow: route.method,
     });

@@ -8,6 +8,7 @@ import { extract, type Span, startSpan } from '#kit/trace.ts';
 import { bearerToken } from '../api-keys.ts';
 import type { GatewayContext } from '../context.ts';
 import {
+  DRAIN_SWEEP_MS,
   HTTP_CONNECTIONS_MAX,
   HTTP_HEADER_BYTES_MAX,
   HTTP_HEADERS_TIMEOUT_MS,
@@ -112,6 +113,7 @@ async function handle(
   response.once('close', () => endRequestSpan(span, request, response));
   const trace = span.context;
   facts.traceId = trace.traceId;
+  response.setHeader('x-trace-id', trace.traceId);
   facts.keyId = route.open ? '' : principal.keyId;
   const asked = header(request, 'x-request-id') ?? '';
   const controller = new AbortController();
@@ -188,10 +190,15 @@ export async function startHttpFront(context: GatewayContext, options: HttpFront
   };
   return {
     address: `${options.host.includes(':') ? `[${options.host}]` : options.host}:${port}`,
-    drain(signal) {
-      if (signal.aborted) return Promise.resolve();
-      const ended = new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
-      return Promise.race([stopListening(), ended]);
+    async drain(signal) {
+      // A busy connection turns idle with its answer, and an idle one would hold the drain up.
+      const sweep = setInterval(() => server.closeIdleConnections(), DRAIN_SWEEP_MS);
+      const aborted = new Promise<void>((resolve) => {
+        if (signal.aborted) resolve();
+        signal.addEventListener('abort', () => resolve(), { once: true });
+      });
+      await Promise.race([stopListening(), aborted]);
+      clearInterval(sweep);
     },
     close() {
       const done = stopListening();
