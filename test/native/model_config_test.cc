@@ -183,7 +183,11 @@ TEST(model_token_count_comes_from_the_tokenizer) {
       R"({"model":{"vocab":{"a":0,"b":399}},"added_tokens":[{"id":401,"content":"<x>"},{"id":400,"content":"<y>"}]})");
   EXPECT_EQ(defined_token_count(folder, *c).value(), 402u);
   write(R"({"model":{"vocab":{"a":0,"b":512}}})");
-  EXPECT_ERROR(defined_token_count(folder, *c), "defines ids up to 513");
+  EXPECT_ERROR(defined_token_count(folder, *c), "defines 513 ids, the model's vocab_size is 512");
+  write(R"({"model":{"vocab":{"a":0,"b":18446744073709551615}}})");
+  EXPECT_ERROR(defined_token_count(folder, *c), "defines 4194305 ids");
+  write(R"({"model":{"vocab":[["a",-1.0],["b",-2.0]]},"added_tokens":[{"id":512,"content":"<pad>"}]})");
+  EXPECT_EQ(defined_token_count(folder, *c).value(), 2u);
   write("{");
   EXPECT_ERROR(defined_token_count(folder, *c), "tokenizer.json: JSON");
 }

@@ -309,16 +309,22 @@ Result<uint32_t> defined_token_count(const std::string& folder, const ModelConfi
   uint64_t count = 0;
   const auto model = root.find("model");
   const auto vocabulary = model ? model->find("vocab") : std::nullopt;
-  for (auto id = vocabulary ? vocabulary->first() : std::nullopt; id; id = id->next())
-    count = std::max(count, id->as_u64().value_or(0) + 1);
+  if (vocabulary && vocabulary->is_array()) {
+    count = vocabulary->size();  // Unigram: a list of [piece, score], the id is the place
+  } else {
+    for (auto id = vocabulary ? vocabulary->first() : std::nullopt; id; id = id->next())
+      count = std::max(count, std::min<uint64_t>(id->as_u64().value_or(0), limits::kVocabularyMax) + 1);
+  }
+  if (count > config.vocabulary_size || count == 0)
+    return invalid_argument(path + ": defines " + std::to_string(count) + " ids, the model's vocab_size is " +
+                            std::to_string(config.vocabulary_size) + "; do both belong to one model?");
+  // An added token beyond the embedding (a padding token, usually) can neither come in nor go out.
   const auto added = root.find("added_tokens");
   for (auto token = added ? added->first() : std::nullopt; token; token = token->next()) {
     const auto id = token->find("id");
-    count = std::max(count, id ? id->as_u64().value_or(0) + 1 : uint64_t{0});
+    const uint64_t end = id ? std::min<uint64_t>(id->as_u64().value_or(0), limits::kVocabularyMax) + 1 : 0;
+    if (end <= config.vocabulary_size) count = std::max(count, end);
   }
-  if (count > config.vocabulary_size || count == 0)
-    return invalid_argument(path + ": defines ids up to " + std::to_string(count) + ", the model's vocab_size is " +
-                            std::to_string(config.vocabulary_size) + "; do both belong to one model?");
   return static_cast<uint32_t>(count);
 }
 
