@@ -74,6 +74,8 @@ class DeviceMemory {
 // Columns of every matrix and buffer are padded with zeros to this many elements, so that kernels read 16 bytes at a
 // time.
 inline constexpr uint32_t kColumnUnit = 8;
-__host__ __device__ constexpr uint32_t padded(uint32_t cols) { return (cols + kColumnUnit - 1) / kColumnUnit * kColumnUnit; }
+__host__ __device__ constexpr uint32_t padded(uint32_t cols) {
+  return (cols + kColumnUnit - 1) / kColumnUnit * kColumnUnit;
+}
 
 }  // namespace quern::cuda
