@@ -33,6 +33,8 @@ export const HTTP_HEADER_BYTES_MAX = 16 * KIB;
 /** A client that sends its headers or body slower than this is closed: slow senders must not hold sockets. */
 export const HTTP_HEADERS_TIMEOUT_MS = 10_000;
 export const HTTP_REQUEST_TIMEOUT_MS = 60_000;
+/** How often the two are looked at; Node's own 30 s would triple the first. */
+export const HTTP_CHECK_MS = 2_000;
 /** Longer than usual proxies keep theirs (60 s), so that the proxy closes first. */
 export const HTTP_KEEP_ALIVE_MS = 75_000;
 export const HTTP_CONNECTIONS_MAX = 8192;

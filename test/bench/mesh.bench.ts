@@ -11,7 +11,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { CompletionServiceClient } from '#gen/quern/gateway/v1/gateway.ts';
-import { openChannel } from '#kit/rpc/client.ts';
+import { TokenizerServiceClient } from '#gen/quern/tokenizer/v1/tokenizer.ts';
+import { openChannel, unary } from '#kit/rpc/client.ts';
 import { emptySampling } from '../../services/gateway/typed-request.ts';
 import type { MockMainReady } from '../contract/gateway/fakes/mock-main.ts';
 
@@ -164,6 +165,22 @@ async function startProcesses(): Promise<Mesh> {
   return { mock, gateway, bare, grpc, http, close };
 }
 
+/** What one gRPC hop costs here and now: a paced unary call to the mock tokenizer. A completion makes one beside its streams. */
+async function calibrate(mesh: Mesh): Promise<void> {
+  const client = openChannel(TokenizerServiceClient, { address: mesh.bare.tokenizer });
+  const request = { model: 'mock', text: 'def main():\n', parseSpecial: 0 as const, addBos: true };
+  const samples: number[] = [];
+  for (let i = 0; i < 300; i += 1) {
+    await sleep(3);
+    const startedAt = performance.now();
+    await unary(client, 'encode', request, {});
+    if (i >= 100) samples.push(performance.now() - startedAt);
+  }
+  client.close();
+  const [p50, p99] = [percentile(samples, 0.5), percentile(samples, 0.99)].map((value) => value.toFixed(2));
+  process.stdout.write(`one unary call over a unix socket, paced: p50 ${p50} ms, p99 ${p99} ms\n`);
+}
+
 async function benchPaced(mesh: Mesh, seconds: number): Promise<void> {
   print(['paced, 10 ms step', 'TTFT p50', 'p99', 'ITL p50', 'p99', 'added TTFT', 'p99', 'added ITL', 'p99', 'samples']);
   for (const streams of values.streams.split(',').map(Number)) {
@@ -261,6 +278,7 @@ function machineLine(): string {
 process.stdout.write(`${machineLine()}\n`);
 const mesh = await startProcesses();
 try {
+  await calibrate(mesh);
   if (!values['skip-paced']) await benchPaced(mesh, Number(values.seconds));
   if (!values['skip-saturated']) await benchSaturated(mesh);
 } finally {

@@ -6,7 +6,7 @@ import { QuernError } from '#kit/errors.ts';
 import { uuidv7 } from '#kit/ids.ts';
 import { type Collected, collect } from '../collector.ts';
 import type { GatewayContext } from '../context.ts';
-import { COMPLETION_TOKENS_DEFAULT, LOGPROBS_MAX, PROMPTS_MAX } from '../limits.ts';
+import { COMPLETION_TOKENS_DEFAULT, LOGPROBS_MAX, PROMPTS_MAX, REQUEST_ID_CHARS_MAX } from '../limits.ts';
 import { invalidArgument, type Prompt, type TypedRequest } from '../typed-request.ts';
 import { validate } from './body.ts';
 import { callerOf, type Exchange, type Handler, sendJson } from './exchange.ts';
@@ -62,7 +62,8 @@ function promptsOf(body: Body): Prompt[] {
   return typeof given[0] === 'number' ? [one(given as number[])] : (given as (string | number[])[]).map(one);
 }
 
-function requestsOf(body: Body, exchange: Exchange): TypedRequest[] {
+/** One request per prompt, each with an id of its own below `requestId`: for the engine they are apart. */
+function requestsOf(body: Body, exchange: Exchange, requestId: string): TypedRequest[] {
   const n = body.n ?? 1;
   if (body.best_of !== undefined && body.best_of !== null && body.best_of !== n) {
     refuse('best_of', `expected the same as n (${n}), got ${body.best_of}; best_of above n is not offered`);
@@ -80,20 +81,17 @@ function requestsOf(body: Body, exchange: Exchange): TypedRequest[] {
     prompt,
     sampling,
     echo: body.echo ?? false,
-    // Each prompt is a request of its own for the engine.
-    requestId:
-      shared.requestId === '' || prompts.length === 1 ? shared.requestId : `${shared.requestId.slice(0, 120)}:${i}`,
+    requestId: prompts.length === 1 ? requestId : `${requestId.slice(0, REQUEST_ID_CHARS_MAX - 4)}:${i}`,
   }));
 }
 
 export function completions(context: GatewayContext): Handler {
   return async (exchange) => {
     const body = validate(schema, exchange.body);
-    const requests = requestsOf(body, exchange);
+    const requestId = body.request_id ?? (exchange.requestId || uuidv7());
+    const requests = requestsOf(body, exchange, requestId);
     const model = context.models.resolve(body.model ?? '').name;
-    const requestId = requests[0]?.requestId || uuidv7();
     const base = { id: `cmpl-${requestId}`, object: 'text_completion', created: Math.floor(Date.now() / 1000), model };
-    if (requests.length === 1 && requests[0]) requests[0].requestId = requestId;
     const headers = { 'x-request-id': requestId };
     if (body.stream) {
       const shape = createShape(base, body);

@@ -9,6 +9,7 @@ import { bearerToken } from '../api-keys.ts';
 import type { GatewayContext } from '../context.ts';
 import {
   DRAIN_SWEEP_MS,
+  HTTP_CHECK_MS,
   HTTP_CONNECTIONS_MAX,
   HTTP_HEADER_BYTES_MAX,
   HTTP_HEADERS_TIMEOUT_MS,
@@ -160,6 +161,7 @@ function build(options: HttpFrontOptions, listener: RequestListener): Server {
     headersTimeout: HTTP_HEADERS_TIMEOUT_MS,
     requestTimeout: HTTP_REQUEST_TIMEOUT_MS,
     keepAliveTimeout: HTTP_KEEP_ALIVE_MS,
+    connectionsCheckingInterval: HTTP_CHECK_MS,
     noDelay: true,
   };
   const { tls } = options;
