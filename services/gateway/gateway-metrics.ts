@@ -44,6 +44,11 @@ export type GatewayMetrics = {
 
 const METHODS = new Set(['GET', 'POST', 'HEAD', 'OPTIONS', 'PUT', 'DELETE', 'PATCH']);
 
+/** As the text exposition format asks: backslash, quote and line end. */
+function escapeLabel(value: string): string {
+  return value.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n');
+}
+
 export function createGatewayMetrics(metrics: Metrics): GatewayMetrics {
   const shed = metrics.counter({
     name: 'quern_gateway_shed_total',
@@ -97,7 +102,7 @@ export function createGatewayMetrics(metrics: Metrics): GatewayMetrics {
     shed: (reason) => shed.inc({ reason }),
     resumed: (model) => resumes.inc({ model }),
     firstToken: (model, seconds) => ttft.observe(seconds, { model_name: model }),
-    interToken: (model) => itl.series(`service="${metrics.service}",model_name="${model}"`),
+    interToken: (model) => itl.series(`service="${metrics.service}",model_name="${escapeLabel(model)}"`),
     finished(request) {
       const { model, method, outcome } = request;
       finished.inc({ model, method, outcome });
