@@ -35,6 +35,28 @@ uint64_t read_all(const std::byte* p, uint64_t bytes) {
   return a[0] ^ a[1];
 }
 
+// The same in four places at once with prefetch, as the matrix kernels read. Which of the two is faster depends on the
+// machine and on who else reads; the roof is the better one.
+uint64_t read_four_streams(const std::byte* p, uint64_t bytes) {
+  constexpr uint64_t kAhead = 512;
+  const uint64_t words = bytes / 4 / sizeof(Word2);
+  const Word2* a = reinterpret_cast<const Word2*>(p);
+  const Word2 *b = a + words, *c = b + words, *d = c + words;
+  Word2 sums[4] = {};
+  for (uint64_t i = 0; i < words; i += 4) {
+    __builtin_prefetch(reinterpret_cast<const std::byte*>(a + i) + kAhead);
+    __builtin_prefetch(reinterpret_cast<const std::byte*>(b + i) + kAhead);
+    __builtin_prefetch(reinterpret_cast<const std::byte*>(c + i) + kAhead);
+    __builtin_prefetch(reinterpret_cast<const std::byte*>(d + i) + kAhead);
+    sums[0] ^= a[i] ^ a[i + 1] ^ a[i + 2] ^ a[i + 3];
+    sums[1] ^= b[i] ^ b[i + 1] ^ b[i + 2] ^ b[i + 3];
+    sums[2] ^= c[i] ^ c[i + 1] ^ c[i + 2] ^ c[i + 3];
+    sums[3] ^= d[i] ^ d[i + 1] ^ d[i + 2] ^ d[i + 3];
+  }
+  sums[0] ^= sums[1] ^ sums[2] ^ sums[3];
+  return sums[0][0] ^ sums[0][1];
+}
+
 // Each returns the operations of kRounds rounds of twelve independent sums. Assembly on x86, because the compiler would
 // keep the sums in memory.
 constexpr double kChains = 12;
@@ -119,15 +141,19 @@ Result<Roofs> Roofs::create(cpu::ThreadPool& pool, cpu::Isa isa) {
 }
 
 double Roofs::read_bandwidth() {
-  std::atomic<uint64_t> sum{0};
-  shares_->reset(kReadBytes / kReadChunk, 1);
-  const auto start = std::chrono::steady_clock::now();
-  pool_->run([&](uint32_t thread) {
-    for (uint32_t item = 0, end = 0; shares_->next(thread, &item, &end);) {
-      sum ^= read_all(memory_.as<std::byte>() + item * kReadChunk, kReadChunk);
-    }
-  });
-  return static_cast<double>(kReadBytes) / seconds_since(start);
+  double best = 0;
+  for (auto* read : {read_all, read_four_streams}) {
+    std::atomic<uint64_t> sum{0};
+    shares_->reset(kReadBytes / kReadChunk, 1);
+    const auto start = std::chrono::steady_clock::now();
+    pool_->run([&](uint32_t thread) {
+      for (uint32_t item = 0, end = 0; shares_->next(thread, &item, &end);) {
+        sum ^= read(memory_.as<std::byte>() + item * kReadChunk, kReadChunk);
+      }
+    });
+    best = std::max(best, static_cast<double>(kReadBytes) / seconds_since(start));
+  }
+  return best;
 }
 
 double Roofs::multiply_add_rate() {

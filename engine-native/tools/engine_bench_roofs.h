@@ -15,7 +15,8 @@ class Roofs {
   // Takes 1 GiB, touched by the threads that will read it.
   static Result<Roofs> create(cpu::ThreadPool& pool, cpu::Isa isa);
 
-  // Bytes per second of one read of the whole GiB, dealt to the threads as the kernels deal their strips.
+  // Bytes per second of one read of the whole GiB, dealt to the threads as the kernels deal their strips. The better
+  // of one stream per thread and four.
   double read_bandwidth();
   // Operations per second (two per multiply-add) of a loop that touches only registers, widest vectors of the isa.
   double multiply_add_rate();
