@@ -38,6 +38,8 @@ export type EngineOptions = {
   log: Log;
   /** Called whenever `ready` may have changed. */
   onChange?: () => void;
+  /** From a Cancel to the end of its handle. */
+  onCancelled?: (seconds: number) => void;
 };
 
 const HANDLE_MAX = 0xffffffff;
@@ -224,6 +226,7 @@ export class EngineSession {
     const handle = this.#handles.get(finished.handle);
     if (!handle) return;
     this.#handles.delete(finished.handle);
+    if (handle.cancelledAtMs > 0) this.#options.onCancelled?.((performance.now() - handle.cancelledAtMs) / 1000);
     if (!handle.listener) return;
     if (!handle.touched) {
       handle.touched = true;

@@ -1,5 +1,11 @@
 // What the gateway counts, under its own names and under vLLM's, which dashboards know.
-import { ITL_BUCKETS_SECONDS, LATENCY_BUCKETS_SECONDS, type Metrics, TTFT_BUCKETS_SECONDS } from '#kit/metrics.ts';
+import {
+  ITL_BUCKETS_SECONDS,
+  LATENCY_BUCKETS_SECONDS,
+  type Metrics,
+  RPC_BUCKETS_SECONDS,
+  TTFT_BUCKETS_SECONDS,
+} from '#kit/metrics.ts';
 import { FastHistogram } from './fast-histogram.ts';
 
 export type FinishedRequest = {
@@ -31,6 +37,8 @@ export type GatewayGauges = {
 export type GatewayMetrics = {
   shed(reason: string): void;
   resumed(model: string): void;
+  /** From a Cancel to the engine's end of the request. */
+  cancelled(seconds: number): void;
   firstToken(model: string, seconds: number): void;
   /** Seconds between two steps' tokens of one choice. Keep the observer. */
   interToken(model: string): (seconds: number) => void;
@@ -79,6 +87,11 @@ export function createGatewayMetrics(metrics: Metrics): GatewayMetrics {
     help: 'HTTP requests by route and status',
     labels: ['handler', 'method', 'status'],
   });
+  const cancelLatency = metrics.histogram({
+    name: 'quern_gateway_cancel_latency_seconds',
+    help: 'From a Cancel to the end of the request at the engine',
+    buckets: RPC_BUCKETS_SECONDS,
+  });
   const ttftHelp = 'From arrival to first token, tokenization included';
   const ttft = metrics.histogram({
     name: 'vllm:time_to_first_token_seconds',
@@ -100,6 +113,7 @@ export function createGatewayMetrics(metrics: Metrics): GatewayMetrics {
   return {
     contentType: metrics.contentType,
     shed: (reason) => shed.inc({ reason }),
+    cancelled: (seconds) => cancelLatency.observe(seconds),
     resumed: (model) => resumes.inc({ model }),
     firstToken: (model, seconds) => ttft.observe(seconds, { model_name: model }),
     interToken: (model) => itl.series(`service="${metrics.service}",model_name="${escapeLabel(model)}"`),

@@ -29,6 +29,8 @@ export const CHAT_REPLY_TOKENS_DEFAULT = 512;
 
 /** A body larger than this is 413 before it is read to its end. */
 export const HTTP_BODY_BYTES_MAX = 16 * MIB;
+/** Tool schemas nest a dozen levels; recursion over thousands would exhaust the stack. */
+export const HTTP_JSON_DEPTH_MAX = 128;
 export const HTTP_HEADER_BYTES_MAX = 16 * KIB;
 /** A client that sends its headers or body slower than this is closed: slow senders must not hold sockets. */
 export const HTTP_HEADERS_TIMEOUT_MS = 10_000;

@@ -42,11 +42,20 @@ function build({ config, log, metrics, spans = noSpans }: GatewayOptions): Parts
     models.changed();
     for (const listener of listeners) listener();
   };
+  const gatewayMetrics = createGatewayMetrics(metrics);
   const sharedToken = config.internalToken ?? undefined;
   const served = config.models.map(({ name, addresses }) => ({
     name,
     replicas: addresses.map(
-      (address) => new EngineSession({ address, model: name, sharedToken, log, onChange: changed }),
+      (address) =>
+        new EngineSession({
+          address,
+          model: name,
+          sharedToken,
+          log,
+          onChange: changed,
+          onCancelled: gatewayMetrics.cancelled,
+        }),
     ),
   }));
   const names = served.map((model) => model.name);
@@ -58,7 +67,6 @@ function build({ config, log, metrics, spans = noSpans }: GatewayOptions): Parts
     onChange: changed,
   });
   const models = new Models(served, tokenizer);
-  const gatewayMetrics = createGatewayMetrics(metrics);
   const admission = new Admission(config.bounds, gatewayMetrics.shed);
   const engines = served.flatMap((model) => model.replicas);
   gatewayMetrics.watch({

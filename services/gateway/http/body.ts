@@ -2,7 +2,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { z } from 'zod';
 import { QuernError } from '#kit/errors.ts';
-import { HTTP_BODY_BYTES_MAX } from '../limits.ts';
+import { HTTP_BODY_BYTES_MAX, HTTP_JSON_DEPTH_MAX } from '../limits.ts';
 import { HttpFailure } from './failure.ts';
 
 function tooLarge(): HttpFailure {
@@ -38,8 +38,42 @@ export function clientGone(cause: unknown): QuernError {
   return new QuernError('CANCELLED', 'the client closed the connection', { reason: 'CLIENT_GONE' }, { cause });
 }
 
-/** Throws 400 for what is not JSON. */
+const QUOTE = 0x22;
+const BACKSLASH = 0x5c;
+const OPEN_BRACKET = 0x5b;
+const CLOSE_BRACKET = 0x5d;
+const OPEN_BRACE = 0x7b;
+const CLOSE_BRACE = 0x7d;
+
+/** Deepest nesting of arrays and objects, for text that is JSON. */
+export function jsonDepth(text: Uint8Array): number {
+  let depth = 0;
+  let deepest = 0;
+  let inString = false;
+  for (let i = 0; i < text.length; i += 1) {
+    const byte = text[i];
+    if (inString) {
+      if (byte === BACKSLASH) i += 1;
+      else if (byte === QUOTE) inString = false;
+    } else if (byte === QUOTE) {
+      inString = true;
+    } else if (byte === OPEN_BRACKET || byte === OPEN_BRACE) {
+      depth += 1;
+      if (depth > deepest) deepest = depth;
+    } else if (byte === CLOSE_BRACKET || byte === CLOSE_BRACE) {
+      depth -= 1;
+    }
+  }
+  return deepest;
+}
+
+/** Throws 400 for what is not JSON, or nested so deeply that walking it would exhaust the stack. */
 export function parseJson(body: Buffer): unknown {
+  const depth = jsonDepth(body);
+  if (depth > HTTP_JSON_DEPTH_MAX) {
+    const message = `expected JSON of at most ${HTTP_JSON_DEPTH_MAX} levels, got ${depth}; nest less`;
+    throw new QuernError('INVALID_ARGUMENT', message, { reason: 'JSON_TOO_DEEP' });
+  }
   try {
     return JSON.parse(body.toString('utf8'));
   } catch (cause) {

@@ -107,6 +107,16 @@ test('bodies and paths that cannot be served', async (t) => {
   assert.equal(tolerant.status, 200);
 });
 
+test('nesting beyond reason is refused before anything walks it', async (t) => {
+  const mesh = await startMesh(t);
+  const deep = '['.repeat(100_000) + ']'.repeat(100_000);
+  const messages = [{ role: 'user', content: '[[[ "{" ' }];
+  const body = JSON.stringify({ messages, chat_template_kwargs: { a: 0 } });
+  const refused = await post(mesh, '/v1/chat/completions', body.replace('"a":0', `"a":${deep}`));
+  assert.deepEqual([refused.status, refused.json.error?.code], [400, 'json_too_deep']);
+  assert.equal((await post(mesh, '/v1/chat/completions', body)).status, 200);
+});
+
 test('a body that is too large is refused, announced or not', async (t) => {
   const mesh = await startMesh(t);
   const { hostname, port } = new URL(mesh.url);
@@ -156,6 +166,10 @@ test('keys over HTTP: Bearer and x-api-key, 401 without, open health and metrics
   assert.match(metrics, /quern_gateway_requests_total\{[^}]*outcome="length"[^}]*\} 2/);
   assert.match(metrics, /quern_gateway_requests_running\{[^}]*\} 0/);
   assert.match(metrics, /vllm:time_to_first_token_seconds_count\{[^}]*\} 2/);
+  assert.match(
+    metrics,
+    /quern_gateway_http_requests_total\{[^}]*handler="\/v1\/completions"[^}]*status="401"[^}]*\} 1/,
+  );
   assert.match(metrics, /# TYPE vllm:inter_token_latency_seconds histogram/);
 });
 
