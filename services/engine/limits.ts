@@ -2,6 +2,8 @@
 
 /** A client that has not read for this long holds up nothing but itself: its sequences end. */
 export const UNREAD_MAX_MS = 10_000;
+/** Handles whose news one session may leave unread, refusals included; a peer beyond that does not read at all. */
+export const UNREAD_HANDLES_MAX = 16_384;
 /** GenerationRequest.request_id. */
 export const REQUEST_ID_MAX_CHARS = 128;
 /** AbortRequest.request_ids. */

@@ -64,6 +64,11 @@ export class StepSender {
     this.#send();
   }
 
+  /** Requests with news that waits to be written. */
+  get waitingCount(): number {
+    return this.#touched.size;
+  }
+
   /** True while something waits to be written. */
   get busy(): boolean {
     return this.#touched.size > 0 && !this.#closed;

@@ -304,6 +304,38 @@ TEST(sched_stronger_class_takes_the_slot_of_a_weaker_one) {
   EXPECT_EQ(sim.ends.at({equal, 0}).cause, EndCause::kFinished);
 }
 
+TEST(sched_eviction_takes_the_tail_of_an_old_prefix_and_keeps_its_head) {
+  Simulation sim(small_options(), 12);
+  sim.submit(spec(prompt_of(40, 1), 1));  // ten blocks, released together
+  sim.run_until_idle();
+  sim.submit(spec(prompt_of(20, 2), 1));  // takes two free blocks and three cached ones
+  sim.run_until_idle();
+  const uint64_t again = sim.submit(spec(prompt_of(40, 1), 1));
+  sim.run_until_idle();
+  EXPECT_EQ(sim.ends.at({again, 0}).cached, 28u);
+}
+
+TEST(sched_stronger_class_takes_the_blocks_of_weaker_ones) {
+  Simulation sim(small_options(), 20);  // 80 tokens
+  const uint64_t batch = sim.submit(spec(prompt_of(60, 1), 8, 0, 4));
+  EXPECT(sim.step());
+  const uint64_t invoked = sim.submit(spec(prompt_of(40, 2), 8, 0, 1));
+  EXPECT(sim.step());
+  EXPECT_EQ(sim.sequence(batch).state, SequenceState::kWaiting);
+  EXPECT_EQ(sim.sequence(invoked).state, SequenceState::kRunning);
+  sim.run_until_idle();
+  EXPECT_EQ(sim.ends.at({batch, 0}).output, expected_output(prompt_of(60, 1), 8));
+  // What cannot fit even then displaces nobody.
+  const uint64_t weak = sim.submit(spec(prompt_of(30, 3), 30, 0, 4));
+  const uint64_t chat = sim.submit(spec(prompt_of(30, 4), 30, 0, 1));
+  EXPECT(sim.step());
+  const uint64_t large = sim.submit(spec(prompt_of(60, 5), 4, 0, 3));
+  EXPECT(sim.step());
+  EXPECT_EQ(sim.sequence(weak).preemptions, 0u);
+  sim.run_until_idle();
+  EXPECT(sim.ends.contains({chat, 0}) && sim.ends.contains({large, 0}));
+}
+
 TEST(sched_preempts_the_youngest_when_blocks_run_out_and_loses_no_token) {
   Simulation sim(small_options(), 20);  // 80 tokens
   std::vector<uint64_t> ids;

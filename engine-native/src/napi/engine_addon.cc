@@ -5,14 +5,13 @@
 //   load(handle) -> object     drain(handle)     closeEngine(handle) -> Promise<void>
 //
 // The handle is a type-tagged object, checked in every call: a foreign object is a TypeError, not a crash.
-#include <napi.h>
-
 #include <memory>
 #include <string>
 #include <utility>
 
 #include "napi/engine_handle.h"
 #include "napi/js_reader.h"
+#include "napi/napi_env.h"
 
 namespace quern {
 namespace {

@@ -1,6 +1,8 @@
 #include "napi/engine_handle.h"
 
+#include <array>
 #include <cstring>
+#include <span>
 #include <utility>
 
 #include "napi/pack_step.h"
@@ -8,11 +10,28 @@
 namespace quern {
 namespace {
 
-// An exception thrown by a JavaScript callback would be swallowed here; make it the process's uncaught exception.
-void raise_pending(Napi::Env env) {
-  if (!env.IsExceptionPending()) return;
-  const Napi::Value thrown = env.GetAndClearPendingException().Value();
-  napi_fatal_exception(env, thrown);
+// Calls a listener. An exception that it throws would be swallowed here; it becomes the process's uncaught exception. Plain
+// C calls: in a thread that is being terminated they fail, quietly, at any point.
+void call_listener(napi_env env, napi_value listener, std::span<const napi_value> arguments) {
+  napi_value global = nullptr;
+  if (napi_get_global(env, &global) != napi_ok) return;
+  if (napi_call_function(env, global, listener, arguments.size(), arguments.data(), nullptr) == napi_ok) return;
+  bool pending = false;
+  napi_value thrown = nullptr;
+  if (napi_is_exception_pending(env, &pending) == napi_ok && pending &&
+      napi_get_and_clear_last_exception(env, &thrown) == napi_ok) {
+    napi_fatal_exception(env, thrown);
+  }
+}
+
+// The words as a Uint32Array of JavaScript's own; null when the environment is going away.
+napi_value to_uint32_array(napi_env env, std::span<const uint32_t> words) {
+  napi_value buffer = nullptr, array = nullptr;
+  void* data = nullptr;
+  if (napi_create_arraybuffer(env, words.size_bytes(), &data, &buffer) != napi_ok) return nullptr;
+  std::memcpy(data, words.data(), words.size_bytes());
+  if (napi_create_typedarray(env, napi_uint32_array, words.size(), buffer, 0, &array) != napi_ok) return nullptr;
+  return array;
 }
 
 Napi::Object describe(Napi::Env env, const ModelInfo& info) {
@@ -140,16 +159,16 @@ void EngineHandle::pump(Napi::Env env) {
   }
   Napi::HandleScope scope(env);
   if (progress) {
-    on_progress_.Call({Napi::String::New(env, progress->phase), Napi::Number::New(env, static_cast<double>(progress->done)),
-                       Napi::Number::New(env, static_cast<double>(progress->total))});
-    raise_pending(env);
+    const std::array<napi_value, 3> arguments{Napi::String::New(env, progress->phase),
+                                              Napi::Number::New(env, static_cast<double>(progress->done)),
+                                              Napi::Number::New(env, static_cast<double>(progress->total))};
+    call_listener(env, on_progress_.Value(), arguments);
   }
   if (opened) settle_open(env, *opened);
   if (!taken_.empty()) {
-    Napi::Uint32Array words = Napi::Uint32Array::New(env, taken_.size());
-    std::memcpy(words.Data(), taken_.data(), taken_.size() * sizeof(uint32_t));
-    on_batch_.Call({words});
-    raise_pending(env);
+    const napi_value words = to_uint32_array(env, taken_);
+    if (words == nullptr) return;
+    call_listener(env, on_batch_.Value(), {&words, 1});
   }
   if (closed && state_ == State::kClosing) finish_close(env);
 }

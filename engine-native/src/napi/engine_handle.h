@@ -12,8 +12,6 @@
 // Thread safety: methods on the environment's thread, but for the callbacks marked otherwise.
 #pragma once
 
-#include <napi.h>
-
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -22,6 +20,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "napi/napi_env.h"
 
 namespace quern {
 

@@ -4,12 +4,12 @@
 // Thread safety: main thread of its environment only.
 #pragma once
 
-#include <napi.h>
-
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
+
+#include "napi/napi_env.h"
 
 namespace quern {
 

@@ -6,7 +6,7 @@ import { QuernError, toQuernError } from '#kit/errors.ts';
 import type { CallContext, Out } from '#kit/rpc/service.ts';
 import type { EngineContext } from '../context.ts';
 import { refusedEvent } from '../finished-event.ts';
-import { END_DELIVERY_MS } from '../limits.ts';
+import { END_DELIVERY_MS, UNREAD_HANDLES_MAX } from '../limits.ts';
 import { StepSender } from '../step-sender.ts';
 import type { TokenStream } from '../token-streams.ts';
 import { unreadError } from '../unread-error.ts';
@@ -40,6 +40,7 @@ class Session {
   }
 
   handle({ command }: SessionRequest): void {
+    if (this.#sender.waitingCount > UNREAD_HANDLES_MAX) throw brokenPeer('its answers are not read');
     if (command?.$case === 'submit') this.#submit(command.value);
     else if (command?.$case === 'cancel') this.#cancel(command.value.handle);
     else throw brokenPeer('expected submit or cancel, got an empty command');

@@ -54,6 +54,11 @@ test('addon: works in worker threads, also when one is terminated at work', { sk
   assert.deepEqual({ code, stdout, stderr }, { code: 0, stdout: '2 true', stderr: '' });
 });
 
+test('addon: threads may be terminated at any moment', { skip }, async () => {
+  const { code, stdout, stderr } = await run('terminations');
+  assert.deepEqual({ code, stdout, stderr }, { code: 0, stdout: 'survived', stderr: '' });
+});
+
 test('addon: foreign handles and wrong arguments are TypeErrors, not crashes', { skip }, () => {
   const addon = createRequire(import.meta.url)(ADDON) as Record<string, (...args: unknown[]) => unknown>;
   for (const name of ['openEngine', 'closeEngine', 'submit', 'cancel', 'drain', 'load']) {
@@ -87,4 +92,9 @@ test('addon: a model that does not load is one error that says what to do', { sk
     return true;
   });
   await assert.rejects(openNativeEngine({ addonPath: '/nonexistent.node', engine }), /npm run build:native/);
+});
+
+test('addon: a load that is aborted frees what came of it', { skip }, async () => {
+  const { code, stdout } = await run('aborted');
+  assert.deepEqual({ code, stdout }, { code: 0, stdout: 'stopping' });
 });

@@ -5,9 +5,10 @@ import { type NativeEngine, type NativeRequest, openNativeEngine } from '../../.
 
 const [, , script = 'worker', addonPath = '', modelDir = ''] = process.argv;
 
-function open(): Promise<NativeEngine> {
+function open(signal?: AbortSignal): Promise<NativeEngine> {
   return openNativeEngine({
     addonPath,
+    ...(signal && { signal }),
     engine: {
       modelDir,
       dtype: null,
@@ -122,6 +123,13 @@ const scripts: Record<string, () => Promise<void>> = {
     }
     process.stdout.write(`${ends} ${message}\n`);
   },
+  /** Stopped while loading: no engine, no error but the reason, nothing that keeps the process. */
+  async aborted() {
+    const controller = new AbortController();
+    const opening = open(controller.signal);
+    controller.abort(new Error('stopping'));
+    await opening.catch((error: Error) => process.stdout.write(`${error.message}\n`));
+  },
   /** While the event loop is blocked steps gather; afterwards all are there, in order. */
   async blocked() {
     const engine = await open();
@@ -160,6 +168,20 @@ const scripts: Record<string, () => Promise<void>> = {
     await running;
     await third?.terminate();
     process.stdout.write(`${results.length} ${JSON.stringify(results[0]) === JSON.stringify(results[1])}\n`);
+  },
+  /** Threads terminated at any moment of their life: loading, opening, in the middle of a step. */
+  async terminations() {
+    for (let delay = 0; delay < 16; delay += 1) {
+      const worker = new Worker(new URL(import.meta.url), {
+        argv: ['worker', addonPath, modelDir],
+        workerData: 'endless',
+      });
+      const running = new Promise<void>((resolve) => worker.once('message', () => resolve()));
+      if (delay % 2 === 0) await running;
+      await new Promise((resolve) => setTimeout(resolve, delay * 7));
+      await worker.terminate();
+    }
+    process.stdout.write('survived\n');
   },
   async worker() {
     const { workerData } = await import('node:worker_threads');
