@@ -81,6 +81,24 @@ TEST(sched_choices_share_the_prompt) {
   for (uint32_t c = 0; c < 4; ++c) EXPECT_EQ(sim.ends.at({id, c}).output, expected_output(prompt_of(18, 1), 5));
 }
 
+TEST(sched_choices_wait_until_the_whole_prompt_is_computed) {
+  Simulation sim(small_options(), 128);
+  Spec request = spec(prompt_of(150, 1), 3);
+  request.n = 3;
+  const uint64_t id = sim.submit(request);
+  uint32_t computed = 0;
+  for (int steps = 0; computed < 150; ++steps) {
+    REQUIRE(steps < 10);
+    EXPECT(sim.step());
+    EXPECT_EQ(sim.last_plan.size(), 1u);
+    for (const PlannedSlice& slice : sim.last_plan) computed += slice.count;
+  }
+  EXPECT(sim.step());
+  EXPECT_EQ(sim.last_plan.size(), 3u);
+  sim.run_until_idle();
+  for (uint32_t c = 1; c < 3; ++c) EXPECT_EQ(sim.ends.at({id, c}).cached, 148u);
+}
+
 TEST(sched_decodes_run_in_every_step_beside_a_long_prefill) {
   auto options = small_options();
   options.max_num_batched_tokens = 256;
