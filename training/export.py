@@ -66,7 +66,7 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     state = torch.load(ROOT / "weights.pt")
     tensors = {f"model.{name}": value.to(torch.bfloat16).contiguous() for name, value in state["model"].items()}
-    save_file(tensors, out / "model.safetensors.new", metadata={"format": "pt"})
+    save_file(tensors, out / "model.safetensors.new", metadata={"format": "pt", "step": str(state["step"]), "tokens": str(state["tokens"])})
     os.chmod(out / "model.safetensors.new", 0o644)
     os.replace(out / "model.safetensors.new", out / "model.safetensors")
     tokenizer = json.loads((ROOT / "tokenizer.json").read_text())

@@ -2,6 +2,8 @@
 
     python rows.py           30,000 rows of 513 ids: rows.npy (uint16 [n, 513]) and weights.npy (uint8 [n, 513])
     python rows.py --long    1,500 rows of 2,049 ids, from the other end of the corpus: rows-long.npy and weights-long.npy
+    python rows.py --tail    4,000 rows of 513 ids for the last part of the training, from the other end too: many short
+                             single-line holes, more Python
 
 Half of the documents become plain text, half fill-in-the-middle samples (Bavarian et al. 2022), in Qwen2.5-Coder's layout:
 <|fim_prefix|>P<|fim_suffix|>S<|fim_middle|>M<|endoftext|>, the parts encoded separately. About 2 % of the rows are chat.
@@ -31,12 +33,27 @@ class Shape:
     piece_chars_min: int
     piece_chars_max: int
     suffix: str
+    infill_share: float = 0.5
+    chat_share: float = 0.02
+    suffix_first_share: float = 0.15
+    other_languages_share: float = 1.0
+    single_line_only_share: float = 0.0
 
 
 SHORT = Shape(rows=30_000, length=513, piece_chars_min=250, piece_chars_max=1500, suffix="")
+TAIL = Shape(
+    rows=4000,
+    length=513,
+    piece_chars_min=120,
+    piece_chars_max=1100,
+    suffix="-tail",
+    infill_share=0.8,
+    chat_share=0.04,
+    suffix_first_share=0.04,
+    other_languages_share=0.5,
+    single_line_only_share=0.8,
+)
 LONG = Shape(rows=1500, length=2049, piece_chars_min=500, piece_chars_max=6500, suffix="-long")
-CHAT_SHARE = 0.02
-SUFFIX_FIRST_SHARE = 0.15
 MIDDLE_WEIGHT = 2
 
 
@@ -55,7 +72,7 @@ class Encoder:
         return [self.repo, *self(name + "\n"), self.file, *self(document["path"] + "\n")]
 
 
-def choose_hole(text: str, rng: random.Random) -> tuple[int, int] | None:
+def choose_hole(text: str, shape: Shape, rng: random.Random) -> tuple[int, int] | None:
     """Start and end of the middle, in characters. Most holes are single-line, as an editor asks for them."""
     lines, starts, at = text.split("\n"), [], 0
     for line in lines:
@@ -67,7 +84,9 @@ def choose_hole(text: str, rng: random.Random) -> tuple[int, int] | None:
     i = rng.choice(usable)
     line = lines[i]
     indent = len(line) - len(line.lstrip())
-    kind = rng.random()
+    # 0 to 0.05 any span, to 0.25 up to six lines, to 0.80 one line or its rest, to 0.90 up to six lines, to 1 a part of a line.
+    simple = shape.single_line_only_share > 0 and rng.random() < shape.single_line_only_share
+    kind = rng.uniform(0.25, 0.80) if simple else rng.random()
     if kind < 0.05:
         a, b = sorted(rng.randrange(len(text) + 1) for _ in range(2))
         return a, min(b, a + 400)
@@ -79,25 +98,25 @@ def choose_hole(text: str, rng: random.Random) -> tuple[int, int] | None:
     return begin, starts[last] + len(lines[last].rstrip())
 
 
-def infill_sample(encode: Encoder, text: str, document: dict, length: int, rng: random.Random) -> tuple[list[int], list[int]] | None:
-    hole = choose_hole(text, rng)
+def infill_sample(encode: Encoder, text: str, document: dict, shape: Shape, rng: random.Random) -> tuple[list[int], list[int]] | None:
+    hole = choose_hole(text, shape, rng)
     if hole is None or hole[0] >= hole[1]:
         return None
     prefix, middle = encode(text[: hole[0]]), encode(text[hole[0] : hole[1]])
     suffix = encode(text[hole[1] :]) if rng.random() > 0.1 else []
     header = encode.header(document) if rng.random() < 0.08 else []
-    spare = length - len(header) - len(prefix) - len(middle) - len(suffix) - 4
+    spare = shape.length - len(header) - len(prefix) - len(middle) - len(suffix) - 4
     if spare < 0:
         suffix = suffix[: max(len(suffix) + spare, 40)]
-        spare = length - len(header) - len(prefix) - len(middle) - len(suffix) - 4
+        spare = shape.length - len(header) - len(prefix) - len(middle) - len(suffix) - 4
     if spare < 0:
         prefix = prefix[-spare:]
-    if rng.random() < SUFFIX_FIRST_SHARE:
+    if rng.random() < shape.suffix_first_share:
         context = [encode.suffix, *suffix, encode.prefix, *prefix, encode.middle]
     else:
         context = [encode.prefix, *prefix, encode.suffix, *suffix, encode.middle]
     ids = header + context + middle + [encode.end]
-    if len(ids) > length:
+    if len(ids) > shape.length:
         return None
     return ids, [1] * (len(header) + len(context)) + [MIDDLE_WEIGHT] * (len(middle) + 1)
 
@@ -108,7 +127,7 @@ def infill_samples(encode: Encoder, document: dict, shape: Shape, rng: random.Ra
     while at < len(text):
         size = rng.randrange(shape.piece_chars_min, shape.piece_chars_max)
         end = text.find("\n", at + size) + 1 or len(text)
-        sample = infill_sample(encode, text[at:end], document, shape.length, rng)
+        sample = infill_sample(encode, text[at:end], document, shape, rng)
         if sample:
             yield sample
         at = end
@@ -158,18 +177,21 @@ class Packer:
 
 
 def main() -> None:
-    shape = LONG if "--long" in sys.argv else SHORT
+    shape = LONG if "--long" in sys.argv else TAIL if "--tail" in sys.argv else SHORT
     rng, encode = random.Random(11), Encoder()
     with (ROOT / "corpus/train.jsonl").open() as lines:
         documents = [json.loads(line) for line in lines]
     rng.shuffle(documents)
-    if shape is LONG:
+    if shape is not SHORT:
         documents.reverse()
     packer, stream, plain = Packer(encode.end, shape.length), [], []
     for document in documents:
         if len(plain) + len(packer.rows) >= shape.rows:
             break
-        if rng.random() < 0.5:
+        thinned = shape.other_languages_share < 1 and document["language"] != "python"
+        if thinned and rng.random() >= shape.other_languages_share:
+            continue
+        if rng.random() < shape.infill_share:
             for ids, weights in infill_samples(encode, document, shape, rng):
                 packer.add(ids, weights)
         else:
@@ -179,7 +201,7 @@ def main() -> None:
                 stream = stream[shape.length - 1 :]
     packer.finish()
     infill_rows, chats = len(packer.rows), Packer(encode.end, shape.length)
-    while len(chats.rows) < CHAT_SHARE * (len(plain) + infill_rows):
+    while len(chats.rows) < shape.chat_share * (len(plain) + infill_rows):
         chats.add(*chat_sample(encode, rng))
     rows = np.stack(plain + packer.rows + chats.rows)
     weights = np.concatenate([np.ones((len(plain), shape.length), dtype=np.uint8), np.stack(packer.weights + chats.weights)])

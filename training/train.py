@@ -18,13 +18,14 @@ import time
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 from torch import Tensor
 
 from model import Config, Model
 
 ROOT = pathlib.Path(os.environ.get("QUERN_TRAINING_DIR", ".training"))
 WARM_UP_STEPS = 60
-CHECKPOINT_EVERY = 100
+CHECKPOINT_EVERY = 50
 
 
 def orthogonalise(g: Tensor) -> Tensor:
@@ -79,14 +80,45 @@ def optimizers(model: Model, args) -> list[torch.optim.Optimizer]:
     return chosen
 
 
-def batch_at(data: list, step: int, batch: int, long: bool) -> tuple[Tensor, Tensor]:
+def load_rows() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Ids and loss weights of each kind of row; see rows.py."""
+    kinds = [suffix for suffix in ("", "-long", "-tail") if (ROOT / f"rows{suffix}.npy").exists()]
+    return {kind: (np.load(ROOT / f"rows{kind}.npy", mmap_mode="r"), np.load(ROOT / f"weights{kind}.npy", mmap_mode="r")) for kind in kinds}
+
+
+def batch_at(data: dict, kind: str, step: int, batch: int) -> tuple[Tensor, Tensor]:
     """Ids and loss weights of one step, [rows, length + 1]; long rows are four times fewer, so a step has the same number of tokens."""
-    count = max(1, batch // 4) if long else batch
-    arrays = data[1] if long else data[0]
-    start = (step // 3 if long else step) * count
-    at = np.arange(start, start + count) % len(arrays[0])
-    ids, weight = (torch.from_numpy(np.asarray(array[at]).astype(np.int64)) for array in arrays)
+    count, turn = (max(1, batch // 4), step // 6) if kind == "-long" else (batch, step)
+    at = np.arange(turn * count, (turn + 1) * count) % len(data[kind][0])
+    ids, weight = (torch.from_numpy(np.asarray(array[at]).astype(np.int64)) for array in data[kind])
     return ids, weight
+
+
+class ThreadChoice:
+    """One thread while other work wants the machine, two while it is idle.
+
+    Two threads meet at the end of every operation: where one of them waits for a core, the other spins, and more than half of the time is lost.
+    """
+
+    def __init__(self) -> None:
+        self.mark = self.now()
+
+    @staticmethod
+    def now() -> tuple[float, float, float]:
+        """Wall seconds, this process's CPU seconds, the machine's idle CPU seconds."""
+        fields = pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()
+        return time.monotonic(), time.process_time(), (int(fields[4]) + int(fields[5])) / os.sysconf("SC_CLK_TCK")
+
+    def update(self) -> None:
+        """Call once per step."""
+        wall, used, idle = (new - old for new, old in zip(self.now(), self.mark, strict=True))
+        if wall < 2.0:
+            return
+        self.mark = self.now()
+        if torch.get_num_threads() == 2 and used < 1.6 * wall:
+            torch.set_num_threads(1)
+        elif torch.get_num_threads() == 1 and idle > 0.6 * wall:
+            torch.set_num_threads(2)
 
 
 def save(model: Model, chosen: list, step: int, tokens: int) -> None:
@@ -100,6 +132,13 @@ def save(model: Model, chosen: list, step: int, tokens: int) -> None:
         os.replace(ROOT / (name + ".new"), ROOT / name)
 
 
+def load_exported(model: Model, path: str) -> tuple[int, int]:
+    """Loads bfloat16 weights written by export.py; returns the step and the tokens seen so far."""
+    with safe_open(path, framework="pt") as file:
+        model.load_state_dict({name.removeprefix("model."): file.get_tensor(name).float() for name in file.keys()})
+        return int(file.metadata()["step"]), int(file.metadata()["tokens"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--decay-from", default="23:58")
@@ -109,13 +148,16 @@ def main() -> None:
     parser.add_argument("--optimizer", choices=["muon", "adamw"], default="muon")
     parser.add_argument("--muon-lr", type=float, default=0.012)
     parser.add_argument("--adam-lr", type=float, default=0.003)
-    parser.add_argument("--long-from", default="23:57", help="from then on every third step takes rows of 2048 tokens")
-    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--long-from", default="23:57", help="from then on every sixth step takes rows of 2048 tokens")
+    parser.add_argument("--tail-from", default="23:57", help="from then on the other steps take the rows made for the end")
+    parser.add_argument("--middle-weight", type=int, default=2, help="loss weight of infill middles and chat answers")
+    parser.add_argument("--resume", action="store_true", help="go on from local.pt, optimizer and all")
+    parser.add_argument("--from-model", help="go on from an exported model.safetensors, with a new optimizer and a new warm-up")
     parser.add_argument("--trial", action="store_true", help="save nothing")
     args = parser.parse_args()
-    decay_from, stop_at, long_from = (wall_clock(at) for at in (args.decay_from, args.stop_at, args.long_from))
+    decay_from, stop_at, long_from, tail_from = (wall_clock(at) for at in (args.decay_from, args.stop_at, args.long_from, args.tail_from))
     torch.manual_seed(1)
-    data = [[np.load(ROOT / f"{name}{suffix}.npy", mmap_mode="r") for name in ("rows", "weights")] for suffix in ("", "-long")]
+    data = load_rows()
     model = Model(Config())
     chosen, step, tokens = optimizers(model, args), 0, 0
     if args.resume:
@@ -124,14 +166,21 @@ def main() -> None:
         for optimizer, saved in zip(chosen, state["optimizers"]):
             optimizer.load_state_dict(saved)
         step, tokens = state["step"], state["tokens"]
+    if args.from_model:
+        step, tokens = load_exported(model, args.from_model)
+    fresh_from = step if args.from_model else 0
     log = None if args.trial else (ROOT / "loss.jsonl").open("a")
-    losses, began = [], time.time()
+    losses, began, threads = [], time.time(), ThreadChoice()
     while step < args.steps and time.time() < stop_at:
-        ids, weight = batch_at(data, step, args.batch, time.time() >= long_from and step % 3 == 0)
-        factor = min(1.0, (step + 1) / WARM_UP_STEPS, max(0.0, (stop_at - time.time()) / (stop_at - decay_from)))
+        kind = "-tail" if time.time() >= tail_from else ""
+        if step % 6 == 0 and time.time() >= long_from:
+            kind = "-long"
+        ids, weight = batch_at(data, kind, step, args.batch)
+        factor = min(1.0, (step - fresh_from + 1) / WARM_UP_STEPS, max(0.0, (stop_at - time.time()) / (stop_at - decay_from)))
         for optimizer in chosen:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * factor
+        weight = torch.where(weight == 2, args.middle_weight, weight)
         target, weight = ids[:, 1:].flatten(), weight[:, 1:].flatten().float()
         each = F.cross_entropy(model(ids[:, :-1]), target, reduction="none")
         loss = (each * weight).sum() / weight.sum()
@@ -140,6 +189,7 @@ def main() -> None:
         for optimizer in chosen:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+        threads.update()
         step, tokens = step + 1, tokens + target.numel()
         losses.append(loss.item())
         if step % 10 == 0:
@@ -148,6 +198,7 @@ def main() -> None:
                 "tokens": tokens,
                 "loss": round(sum(losses) / len(losses), 4),
                 "lr_factor": round(factor, 4),
+                "threads": torch.get_num_threads(),
                 "seconds": round(time.time() - began, 1),
             }
             print(json.dumps(record), file=log, flush=True)
