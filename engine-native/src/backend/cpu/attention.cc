@@ -155,7 +155,7 @@ void Attention::score(const Call& call, const Tile& tile, uint32_t head, const S
       continue;
     }
     // Two half strips side by side. The second may not exist; then its lanes are not looked at.
-    const size_t row_bytes = kSmallestBlock * (shape.type == WeightType::kF32 ? 4 : 4);  // one k in fp32, a pair in bf16
+    constexpr size_t row_bytes = size_t{kSmallestBlock} * 4;  // of one k in fp32, of a pair in bf16
     const size_t num_rows = size_t{kSmallestBlock} * head_dim_ * element / row_bytes;
     std::byte* joined = s.strips + i * kStripRows * head_dim_ * element;
     for (uint32_t half = 0; half < 2 && token + half * kSmallestBlock < step.begin + step.tokens; ++half) {

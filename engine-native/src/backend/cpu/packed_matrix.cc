@@ -152,6 +152,7 @@ void PackedMatrix::multiply(const Kernels& kernels, RowsIn x, RowsOut y, uint32_
     const uint32_t block_columns = count <= kernels.max_tokens ? cols_ : kColumnBlock;
     for (size_t s = 0; s < slices; ++s) {
       const uint32_t slice_end = slice_borders_[s + 1];
+      // Once at least: an empty slice (few columns) still contributes its zeros.
       for (uint32_t k = slice_borders_[s]; k < slice_end || k == slice_borders_[s];) {
         const uint32_t k_count = std::min(block_columns, slice_end - k);
         multiply_columns(kernels, x_block, count, begin, end,
