@@ -5,35 +5,27 @@
 //
 // Data: choices (what the client sees), legs (what the engines know). A leg is one handle that carries some choices;
 // there is one leg until a Session breaks, then one per unfinished choice, each resuming from its own tokens.
-import {
-  FinishReason,
-  type PositionLogprobs,
-  type SamplingParams,
-  type Timings,
-  type Usage,
-} from '#gen/quern/common/v1/common.ts';
+import { FinishReason, type PositionLogprobs, type Timings, type Usage } from '#gen/quern/common/v1/common.ts';
 import type { Finished, TokenEvent } from '#gen/quern/engine/v1/engine.ts';
 import { QuernError, toQuernError } from '#kit/errors.ts';
 import { uuidv7 } from '#kit/ids.ts';
 import { fromStatusProto } from '#kit/rpc/status.ts';
 import type { Span } from '#kit/trace.ts';
-import type { Ticket } from './admission.ts';
-import { type Choice, createChoices } from './choice.ts';
+import type { Choice } from './choice.ts';
 import type { GatewayContext } from './context.ts';
 import { Delivery } from './delivery.ts';
-import { effectiveClass, engineRequest, fitSampling } from './engine-request.ts';
+import { effectiveClass, engineRequest } from './engine-request.ts';
 import type { EngineSession, HandleListener } from './engine-session.ts';
 import { type Caller, type GenerationEnd, type GenerationSink, outcomeOf } from './generation-events.ts';
 import { endGenerationSpan, startGenerationSpan } from './generation-span.ts';
 import { END_WAIT_MS, ENGINE_WAIT_MS, RESUME_WAIT_MS, RESUMES_MAX, TIMEOUT_MS_MAX } from './limits.ts';
 import type { ServedModel } from './models.ts';
-import { type RenderedPrompt, renderPrompt } from './prompt-rendering.ts';
+import { type Prepared, prepare } from './preparation.ts';
 import { affinityKey } from './replica-picker.ts';
 import { promptLogprobs } from './text-assembler.ts';
 import { Timers } from './timers.ts';
 import { TokenClock } from './token-clock.ts';
 import { checkRequest, type TypedRequest } from './typed-request.ts';
-import type { Vocabulary } from './vocabulary.ts';
 
 /** Made once: an error per request would cost a stack trace each. */
 const ENDED = new QuernError('CANCELLED', 'the request has ended');
@@ -68,10 +60,8 @@ export class Generation {
   #cleanups: (() => void)[] = [];
   #state: 'preparing' | 'running' | 'ending' | 'done' = 'preparing';
   #model: ServedModel | null = null;
-  #vocabulary: Vocabulary | null = null;
-  #prompt: RenderedPrompt | null = null;
-  #sampling: SamplingParams;
-  #choices: Choice[] = [];
+  #prepared: Prepared | null = null;
+  #choices: readonly Choice[] = [];
   #legs: Leg[] = [];
   #resumes = 0;
   #delivery: Delivery | null = null;
@@ -88,7 +78,6 @@ export class Generation {
     this.#caller = caller;
     this.#sink = sink;
     this.requestId = request.requestId || uuidv7();
-    this.#sampling = request.sampling;
     this.#clock = new TokenClock(context.metrics, performance.now());
     const { promise, resolve } = Promise.withResolvers<void>();
     this.done = promise;
@@ -130,14 +119,29 @@ export class Generation {
     this.#cleanups.push(() => ticket.release());
     this.#cleanups.push(requests.add(principal, this.requestId, this));
     this.#armDeadlines();
-    this.#vocabulary = models.vocabulary(this.#model);
-    await this.#render(ticket);
+    const call = { signal: this.#stop.signal, trace: this.#caller.trace };
+    const prepared = await prepare(this.#context, { request, model: this.#model, principal }, call);
     if (this.#isDone()) return;
-    this.#makeChoices();
-    const { name } = this.#model;
-    const facts = { request, model: name, requestId: this.requestId, sampling: this.#sampling };
+    const { prompt, sampling } = prepared;
+    ticket.charge(prompt.tokenIds.length + (sampling.maxTokens ?? 0) * (sampling.n ?? 1));
+    this.#start(prepared);
+    await this.#submit(prepared, ENGINE_WAIT_MS);
+  }
+
+  #start(prepared: Prepared): void {
+    const { model, sampling, choices } = prepared;
+    const request = this.#request;
+    this.#prepared = prepared;
+    this.#choices = choices;
+    this.#delivery = new Delivery({
+      choices,
+      sink: this.#sink,
+      timers: this.#timers,
+      coalesceMs: request.coalesceMs,
+      onFault: (error) => this.#onFault(error),
+    });
+    const facts = { request, model: model.name, requestId: this.requestId, sampling };
     this.#span = startGenerationSpan(this.#context.spans, this.#caller.trace, facts);
-    await this.#submit(ENGINE_WAIT_MS);
   }
 
   #armDeadlines(): void {
@@ -160,43 +164,9 @@ export class Generation {
     }
   }
 
-  /** Prompt to ids; what does not fit is refused, absent max_tokens become what fits; admission is charged. */
-  async #render(ticket: Ticket): Promise<void> {
-    const model = this.#model as ServedModel;
-    const vocabulary = this.#vocabulary as Vocabulary;
-    const request = this.#request;
-    const context = this.#context.models.description(model)?.contextLength ?? Number.MAX_SAFE_INTEGER;
-    const asked = request.sampling.maxTokens;
-    const infillTokensMax = Math.max(1, Math.min(context - (asked ?? 1), 0xffffffff));
-    const around = { model: model.name, principal: this.#caller.principal, vocabulary, infillTokensMax };
-    const call = { signal: this.#stop.signal, trace: this.#caller.trace };
-    const prompt = await renderPrompt(this.#context.tokenizer, request.prompt, around, call);
-    this.#prompt = prompt;
-    this.#sampling = fitSampling(request, prompt, context);
-    ticket.charge(prompt.tokenIds.length + (this.#sampling.maxTokens ?? 0) * (this.#sampling.n ?? 1));
-  }
-
-  #makeChoices(): void {
-    const request = this.#request;
-    const prompt = this.#prompt as RenderedPrompt;
-    const vocabulary = this.#vocabulary as Vocabulary;
-    const sampling = this.#sampling;
-    const eosTokenIds = this.#context.models.description(this.#model as ServedModel)?.eosTokenIds ?? [];
-    this.#choices = createChoices({ request, prompt, vocabulary, sampling, eosTokenIds });
-    this.#delivery = new Delivery({
-      choices: this.#choices,
-      sink: this.#sink,
-      timers: this.#timers,
-      coalesceMs: request.coalesceMs,
-      onFault: (error) => this.#onFault(error),
-    });
-  }
-
   /** Submits every unfinished choice: all in one handle while none has tokens, else each in its own. */
-  async #submit(waitMs: number): Promise<void> {
+  async #submit({ model, prompt, sampling }: Prepared, waitMs: number): Promise<void> {
     const { models } = this.#context;
-    const model = this.#model as ServedModel;
-    const prompt = this.#prompt as RenderedPrompt;
     const cacheSalt = this.#context.cacheSalt(this.#caller.principal.tenant);
     const { signal } = this.#stop;
     const engine = await models.replica(model, affinityKey(cacheSalt, prompt.tokenIds), { waitMs, signal });
@@ -211,7 +181,7 @@ export class Generation {
         trace: this.#span?.context ?? this.#caller.trace,
         request: this.#request,
         prompt,
-        sampling: this.#sampling,
+        sampling,
         cacheSalt,
         n: choices.length,
         resumeTokenIds: choices.length === 1 ? (this.#choices[choices[0] as number] as Choice).ids : [],
@@ -227,7 +197,7 @@ export class Generation {
       const { traceId } = this.#caller.trace;
       this.#sink.accepted({ requestId: this.requestId, model: model.name, traceId });
       // A prompt of one token has no position with a log probability: the engine sends nothing.
-      if (this.#sampling.promptLogprobs !== undefined && prompt.tokenIds.length === 1) this.#onPromptLogprobs([]);
+      if (sampling.promptLogprobs !== undefined && prompt.tokenIds.length === 1) this.#onPromptLogprobs([]);
     }
   }
 
@@ -263,10 +233,10 @@ export class Generation {
   }
 
   #onPromptLogprobs(positions: readonly PositionLogprobs[]): void {
-    if (this.#sawPromptLogprobs) return;
+    if (this.#sawPromptLogprobs || !this.#prepared) return;
     this.#sawPromptLogprobs = true;
-    const prompt = this.#prompt as RenderedPrompt;
-    const entries = promptLogprobs(this.#vocabulary as Vocabulary, prompt.tokenIds, positions);
+    const { vocabulary, prompt } = this.#prepared;
+    const entries = promptLogprobs(vocabulary, prompt.tokenIds, positions);
     if (this.#request.sampling.promptLogprobs !== undefined) this.#sink.promptLogprobs(entries);
     if (this.#request.echo && this.#request.sampling.logprobs !== undefined) {
       for (const choice of this.#choices) choice.echoLogprobs = entries;
@@ -364,11 +334,12 @@ export class Generation {
 
   #resubmit(): void {
     this.#resubmitting = false;
-    if (this.#state !== 'running') return;
+    const prepared = this.#prepared;
+    if (this.#state !== 'running' || !prepared) return;
     this.#guarded(() => {
-      for (const choice of this.#choices) choice.finishIfComplete(this.#sampling);
+      for (const choice of this.#choices) choice.finishIfComplete(prepared.sampling);
       if (this.#choices.every((choice) => choice.finished)) this.#finishLegs();
-      else this.#submit(RESUME_WAIT_MS).catch((cause) => this.#fail(toQuernError(cause)));
+      else this.#submit(prepared, RESUME_WAIT_MS).catch((cause) => this.#fail(toQuernError(cause)));
     });
   }
 
@@ -408,14 +379,14 @@ export class Generation {
       usage: this.#usage(),
       timings: this.#timings,
       traceId: this.#caller.trace.traceId,
-      seed: this.#sampling.seed ?? 0n,
-      infill: this.#prompt?.infill ?? null,
-      promptTokenIds: this.#prompt?.tokenIds ?? [],
+      seed: this.#prepared?.sampling.seed ?? 0n,
+      infill: this.#prepared?.prompt.infill ?? null,
+      promptTokenIds: this.#prepared?.prompt.tokenIds ?? [],
     };
   }
 
   #usage(): Usage {
-    const promptTokens = this.#prompt?.tokenIds.length ?? 0;
+    const promptTokens = this.#prepared?.prompt.tokenIds.length ?? 0;
     // Counted here: of the engine's tokens those behind a stop string are not the client's.
     const completionTokens = this.#choices.reduce((sum, choice) => sum + choice.tokenCount, 0);
     return { promptTokens, cachedTokens: Math.min(this.#cachedTokens, promptTokens), completionTokens };

@@ -1,0 +1,56 @@
+// Everything about a request that is settled before an engine sees it: model, token ids, whole sampling, choices.
+import type { SamplingParams } from '#gen/quern/common/v1/common.ts';
+import type { Principal } from '#kit/principal.ts';
+import { type Choice, createChoices } from './choice.ts';
+import { fitSampling } from './engine-request.ts';
+import { ENGINE_WAIT_MS } from './limits.ts';
+import type { Models, ServedModel } from './models.ts';
+import { type RenderedPrompt, renderPrompt } from './prompt-rendering.ts';
+import type { TokenizerCall, TokenizerClient } from './tokenizer-client.ts';
+import type { TypedRequest } from './typed-request.ts';
+import type { Vocabulary } from './vocabulary.ts';
+
+export type Prepared = {
+  model: ServedModel;
+  vocabulary: Vocabulary;
+  prompt: RenderedPrompt;
+  sampling: SamplingParams;
+  choices: readonly Choice[];
+};
+
+/**
+ * Renders the prompt and fits the sampling to the model. Throws INVALID_ARGUMENT for what the tokenizer refuses or what
+ * does not fit (CONTEXT_LENGTH_EXCEEDED), UNAVAILABLE while tokenizer or engine are not there.
+ */
+export async function prepare(
+  { models, tokenizer }: { models: Models; tokenizer: TokenizerClient },
+  from: { request: TypedRequest; model: ServedModel; principal: Principal },
+  call: TokenizerCall,
+): Promise<Prepared> {
+  const { request, model, principal } = from;
+  const vocabulary = models.vocabulary(model);
+  // Without an engine nobody knows how much fits.
+  const described = models.description(model) ?? (await describedBy(models, model, call.signal));
+  const contextLength = described.contextLength;
+  const infillTokensMax = Math.max(1, contextLength - (request.sampling.maxTokens ?? 1));
+  const prompt = await renderPrompt(
+    tokenizer,
+    request.prompt,
+    { model: model.name, principal, vocabulary, infillTokensMax },
+    call,
+  );
+  const sampling = fitSampling(request, prompt, contextLength);
+  const { eosTokenIds } = described;
+  return {
+    model,
+    vocabulary,
+    prompt,
+    sampling,
+    choices: createChoices({ request, prompt, vocabulary, sampling, eosTokenIds }),
+  };
+}
+
+async function describedBy(models: Models, model: ServedModel, signal: AbortSignal) {
+  const engine = await models.replica(model, 0, { waitMs: ENGINE_WAIT_MS, signal });
+  return engine.description ?? { contextLength: 0, eosTokenIds: [] };
+}
