@@ -88,6 +88,7 @@ class EngineLoop final : public Engine {
   std::vector<float> logits_;                           // [max_logit_rows, vocabulary]
   std::vector<RankedLogprob> ranked_;
   uint64_t now_ns_ = 0;
+  uint32_t failed_steps_ = 0;  // in a row
   bool closing_ = false;
 
   RateWindow generated_rate_, prompt_rate_;
@@ -222,12 +223,15 @@ bool EngineLoop::run_plan(std::span<const PlannedSlice> plan) {
   const bool interrupted = inbox_.interrupt()->load(std::memory_order_relaxed);
   inbox_.end_batch(batch_requests_);
   if (status.ok()) {
+    failed_steps_ = 0;
     scheduler_.commit(now_ns_ - begin_ns);
     return true;
   }
   scheduler_.abandon();
   // An interrupted step has nobody left to wait for it; anything else is the model's failure.
-  if (!(status.code() == Code::kCancelled && interrupted)) fail_plan(plan, status);
+  if (status.code() == Code::kCancelled && interrupted) return false;
+  fail_plan(plan, status);
+  CHECK(++failed_steps_ < limits::kFailedStepsMax, "every step of the model fails; the process must be restarted");
   return false;
 }
 

@@ -36,6 +36,10 @@ inline constexpr uint32_t kContextLengthMin = 256;
 inline constexpr uint32_t kCpuBatchedTokens = 512;
 inline constexpr uint32_t kCudaBatchedTokens = 2048;
 
+// Steps that may fail in a row before the process gives up: a device that is gone fails all of them, and only a new process
+// gets it back.
+inline constexpr uint32_t kFailedStepsMax = 16;
+
 // Throughput figures cover this many seconds.
 inline constexpr uint32_t kRateWindowS = 10;
 
