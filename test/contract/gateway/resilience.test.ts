@@ -120,6 +120,15 @@ test('a killed engine that comes back within the bound loses nothing', async (t)
   for (const { choices } of await Promise.all(answers)) assert.equal(choices[0]?.text, LINE);
 });
 
+test('a request that comes before its engine waits for it', async (t) => {
+  const mesh = await startMesh(t, { engine: { script: () => [...bytesOf('ok'), EOS] } });
+  await mesh.engine.close();
+  await eventually(() => !mesh.gateway.context.models.all()[0]!.replicas[0]!.ready, 'the engine is gone');
+  const early = ask(mesh);
+  await mesh.restartEngine(0);
+  assert.equal((await early).choices[0]?.text, 'ok');
+});
+
 test('a draining engine refuses; the request goes to another replica', async (t) => {
   const mesh = await startMesh(t, { engines: 2 });
   mesh.engines[0]!.settings.refuse = new QuernError('UNAVAILABLE', 'draining', { reason: 'DRAINING' });
