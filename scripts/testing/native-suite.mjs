@@ -20,8 +20,9 @@ export async function runNativeTests(preset, { args = [], timeoutMs }) {
   for (const [, name, reason] of result.output.matchAll(/^skip (\S+) \([^)]*\): (.*)$/gm))
     say(`  skipped: ${name} (${reason})`);
   if (result.code === 0 && counts) return counts;
+  const last = /^ok +(\S+)(?![\s\S]*^ok)/m.exec(result.output)?.[1];
   const how = result.timedOut
-    ? `did not end within ${formatSeconds(timeoutMs / 1000)}`
+    ? `did not end within ${formatSeconds(timeoutMs / 1000)}; the last test that ended was ${last ?? 'none'}`
     : `ended with ${result.signal ?? `exit code ${result.code}`}${counts ? '' : ' and without its closing line'}`;
   say(`  FAILED: engine_tests (${preset}) ${how}\n${tail(result.output.replace(/^(ok|skip) .*\n/gm, ''))}`);
   return { ...(counts ?? nothing), failed: Math.max(1, counts?.failed ?? 0) };

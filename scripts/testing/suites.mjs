@@ -15,6 +15,9 @@ function nodeSuite(name, paths, { isolated, timeoutMs }) {
 /** A suite of commands; path filters do not apply to it. */
 const commandSuite = (name, commands) => ({ name, run: () => runCommands(commands, { timeoutMs: minutes(3) }) });
 
+/** The contract of one backend; whole models take too long in emulation and run on a GPU (scripts/gpu-check). */
+const emulationArgs = ['--backend', 'cuda', '--filter', 'backend_contract,cuda_'];
+
 export const suites = [
   commandSuite('typecheck', [['tsc', '-p', '.']]),
   commandSuite('lint', [
@@ -31,9 +34,6 @@ export const suites = [
   nodeSuite('faults', ['test/faults'], { isolated: true, timeoutMs: minutes(10) }),
   { name: 'asan', run: () => runNativeTests('asan', { timeoutMs: minutes(10) }) },
   { name: 'tsan', run: () => runNativeTests('tsan', { timeoutMs: minutes(10) }) },
-  {
-    name: 'emulation',
-    run: () => runNativeTests('cuda-emulation', { args: ['--backend', 'cuda'], timeoutMs: minutes(10) }),
-  },
+  { name: 'emulation', run: () => runNativeTests('cuda-emulation', { args: emulationArgs, timeoutMs: minutes(10) }) },
   { name: 'cuda', run: compileCuda },
 ];
