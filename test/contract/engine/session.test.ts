@@ -257,3 +257,28 @@ test('session: steps merge while the client does not read, and nothing is lost',
   assert.ok(counts.tokens > 5_900 && counts.tokens < 6_000, 'all but those of the first answer');
   assert.ok(counts.largest > 50, `expected merged steps, the largest event had ${counts.largest} tokens`);
 });
+
+test('session: a storm of submits and cancels leaves nothing behind', { skip }, async (t) => {
+  const { client, service, metrics } = await startTinyEngine(t, { QUERN_ENGINE_MAX_WAITING: '64' });
+  const session = new TestSession(client);
+  t.after(() => session.call.cancel());
+  const total = 1_500;
+  let seed = 12345;
+  const random = (below: number): number => {
+    seed = (seed * 1103515245 + 12345) % 2 ** 31;
+    return seed % below;
+  };
+  for (let handle = 0; handle < total; handle += 1) {
+    const wanted = sampling({ maxTokens: random(12), n: 1 });
+    const extra = random(5) === 0 ? { supersedeKey: `buffer-${random(3)}` } : {};
+    const timeout = random(7) === 0 ? { timeoutMs: 1 + random(30) } : {};
+    session.submit(handle, generation({ sampling: wanted, tenant: `t${random(3)}`, ...extra, ...timeout }));
+    if (random(3) === 0) session.cancel(random(handle + 1));
+    if (handle % 40 === 39) await session.until(() => session.finished.size > handle - 80);
+  }
+  await session.until(() => session.finished.size === total);
+  await untilIdle(service);
+  const reasons = new Set([...session.finished.values()].map((end) => end.choices[0]?.reason));
+  assert.ok(reasons.has(2) && reasons.has(3), 'some ran to their end and some were cancelled');
+  assert.match(await metrics.render(), /quern_engine_orphan_requests\{[^}]*\} 0/);
+});
