@@ -69,11 +69,11 @@ async function configureAndBuild({ name, preset, args, targets, tools, verbose }
   const dir = buildDir(preset);
   const configure = ['--preset', preset, `-DCMAKE_MAKE_PROGRAM=${tools.ninja}`, ...args];
   await mustRun(name, tools.cmake, configure, { cwd: nativeDir, inherit: verbose });
-  await mustRun(name, tools.ninja, ['-C', dir, `-j${parallelism()}`, ...targets], { inherit: verbose });
+  await mustRun(name, tools.ninja, ['-C', dir, `-j${buildParallelism()}`, ...targets], { inherit: verbose });
 }
 
 /** As many compilers as cores, but no more than one per 1.5 GiB of memory. */
-function parallelism() {
+export function buildParallelism() {
   return Math.max(1, Math.min(availableParallelism(), Math.floor(totalmem() / 1.5 / 2 ** 30)));
 }
 

@@ -1,7 +1,9 @@
 // Runs the native test binary of a preset and counts the outcome by its closing line, "N passed, N failed".
+import { delimiter, dirname } from 'node:path';
+import { findBuildTools } from '../setup/build-tools.mjs';
 import { findNvcc, hasCudaSources } from '../setup/cuda-wheels.mjs';
-import { buildNative, outputPath } from '../setup/native-build.mjs';
-import { findOnPath } from '../setup/paths.mjs';
+import { buildNative, buildParallelism, outputPath } from '../setup/native-build.mjs';
+import { findOnPath, node24 } from '../setup/paths.mjs';
 import { formatSeconds, run, SetupError, say, tail } from '../setup/steps.mjs';
 
 const nothing = { passed: 0, failed: 0, skipped: 0 };
@@ -32,6 +34,17 @@ export async function runNativeTests(preset, { args = [], timeoutMs }) {
 function countTests(output) {
   const closing = /(?:^|\n)(?:(\d+) skipped\n)?(\d+) passed, (\d+) failed\s*$/.exec(output);
   return closing && { passed: Number(closing[2]), failed: Number(closing[3]), skipped: Number(closing[1] ?? 0) };
+}
+
+/** Seeded bugs, each of which the tests must notice: test/native/mutation.mjs. A mutant that survives is a failure. */
+export async function runMutants({ timeoutMs }) {
+  const { cmake, ninja } = await findBuildTools();
+  const PATH = [dirname(cmake), dirname(ninja), process.env.PATH].join(delimiter);
+  const args = ['test/native/mutation.mjs', '--jobs', String(buildParallelism())];
+  const { code, output } = await run(node24, args, { env: { ...process.env, PATH }, timeoutMs });
+  const [, noticed, all] = /^(\d+) of (\d+) mutants noticed$/m.exec(output) ?? [null, 0, 0];
+  if (code !== 0) say(`  FAILED: mutants\n${tail(output)}`);
+  return { passed: Number(noticed), failed: Math.max(code === 0 ? 0 : 1, all - noticed), skipped: 0 };
 }
 
 /** Compiles and links the CUDA backend; counts as one test. Running it needs a GPU: scripts/gpu-check. */

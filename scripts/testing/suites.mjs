@@ -1,6 +1,6 @@
 // The test suites, in the order in which they run: cheap and telling ones first.
 import { runCommands } from './command-suite.mjs';
-import { compileCuda, runNativeTests } from './native-suite.mjs';
+import { compileCuda, runMutants, runNativeTests } from './native-suite.mjs';
 import { findTests, runNodeTests } from './node-suite.mjs';
 
 /** In milliseconds. QUERN_TEST_TIMEOUT_FACTOR stretches every limit on a slow machine. */
@@ -34,6 +34,7 @@ export const suites = [
   nodeSuite('faults', ['test/faults'], { isolated: true, timeoutMs: minutes(10) }),
   { name: 'asan', run: () => runNativeTests('asan', { timeoutMs: minutes(10) }) },
   { name: 'tsan', run: () => runNativeTests('tsan', { timeoutMs: minutes(10) }) },
+  { name: 'mutants', run: () => runMutants({ timeoutMs: minutes(20) }) },
   { name: 'emulation', run: () => runNativeTests('cuda-emulation', { args: emulationArgs, timeoutMs: minutes(10) }) },
   { name: 'cuda', run: compileCuda },
 ];
