@@ -13,7 +13,7 @@ inline constexpr uint64_t kMixedStepNs = 80 * kNsPerMs;
 inline constexpr uint64_t kPrefillStepNs = 150 * kNsPerMs;
 // A prefill chunk is never smaller, so that prefill moves even where the target is too tight: beside decodes, and alone,
 // where a larger one makes reading the weights worth it.
-inline constexpr uint32_t kMixedChunkMin = 16;
+inline constexpr uint32_t kMixedChunkMin = 8;
 inline constexpr uint32_t kPrefillChunkMin = 32;
 // The first chunk, before anything was measured.
 inline constexpr uint32_t kPrefillChunkFirst = 64;
