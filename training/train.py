@@ -87,7 +87,7 @@ def load_rows() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def batch_at(data: dict, kind: str, step: int, batch: int) -> tuple[Tensor, Tensor]:
-    """Ids and loss weights of one step, [rows, length + 1]; long rows are four times fewer, so a step has the same number of tokens."""
+    """Ids and loss weights of one step, [rows, length + 1]; long rows are fewer, so every step has the same number of tokens."""
     count, turn = (max(1, batch // 4), step // 6) if kind == "-long" else (batch, step)
     at = np.arange(turn * count, (turn + 1) * count) % len(data[kind][0])
     ids, weight = (torch.from_numpy(np.asarray(array[at]).astype(np.int64)) for array in data[kind])
@@ -97,7 +97,7 @@ def batch_at(data: dict, kind: str, step: int, batch: int) -> tuple[Tensor, Tens
 class ThreadChoice:
     """One thread while other work wants the machine, two while it is idle.
 
-    Two threads meet at the end of every operation: where one of them waits for a core, the other spins, and more than half of the time is lost.
+    Two threads meet at the end of every operation: where one of them waits for a core, the other spins.
     """
 
     def __init__(self) -> None:
