@@ -19,7 +19,7 @@ channel = grpc.insecure_channel(address)
 completion = rpc.CompletionServiceStub(channel)
 request = pb.CompleteRequest(
     text="def add(a, b):\n    return",
-    sampling=common.SamplingParams(max_tokens=12, temperature=0),
+    sampling=common.SamplingParams(max_tokens=12, temperature=0, ignore_eos=True),
 )
 
 unary = completion.Complete(request, timeout=30)
