@@ -4,7 +4,7 @@ import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { EngineServiceClient, type GetLoadResponse } from '#gen/quern/engine/v1/engine.ts';
 import { openChannel, unary } from '#kit/rpc/client.ts';
-import { type Mesh, quern, startMesh } from './mesh.ts';
+import { type Mesh, quern, spawnQuern, startMesh } from './mesh.ts';
 
 const FREED_WITHIN_MS = 1_000; // generous for a loaded machine; the step-exact check is in test/contract/engine
 
@@ -35,10 +35,10 @@ async function until(
   }
 }
 
-function longRequest(http: string, signal: AbortSignal): Promise<Response> {
+function longRequest(http: string, signal: AbortSignal, headers: Record<string, string> = {}): Promise<Response> {
   return fetch(`http://${http}/v1/completions`, {
     method: 'POST',
-    headers: { 'content-type': 'application/json' },
+    headers: { 'content-type': 'application/json', ...headers },
     body: JSON.stringify({ prompt: 'def f():', max_tokens: 1_500, temperature: 0, ignore_eos: true, stream: true }),
     signal,
   });
@@ -59,10 +59,19 @@ test('a closed connection, a cancel by id and Ctrl-C each free the slot and all 
   const later = await sleep(100).then(load);
   assert.equal(later.steps, freed.steps, 'the engine kept stepping for a client that is gone');
 
-  const complete = ['complete', '--gateway', mesh.grpc, '--max-tokens', '1500', 'def g():'];
-  const running = quern(complete, { timeoutMs: 300 }); // spawn's timeout sends SIGTERM
-  await running;
-  await until(load, ({ running: count }) => count === 0, FREED_WITHIN_MS);
+  const other = new AbortController();
+  t.after(() => other.abort());
+  const byId = await longRequest(mesh.http, other.signal, { 'x-request-id': 'to-cancel' });
+  await until(load, ({ running }) => running === 1, 5_000);
+  const cancel = await quern(['call', '--gateway', mesh.grpc, 'RequestService/Cancel', '{"request_id": "to-cancel"}']);
+  assert.equal(cancel.stdout, '{"cancelled":true}\n', cancel.stderr);
+  await until(load, ({ running }) => running === 0, FREED_WITHIN_MS);
+  assert.match(await byId.text(), /"finish_reason":"[a-z]+"/);
+
+  const terminal = spawnQuern(['complete', '--gateway', mesh.grpc, '--max-tokens', '1500', 'def g():']);
+  await until(load, ({ running }) => running === 1, 20_000);
+  terminal.kill('SIGINT');
+  await until(load, ({ running }) => running === 0, FREED_WITHIN_MS);
   assert.equal(await mesh.stop(), 0);
 });
 

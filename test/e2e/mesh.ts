@@ -48,6 +48,11 @@ export async function quern(
   return { code, stdout, stderr };
 }
 
+/** Starts `quern` and leaves it running; for tests that interrupt it. */
+export function spawnQuern(args: string[]): ChildProcess {
+  return spawn(process.execPath, [join(ROOT, 'services', 'cli', 'bin.mjs'), ...args], { cwd: ROOT, stdio: 'ignore' });
+}
+
 /** Starts a mesh and waits until it is ready. */
 export async function startMesh(
   t: TestContext,
