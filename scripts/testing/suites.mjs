@@ -28,7 +28,6 @@ export const suites = [
   nodeSuite('tidy', ['test/tidy.test.ts', 'test/generated.test.ts'], { isolated: true, timeoutMs: minutes(3) }),
   nodeSuite('unit', ['test/unit'], { isolated: false, timeoutMs: minutes(5) }),
   { name: 'native', run: () => runNativeTests('release', { timeoutMs: minutes(5) }) },
-  nodeSuite('addon', ['test/native'], { isolated: true, timeoutMs: minutes(5) }),
   nodeSuite('contract', ['test/contract'], { isolated: true, timeoutMs: minutes(5) }),
   nodeSuite('e2e', ['test/e2e'], { isolated: true, timeoutMs: minutes(10) }),
   nodeSuite('faults', ['test/faults'], { isolated: true, timeoutMs: minutes(10) }),

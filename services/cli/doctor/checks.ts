@@ -21,8 +21,10 @@ export function inspectMachine(root: string, env: NodeJS.ProcessEnv): Finding[] 
     addon(root),
     model(root, env),
     gpu(),
-    program('nats-server', 'audit events over JetStream', 'go install github.com/nats-io/nats-server/v2@latest', env),
-    program('bwrap', 'sandbox for tools', 'apt-get install bubblewrap', env),
+    program('g++', { needed: true, remedy: 'apt-get install g++ (12 or newer)' }, env),
+    program('python3', { needed: true, remedy: 'apt-get install python3-venv' }, env),
+    program('cmake', { needed: false, remedy: 'nothing to do: set-up gets it from PyPI' }, env),
+    program('ninja', { needed: false, remedy: 'nothing to do: set-up gets it from PyPI' }, env),
   ];
 }
 
@@ -131,12 +133,16 @@ function gpu(): Finding {
   };
 }
 
-function program(name: string, purpose: string, remedy: string, env: NodeJS.ProcessEnv): Finding {
+function program(
+  name: string,
+  { needed, remedy }: { needed: boolean; remedy: string },
+  env: NodeJS.ProcessEnv,
+): Finding {
   const file = (env.PATH ?? '')
     .split(delimiter)
     .map((folder) => join(folder, name))
     .find(isExecutable);
-  if (file === undefined) return { name, verdict: 'optional', found: `not found; for ${purpose}`, remedy };
+  if (file === undefined) return { name, verdict: needed ? 'missing' : 'optional', found: 'not on PATH', remedy };
   const version = spawnSync(file, ['--version'], { encoding: 'utf8', timeout: 5000 }).stdout?.trim().split('\n')[0];
   return { name, verdict: 'ok', found: version || file };
 }
