@@ -9,11 +9,11 @@ import { FinishReason, type PositionLogprobs, type Timings, type Usage } from '#
 import type { Finished, TokenEvent } from '#gen/quern/engine/v1/engine.ts';
 import { QuernError, toQuernError } from '#kit/errors.ts';
 import { uuidv7 } from '#kit/ids.ts';
-import { fromStatusProto } from '#kit/rpc/status.ts';
 import type { Span } from '#kit/trace.ts';
 import type { Choice } from './choice.ts';
 import type { GatewayContext } from './context.ts';
 import { Delivery } from './delivery.ts';
+import { engineRefusal } from './engine-refusal.ts';
 import { effectiveClass, engineRequest } from './engine-request.ts';
 import type { EngineSession, HandleListener } from './engine-session.ts';
 import { type Caller, type GenerationEnd, type GenerationSink, outcomeOf } from './generation-events.ts';
@@ -246,7 +246,7 @@ export class Generation {
   #onFinished(leg: Leg, finished: Finished): void {
     this.#drop(leg);
     if (finished.status && finished.status.code !== 0) {
-      const error = fromStatusProto(finished.status);
+      const error = engineRefusal(finished.status, this.#caller.samplingPrefix ?? '');
       if (error.code === 'UNAVAILABLE') {
         if (error.details.reason === 'DRAINING') leg.engine.markDraining();
         this.#interrupted(error);

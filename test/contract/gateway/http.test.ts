@@ -199,6 +199,21 @@ test('the short ways: /generate and /chat', async (t) => {
   assert.equal((await post(mesh, '/chat', { text: 'hi' })).json.error?.param, 'input_text');
 });
 
+test("what the engine refuses is named by the caller's field", async (t) => {
+  const mesh = await startMesh(t);
+  const description = 'expected an id below 300, got 999999';
+  const field = 'request.sampling.stop_token_ids[0]';
+  mesh.engine.settings.refuse = new QuernError('INVALID_ARGUMENT', `${field}: ${description}`, {
+    fields: [{ field, description }],
+  });
+  for (const body of [{ prompt: 'x' }, { prompt: 'x', stream: true }]) {
+    const { status, json } = await post(mesh, '/v1/completions', { ...body, stop_token_ids: [999999] });
+    assert.deepEqual([status, json.error?.param], [400, 'stop_token_ids[0]']);
+    assert.equal(json.error?.message, `stop_token_ids[0]: ${description}`);
+  }
+  assert.deepEqual(mesh.engine.requests[0]?.sampling?.stopTokenIds[0], 999999);
+});
+
 test('health follows the engine', async (t) => {
   const mesh = await startMesh(t);
   assert.deepEqual(await (await fetch(`${mesh.url}/health`)).json(), {

@@ -1,0 +1,28 @@
+// An engine's refusal in the caller's words: the engine names fields of GenerationRequest, which no client has seen.
+import type { Status } from '#gen/google/rpc/status.ts';
+import { QuernError } from '#kit/errors.ts';
+import { fromStatusProto } from '#kit/rpc/status.ts';
+
+const PATH = /(?<![\w.])request\.(?=[a-z_])(sampling\.|token_ids\b)?/g;
+
+/**
+ * The status of a Finished as an error. `samplingPrefix` is where sampling stands in the caller's message ("sampling."
+ * in gRPC, "" in HTTP): request.sampling.top_p becomes that and top_p, request.token_ids[3] becomes prompt[3].
+ */
+export function engineRefusal(status: Status, samplingPrefix: string): QuernError {
+  const error = fromStatusProto(status);
+  const inCallersWords = (text: string): string =>
+    text.replace(PATH, (_path, part?: string) => {
+      if (part === 'sampling.') return samplingPrefix;
+      return part === 'token_ids' ? 'prompt' : '';
+    });
+  const { fields } = error.details;
+  const renamed = fields?.map(({ field, description }) => ({
+    field: inCallersWords(field),
+    description: inCallersWords(description),
+  }));
+  return new QuernError(error.code, inCallersWords(error.message), {
+    ...error.details,
+    ...(renamed && { fields: renamed }),
+  });
+}
