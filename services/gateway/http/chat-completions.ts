@@ -6,7 +6,7 @@ import type { GatewayContext } from '../context.ts';
 import { validate } from './body.ts';
 import { type ChatBody, chatSchema, typedChat } from './chat-schema.ts';
 import { callerOf, type Handler, sendJson } from './exchange.ts';
-import { chatLogprobs, finishReasonText, promptLogprobsObject, usageObject } from './openai-objects.ts';
+import { chatLogprobs, endParts, finishReasonText, promptLogprobsObject, timingsField } from './openai-objects.ts';
 import { EventStream } from './sse.ts';
 import { type StreamShape, streamAnswer } from './stream-answer.ts';
 
@@ -42,7 +42,7 @@ function answerParts({ choices, end, promptLogprobs }: Collected, body: ChatBody
       stop_reason: choice.stopString || null,
       ...(body.return_token_ids && { token_ids: choice.tokenIds }),
     })),
-    usage: usageObject([end.usage]),
+    ...endParts([end]),
     ...(typeof body.prompt_logprobs === 'number' && { prompt_logprobs: promptLogprobsObject(promptLogprobs) }),
     ...(body.return_token_ids && { prompt_token_ids: end.promptTokenIds }),
   };
@@ -65,6 +65,7 @@ function createShape(base: Base, body: ChatBody): StreamShape {
     return `${start}${index},"delta":{"role":"assistant","content":""${plainEnd}`;
   };
   return {
+    withUsage,
     promptLogprobs(_prompt, entries) {
       promptEntries = entries;
     },
@@ -76,14 +77,14 @@ function createShape(base: Base, body: ChatBody): StreamShape {
       const ids = body.return_token_ids ? `,"token_ids":${JSON.stringify(tokenIds)}` : '';
       return `${first}${content}},"logprobs":${shown},"finish_reason":null${ids}}]${tail}`;
     },
-    finished(index, reason, stopString) {
+    finished(index, reason, stopString, ends) {
       const why = `"finish_reason":"${finishReasonText(reason)}","stop_reason":${stopString ? JSON.stringify(stopString) : 'null'}`;
-      return `${open(index)}${start}${index},"delta":{},"logprobs":null,${why}}]${tail}`;
+      return `${open(index)}${start}${index},"delta":{},"logprobs":null,${why}}]${ends ? timingsField(ends) : ''}${tail}`;
     },
     end(ends) {
       const extras = promptEntries ? `,"prompt_logprobs":${JSON.stringify(promptLogprobsObject(promptEntries))}` : '';
       if (!withUsage && extras === '') return '';
-      return `data: ${head},"choices":[],"usage":${JSON.stringify(usageObject(ends.map((end) => end.usage)))}${extras}}\n\n`;
+      return `data: ${head},"choices":[],${JSON.stringify(endParts(ends)).slice(1, -1)}${extras}}\n\n`;
     },
   };
 }

@@ -10,7 +10,7 @@ import { COMPLETION_TOKENS_DEFAULT, LOGPROBS_MAX, PROMPTS_MAX, REQUEST_ID_CHARS_
 import { invalidArgument, type Prompt, type TypedRequest } from '../typed-request.ts';
 import { validate } from './body.ts';
 import { callerOf, type Exchange, type Handler, sendJson } from './exchange.ts';
-import { finishReasonText, legacyLogprobs, promptLogprobsObject, usageObject } from './openai-objects.ts';
+import { endParts, finishReasonText, legacyLogprobs, promptLogprobsObject, timingsField } from './openai-objects.ts';
 import { count, samplingOf, sharedFields, sharedRequest, tokenId } from './sampling-schema.ts';
 import { EventStream } from './sse.ts';
 import { type StreamShape, streamAnswer } from './stream-answer.ts';
@@ -100,11 +100,7 @@ export function completions(context: GatewayContext): Handler {
     }
     const collected = await collectAll(context, requests, exchange);
     const choices = collected.flatMap((one, i) => choiceObjects(one, i * (body.n ?? 1), body));
-    sendJson(
-      exchange.response,
-      { ...base, choices, usage: usageObject(collected.map((one) => one.end.usage)) },
-      headers,
-    );
+    sendJson(exchange.response, { ...base, choices, ...endParts(collected.map((one) => one.end)) }, headers);
   };
 }
 
@@ -161,6 +157,7 @@ function createShape(base: Base, body: Body): StreamShape {
     return entries ? `,"prompt_logprobs":${JSON.stringify(promptLogprobsObject(entries))}` : '';
   };
   return {
+    withUsage,
     promptLogprobs(prompt, entries) {
       pending.set(prompt, entries);
     },
@@ -172,13 +169,13 @@ function createShape(base: Base, body: Body): StreamShape {
       const extras = `${body.return_token_ids ? `,"token_ids":${JSON.stringify(tokenIds)}` : ''}${choiceExtras(index)}`;
       return `${start}${index},"text":${JSON.stringify(text)},"logprobs":${shown},"finish_reason":null${extras}}]${tail}`;
     },
-    finished(index, reason, stopString) {
+    finished(index, reason, stopString, ends) {
       const why = `"finish_reason":"${finishReasonText(reason)}","stop_reason":${stopString ? JSON.stringify(stopString) : 'null'}`;
-      return `${start}${index},"text":"","logprobs":null,${why}${choiceExtras(index)}}]${tail}`;
+      return `${start}${index},"text":"","logprobs":null,${why}${choiceExtras(index)}}]${ends ? timingsField(ends) : ''}${tail}`;
     },
     end(ends) {
       if (!withUsage) return '';
-      return `data: ${head},"choices":[],"usage":${JSON.stringify(usageObject(ends.map((end) => end.usage)))}}\n\n`;
+      return `data: ${head},"choices":[],${JSON.stringify(endParts(ends)).slice(1, -1)}}\n\n`;
     },
   };
 }

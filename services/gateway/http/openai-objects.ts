@@ -1,6 +1,7 @@
-// The small objects inside OpenAI's answers: usage, finish reasons, log probabilities in both shapes.
-import { FinishReason, type Usage } from '#gen/quern/common/v1/common.ts';
+// The small objects inside OpenAI's answers: usage, timings, finish reasons, log probabilities in both shapes.
+import { FinishReason, type Timings, type Usage } from '#gen/quern/common/v1/common.ts';
 import type { TextLogprobs, TopLogprob } from '#gen/quern/gateway/v1/gateway.ts';
+import type { GenerationEnd } from '../generation-events.ts';
 
 export function usageObject(usages: readonly (Usage | undefined)[]) {
   const sum = { prompt: 0, cached: 0, completion: 0 };
@@ -15,6 +16,36 @@ export function usageObject(usages: readonly (Usage | undefined)[]) {
     total_tokens: sum.prompt + sum.completion,
     prompt_tokens_details: { cached_tokens: sum.cached },
   };
+}
+
+/** To the microsecond: below it the clock says nothing. */
+function milliseconds(ns: bigint): number {
+  return Math.round(Number(ns) / 1_000) / 1_000;
+}
+
+/**
+ * Where the time went at the engine, milliseconds. Several prompts run side by side: of each phase the longest. Null when
+ * no engine told, as after one that was lost at the very end.
+ */
+function timingsObject(timings: readonly (Timings | undefined)[]) {
+  const known = timings.filter((one) => one !== undefined);
+  if (known.length === 0) return null;
+  const longest = (of: (one: Timings) => bigint): number => Math.max(...known.map((one) => milliseconds(of(one))));
+  return {
+    queue_ms: longest((one) => one.queueNs),
+    prefill_ms: longest((one) => one.prefillNs),
+    decode_ms: longest((one) => one.decodeNs),
+  };
+}
+
+/** What stands at the end of an answer beside its choices. */
+export function endParts(ends: readonly GenerationEnd[]) {
+  return { usage: usageObject(ends.map((end) => end.usage)), timings: timingsObject(ends.map((end) => end.timings)) };
+}
+
+/** The timings as a further field of a JSON text. */
+export function timingsField(ends: readonly GenerationEnd[]): string {
+  return `,"timings":${JSON.stringify(timingsObject(ends.map((end) => end.timings)))}`;
 }
 
 /** OpenAI knows stop and length; what ended from outside is "cancelled". */

@@ -13,7 +13,10 @@ import type { EventStream } from './sse.ts';
 export type StreamShape = {
   promptLogprobs(prompt: number, entries: TextLogprobs[]): void;
   delta(index: number, text: string, logprobs: TextLogprobs[], tokenIds: number[]): string;
-  finished(index: number, reason: FinishReason, stopString: string): string;
+  /** `ends` only for the last choice of an answer without a usage event: this event then carries the timings. */
+  finished(index: number, reason: FinishReason, stopString: string, ends: readonly GenerationEnd[] | null): string;
+  /** A usage event follows the last choice, so no choice waits for the timings. */
+  readonly withUsage: boolean;
   /** After the last choice. */
   end(ends: readonly GenerationEnd[]): string;
 };
@@ -43,7 +46,7 @@ class PromptSink implements GenerationSink {
   }
 
   choiceFinished(choice: number, reason: FinishReason, stopString: string): void {
-    this.#answer.events.write(this.#answer.shape.finished(this.#firstIndex + choice, reason, stopString));
+    this.#answer.choiceFinished(this.#firstIndex + choice, reason, stopString);
   }
 
   end(end: GenerationEnd): void {
@@ -61,12 +64,23 @@ class StreamAnswer {
   readonly ends: GenerationEnd[] = [];
   readonly stop = new AbortController();
   #left: number;
+  #openChoices: number;
+  #lastFinish: ((ends: readonly GenerationEnd[]) => string) | null = null;
   #over = false;
 
-  constructor(events: EventStream, shape: StreamShape, prompts: number) {
+  constructor(events: EventStream, shape: StreamShape, size: { prompts: number; choices: number }) {
     this.events = events;
     this.shape = shape;
-    this.#left = prompts;
+    this.#left = size.prompts;
+    this.#openChoices = size.choices;
+  }
+
+  /** The last finish of all waits for the engine's end (END_WAIT_MS at most) when no later event brings the timings. */
+  choiceFinished(index: number, reason: FinishReason, stopString: string): void {
+    this.#openChoices -= 1;
+    if (this.#openChoices > 0 || this.shape.withUsage) {
+      this.events.write(this.shape.finished(index, reason, stopString, null));
+    } else this.#lastFinish = (ends) => this.shape.finished(index, reason, stopString, ends);
   }
 
   ended(prompt: number, end: GenerationEnd): void {
@@ -74,7 +88,7 @@ class StreamAnswer {
     this.#left -= 1;
     if (this.#left > 0 || this.#over) return;
     this.#over = true;
-    const last = this.shape.end(this.ends);
+    const last = (this.#lastFinish?.(this.ends) ?? '') + this.shape.end(this.ends);
     if (last !== '') this.events.write(last);
     this.events.done();
   }
@@ -95,7 +109,8 @@ export async function streamAnswer(
   events: EventStream,
   shape: StreamShape,
 ): Promise<void> {
-  const answer = new StreamAnswer(events, shape, requests.length);
+  const choices = requests.reduce((sum, request) => sum + (request.sampling.n ?? 1), 0);
+  const answer = new StreamAnswer(events, shape, { prompts: requests.length, choices });
   const caller = callerOf(exchange);
   const signal = requests.length === 1 ? caller.signal : AbortSignal.any([caller.signal, answer.stop.signal]);
   let firstIndex = 0;

@@ -52,6 +52,48 @@ test('completions, whole and streamed, give the same text and usage', async (t) 
   assert.deepEqual(usage, whole.usage);
 });
 
+type Timed = { timings?: { queue_ms: number; prefill_ms: number; decode_ms: number } };
+
+function checkTimings(answer: object | undefined): void {
+  const { timings } = (answer ?? {}) as Timed;
+  // What the mock engine reports: 1 and 2 microseconds, and a measured time for the tokens.
+  assert.deepEqual([timings?.queue_ms, timings?.prefill_ms], [0.001, 0.002]);
+  assert.ok(timings && timings.decode_ms > 0 && timings.decode_ms < 60_000, String(timings?.decode_ms));
+}
+
+test('timings stand in the answer, whole and streamed, with and without a usage chunk', async (t) => {
+  const mesh = await startMesh(t, { engine: { stepMs: 2 } });
+  mesh.engine.settings.script = () => bytesOf(`abc stop${'.'.repeat(500)}`);
+  const openai = client(mesh);
+  const messages = [{ role: 'user' as const, content: 'x' }];
+  // A stop string is found here, before the engine's end with its timings.
+  for (const more of [{ max_tokens: 5 }, { max_tokens: 400, stop: ['stop'] }, { max_tokens: 5, n: 2 }]) {
+    const text = { model: 'mock', prompt: ['x', 'y'], ...more };
+    const chat = { model: 'mock', messages, ...more };
+    const whole = await openai.completions.create(text);
+    checkTimings(whole);
+    assert.equal(whole.id, `cmpl-${whole._request_id}`);
+    checkTimings(await openai.chat.completions.create(chat));
+    for (const include_usage of [false, true]) {
+      const how = { stream: true as const, stream_options: { include_usage } };
+      const streams = [
+        await all(await openai.completions.create({ ...text, ...how })),
+        await all(await openai.chat.completions.create({ ...chat, ...how })),
+      ];
+      for (const chunks of streams) {
+        assert.deepEqual(
+          chunks.map((chunk) => 'timings' in chunk),
+          chunks.map((_, i) => i === chunks.length - 1),
+        );
+        checkTimings(chunks.at(-1));
+        const reasons = chunks.flatMap((chunk) => chunk.choices.flatMap((choice) => choice.finish_reason ?? []));
+        assert.equal(reasons.length, chunks === streams[0] ? 2 * (more.n ?? 1) : (more.n ?? 1));
+        assert.equal(chunks.at(-1)?.choices.length, include_usage ? 0 : 1);
+      }
+    }
+  }
+});
+
 test('the default of max_tokens is 16', async (t) => {
   const mesh = await startMesh(t);
   const { choices, usage } = await client(mesh).completions.create({ model: 'mock', prompt: 'x' });
