@@ -1,4 +1,5 @@
 // From the messages of the public API to the typed request.
+import type { SamplingParams } from '#gen/quern/common/v1/common.ts';
 import {
   type CallOptions,
   type ChatRequest,
@@ -66,8 +67,15 @@ export function typedComplete(request: CompleteRequest | undefined, call: CallCo
   };
 }
 
+/** Only Complete's answers have a place for log probabilities of the prompt. */
+function withoutPromptLogprobs(sampling: SamplingParams = emptySampling()): SamplingParams {
+  if (sampling.promptLogprobs === undefined) return sampling;
+  const description = `expected none (only Complete and StreamComplete give them), got ${sampling.promptLogprobs}`;
+  throw invalidArgument([{ field: 'sampling.prompt_logprobs', description }]);
+}
+
 export function typedInfill(request: InfillRequest, call: CallContext): TypedRequest {
-  const sampling = request.sampling ?? emptySampling();
+  const sampling = withoutPromptLogprobs(request.sampling);
   const { prefix, suffix, path, repository, chunks } = request;
   return {
     ...common(request.options, call),
@@ -98,7 +106,7 @@ export function typedChat(request: ChatRequest | undefined, call: CallContext): 
       addGenerationPrompt: true,
       continueFinalMessage: false,
     },
-    sampling: request.sampling ?? emptySampling(),
+    sampling: withoutPromptLogprobs(request.sampling),
     stop: request.stop,
     modeStop: [],
     echo: false,

@@ -309,6 +309,38 @@ test('refusals name the field and what was expected', async (t) => {
   assert.equal(mesh.gateway.context.admission.requests, 0);
 });
 
+async function drain(events: AsyncIterable<unknown>): Promise<void> {
+  for await (const _ of events);
+}
+
+test('prompt logprobs are refused where the answer has no place for them', async (t) => {
+  const mesh = await startMesh(t);
+  const sampling = { ...emptySampling(), maxTokens: 2, promptLogprobs: 0 };
+  const message = {
+    role: Role.ROLE_USER,
+    content: 'hello',
+    reasoningContent: '',
+    name: '',
+    toolCalls: [],
+    toolCallId: '',
+  };
+  const chat = { ...ChatRequest.decode(EMPTY), messages: [message], sampling };
+  const infill = { ...InfillRequest.decode(EMPTY), prefix: 'p', suffix: 's', sampling };
+  for (const work of [
+    unary(mesh.chat, 'chat', chat, {}),
+    drain(serverStream(mesh.chat, 'streamChat', { request: chat }, {})),
+    drain(serverStream(mesh.completion, 'infill', infill, {})),
+  ]) {
+    const error = await refusal(work);
+    assert.equal(error.code, 'INVALID_ARGUMENT');
+    assert.deepEqual(
+      error.details.fields?.map((f) => f.field),
+      ['sampling.prompt_logprobs'],
+    );
+  }
+  assert.equal(mesh.engine.requests.length, 0);
+});
+
 test('echo, prompt logprobs and token ids', async (t) => {
   const mesh = await startMesh(t);
   mesh.engine.settings.script = () => [...bytesOf('yz'), EOS];
