@@ -2,7 +2,7 @@ import type { GatewayContext } from '../context.ts';
 import type { Handler } from './exchange.ts';
 import { sendJson } from './exchange.ts';
 
-/** GET /health: 200 only when a completion would be served now, by every configured model's readiness. */
+/** GET /health: 200 when at least one model would serve a completion now; the body tells which do. */
 export function health(context: GatewayContext): Handler {
   return ({ response }) => {
     const models = context.models.all().map((model) => ({ model: model.name, ready: context.models.ready(model) }));
