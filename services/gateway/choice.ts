@@ -20,12 +20,14 @@ export class Choice {
   readonly #assembler: TextAssembler;
   #echo: string | null;
   #finished: FinishReason | null = null;
-  #stoppedById = false;
+  readonly #eosTokenIds: readonly number[];
+  #stoppedBy: number | null = null;
 
-  /** `echo`: text that comes before the completion. */
-  constructor(options: AssemblerOptions, echo: string | null) {
+  /** `echo`: text that comes before the completion. `eosTokenIds`: the model's own ends, not worth naming. */
+  constructor(options: AssemblerOptions, echo: string | null, eosTokenIds: readonly number[]) {
     this.#assembler = new TextAssembler(options);
     this.#echo = echo;
+    this.#eosTokenIds = eosTokenIds;
   }
 
   /** Why it ended; null while it runs. */
@@ -37,8 +39,13 @@ export class Choice {
     return this.#assembler.stop?.stopString ?? '';
   }
 
+  /** The stop token that ended it; null when none did, or the model's own end. */
+  get stopTokenId(): number | null {
+    return this.#stoppedBy === null || this.#eosTokenIds.includes(this.#stoppedBy) ? null : this.#stoppedBy;
+  }
+
   get tokenCount(): number {
-    return this.#assembler.tokenCount + (this.#stoppedById ? 1 : 0);
+    return this.#assembler.tokenCount + (this.#stoppedBy === null ? 0 : 1);
   }
 
   get hasOutput(): boolean {
@@ -55,10 +62,10 @@ export class Choice {
    * The engine's end, or ours: held-back text comes free, a stop string in it wins over the reason. An id that ended
    * the choice is not among its tokens but counts as one.
    */
-  finish(reason: FinishReason, stoppedById = false): void {
+  finish(reason: FinishReason, stoppedBy: number | null = null): void {
     if (this.#finished !== null) return;
     this.#assembler.end();
-    this.#stoppedById = stoppedById && !this.#assembler.stop;
+    this.#stoppedBy = this.#assembler.stop ? null : stoppedBy;
     this.#finished = this.#assembler.stop ? FinishReason.FINISH_REASON_STOP : reason;
   }
 
@@ -103,5 +110,5 @@ export function createChoices(from: {
     tokenIds: request.returnTokenIds,
     textOffset: echo?.length ?? 0,
   };
-  return Array.from({ length: sampling.n ?? 1 }, () => new Choice(options, echo));
+  return Array.from({ length: sampling.n ?? 1 }, () => new Choice(options, echo, eos));
 }

@@ -12,6 +12,7 @@ export type CollectedChoice = {
   text: string;
   finishReason: FinishReason;
   stopString: string;
+  stopTokenId: number | null;
   logprobs: TextLogprobs[];
   tokenIds: number[];
 };
@@ -38,10 +39,11 @@ class Collector implements GenerationSink {
     return true;
   }
 
-  choiceFinished(index: number, reason: FinishReason, stopString: string): void {
+  choiceFinished(index: number, reason: FinishReason, stopString: string, stopTokenId: number | null): void {
     const choice = this.#choice(index);
     choice.finishReason = reason;
     choice.stopString = stopString;
+    choice.stopTokenId = stopTokenId;
   }
 
   end(end: GenerationEnd): void {
@@ -55,7 +57,15 @@ class Collector implements GenerationSink {
   #choice(index: number): CollectedChoice {
     const known = this.choices[index];
     if (known) return known;
-    const choice = { index, text: '', finishReason: 0 as FinishReason, stopString: '', logprobs: [], tokenIds: [] };
+    const choice: CollectedChoice = {
+      index,
+      text: '',
+      finishReason: 0,
+      stopString: '',
+      stopTokenId: null,
+      logprobs: [],
+      tokenIds: [],
+    };
     this.choices[index] = choice;
     return choice;
   }

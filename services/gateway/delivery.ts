@@ -57,7 +57,7 @@ export class Delivery {
       }
       if (choice.finished && !choice.announced) {
         choice.announced = true;
-        sink.choiceFinished(i, choice.finished, choice.stopString);
+        sink.choiceFinished(i, choice.finished, choice.stopString, choice.stopTokenId);
       }
     }
   }

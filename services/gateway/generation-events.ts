@@ -17,7 +17,8 @@ export type GenerationSink = {
   promptLogprobs(entries: TextLogprobs[]): void;
   /** False: deltas are merged until resume(). */
   delta(choice: number, text: string, logprobs: TextLogprobs[], tokenIds: number[]): boolean;
-  choiceFinished(choice: number, reason: FinishReason, stopString: string): void;
+  /** What stopped it, if it was a stop string ('' = none) or a stop token other than the model's own end. */
+  choiceFinished(choice: number, reason: FinishReason, stopString: string, stopTokenId: number | null): void;
   end(end: GenerationEnd): void;
   fail(error: QuernError): void;
 };

@@ -268,7 +268,7 @@ export class Generation {
         );
         return;
       }
-      choice.finish(end.reason, end.stopTokenId !== undefined);
+      choice.finish(end.reason, end.stopTokenId ?? null);
     }
   }
 

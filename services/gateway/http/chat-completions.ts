@@ -6,7 +6,14 @@ import type { GatewayContext } from '../context.ts';
 import { validate } from './body.ts';
 import { type ChatBody, chatSchema, typedChat } from './chat-schema.ts';
 import { callerOf, type Handler, sendJson } from './exchange.ts';
-import { chatLogprobs, endParts, finishReasonText, promptLogprobsObject, timingsField } from './openai-objects.ts';
+import {
+  chatLogprobs,
+  endParts,
+  finishReasonText,
+  promptLogprobsObject,
+  stopReason,
+  timingsField,
+} from './openai-objects.ts';
 import { EventStream } from './sse.ts';
 import { type StreamShape, streamAnswer } from './stream-answer.ts';
 
@@ -39,7 +46,7 @@ function answerParts({ choices, end, promptLogprobs }: Collected, body: ChatBody
       message: { role: 'assistant', content: choice.text, refusal: null },
       logprobs: body.logprobs ? chatLogprobs(choice.logprobs) : null,
       finish_reason: finishReasonText(choice.finishReason),
-      stop_reason: choice.stopString || null,
+      stop_reason: stopReason(choice.stopString, choice.stopTokenId),
       ...(body.return_token_ids && { token_ids: choice.tokenIds }),
     })),
     ...endParts([end]),
@@ -77,8 +84,8 @@ function createShape(base: Base, body: ChatBody): StreamShape {
       const ids = body.return_token_ids ? `,"token_ids":${JSON.stringify(tokenIds)}` : '';
       return `${first}${content}},"logprobs":${shown},"finish_reason":null${ids}}]${tail}`;
     },
-    finished(index, reason, stopString, ends) {
-      const why = `"finish_reason":"${finishReasonText(reason)}","stop_reason":${stopString ? JSON.stringify(stopString) : 'null'}`;
+    finished(index, reason, stop, ends) {
+      const why = `"finish_reason":"${finishReasonText(reason)}","stop_reason":${JSON.stringify(stop)}`;
       return `${open(index)}${start}${index},"delta":{},"logprobs":null,${why}}]${ends ? timingsField(ends) : ''}${tail}`;
     },
     end(ends) {

@@ -10,7 +10,14 @@ import { COMPLETION_TOKENS_DEFAULT, LOGPROBS_MAX, PROMPTS_MAX, REQUEST_ID_CHARS_
 import { invalidArgument, type Prompt, type TypedRequest } from '../typed-request.ts';
 import { validate } from './body.ts';
 import { callerOf, type Exchange, type Handler, sendJson } from './exchange.ts';
-import { endParts, finishReasonText, legacyLogprobs, promptLogprobsObject, timingsField } from './openai-objects.ts';
+import {
+  endParts,
+  finishReasonText,
+  legacyLogprobs,
+  promptLogprobsObject,
+  stopReason,
+  timingsField,
+} from './openai-objects.ts';
 import { count, samplingOf, sharedFields, sharedRequest, tokenId } from './sampling-schema.ts';
 import { EventStream } from './sse.ts';
 import { type StreamShape, streamAnswer } from './stream-answer.ts';
@@ -131,7 +138,7 @@ function choiceObjects(collected: Collected, firstIndex: number, body: Body) {
     text: choice.text,
     logprobs: typeof body.logprobs === 'number' ? legacyLogprobs(choice.logprobs) : null,
     finish_reason: finishReasonText(choice.finishReason),
-    stop_reason: choice.stopString || null,
+    stop_reason: stopReason(choice.stopString, choice.stopTokenId),
     ...(typeof body.prompt_logprobs === 'number' && {
       prompt_logprobs: promptLogprobsObject(collected.promptLogprobs),
     }),
@@ -169,8 +176,8 @@ function createShape(base: Base, body: Body): StreamShape {
       const extras = `${body.return_token_ids ? `,"token_ids":${JSON.stringify(tokenIds)}` : ''}${choiceExtras(index)}`;
       return `${start}${index},"text":${JSON.stringify(text)},"logprobs":${shown},"finish_reason":null${extras}}]${tail}`;
     },
-    finished(index, reason, stopString, ends) {
-      const why = `"finish_reason":"${finishReasonText(reason)}","stop_reason":${stopString ? JSON.stringify(stopString) : 'null'}`;
+    finished(index, reason, stop, ends) {
+      const why = `"finish_reason":"${finishReasonText(reason)}","stop_reason":${JSON.stringify(stop)}`;
       return `${start}${index},"text":"","logprobs":null,${why}${choiceExtras(index)}}]${ends ? timingsField(ends) : ''}${tail}`;
     },
     end(ends) {

@@ -54,6 +54,11 @@ export function finishReasonText(reason: FinishReason): string {
   return reason === FinishReason.FINISH_REASON_LENGTH ? 'length' : 'cancelled';
 }
 
+/** vLLM's stop_reason: the stop string, else the stop token's id, else null (the model's own end). */
+export function stopReason(stopString: string, stopTokenId: number | null): string | number | null {
+  return stopString || stopTokenId;
+}
+
 /** Legacy completions: parallel arrays. The chosen token is among the alternatives, as in vLLM. */
 export function legacyLogprobs(entries: readonly TextLogprobs[]) {
   return {

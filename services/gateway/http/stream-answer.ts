@@ -7,14 +7,17 @@ import { type Generation, generate } from '../generation.ts';
 import type { GenerationEnd, GenerationSink } from '../generation-events.ts';
 import type { TypedRequest } from '../typed-request.ts';
 import { callerOf, type Exchange } from './exchange.ts';
+import { stopReason } from './openai-objects.ts';
 import type { EventStream } from './sse.ts';
+
+type StopReason = ReturnType<typeof stopReason>;
 
 /** What the two endpoints write differently. Each returns whole events, '' for nothing. */
 export type StreamShape = {
   promptLogprobs(prompt: number, entries: TextLogprobs[]): void;
   delta(index: number, text: string, logprobs: TextLogprobs[], tokenIds: number[]): string;
   /** `ends` only for the last choice of an answer without a usage event: this event then carries the timings. */
-  finished(index: number, reason: FinishReason, stopString: string, ends: readonly GenerationEnd[] | null): string;
+  finished(index: number, reason: FinishReason, stop: StopReason, ends: readonly GenerationEnd[] | null): string;
   /** A usage event follows the last choice, so no choice waits for the timings. */
   readonly withUsage: boolean;
   /** After the last choice. */
@@ -45,8 +48,8 @@ class PromptSink implements GenerationSink {
     return this.#answer.events.write(event, this.#resume);
   }
 
-  choiceFinished(choice: number, reason: FinishReason, stopString: string): void {
-    this.#answer.choiceFinished(this.#firstIndex + choice, reason, stopString);
+  choiceFinished(choice: number, reason: FinishReason, stopString: string, stopTokenId: number | null): void {
+    this.#answer.choiceFinished(this.#firstIndex + choice, reason, stopReason(stopString, stopTokenId));
   }
 
   end(end: GenerationEnd): void {
@@ -76,11 +79,11 @@ class StreamAnswer {
   }
 
   /** The last finish of all waits for the engine's end (END_WAIT_MS at most) when no later event brings the timings. */
-  choiceFinished(index: number, reason: FinishReason, stopString: string): void {
+  choiceFinished(index: number, reason: FinishReason, stop: StopReason): void {
     this.#openChoices -= 1;
     if (this.#openChoices > 0 || this.shape.withUsage) {
-      this.events.write(this.shape.finished(index, reason, stopString, null));
-    } else this.#lastFinish = (ends) => this.shape.finished(index, reason, stopString, ends);
+      this.events.write(this.shape.finished(index, reason, stop, null));
+    } else this.#lastFinish = (ends) => this.shape.finished(index, reason, stop, ends);
   }
 
   ended(prompt: number, end: GenerationEnd): void {

@@ -214,6 +214,33 @@ test("what the engine refuses is named by the caller's field", async (t) => {
   assert.deepEqual(mesh.engine.requests[0]?.sampling?.stopTokenIds[0], 999999);
 });
 
+test('stop_reason: the stop string, the id of a stop token, null for the end of the model itself', async (t) => {
+  const mesh = await startMesh(t);
+  const cases: [number[], object, string | number | null][] = [
+    [[...bytesOf('hi'), 0x41], { stop_token_ids: [0x41] }, 0x41],
+    [[...bytesOf('hi'), EOS], { stop_token_ids: [0x41] }, null],
+    [[...bytesOf('hi'), IM_END], { stop_token_ids: [IM_END] }, null],
+    [[...bytesOf('hi'), IM_END], { stop_token_ids: [IM_END], ignore_eos: true }, IM_END],
+    [bytesOf('hi END and on'), { stop: [' END'], stop_token_ids: [0x41] }, ' END'],
+    [bytesOf('hi'.repeat(20)), { stop_token_ids: [0x41] }, null],
+  ];
+  const messages = [{ role: 'user', content: 'x' }];
+  for (const [tokens, body, wanted] of cases) {
+    mesh.engine.settings.script = () => tokens;
+    for (const [path, input] of [
+      ['/v1/completions', { prompt: 'x' }],
+      ['/v1/chat/completions', { messages }],
+    ] as const) {
+      const asked = { ...input, ...body, max_tokens: 12 };
+      const { choices } = (await post(mesh, path, asked)).json as { choices?: { stop_reason: unknown }[] };
+      assert.deepEqual([path, choices?.[0]?.stop_reason], [path, wanted]);
+      const streamed = JSON.stringify({ ...asked, stream: true });
+      const events = await (await fetch(mesh.url + path, { method: 'POST', body: streamed })).text();
+      assert.equal(events.includes(`"stop_reason":${JSON.stringify(wanted)}`), true, events);
+    }
+  }
+});
+
 test('health follows the engine', async (t) => {
   const mesh = await startMesh(t);
   assert.deepEqual(await (await fetch(`${mesh.url}/health`)).json(), {
