@@ -97,6 +97,7 @@ void fail(const char* file, int line, const std::string& what) {
   if (failures_of_this_test == kShownFailures + 1) std::printf("  (more failures of this test are not shown)\n");
 }
 
+uint64_t failures() { return failures_of_this_test; }
 void skip(const std::string& reason) { skip_reason = reason.empty() ? "no reason given" : reason; }
 uint64_t seed() { return run_seed; }
 

@@ -1,4 +1,10 @@
 // Scheduler under random load on tiny pools: no leak, no wrong block, exactly one end per sequence, right tokens.
+//
+// Round i runs with seed --seed + i (the default is fixed); --sched-rounds N sets their number. A round that fails or aborts
+// says how to run it alone.
+#include <atomic>
+#include <csignal>
+#include <cstdio>
 #include <random>
 #include <vector>
 
@@ -88,13 +94,33 @@ void run_one(uint64_t seed) {
   EXPECT_EQ(sim.scheduler().running_count() + sim.scheduler().waiting_count(), 0u);
 }
 
+std::atomic<uint64_t> running_seed{0};
+
+void print_running_seed() {
+  std::fflush(stdout);  // the failures come first
+  std::fprintf(stderr, "  sched_fuzz: the failing round has seed %llu; alone: --filter sched_fuzz --seed %llu --sched-rounds 1\n",
+               static_cast<unsigned long long>(running_seed), static_cast<unsigned long long>(running_seed));
+}
+
+// A failed CHECK aborts: the round must be known then too.
+void on_abort(int) {
+  print_running_seed();
+  std::signal(SIGABRT, SIG_DFL);
+  std::raise(SIGABRT);
+}
+
 TEST(sched_fuzz) {
   const int rounds = std::stoi(test::option("sched-rounds", "300"));
+  const auto before = std::signal(SIGABRT, on_abort);
   for (int i = 0; i < rounds; ++i) {
-    const uint64_t seed = test::seed() + static_cast<uint64_t>(i);
-    std::fflush(stdout);
-    run_one(seed);
+    const uint64_t failures = test::failures();
+    running_seed = test::seed() + static_cast<uint64_t>(i);
+    run_one(running_seed);
+    if (test::failures() == failures) continue;
+    print_running_seed();
+    break;  // the next rounds would only bury it
   }
+  std::signal(SIGABRT, before);
 }
 
 }  // namespace

@@ -23,6 +23,8 @@ namespace quern::test {
 int add(const char* name, void (*body)());
 // Reports one failed expectation of the running test.
 void fail(const char* file, int line, const std::string& what);
+// Failed expectations of the running test so far.
+uint64_t failures();
 // Marks the running test as skipped, with the reason. The body should return.
 void skip(const std::string& reason);
 
