@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "cpu_testing.h"
 #include "test.h"
@@ -72,8 +73,27 @@ TEST(cpu_swiglu_matches_double_precision) {
     const std::vector<float> far = {-1000.0f, 1000.0f}, one = {1.0f, 1.0f};
     float out[2];
     kernels->swiglu_row(far.data(), one.data(), 2, out);
-    EXPECT_NEAR(out[0], 0.0f, 1e-30f);
+    EXPECT_EQ(out[0], 0.0f);
     EXPECT_EQ(out[1], 1000.0f);
+  }
+}
+
+TEST(cpu_swiglu_vanishes_at_far_negative_gates) {
+  const float inf = std::numeric_limits<float>::infinity(), largest = std::numeric_limits<float>::max();
+  const std::vector<float> gate = {-inf, -largest, -1e30f, -1e6f, -89.0f, -88.0f, -87.0f, std::numeric_limits<float>::quiet_NaN()};
+  const uint32_t n = static_cast<uint32_t>(gate.size());
+  for (const Kernels* kernels : all_kernels()) {
+    for (float factor : {1.0f, -1.0f, 1e38f}) {
+      const std::vector<float> up(n, factor);
+      std::vector<float> out(n, 42.0f);
+      kernels->swiglu_row(gate.data(), up.data(), n, out.data());
+      for (uint32_t i = 0; i < 5; ++i) EXPECT_EQ(out[i], 0.0f);
+      for (uint32_t i = 5; i < 7; ++i) {
+        const double expected = double{gate[i]} / (1 + std::exp(-double{gate[i]})) * double{factor};
+        EXPECT_NEAR(out[i] / expected, 1.0, 4e-7);
+      }
+      EXPECT(std::isnan(out[7]));
+    }
   }
 }
 
@@ -93,9 +113,19 @@ TEST(cpu_bf16_and_f16_convert) {
 TEST(cpu_isa_is_chosen_or_refused) {
   EXPECT_OK(choose_isa("auto"));
   EXPECT_OK(choose_isa("portable"));
-  EXPECT_ERROR(choose_isa("sse9"), "expected auto, portable, avx2 or avx512bf16");
-  for (Isa isa : {Isa::kAvx2, Isa::kAvx512}) {
-    if (!isa_supported(isa)) EXPECT_ERROR(choose_isa(isa_name(isa)), "lacks it");
+  EXPECT_ERROR(choose_isa("sse9"), "expected auto, portable, avx2 or avx512");
+  const std::pair<const char*, Isa> named[] = {
+      {"portable", Isa::kPortable}, {"avx2", Isa::kAvx2}, {"avx512", Isa::kAvx512}, {"avx512bf16", Isa::kAvx512}};
+  for (const auto& [name, isa] : named) {
+    const Result<Isa> chosen = choose_isa(name);
+    if (isa_supported(isa)) {
+      REQUIRE_OK(chosen);
+      EXPECT_EQ(*chosen, isa);
+    } else {
+      EXPECT_EQ(chosen.status().code(), Code::kFailedPrecondition);
+      EXPECT_ERROR(chosen, "isa '" + std::string(name) + "' was asked for, but this processor (");
+      EXPECT_ERROR(chosen, "lacks it; use 'auto'");
+    }
   }
 }
 

@@ -71,7 +71,9 @@ bool isa_supported(Isa isa) {
   return isa == Isa::kPortable;
 }
 
-Result<Isa> choose_isa(const std::string& name) {
+Result<Isa> choose_isa(const std::string& asked) {
+  // The settings' short word for the only AVX-512 table there is.
+  const std::string name = asked == "avx512" ? isa_name(Isa::kAvx512) : asked;
   if (name == "auto") {
     for (Isa isa : {Isa::kAvx512, Isa::kAvx2}) {
       if (isa_supported(isa)) return isa;
@@ -81,10 +83,10 @@ Result<Isa> choose_isa(const std::string& name) {
   for (Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512}) {
     if (name != isa_name(isa)) continue;
     if (isa_supported(isa)) return isa;
-    return failed_precondition("cpu backend: isa '" + name + "' was asked for, but this processor (" + cpu_model_name() +
+    return failed_precondition("cpu backend: isa '" + asked + "' was asked for, but this processor (" + cpu_model_name() +
                                ") lacks it; use 'auto'");
   }
-  return invalid_argument("cpu backend: isa '" + name + "' is unknown; expected auto, portable, avx2 or avx512bf16");
+  return invalid_argument("cpu backend: isa '" + asked + "' is unknown; expected auto, portable, avx2 or avx512");
 }
 
 std::string cpu_model_name() {

@@ -33,10 +33,13 @@ template <class Lanes>
   return Lanes::zero_below(x, kLow, Lanes::scale_by_power_of_two(power, biased));
 }
 
+// 0 below a gate of -88: there exp_lanes(-gate) stops growing, and gate / e^88 would run off again, to -2 at the far end.
 template <class Lanes>
 [[gnu::always_inline]] inline Lanes silu_times(Lanes gate, Lanes up) {
+  constexpr float kLow = -88.0f;
   const Lanes e = exp_lanes(Lanes::sub(Lanes::zero(), gate));
-  return Lanes::mul(Lanes::div(gate, Lanes::add(e, Lanes::splat(1.0f))), up);
+  const Lanes silu = Lanes::div(gate, Lanes::add(e, Lanes::splat(1.0f)));
+  return Lanes::mul(Lanes::zero_below(gate, kLow, silu), up);
 }
 
 template <class Lanes>
