@@ -2,7 +2,10 @@
 #include <filesystem>
 #include <fstream>
 
+#include "engine/engine.h"
 #include "engine/memory_plan.h"
+#include "model/open_model.h"
+#include "parity_fixture.h"
 #include "test.h"
 
 namespace quern {
@@ -35,6 +38,69 @@ TEST(engine_memory_takes_the_tightest_bound) {
   memory = read_free_memory(root);
   REQUIRE_OK(memory);
   EXPECT_EQ(memory->bytes, uint64_t{100000});
+}
+
+// 1000 MiB of weights, 1 MiB of KV cache per token.
+ModelNeed large_need() {
+  ModelNeed need;
+  need.dtype = "bf16";
+  need.weight_bytes = 1000ull << 20;
+  need.kv_bytes_per_token = 1ull << 20;
+  need.context_length = 4096;
+  return need;
+}
+
+TEST(engine_memory_refuses_a_model_that_does_not_fit) {
+  const ModelNeed need = large_need();
+  // 256 tokens are the shortest context that is served.
+  EXPECT_OK(check_need(need, 0, 0, {1256ull << 20, "MemAvailable"}));
+  const Status refused = check_need(need, 0, 0, {(1256ull << 20) - 1, "MemAvailable"});
+  EXPECT_EQ(refused.code(), Code::kResourceExhausted);
+  EXPECT_ERROR(refused,
+               "memory: the model needs 1.23 GiB (0.98 GiB of weights as bf16, at least 0.25 GiB of KV cache), MemAvailable "
+               "leaves 1.23 GiB; free memory or serve a smaller model");
+  EXPECT_OK(check_need(need, 1, 0, {(1000ull << 20) + 1, "test"}));
+  EXPECT_ERROR(check_need(need, 1ull << 40, 0, {2000ull << 20, "test"}), "at least 1024.00 GiB of KV cache");
+  EXPECT_ERROR(check_need(need, 1ull << 40, 0, {2000ull << 20, "test"}), "lower kv_bytes or context_length");
+  EXPECT_OK(check_need(need, 0, 1000, {2000ull << 20, "test"}));
+  EXPECT_ERROR(check_need(need, 0, 1001, {2000ull << 20, "test"}), "lower kv_bytes or context_length");
+  EXPECT_ERROR(check_need(need, 0, 0, {999ull << 20, "test"}), "leaves 0.98 GiB");  // weights alone: no wrap-around
+  ModelNeed widened = need;
+  widened.dtype = "f32", widened.widened = true;
+  EXPECT_ERROR(check_need(widened, 0, 0, {1, "test"}), "set dtype to bf16");
+}
+
+TEST(engine_memory_measures_what_will_be_loaded) {
+  auto fixture = test::read_fixture(test::fixture_families().front());
+  REQUIRE_OK(fixture);
+  for (const DType files : {DType::kF32, DType::kBF16}) {
+    auto folder = test::write_fixture_model(*fixture, files);
+    REQUIRE_OK(folder);
+    auto config = read_model_config(*folder);
+    auto weights = WeightFiles::open(*folder);
+    REQUIRE_OK(config);
+    REQUIRE_OK(weights);
+    for (const std::string dtype : {"auto", "f32", "bf16"}) {
+      const ModelNeed need = measure_need(*config, **weights, dtype);
+      auto backend = make_cpu_backend({"portable", dtype, 1});
+      REQUIRE_OK(backend);
+      auto opened = open_model(*folder, **backend);
+      REQUIRE_OK(opened);
+      const BackendInfo info = (*backend)->info();
+      EXPECT_EQ(need.dtype, info.weight_type);
+      EXPECT_EQ(need.widened, files == DType::kBF16 && dtype == "f32");
+      EXPECT_EQ(need.weight_bytes, opened->parameter_count * (need.dtype == "f32" ? 4 : 2));
+      EXPECT_LE(need.weight_bytes, info.weight_bytes);  // padding comes on top: never a refusal of what fits
+      EXPECT_LE(need.kv_bytes_per_token, (*backend)->kv_bytes_per_token(opened->attention_shape));
+    }
+    EngineOptions options;
+    options.model_dir = *folder, options.backend = "cpu", options.isa = "portable", options.threads = 1;
+    options.kv_bytes = 1ull << 50;
+    bool loaded = false;
+    const auto engine = Engine::open(options, [](const StepOut&) {}, [&](const char*, uint64_t, uint64_t) { loaded = true; });
+    EXPECT_ERROR(engine, "memory: the model needs 1048576.00 GiB");
+    EXPECT(!loaded);
+  }
 }
 
 KvRequest request() {

@@ -85,6 +85,34 @@ Result<FreeMemory> read_free_memory(const std::string& root) {
   return memory;
 }
 
+ModelNeed measure_need(const ModelConfig& config, const WeightFiles& weights, const std::string& dtype) {
+  uint64_t values = 0, values_32 = 0;
+  for (const SafetensorsEntry& entry : weights.entries()) {
+    const bool is_32 = entry.dtype == "F32", is_16 = entry.dtype == "F16" || entry.dtype == "BF16";
+    if (!is_32 && !is_16) continue;
+    if (config.tied_embeddings && entry.name == "lm_head.weight") continue;  // a copy of the embedding, not loaded
+    const uint64_t count = entry.data.size() / (is_32 ? 4 : 2);
+    values += count;
+    values_32 += is_32 ? count : 0;
+  }
+  const bool files_32 = values_32 > values - values_32;
+  const bool f32 = dtype == "f32" || (dtype == "auto" && files_32);
+  const uint64_t value_bytes = f32 ? 4 : 2;
+  return {f32 ? "f32" : "bf16", f32 && !files_32, values * value_bytes,
+          uint64_t{config.num_layers} * 2 * config.num_kv_heads * config.head_dim * value_bytes, config.context_length};
+}
+
+Status check_need(const ModelNeed& need, uint64_t kv_bytes, uint32_t context_length, const FreeMemory& memory) {
+  const uint64_t tokens = std::min(context_length != 0 ? context_length : limits::kContextLengthMin, need.context_length);
+  const uint64_t kv = kv_bytes != 0 ? kv_bytes : tokens * need.kv_bytes_per_token;
+  if (need.weight_bytes <= memory.bytes && kv <= memory.bytes - need.weight_bytes) return Status();
+  return resource_exhausted("memory: the model needs " + gib(need.weight_bytes + kv) + " (" + gib(need.weight_bytes) +
+                            " of weights as " + need.dtype + ", at least " + gib(kv) + " of KV cache), " + memory.source +
+                            " leaves " + gib(memory.bytes) + "; " + (need.widened ? "set dtype to bf16, " : "") +
+                            (kv_bytes != 0 || context_length != 0 ? "lower kv_bytes or context_length, " : "") +
+                            "free memory or serve a smaller model");
+}
+
 Result<KvPlan> plan_kv(const KvRequest& r, const FreeMemory& memory) {
   const uint32_t wanted_context = r.context_length != 0 ? r.context_length : r.model_context_length;
   if (wanted_context > r.model_context_length) {

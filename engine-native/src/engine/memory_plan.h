@@ -1,4 +1,5 @@
-// How much KV cache fits: what memory the machine and its cgroup leave, and how many blocks that makes.
+// Whether the model fits and how much KV cache beside it: what memory the machine and its cgroup leave, and how many blocks
+// that makes.
 //
 // Thread safety: pure functions over the file system and their arguments.
 #pragma once
@@ -7,6 +8,8 @@
 #include <string>
 
 #include "base/status.h"
+#include "model/config.h"
+#include "weights/weight_files.h"
 
 namespace quern {
 
@@ -18,6 +21,22 @@ struct FreeMemory {
 // The smallest of MemAvailable and what each memory cgroup above this process leaves (v2 memory.max - memory.current,
 // its reclaimable file cache not counted as used; v1 limit_in_bytes likewise). `root` prefixes all paths; for tests.
 Result<FreeMemory> read_free_memory(const std::string& root = "");
+
+// What a model takes at least, before anything of it is read.
+struct ModelNeed {
+  std::string dtype;             // f32 or bf16, of weights and KV cache in memory
+  bool widened = false;          // f32 was asked for over 16-bit files
+  uint64_t weight_bytes = 0;
+  uint64_t kv_bytes_per_token = 0;
+  uint32_t context_length = 0;   // the model's
+};
+
+// From the files' headers; `dtype` is auto (f32 for fp32 files, bf16 for 16-bit ones), f32 or bf16.
+ModelNeed measure_need(const ModelConfig& config, const WeightFiles& weights, const std::string& dtype);
+
+// Refuses (kResourceExhausted) when weights and the least KV cache (kv_bytes, or `context_length` tokens, or where both are
+// 0 the shortest context served) exceed what is free: the kernel would end the process in the middle of loading.
+Status check_need(const ModelNeed& need, uint64_t kv_bytes, uint32_t context_length, const FreeMemory& memory);
 
 struct KvRequest {
   uint64_t kv_bytes = 0;          // 0 = a share of free memory

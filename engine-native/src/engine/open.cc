@@ -63,6 +63,17 @@ Result<std::unique_ptr<Backend>> choose_backend(const EngineOptions& options) {
   return make_cpu_backend(wanted);
 }
 
+// Headers only; what is wrong with the folder is reported here as open_model would.
+Status check_fits(const EngineOptions& options) {
+  auto config = read_model_config(options.model_dir);
+  if (!config.ok()) return config.status();
+  auto weights = WeightFiles::open(options.model_dir);
+  if (!weights.ok()) return weights.status();
+  auto memory = read_free_memory();
+  if (!memory.ok()) return memory.status();
+  return check_need(measure_need(*config, **weights, options.dtype), options.kv_bytes, options.context_length, *memory);
+}
+
 ModelInfo model_info(const EngineOptions& options, const OpenedModel& model, const BackendInfo& backend, const RunnerLimits& limits) {
   ModelInfo info;
   info.architecture = model.config.architecture;
@@ -91,6 +102,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, StepC
   QUERN_RETURN_IF_ERROR(check_options(options));
   auto backend = choose_backend(options);
   if (!backend.ok()) return backend.status();
+  if ((*backend)->info().name == "cpu") QUERN_RETURN_IF_ERROR(check_fits(options));
   auto opened = open_model(options.model_dir, **backend, on_progress);
   if (!opened.ok()) return opened.status();
   auto owned = std::make_unique<OwnedModel>(std::move(backend).value(), std::move(opened).value());

@@ -9,6 +9,7 @@ import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { EngineServiceClient } from '#gen/quern/engine/v1/engine.ts';
 import { openChannel } from '#kit/rpc/client.ts';
+import { engineEnv } from '../../../services/engine/config.ts';
 import { ADDON, generation, LONG, sampling, skip, TestSession, tinyModel } from './support/engine.ts';
 
 const MAIN = fileURLToPath(new URL('../../../services/engine/main.ts', import.meta.url));
@@ -86,6 +87,24 @@ test('process: what is wrong with its settings or its model is one readable sent
 
   const tight = await start(t, { QUERN_ENGINE_CONTEXT_LENGTH: '4096', QUERN_ENGINE_KV_BYTES: '100KiB' });
   assert.match(String((await tight.message('fatal')).message), /cannot hold one context: 4096 tokens x \d+ bytes/);
+});
+
+test('process: a model that does not fit into memory is refused before it is loaded', { skip }, async (t) => {
+  const huge = await start(t, { QUERN_ENGINE_BACKEND: 'cpu', QUERN_ENGINE_KV_BYTES: '1000000GiB' });
+  const text = String((await huge.message('fatal')).message);
+  assert.match(text, /the model needs 1000000\.0\d GiB .* leaves \d+\.\d\d GiB; .*lower kv_bytes/);
+});
+
+test('process: every instruction set on offer starts, or says that the processor lacks it', { skip }, async (t) => {
+  for (const isa of engineEnv.isa.expected.replace('one of ', '').split(', ')) {
+    const { child, message } = await start(t, { QUERN_ENGINE_BACKEND: 'cpu', QUERN_ENGINE_ISA: isa });
+    const outcome = await Promise.race([message('ready'), message('fatal')]);
+    if (outcome.type === 'ready') child.kill('SIGTERM');
+    else assert.match(String(outcome.message), new RegExp(`isa '${isa}' was asked for, .* lacks it; use 'auto'`));
+    if (child.exitCode === null) await once(child, 'exit');
+    assert.equal(child.exitCode, outcome.type === 'ready' ? 0 : 1);
+    if (isa === 'auto' || isa === 'portable') assert.equal(outcome.type, 'ready');
+  }
 });
 
 test('process: a native crash shows as a signal or a non-zero status', { skip }, async (t) => {
