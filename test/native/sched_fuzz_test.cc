@@ -97,7 +97,6 @@ void run_one(uint64_t seed) {
 std::atomic<uint64_t> running_seed{0};
 
 void print_running_seed() {
-  std::fflush(stdout);  // the failures come first
   std::fprintf(stderr, "  sched_fuzz: the failing round has seed %llu; alone: --filter sched_fuzz --seed %llu --sched-rounds 1\n",
                static_cast<unsigned long long>(running_seed), static_cast<unsigned long long>(running_seed));
 }
