@@ -83,9 +83,10 @@ export function formatSeconds(seconds) {
   return whole < 120 ? `${whole} s` : `${Math.floor(whole / 60)} min ${whole % 60} s`;
 }
 
-/** Runs `action` and prints "name: verb in 48 s" behind it. */
+/** Prints "name ...", runs `action` and prints "name: verb in 48 s" behind it. */
 export async function timed(name, verb, action) {
   const startedAt = performance.now();
+  say(`${name} ...`);
   const result = await action();
   say(`${name}: ${verb} in ${formatSeconds((performance.now() - startedAt) / 1000)}`);
   return result;

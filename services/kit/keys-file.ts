@@ -1,7 +1,8 @@
 // The file QUERN_KEYS_FILE: who may call, by the hash of a high-entropy token. The token itself is shown once, when
 // it is made. Tokens look like qk_<id>_<secret>; the id finds the entry, the whole token must match its hash.
 import { randomBytes } from 'node:crypto';
-import { chmod, open, readFile, rename, rm, stat } from 'node:fs/promises';
+import { chmod, mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { z } from 'zod';
 import { PriorityClass } from '#gen/quern/common/v1/common.ts';
 import { QuernError } from './errors.ts';
@@ -85,6 +86,7 @@ async function readKeys(path: string): Promise<KeySet> {
 
 async function lock(path: string): Promise<() => Promise<void>> {
   const lockPath = `${path}.lock`;
+  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
   for (let tries = 0; tries < LOCK_TRIES; tries += 1) {
     try {
       await (await open(lockPath, 'wx', 0o600)).close();

@@ -1,5 +1,6 @@
 /** A client that goes away stops the engine: seen on the engine itself, over the socket that the gateway uses. */
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { EngineServiceClient, type GetLoadResponse } from '#gen/quern/engine/v1/engine.ts';
@@ -32,6 +33,15 @@ async function until(
       `not within ${withinMs} ms: ${JSON.stringify(now, (_, v) => (typeof v === 'bigint' ? Number(v) : v))}`,
     );
     await sleep(5);
+  }
+}
+
+/** False for a process that is gone, or dead and not yet collected. */
+function isRunning(pid: number): boolean {
+  try {
+    return !/\) [ZX] /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
+  } catch {
+    return false;
   }
 }
 
@@ -114,4 +124,28 @@ test('two models are two engine processes behind one gateway', async (t) => {
   const unknown = await quern(['complete', '--gateway', mesh.grpc, '--model', 'three', 'import ']);
   assert.equal(unknown.code, 1);
   assert.match(unknown.stderr, /three/);
+});
+
+test('a second signal ends everything at once, in the middle of a stream', async (t) => {
+  const mesh = await startMesh(t);
+  const pids = mesh.events.filter(({ event }) => event === 'started').map(({ pid }) => Number(pid));
+  assert.equal(pids.length, 3);
+  const client = new AbortController();
+  t.after(() => client.abort());
+  const response = await longRequest(mesh.http, client.signal);
+  const ended = response.text().catch(() => 'cut');
+  mesh.child.kill('SIGTERM');
+  await mesh.seen(({ event }) => event === 'draining');
+  await sleep(400);
+  const again = performance.now();
+  mesh.child.kill('SIGTERM');
+  await mesh.stop();
+  await ended;
+  assert.ok(performance.now() - again < 3_000, 'a second signal still waited for the drain');
+  for (const pid of pids) {
+    for (let tries = 0; isRunning(pid); tries++) {
+      assert.ok(tries < 100, `process ${pid} is still there`);
+      await sleep(20);
+    }
+  }
 });

@@ -4,13 +4,14 @@ import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { QuernError } from '#kit/errors.ts';
 import { createLog, type Log } from '#kit/log.ts';
-import { createSupervisor, type SupervisorEvent } from '#kit/supervisor.ts';
+import { createSupervisor, type Supervisor, type SupervisorEvent } from '#kit/supervisor.ts';
 import type { Io } from '../command.ts';
 import type { PlannedProcess } from './plan.ts';
 import type { PartRow, Reporter } from './reporter.ts';
 
 const STOP_GRACE_MS = 35_000; // above the services' own drain grace
 const SERVING_TIMEOUT_MS = 60_000;
+const SAME_PRESS_MS = 300;
 const SERVING_POLL_MS = 50;
 const LOG_FILE_BYTES_MAX = 16 * 1024 * 1024;
 const RESTART = { minDelayMs: 200, maxDelayMs: 10_000 };
@@ -26,10 +27,10 @@ export async function runMesh(plan: PlannedProcess[], { report, io, models, verb
   };
   const log = createLog({ service: 'up', level: 'info', destination: { write } });
   const startedAt = performance.now();
-  const stop = waitForStop(report, log);
+  const stop = waitForStop(report, log, () => killNow(supervisor));
   const failure = Promise.withResolvers<never>();
   failure.promise.catch(() => undefined);
-  const watch = createWatch(report, failure.reject, startedAt);
+  const watch = createWatch(report, failure.reject);
   const supervisor = createSupervisor({ log, onEvent: watch.onEvent });
   try {
     const start = (part: PlannedProcess) => {
@@ -88,17 +89,20 @@ async function waitForServing({ addresses }: { addresses: string[] }, signal: Ab
 }
 
 /** Turns supervisor events into reports; before the mesh serves, a part that dies fails the start. */
-function createWatch(report: Reporter, fail: (error: QuernError) => void, startedAt: number) {
+function createWatch(report: Reporter, fail: (error: QuernError) => void) {
   let serving = false;
   const reasons = new Map<string, string>();
+  const spawnedAt = new Map<string, number>();
   const onEvent = (event: SupervisorEvent): void => {
     const { name } = event;
-    if (event.type === 'spawned') report({ event: 'started', name, pid: event.pid });
-    else if (event.type === 'progress') {
+    if (event.type === 'spawned') {
+      spawnedAt.set(name, performance.now());
+      report({ event: 'started', name, pid: event.pid });
+    } else if (event.type === 'progress') {
       report({ event: 'progress', name, phase: event.phase, done: event.done, total: event.total });
     } else if (event.type === 'ready') {
       reasons.delete(name);
-      report({ event: 'part_ready', name, seconds: (performance.now() - startedAt) / 1000 });
+      report({ event: 'part_ready', name, seconds: (performance.now() - (spawnedAt.get(name) ?? 0)) / 1000 });
     } else if (event.type === 'fatal') reasons.set(name, event.message);
     else if (event.type === 'gave_up') {
       report({ event: 'exited', name, reason: `gave up after ${event.restarts} restarts`, restart_in_ms: null });
@@ -117,14 +121,18 @@ function createWatch(report: Reporter, fail: (error: QuernError) => void, starte
 }
 
 /** The first SIGINT, SIGTERM or lost parent asks for the drain; a second signal ends at once. */
-function waitForStop(report: Reporter, log: Log) {
+function waitForStop(report: Reporter, log: Log, killNow: () => void) {
   const controller = new AbortController();
   const requested = Promise.withResolvers<void>();
+  let askedAt = 0;
   const ask = (reason: string): void => {
     if (controller.signal.aborted) {
-      if (reason !== 'the launcher is gone') process.exit(130);
-      return;
+      // A terminal sends Ctrl-C to the launcher too, which passes it on: the same key press, not a second one.
+      if (performance.now() - askedAt < SAME_PRESS_MS) return;
+      killNow();
+      process.exit(130);
     }
+    askedAt = performance.now();
     controller.abort();
     log.info({ reason }, 'draining');
     report({ event: 'draining', reason });
@@ -141,6 +149,17 @@ function waitForStop(report: Reporter, log: Log) {
     // The listeners stay until the process ends: a second signal during the drain must still end at once.
     requested: requested.promise,
   };
+}
+
+/** Ends every child at once: each leads a process group of its own. */
+function killNow({ children }: Supervisor): void {
+  for (const { pid } of children) {
+    try {
+      if (pid !== null) process.kill(-pid, 'SIGKILL');
+    } catch {
+      // gone already
+    }
+  }
 }
 
 type Info = { addresses: string[]; [key: string]: unknown };
