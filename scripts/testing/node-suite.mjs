@@ -37,7 +37,8 @@ export async function runNodeTests(suite, files, { isolated, timeoutMs }) {
 }
 
 function testEnv() {
-  const env = { ...process.env, NODE_COMPILE_CACHE: join(cacheDir, 'node-compile') };
+  // grpc-js writes to the console what its caller is told anyway; tests provoke such errors all the time.
+  const env = { GRPC_VERBOSITY: 'NONE', ...process.env, NODE_COMPILE_CACHE: join(cacheDir, 'node-compile') };
   if (!env.QUERN_TEST_TOKENIZER_DIR && existsSync(tokenizerDir)) env.QUERN_TEST_TOKENIZER_DIR = tokenizerDir;
   return env;
 }

@@ -33,6 +33,14 @@ test('passing tests: exit code 0 and a plain closing line', (t) => {
   assert.equal(status, 0);
 });
 
+test('a describe block that is skipped counts as one skipped test', (t) => {
+  const text =
+    "import { describe } from 'node:test';\ndescribe('d', { skip: 'no model' }, () => { test('a', () => {}); });\n";
+  const { stdout, lastLine } = runTests(t, { 'test/unit/a.test.ts': text }, ['unit']);
+  assert.match(stdout, /skipped: d \(no model\)/);
+  assert.equal(lastLine, '0 passed, 0 failed, 1 skipped');
+});
+
 test('a failing test: told with its name, file and line, and exit code 1', (t) => {
   const text = "test('sums', () => { throw new Error('2 is not 3'); });\ntest('b', () => {});\n";
   const { status, stdout, lastLine } = runTests(t, { 'test/unit/a.test.ts': text }, ['unit']);
