@@ -7,6 +7,7 @@ import { z } from 'zod';
 import { PriorityClass } from '#gen/quern/common/v1/common.ts';
 import { QuernError } from './errors.ts';
 import type { ParseSpecialCeiling, Principal, Role } from './principal.ts';
+import { describeIssue } from './schema-errors.ts';
 import { constantTimeEqual, sha256Hex } from './secure.ts';
 
 const CLASSES = ['INVOKED', 'AUTOMATIC', 'CHAT', 'BATCH', 'SPECULATIVE', 'WARM'] as const;
@@ -46,7 +47,7 @@ export function parseKeysFile(text: string, path: string): KeySet {
     const message = `${path}: expected JSON {"version": 1, "keys": [...]}; create keys with "quern keys create"`;
     throw new QuernError('INVALID_ARGUMENT', message, { reason: 'KEYS_FILE_INVALID' }, { cause });
   }
-  const parsed = fileSchema.safeParse(json);
+  const parsed = fileSchema.safeParse(json, { error: describeIssue });
   if (!parsed.success) {
     const issue = parsed.error.issues[0];
     const place = issue?.path.join('.') || 'the file';

@@ -2,6 +2,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { z } from 'zod';
 import { QuernError } from '#kit/errors.ts';
+import { describeIssue } from '#kit/schema-errors.ts';
 import { HTTP_BODY_BYTES_MAX, HTTP_JSON_DEPTH_MAX } from '../limits.ts';
 import { HttpFailure } from './failure.ts';
 
@@ -116,7 +117,7 @@ export function formatPath(path: readonly PropertyKey[]): string {
 
 /** The body as the schema's type. Throws INVALID_ARGUMENT naming each wrong field by its path. */
 export function validate<S extends z.ZodType>(schema: S, json: unknown): z.output<S> {
-  const parsed = schema.safeParse(json);
+  const parsed = schema.safeParse(json, { error: describeIssue });
   if (parsed.success) return parsed.data;
   const fields = parsed.error.issues.map((issue) => {
     const { path, message } = deepest(issue);
