@@ -12,7 +12,7 @@ import {
 } from '#gen/quern/tokenizer/v1/tokenizer.ts';
 import { QuernError, toQuernError } from '#kit/errors.ts';
 import type { Log } from '#kit/log.ts';
-import { openChannel, serverStream, type UnaryCallOptions, unary } from '#kit/rpc/client.ts';
+import { openChannel, serverStream, unary } from '#kit/rpc/client.ts';
 import type { TraceContext } from '#kit/trace.ts';
 import {
   RECONNECT_MAX_MS,
@@ -23,6 +23,7 @@ import {
   VOCABULARY_SIZE_MAX,
   VOCABULARY_TIMEOUT_MS,
 } from './limits.ts';
+import { type SessionCallOptions, TokenizerSession } from './tokenizer-session.ts';
 import { Vocabulary, vocabularyHash } from './vocabulary.ts';
 
 export type TokenizerCall = { signal: AbortSignal; trace?: TraceContext | undefined };
@@ -40,6 +41,7 @@ export type TokenizerOptions = {
 export class TokenizerClient {
   readonly #options: TokenizerOptions;
   readonly #client: TokenizerServiceClient;
+  readonly #session: TokenizerSession;
   readonly #stop = new AbortController();
   readonly #vocabularies = new Map<string, Vocabulary>();
   #wake: (() => void) | null = null;
@@ -53,6 +55,7 @@ export class TokenizerClient {
       sharedToken: options.sharedToken,
       options: { 'grpc.max_reconnect_backoff_ms': RECONNECT_MAX_MS },
     });
+    this.#session = new TokenizerSession(this.#client);
   }
 
   start(): void {
@@ -62,6 +65,7 @@ export class TokenizerClient {
   async close(): Promise<void> {
     this.#stop.abort(new QuernError('CANCELLED', 'the gateway is closing'));
     await this.#loop;
+    this.#session.close();
     this.#client.close();
   }
 
@@ -76,7 +80,7 @@ export class TokenizerClient {
   }
 
   async encode(request: EncodeRequest, call: TokenizerCall): Promise<number[]> {
-    return (await this.#retried(call, (options) => unary(this.#client, 'encode', request, options))).tokenIds;
+    return (await this.#retried(call, (options) => this.#session.encode(request, options))).tokenIds;
   }
 
   async decode(model: string, tokenIds: readonly number[], call: TokenizerCall): Promise<string> {
@@ -85,15 +89,15 @@ export class TokenizerClient {
   }
 
   renderChat(request: RenderChatRequest, call: TokenizerCall): Promise<RenderChatResponse> {
-    return this.#retried(call, (options) => unary(this.#client, 'renderChat', request, options));
+    return this.#retried(call, (options) => this.#session.renderChat(request, options));
   }
 
   renderInfill(request: RenderInfillRequest, call: TokenizerCall): Promise<RenderInfillResponse> {
-    return this.#retried(call, (options) => unary(this.#client, 'renderInfill', request, options));
+    return this.#retried(call, (options) => this.#session.renderInfill(request, options));
   }
 
   /** These calls change nothing at the service, so one that finds it restarting is made again, for a short while. */
-  async #retried<T>(call: TokenizerCall, make: (options: UnaryCallOptions) => Promise<T>): Promise<T> {
+  async #retried<T>(call: TokenizerCall, make: (options: SessionCallOptions) => Promise<T>): Promise<T> {
     const until = performance.now() + TOKENIZER_RETRY_MS;
     for (let delayMs = RECONNECT_MIN_MS; ; delayMs *= 2) {
       try {

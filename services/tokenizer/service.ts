@@ -2,9 +2,10 @@
 import { TokenizerServiceService } from '#gen/quern/tokenizer/v1/tokenizer.ts';
 import { QuernError } from '#kit/errors.ts';
 import type { Log } from '#kit/log.ts';
-import { type Metrics, type MetricsListener, serveMetrics } from '#kit/metrics.ts';
+import { type Metrics, type MetricsListener, RPC_BUCKETS_SECONDS, serveMetrics } from '#kit/metrics.ts';
 import { reportProgress } from '#kit/parent.ts';
 import { defineService, startRpcServer } from '#kit/rpc/server.ts';
+import { noSpans, type SpanSink } from '#kit/trace.ts';
 import type { TokenizerConfig } from './config.ts';
 import type { TokenizerContext } from './context.ts';
 import { type LoadedModel, loadModel } from './loaded-model.ts';
@@ -16,6 +17,7 @@ import { encode } from './rpc/encode.ts';
 import { getVocabulary } from './rpc/get-vocabulary.ts';
 import { renderChat } from './rpc/render-chat.ts';
 import { renderInfill } from './rpc/render-infill.ts';
+import { type SessionCalls, type SessionOptions, session } from './rpc/session.ts';
 import { checkTexts } from './text-limits.ts';
 
 const SERVICE = 'quern.tokenizer.v1.TokenizerService';
@@ -32,6 +34,7 @@ export type TokenizerServiceOptions = {
   log: Log;
   metrics: Metrics;
   signal?: AbortSignal;
+  spans?: SpanSink;
 };
 
 async function loadModels({ config, log, signal }: TokenizerServiceOptions): Promise<LoadedModel[]> {
@@ -83,14 +86,28 @@ function createContext({ config, metrics }: TokenizerServiceOptions, loaded: rea
   };
 }
 
-function bind(context: TokenizerContext) {
+function sessionOptions({ metrics, spans = noSpans }: TokenizerServiceOptions, draining: AbortSignal): SessionOptions {
+  const durations = metrics.histogram({
+    name: 'quern_tokenizer_session_call_duration_seconds',
+    help: 'Time of one call that came through a session, by RPC',
+    labels: ['rpc'],
+    buckets: RPC_BUCKETS_SECONDS,
+  });
+  return { spans, draining, onAnswered: (rpc, seconds) => durations.observe(seconds, { rpc }) };
+}
+
+function bind(context: TokenizerContext, sessions: SessionOptions) {
+  const calls: SessionCalls = {
+    encode: (request) => encode(context, request),
+    renderChat: (request) => renderChat(context, request),
+    renderInfill: (request) => renderInfill(context, request),
+  };
   return defineService(TokenizerServiceService, {
-    encode: async (request) => encode(context, request),
-    decode: async (request) => decode(context, request),
-    countTokens: async (request) => countTokens(context, request),
-    renderChat: async (request) => renderChat(context, request),
-    renderInfill: async (request) => renderInfill(context, request),
+    ...calls,
+    decode: (request) => decode(context, request),
+    countTokens: (request) => countTokens(context, request),
     getVocabulary: (request, _call, out) => getVocabulary(context, request, out),
+    session: (incoming, _call, out) => session(calls, incoming, out, sessions),
   });
 }
 
@@ -98,14 +115,16 @@ function bind(context: TokenizerContext) {
 export async function startTokenizer(options: TokenizerServiceOptions): Promise<TokenizerService> {
   const { config, log, metrics } = options;
   const loaded = await loadModels(options);
+  const draining = new AbortController();
   const server = await startRpcServer({
     service: 'tokenizer',
     listen: [config.listen],
-    services: [bind(createContext(options, loaded))],
+    services: [bind(createContext(options, loaded), sessionOptions(options, draining.signal))],
     ...(config.internalToken !== null && { sharedToken: config.internalToken }),
     requireDeadline: true,
     log,
     metrics,
+    spans: options.spans ?? noSpans,
   });
   let scrape: MetricsListener | null = null;
   if (config.metricsPort !== null) {
@@ -126,8 +145,12 @@ export async function startTokenizer(options: TokenizerServiceOptions): Promise<
   return {
     address: server.addresses[0]!,
     models: loaded,
-    drain: ({ graceMs }) => server.drain(graceMs),
+    drain({ graceMs }) {
+      draining.abort();
+      return server.drain(graceMs);
+    },
     async close() {
+      draining.abort();
       await scrape?.close();
       await server.close();
     },

@@ -11,7 +11,9 @@ import { QuernError } from '#kit/errors.ts';
 import { createLog } from '#kit/log.ts';
 import { createMetrics } from '#kit/metrics.ts';
 import { defineService, startRpcServer } from '#kit/rpc/server.ts';
+import { noSpans } from '#kit/trace.ts';
 import { vocabularyHash } from '../../../../services/gateway/vocabulary.ts';
+import { type SessionCalls, session } from '../../../../services/tokenizer/rpc/session.ts';
 
 export const SPECIAL = [
   '<|endoftext|>',
@@ -94,21 +96,12 @@ export async function startMockTokenizer(options: {
     pieces: [],
     bosTokenId: undefined,
   };
-  const service = defineService(TokenizerServiceService, {
+  const sessionCalls: SessionCalls = {
     encode(request) {
       calls.encode += 1;
       checkModel(request.model, models);
       return { tokenIds: encode(request.text, request.parseSpecial) };
     },
-    decode(request) {
-      const bad = request.tokenIds.find((id) => id >= VOCABULARY_SIZE);
-      if (bad !== undefined)
-        throw new QuernError('INVALID_ARGUMENT', `unknown token id ${bad}`, {
-          fields: [{ field: 'token_ids', description: 'unknown' }],
-        });
-      return { text: Buffer.concat(request.tokenIds.map((id) => vocabulary[id]!.bytes)).toString() };
-    },
-    countTokens: (request) => ({ tokenCount: encode(request.text, request.parseSpecial).length }),
     renderChat(request) {
       calls.chat += 1;
       checkModel(request.model, models);
@@ -139,6 +132,19 @@ export async function startMockTokenizer(options: {
         droppedChunks: 0,
       };
     },
+  };
+  const draining = new AbortController();
+  const service = defineService(TokenizerServiceService, {
+    ...sessionCalls,
+    decode(request) {
+      const bad = request.tokenIds.find((id) => id >= VOCABULARY_SIZE);
+      if (bad !== undefined)
+        throw new QuernError('INVALID_ARGUMENT', `unknown token id ${bad}`, {
+          fields: [{ field: 'token_ids', description: 'unknown' }],
+        });
+      return { text: Buffer.concat(request.tokenIds.map((id) => vocabulary[id]!.bytes)).toString() };
+    },
+    countTokens: (request) => ({ tokenCount: encode(request.text, request.parseSpecial).length }),
     async getVocabulary(request, _call, out) {
       checkModel(request.model, models);
       out.write(header);
@@ -146,6 +152,8 @@ export async function startMockTokenizer(options: {
       for (let at = 0; at < vocabulary.length; at += 100)
         out.write({ ...empty, pieces: vocabulary.slice(at, at + 100) });
     },
+    session: (incoming, _call, out) =>
+      session(sessionCalls, incoming, out, { spans: noSpans, draining: draining.signal }),
   });
   const server = await startRpcServer({
     service: 'mock-tokenizer',
@@ -155,5 +163,12 @@ export async function startMockTokenizer(options: {
     metrics: createMetrics('mock-tokenizer'),
   });
   server.setServing('', true);
-  return { address: server.addresses[0] as string, calls, close: () => server.close() };
+  return {
+    address: server.addresses[0] as string,
+    calls,
+    close() {
+      draining.abort();
+      return server.close();
+    },
+  };
 }

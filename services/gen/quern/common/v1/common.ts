@@ -77,11 +77,11 @@ export namespace FinishReason {
 
 /** Sampling settings. Every field has explicit presence: absent means the model's or the server's default, 0 means 0. */
 export interface SamplingParams {
-  /** tokens to generate, 0..context length; 0 = prefill only; absent = what fits */
+  /** tokens, 0..context length less the prompt; 0 = prefill only; absent = what fits */
   maxTokens?:
     | number
     | undefined;
-  /** EOS and stop ids are masked until this many tokens; <= max_tokens */
+  /** tokens, 0..max_tokens; EOS and stop ids are masked until then; absent = 0 */
   minTokens?:
     | number
     | undefined;
@@ -93,7 +93,7 @@ export interface SamplingParams {
   topP?:
     | number
     | undefined;
-  /** 0 = off; absent = off */
+  /** tokens, 0..2^32 - 1; 0 or absent = off */
   topK?:
     | number
     | undefined;
@@ -113,13 +113,13 @@ export interface SamplingParams {
   presencePenalty?:
     | number
     | undefined;
-  /** absent = drawn by the engine and reported */
+  /** 0..2^64 - 1; absent = drawn by the server and reported */
   seed?:
     | bigint
     | undefined;
   /** token id -> addend in [-100, 100]; at most 1024 entries */
   logitBias: Map<number, number>;
-  /** at most 64 */
+  /** at most 64 ids, each 0..vocabulary size - 1 */
   stopTokenIds: number[];
   /** absent = false */
   ignoreEos?:
@@ -129,11 +129,11 @@ export interface SamplingParams {
   logprobs?:
     | number
     | undefined;
-  /** as logprobs, for prompt tokens */
+  /** top alternatives per prompt token, 0..20; absent = none; 0 = the token itself only */
   promptLogprobs?:
     | number
     | undefined;
-  /** choices, 1..16; absent = 1 */
+  /** choices, 1..16; 1 with max_tokens 0; absent = 1 */
   n?: number | undefined;
 }
 
@@ -144,41 +144,49 @@ export interface SamplingParams_LogitBiasEntry {
 
 /** Token counts of one request, summed over its choices. */
 export interface Usage {
+  /** tokens, 1..context length; counted once for all choices */
   promptTokens: number;
-  /** prompt tokens served by the prefix cache, <= prompt_tokens */
+  /** tokens of the prompt that the prefix cache served, 0..prompt_tokens */
   cachedTokens: number;
+  /** tokens, 0..n * context length; the id that ended a choice is one of them */
   completionTokens: number;
 }
 
 /** Where the time went, nanoseconds, measured by the engine's monotonic clock. */
 export interface Timings {
-  /** submit to first scheduled step */
+  /** nanoseconds from submit to the first scheduled step */
   queueNs: bigint;
-  /** first scheduled step to first token */
+  /** nanoseconds from the first scheduled step to the first token */
   prefillNs: bigint;
-  /** first token to last token */
+  /** nanoseconds from the first token to the last */
   decodeNs: bigint;
-  /** steps that held a part of the prompt */
+  /** steps that held a part of the prompt, >= 0 */
   prefillChunks: number;
+  /** steps that made a further token, >= 0 */
   decodeSteps: number;
-  /** times its KV was dropped and recomputed */
+  /** times its KV was dropped and recomputed, >= 0 */
   preemptions: number;
-  /** wall-clock anchor of the submit */
+  /** nanoseconds since 1970 at submit: the wall-clock anchor of the others */
   receivedUnixNs: bigint;
 }
 
 /** One alternative at a position. */
 export interface TokenLogprob {
+  /** 0..vocabulary size - 1 */
   tokenId: number;
-  /** natural log, of the distribution before sampling changes */
+  /** natural log, <= 0, of the distribution before sampling changes */
   logprob: number;
-  /** 1 = most likely */
+  /** 1..vocabulary size; 1 + how many ids are more likely; of equals the lower id comes first */
   rank: number;
 }
 
 /** Log probabilities at one position: the chosen token, then the top alternatives by falling logprob. */
 export interface PositionLogprobs {
-  chosen: TokenLogprob | undefined;
+  /** the token that stands here */
+  chosen:
+    | TokenLogprob
+    | undefined;
+  /** the most likely tokens by falling logprob, ranks 1..k; at most 20 */
   top: TokenLogprob[];
 }
 

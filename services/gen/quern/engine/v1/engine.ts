@@ -40,82 +40,103 @@ export const protobufFileName = "quern/engine/v1/engine.proto";
 export interface GenerationRequest {
   /** 1..128 characters */
   requestId: string;
-  /** prompt, 1..context length; ids < vocabulary size */
+  /** prompt, 1..context length less one to generate; each 0..vocabulary size - 1 */
   tokenIds: number[];
+  /** absent = all defaults */
   sampling:
     | SamplingParams
     | undefined;
-  /** fairness account */
+  /** at most 256 bytes; the fairness account */
   tenant: string;
-  /** prefix-cache region of this tenant, derived by the server */
+  /** at most 256 bytes; prefix-cache region of this tenant, derived by the server */
   cacheSalt: string;
-  /** leading tokens whose blocks lie in the shared public region; 0 = none */
+  /** tokens, 0..prompt length; leading ones whose blocks lie in the shared public region */
   publicPrefixTokens: number;
+  /** unspecified = CHAT; max_tokens 0 is always WARM */
   priorityClass: PriorityClass;
-  /** orders within the class, lower first (vLLM) */
+  /** -2^31..2^31 - 1; orders within the class, lower first (vLLM) */
   priority: number;
-  /** relative deadline; absent = none; infeasible work is refused before prefill */
+  /** milliseconds from now, 1..86400000; absent = none; infeasible work is refused before prefill */
   timeoutMs?:
     | number
     | undefined;
-  /** with the tenant and principal: a newer request ends the older with SUPERSEDED; "" = none */
+  /** At most 256 bytes; "" = none. A newer request of the same tenant, principal and key ends the older with SUPERSEDED. */
   supersedeKey: string;
-  /** who asks, opaque; scopes supersede_key */
+  /** at most 256 bytes; who asks, opaque; scopes supersede_key */
   principal: string;
-  /** already generated and delivered; continue after them, count them as output */
+  /** Already generated and delivered, 0..max_tokens ids, none with n above 1: continue after them, count them as output. */
   resumeTokenIds: number[];
-  /** W3C */
+  /** W3C trace context, 55 characters; "" or malformed = no parent */
   traceparent: string;
-  /** W3C */
+  /** W3C, at most 512 characters; longer is dropped */
   tracestate: string;
 }
 
 export interface SessionRequest {
-  command: { $case: "submit"; value: Submit } | { $case: "cancel"; value: Cancel } | undefined;
+  command:
+    | //
+    /** begins a request */
+    { $case: "submit"; value: Submit }
+    | //
+    /** ends one; its Finished still follows */
+    { $case: "cancel"; value: Cancel }
+    | undefined;
 }
 
 export interface Submit {
-  /** chosen by the sender, unique among its live handles */
+  /** 0..2^32 - 1; chosen by the sender, unique among its live handles */
   handle: number;
+  /** required; absent ends the handle with INVALID_ARGUMENT */
   request: GenerationRequest | undefined;
 }
 
 export interface Cancel {
-  /** unknown or finished: ignored */
+  /** 0..2^32 - 1; unknown or finished: ignored */
   handle: number;
 }
 
 /** All that one engine step produced for this stream. */
 export interface SessionResponse {
+  /** always there */
   step: StepBatch | undefined;
 }
 
 export interface StepBatch {
+  /** at most one event per handle and choice */
   tokens: TokenEvent[];
+  /** handles that ended, each once */
   finished: Finished[];
-  /** sequences running on the engine after this step */
+  /** sequences on the engine after this step, 0..max_num_seqs */
   running: number;
+  /** sequences, 0..max_waiting and a reserve of a quarter of it */
   waiting: number;
 }
 
 /** New tokens of one choice of one handle. */
 export interface TokenEvent {
+  /** of its Submit; 0 in Generate */
   handle: number;
-  /** 0..n-1 */
+  /** 0..n - 1 */
   choice: number;
-  /** one per step; more when undelivered steps were merged */
+  /** one per step, more when undelivered steps were merged; the id that ends the choice is the last */
   tokenIds: number[];
   /** empty, or one per token */
   logprobs: PositionLogprobs[];
-  /** once, with the first tokens of choice 0; first position has no entry */
+  /** Once, with the first tokens of choice 0: prompt length - 1 entries, as the first position has none. */
   promptLogprobs: PositionLogprobs[];
 }
 
 /** The one final event of a handle. */
 export interface Finished {
+  /** of its Submit; 0 in Generate */
   handle: number;
+  /** one per choice, in the order in which they ended */
   choices: ChoiceEnd[];
-  usage: Usage | undefined;
+  /** absent when refused */
+  usage:
+    | Usage
+    | undefined;
+  /** absent when refused */
   timings:
     | Timings
     | undefined;
@@ -123,18 +144,21 @@ export interface Finished {
   status:
     | Status
     | undefined;
-  /** the seed in force */
+  /** 0..2^64 - 1; the seed in force; 0 when refused */
   seed: bigint;
 }
 
 export interface ChoiceEnd {
+  /** 0..n - 1 */
   choice: number;
+  /** never unspecified */
   reason: FinishReason;
-  /** which id ended it, when one did */
+  /** which id ended it, EOS included, when one did; 0..vocabulary size - 1 */
   stopTokenId?: number | undefined;
 }
 
 export interface GenerateRequest {
+  /** required */
   request: GenerationRequest | undefined;
 }
 
@@ -150,12 +174,14 @@ export interface GenerateResponse {
 }
 
 export interface AbortRequest {
-  /** at most 1024 */
+  /** at most 1024; 1..128 characters each */
   requestIds: string[];
 }
 
 export interface AbortResponse {
+  /** ids of which a request was running; its end follows on its own stream */
   aborted: string[];
+  /** the other ids */
   unknown: string[];
 }
 
@@ -163,7 +189,7 @@ export interface DescribeRequest {
 }
 
 export interface DescribeResponse {
-  /** served name */
+  /** served name, 1..128 characters */
   model: string;
   /** sha256 over config and weights' headers, hex */
   modelHash: string;
@@ -175,25 +201,31 @@ export interface DescribeResponse {
   backend: string;
   /** instruction set or GPU name in use */
   isa: string;
-  /** tokens per sequence, prompt and output */
+  /** tokens of prompt and output, 16 or more */
   contextLength: number;
-  /** rows of the logits; ids at or above the tokenizer's size are masked */
+  /** ids, 1..2^22; rows of the logits; those at or above the tokenizer's size are masked */
   vocabularySize: number;
+  /** each 0..vocabulary size - 1; may be empty */
   eosTokenIds: number[];
-  /** tokens per KV block */
+  /** tokens per KV block, 1..256 */
   blockSize: number;
+  /** KV blocks, >= 1 */
   numBlocks: number;
-  /** sequences that run at once */
+  /** sequences that run at once, 1..1024 */
   maxNumSeqs: number;
-  /** token budget of a step */
+  /** tokens of one step, 1..16384 */
   maxNumBatchedTokens: number;
-  /** inbox bound */
+  /** sequences that may wait, 1..65536 */
   maxWaiting: number;
+  /** compute threads, 1..1024 */
   threads: number;
+  /** weights of the model, >= 1 */
   parameterCount: bigint;
+  /** bytes of weights in memory */
   weightBytes: bigint;
+  /** bytes of the KV cache */
   kvBytes: bigint;
-  /** new at every start */
+  /** UUID, new at every start */
   instanceId: string;
 }
 
@@ -201,34 +233,45 @@ export interface GetLoadRequest {
 }
 
 export interface GetLoadResponse {
+  /** sequences, 0..max_num_seqs */
   running: number;
+  /** sequences, 0..max_waiting and a reserve of a quarter of it */
   waiting: number;
-  /** uncached prompt tokens still to prefill */
+  /** tokens of prompts still to prefill, cached ones left out */
   waitingPromptTokens: number;
+  /** KV blocks held by no sequence, 0..num_blocks */
   freeBlocks: number;
-  /** free for reuse but holding a prefix */
+  /** KV blocks, 0..free_blocks: free for reuse but holding a prefix */
   cachedBlocks: number;
+  /** KV blocks in all */
   numBlocks: number;
-  /** 0..1, blocks held by sequences */
+  /** share of blocks held by sequences, 0..1 */
   kvUsage: number;
-  /** over the last 10 s */
+  /** tokens per second over the last 10 s */
   generationTokensPerS: number;
+  /** tokens per second over the last 10 s */
   promptTokensPerS: number;
+  /** engine steps since the start */
   steps: bigint;
+  /** nanoseconds since 1970 at the end of the last step; 0 = none yet */
   lastStepUnixNs: bigint;
+  /** true: new work is refused */
   draining: boolean;
+  /** sequences dropped and recomputed since the start */
   preemptions: bigint;
+  /** prompt tokens looked up in the prefix cache since the start */
   prefixQueriesTokens: bigint;
+  /** of those, tokens found */
   prefixHitTokens: bigint;
 }
 
 export interface DrainRequest {
-  /** 0 = cancel at once */
+  /** milliseconds, 0..3600000; 0 = cancel at once */
   graceMs: number;
 }
 
 export interface DrainResponse {
-  /** sequences running or waiting */
+  /** sequences running or waiting, >= 0; 0 is the last message */
   remaining: number;
 }
 

@@ -33,6 +33,7 @@ export const InfillMode = {
   INFILL_MODE_UNSPECIFIED: 0,
   /** INFILL_MODE_SINGLE_LINE - stops at the first line end */
   INFILL_MODE_SINGLE_LINE: 1,
+  /** INFILL_MODE_MULTI_LINE - until the model or a limit ends it */
   INFILL_MODE_MULTI_LINE: 2,
   UNRECOGNIZED: -1,
 } as const;
@@ -48,38 +49,46 @@ export namespace InfillMode {
 
 /** What every generation call may carry. */
 export interface CallOptions {
-  /** [A-Za-z0-9._:-]{1,128}; "" = chosen by the gateway */
+  /** 1..128 of [A-Za-z0-9._:-], unique among the caller's running requests; "" = chosen by the gateway */
   requestId: string;
-  /** capped by the key's ceiling */
+  /** capped by the key's ceiling; unspecified = by method */
   priorityClass: PriorityClass;
-  /** within the class, lower first */
+  /** -2^31..2^31 - 1, within the class, lower first; absent = 0 */
   priority?:
     | number
     | undefined;
-  /** a newer request of the same principal and key ends this one */
+  /** at most 256 bytes; a newer request of the same principal and key ends this one; "" = none */
   supersedeKey: string;
-  /** merge deltas for up to this long, 0..1000; absent = never delay */
-  coalesceMs?: number | undefined;
+  /** milliseconds, 0..1000, for which deltas may be merged; absent = 0, never delay */
+  coalesceMs?:
+    | number
+    | undefined;
+  /** prompt ids once, generated ids with their text; absent = false */
   returnTokenIds?: boolean | undefined;
 }
 
 export interface CompleteRequest {
-  /** "" = the only served model */
+  /** 1..128 characters; "" = the only served model */
   model: string;
   prompt:
-    | { $case: "text"; value: string }
-    | { $case: "tokenIds"; value: TokenIds }
+    | //
+    /** UTF-8, at most 4 MiB unless the tokenizer is set otherwise; must fit the context */
+    { $case: "text"; value: string }
+    | //
+    /** used as they are */
+    { $case: "tokenIds"; value: TokenIds }
     | undefined;
-  /** present = fill in the middle between text and suffix */
+  /** present = fill in the middle between text and suffix; counts to the bytes of text */
   suffix?:
     | string
     | undefined;
-  /** max_tokens absent = 16, as OpenAI does */
+  /** absent = defaults; max_tokens absent = 16, as OpenAI does */
   sampling:
     | SamplingParams
     | undefined;
   /** at most 4 stop strings of 1..256 bytes */
   stop: string[];
+  /** absent = defaults */
   options:
     | CallOptions
     | undefined;
@@ -91,84 +100,129 @@ export interface CompleteRequest {
 
 /** Complete, delivered while it is generated. */
 export interface StreamCompleteRequest {
+  /** required */
   request: CompleteRequest | undefined;
 }
 
 export interface TokenIds {
+  /** 1..context length ids, each 0..vocabulary size - 1 */
   ids: number[];
 }
 
 export interface Choice {
+  /** 0..n - 1 */
   index: number;
+  /** without the stop string; bytes that are no UTF-8 are U+FFFD */
   text: string;
+  /** never unspecified */
   finishReason: FinishReason;
-  /** which stop string ended it, if one did */
+  /** which stop string ended it; "" = none did */
   stopString: string;
+  /** one per shown token, when asked for */
   logprobs: TextLogprobs[];
-  /** only with return_token_ids */
+  /** generated ids in order; only with return_token_ids */
   tokenIds: number[];
+  /** which of the stop token ids ended it; absent = none, or the model's own end (EOS) */
+  stopTokenId?: number | undefined;
 }
 
 /** Log probabilities of one generated (or echoed) token, with its text. */
 export interface TextLogprobs {
+  /** 0..vocabulary size - 1 */
   tokenId: number;
   /** text; U+FFFD where the bytes are part of a character */
   token: string;
   /** exact */
   bytes: Buffer;
-  /** absent for the first prompt token */
-  logprob?: number | undefined;
+  /** natural log, <= 0; absent for the first prompt token */
+  logprob?:
+    | number
+    | undefined;
+  /** the most likely tokens by falling logprob, as many as asked for, at most 20 */
   top: TopLogprob[];
   /** UTF-16 units into prompt (with echo) and completion */
   textOffset: number;
+  /** 1..vocabulary size; 1 = most likely; absent where logprob is */
+  rank?: number | undefined;
 }
 
 export interface TopLogprob {
+  /** 0..vocabulary size - 1 */
   tokenId: number;
+  /** text; U+FFFD where the bytes are part of a character */
   token: string;
+  /** exact */
   bytes: Buffer;
+  /** natural log, <= 0 */
   logprob: number;
+  /** 1..20; its place in the list */
+  rank: number;
 }
 
 /** The end of a request: the same facts for every method. */
 export interface RequestEnd {
+  /** 1..128 of [A-Za-z0-9._:-] */
   requestId: string;
+  /** served name */
   model: string;
-  usage: Usage | undefined;
+  /** always there */
+  usage:
+    | Usage
+    | undefined;
+  /** absent when the engine was lost before it told */
   timings:
     | Timings
     | undefined;
-  /** hex */
+  /** W3C, 32 hex digits */
   traceId: string;
+  /** 0..2^64 - 1; repeats the answer when given as sampling.seed */
   seed: bigint;
 }
 
 export interface CompleteResponse {
+  /** n of them, by index */
   choices: Choice[];
-  end: RequestEnd | undefined;
+  /** always there */
+  end:
+    | RequestEnd
+    | undefined;
+  /** one per prompt token, when asked for */
   promptLogprobs: TextLogprobs[];
+  /** only with return_token_ids */
+  promptTokenIds: number[];
 }
 
 export interface TextDelta {
-  /** choice */
+  /** choice, 0..n - 1 */
   index: number;
-  /** whole characters only */
+  /** whole characters only; may be empty beside token_ids */
   text: string;
+  /** one per shown token of this delta, when asked for */
   logprobs: TextLogprobs[];
-  /** only with return_token_ids */
+  /** ids whose text is out with this delta; only with return_token_ids */
   tokenIds: number[];
 }
 
 export interface ChoiceFinished {
+  /** choice, 0..n - 1 */
   index: number;
+  /** never unspecified */
   finishReason: FinishReason;
+  /** which stop string ended it; "" = none did */
   stopString: string;
+  /** which of the stop token ids ended it; absent = none, or the model's own end (EOS) */
+  stopTokenId?: number | undefined;
 }
 
 export interface Accepted {
+  /** 1..128 of [A-Za-z0-9._:-]; what Cancel takes */
   requestId: string;
+  /** served name */
   model: string;
+  /** W3C, 32 hex digits */
   traceId: string;
+  /** 1..context length ids; only with return_token_ids */
+  promptTokenIds: number[];
 }
 
 export interface StreamCompleteResponse {
@@ -176,7 +230,9 @@ export interface StreamCompleteResponse {
     | //
     /** first */
     { $case: "accepted"; value: Accepted }
-    | { $case: "delta"; value: TextDelta }
+    | //
+    /** new text of one choice */
+    { $case: "delta"; value: TextDelta }
     | //
     /** one per choice */
     { $case: "choiceFinished"; value: ChoiceFinished }
@@ -184,85 +240,150 @@ export interface StreamCompleteResponse {
     /** last; failures end the call by gRPC status instead */
     { $case: "end"; value: RequestEnd }
     | //
-    /** once, when asked for */
+    /** once, when asked for, before the first delta */
     { $case: "promptLogprobs"; value: PromptLogprobs }
     | undefined;
 }
 
 export interface PromptLogprobs {
+  /** one per prompt token; the first without logprob and rank */
   logprobs: TextLogprobs[];
 }
 
 export interface InfillRequest {
+  /** 1..128 characters; "" = the only served model */
   model: string;
+  /** text before the cursor; with all other texts at most 4 MiB unless the tokenizer is set otherwise */
   prefix: string;
+  /** text behind the cursor */
   suffix: string;
+  /** of the file, at most 4096 characters; "" = unnamed */
   path: string;
+  /** its name, at most 4096 characters; "" = unnamed */
   repository: string;
+  /** other files, oldest first, at most 256; the oldest are dropped first */
   chunks: InfillChunk[];
-  /** max_tokens absent = 64 */
-  sampling: SamplingParams | undefined;
+  /** absent = defaults; max_tokens absent = 64; no prompt_logprobs */
+  sampling:
+    | SamplingParams
+    | undefined;
+  /** at most 4 stop strings of 1..256 bytes */
   stop: string[];
-  options: CallOptions | undefined;
+  /** absent = defaults */
+  options:
+    | CallOptions
+    | undefined;
+  /** unspecified = MULTI_LINE */
   mode: InfillMode;
-  /** ends with what there is, finish reason LENGTH */
+  /** milliseconds, at most a day; ends with what there is, reason LENGTH; absent = none */
   softDeadlineMs?: number | undefined;
 }
 
 export interface InfillResponse {
   event:
-    | { $case: "accepted"; value: Accepted }
-    | { $case: "delta"; value: TextDelta }
-    | { $case: "choiceFinished"; value: ChoiceFinished }
-    | { $case: "end"; value: InfillEnd }
+    | //
+    /** first */
+    { $case: "accepted"; value: Accepted }
+    | //
+    /** new text of one choice */
+    { $case: "delta"; value: TextDelta }
+    | //
+    /** one per choice */
+    { $case: "choiceFinished"; value: ChoiceFinished }
+    | //
+    /** last; failures end the call by gRPC status instead */
+    { $case: "end"; value: InfillEnd }
     | undefined;
 }
 
 export interface InfillEnd {
-  end: RequestEnd | undefined;
+  /** always there */
+  end:
+    | RequestEnd
+    | undefined;
+  /** of FIM prompts, e.g. qwen2.5-coder */
   family: string;
+  /** tokens cut from the prefix's beginning to fit the context */
   droppedPrefixTokens: number;
+  /** tokens cut from the suffix's end */
   droppedSuffixTokens: number;
+  /** 0..number of chunks */
   droppedChunks: number;
 }
 
 export interface ChatRequest {
+  /** 1..128 characters; "" = the only served model */
   model: string;
+  /** 1..1024 */
   messages: ChatMessage[];
-  /** rendered into the prompt */
+  /** at most 128; rendered into the prompt */
   tools: ToolDefinition[];
-  sampling: SamplingParams | undefined;
+  /** absent = defaults; max_tokens absent = what fits; no prompt_logprobs */
+  sampling:
+    | SamplingParams
+    | undefined;
+  /** at most 4 stop strings of 1..256 bytes */
   stop: string[];
-  options: CallOptions | undefined;
-  enableThinking?: boolean | undefined;
+  /** absent = defaults */
+  options:
+    | CallOptions
+    | undefined;
+  /** absent = the template's default */
+  enableThinking?:
+    | boolean
+    | undefined;
+  /** further variables for the template; may not replace messages or tools */
   templateVariables: { [key: string]: any } | undefined;
 }
 
 /** Chat, delivered while it is generated. */
 export interface StreamChatRequest {
+  /** required */
   request: ChatRequest | undefined;
 }
 
 export interface ChatChoice {
+  /** 0..n - 1 */
   index: number;
+  /** without the stop string; bytes that are no UTF-8 are U+FFFD */
   content: string;
+  /** never unspecified */
   finishReason: FinishReason;
+  /** which stop string ended it; "" = none did */
   stopString: string;
+  /** one per shown token, when asked for */
   logprobs: TextLogprobs[];
+  /** generated ids in order; only with return_token_ids */
   tokenIds: number[];
+  /** which of the stop token ids ended it; absent = none, or the model's own end (EOS) */
+  stopTokenId?: number | undefined;
 }
 
 export interface ChatResponse {
+  /** n of them, by index */
   choices: ChatChoice[];
-  end: RequestEnd | undefined;
+  /** always there */
+  end:
+    | RequestEnd
+    | undefined;
+  /** only with return_token_ids */
+  promptTokenIds: number[];
 }
 
 export interface StreamChatResponse {
   event:
-    | { $case: "accepted"; value: Accepted }
-    | { $case: "delta"; value: TextDelta }
-    | { $case: "choiceFinished"; value: ChoiceFinished }
-    | { $case: "end"; value: RequestEnd }
+    | //
+    /** first */
+    { $case: "accepted"; value: Accepted }
+    | //
+    /** new text of one choice */
+    { $case: "delta"; value: TextDelta }
+    | //
+    /** one per choice */
+    { $case: "choiceFinished"; value: ChoiceFinished }
+    | //
+    /** last; failures end the call by gRPC status instead */
+    { $case: "end"; value: RequestEnd }
     | undefined;
 }
 
@@ -270,35 +391,47 @@ export interface ListModelsRequest {
 }
 
 export interface ListModelsResponse {
+  /** all that are configured, ready or not */
   models: Model[];
 }
 
 export interface GetModelRequest {
+  /** 1..128 characters; "" = the only served model */
   model: string;
 }
 
 export interface GetModelResponse {
+  /** always there */
   model: Model | undefined;
 }
 
 export interface Model {
+  /** 1..128 characters */
   name: string;
+  /** tokens of prompt and output; 0 = no engine has told yet */
   contextLength: number;
+  /** e.g. Qwen3ForCausalLM; "" = no engine has told yet */
   architecture: string;
+  /** weight type in memory: f32, bf16 */
   dtype: string;
+  /** cpu or cuda */
   backend: string;
+  /** instruction set or GPU name in use */
   isa: string;
   /** "" = no fill-in-the-middle */
   fimFamily: string;
   /** has a chat template */
   chat: boolean;
+  /** weights of the model; 0 = no engine has told yet */
   parameterCount: bigint;
   /** a completion would be served now */
   ready: boolean;
+  /** engines configured, >= 1 */
   replicas: number;
 }
 
 export interface CancelRequest {
+  /** 1..128 characters */
   requestId: string;
 }
 
@@ -667,7 +800,7 @@ export const TokenIds: MessageFns<TokenIds> = {
 };
 
 function createBaseChoice(): Choice {
-  return { index: 0, text: "", finishReason: 0, stopString: "", logprobs: [], tokenIds: [] };
+  return { index: 0, text: "", finishReason: 0, stopString: "", logprobs: [], tokenIds: [], stopTokenId: undefined };
 }
 
 export const Choice: MessageFns<Choice> = {
@@ -693,6 +826,9 @@ export const Choice: MessageFns<Choice> = {
         writer.uint32(v);
       }
       writer.join();
+    }
+    if (message.stopTokenId !== undefined) {
+      writer.uint32(56).uint32(message.stopTokenId);
     }
     return writer;
   },
@@ -768,6 +904,14 @@ export const Choice: MessageFns<Choice> = {
 
             break;
           }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.stopTokenId = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -782,7 +926,7 @@ export const Choice: MessageFns<Choice> = {
 };
 
 function createBaseTextLogprobs(): TextLogprobs {
-  return { tokenId: 0, token: "", bytes: Buffer.alloc(0), logprob: undefined, top: [], textOffset: 0 };
+  return { tokenId: 0, token: "", bytes: Buffer.alloc(0), logprob: undefined, top: [], textOffset: 0, rank: undefined };
 }
 
 export const TextLogprobs: MessageFns<TextLogprobs> = {
@@ -804,6 +948,9 @@ export const TextLogprobs: MessageFns<TextLogprobs> = {
     }
     if (message.textOffset !== 0) {
       writer.uint32(48).uint32(message.textOffset);
+    }
+    if (message.rank !== undefined) {
+      writer.uint32(56).uint32(message.rank);
     }
     return writer;
   },
@@ -869,6 +1016,14 @@ export const TextLogprobs: MessageFns<TextLogprobs> = {
             message.textOffset = reader.uint32();
             continue;
           }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.rank = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -883,7 +1038,7 @@ export const TextLogprobs: MessageFns<TextLogprobs> = {
 };
 
 function createBaseTopLogprob(): TopLogprob {
-  return { tokenId: 0, token: "", bytes: Buffer.alloc(0), logprob: 0 };
+  return { tokenId: 0, token: "", bytes: Buffer.alloc(0), logprob: 0, rank: 0 };
 }
 
 export const TopLogprob: MessageFns<TopLogprob> = {
@@ -899,6 +1054,9 @@ export const TopLogprob: MessageFns<TopLogprob> = {
     }
     if (message.logprob !== 0) {
       writer.uint32(37).float(message.logprob);
+    }
+    if (message.rank !== 0) {
+      writer.uint32(40).uint32(message.rank);
     }
     return writer;
   },
@@ -946,6 +1104,14 @@ export const TopLogprob: MessageFns<TopLogprob> = {
             }
 
             message.logprob = reader.float();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.rank = reader.uint32();
             continue;
           }
         }
@@ -1066,7 +1232,7 @@ export const RequestEnd: MessageFns<RequestEnd> = {
 };
 
 function createBaseCompleteResponse(): CompleteResponse {
-  return { choices: [], end: undefined, promptLogprobs: [] };
+  return { choices: [], end: undefined, promptLogprobs: [], promptTokenIds: [] };
 }
 
 export const CompleteResponse: MessageFns<CompleteResponse> = {
@@ -1079,6 +1245,13 @@ export const CompleteResponse: MessageFns<CompleteResponse> = {
     }
     for (const v of message.promptLogprobs) {
       TextLogprobs.encode(v!, writer.uint32(26).fork()).join();
+    }
+    if (message.promptTokenIds.length !== 0) {
+      writer.uint32(34).fork();
+      for (const v of message.promptTokenIds) {
+        writer.uint32(v);
+      }
+      writer.join();
     }
     return writer;
   },
@@ -1119,6 +1292,24 @@ export const CompleteResponse: MessageFns<CompleteResponse> = {
 
             message.promptLogprobs.push(TextLogprobs.decode(reader, reader.uint32()));
             continue;
+          }
+          case 4: {
+            if (tag === 32) {
+              message.promptTokenIds.push(reader.uint32());
+
+              continue;
+            }
+
+            if (tag === 34) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.promptTokenIds.push(reader.uint32());
+              }
+
+              continue;
+            }
+
+            break;
           }
         }
         if ((tag & 7) === 4 || tag === 0) {
@@ -1227,7 +1418,7 @@ export const TextDelta: MessageFns<TextDelta> = {
 };
 
 function createBaseChoiceFinished(): ChoiceFinished {
-  return { index: 0, finishReason: 0, stopString: "" };
+  return { index: 0, finishReason: 0, stopString: "", stopTokenId: undefined };
 }
 
 export const ChoiceFinished: MessageFns<ChoiceFinished> = {
@@ -1240,6 +1431,9 @@ export const ChoiceFinished: MessageFns<ChoiceFinished> = {
     }
     if (message.stopString !== "") {
       writer.uint32(26).string(message.stopString);
+    }
+    if (message.stopTokenId !== undefined) {
+      writer.uint32(32).uint32(message.stopTokenId);
     }
     return writer;
   },
@@ -1281,6 +1475,14 @@ export const ChoiceFinished: MessageFns<ChoiceFinished> = {
             message.stopString = reader.string();
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.stopTokenId = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1295,7 +1497,7 @@ export const ChoiceFinished: MessageFns<ChoiceFinished> = {
 };
 
 function createBaseAccepted(): Accepted {
-  return { requestId: "", model: "", traceId: "" };
+  return { requestId: "", model: "", traceId: "", promptTokenIds: [] };
 }
 
 export const Accepted: MessageFns<Accepted> = {
@@ -1308,6 +1510,13 @@ export const Accepted: MessageFns<Accepted> = {
     }
     if (message.traceId !== "") {
       writer.uint32(26).string(message.traceId);
+    }
+    if (message.promptTokenIds.length !== 0) {
+      writer.uint32(34).fork();
+      for (const v of message.promptTokenIds) {
+        writer.uint32(v);
+      }
+      writer.join();
     }
     return writer;
   },
@@ -1348,6 +1557,24 @@ export const Accepted: MessageFns<Accepted> = {
 
             message.traceId = reader.string();
             continue;
+          }
+          case 4: {
+            if (tag === 32) {
+              message.promptTokenIds.push(reader.uint32());
+
+              continue;
+            }
+
+            if (tag === 34) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.promptTokenIds.push(reader.uint32());
+              }
+
+              continue;
+            }
+
+            break;
           }
         }
         if ((tag & 7) === 4 || tag === 0) {
@@ -2018,7 +2245,7 @@ export const StreamChatRequest: MessageFns<StreamChatRequest> = {
 };
 
 function createBaseChatChoice(): ChatChoice {
-  return { index: 0, content: "", finishReason: 0, stopString: "", logprobs: [], tokenIds: [] };
+  return { index: 0, content: "", finishReason: 0, stopString: "", logprobs: [], tokenIds: [], stopTokenId: undefined };
 }
 
 export const ChatChoice: MessageFns<ChatChoice> = {
@@ -2044,6 +2271,9 @@ export const ChatChoice: MessageFns<ChatChoice> = {
         writer.uint32(v);
       }
       writer.join();
+    }
+    if (message.stopTokenId !== undefined) {
+      writer.uint32(56).uint32(message.stopTokenId);
     }
     return writer;
   },
@@ -2119,6 +2349,14 @@ export const ChatChoice: MessageFns<ChatChoice> = {
 
             break;
           }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.stopTokenId = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2133,7 +2371,7 @@ export const ChatChoice: MessageFns<ChatChoice> = {
 };
 
 function createBaseChatResponse(): ChatResponse {
-  return { choices: [], end: undefined };
+  return { choices: [], end: undefined, promptTokenIds: [] };
 }
 
 export const ChatResponse: MessageFns<ChatResponse> = {
@@ -2143,6 +2381,13 @@ export const ChatResponse: MessageFns<ChatResponse> = {
     }
     if (message.end !== undefined) {
       RequestEnd.encode(message.end, writer.uint32(18).fork()).join();
+    }
+    if (message.promptTokenIds.length !== 0) {
+      writer.uint32(26).fork();
+      for (const v of message.promptTokenIds) {
+        writer.uint32(v);
+      }
+      writer.join();
     }
     return writer;
   },
@@ -2175,6 +2420,24 @@ export const ChatResponse: MessageFns<ChatResponse> = {
 
             message.end = RequestEnd.decode(reader, reader.uint32());
             continue;
+          }
+          case 3: {
+            if (tag === 24) {
+              message.promptTokenIds.push(reader.uint32());
+
+              continue;
+            }
+
+            if (tag === 26) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.promptTokenIds.push(reader.uint32());
+              }
+
+              continue;
+            }
+
+            break;
           }
         }
         if ((tag & 7) === 4 || tag === 0) {

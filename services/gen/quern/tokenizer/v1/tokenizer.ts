@@ -10,9 +10,11 @@ import {
   type CallOptions,
   type ChannelCredentials,
   Client,
+  type ClientDuplexStream,
   type ClientOptions,
   type ClientReadableStream,
   type ClientUnaryCall,
+  type handleBidiStreamingCall,
   type handleServerStreamingCall,
   type handleUnaryCall,
   makeGenericClientConstructor,
@@ -21,6 +23,7 @@ import {
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
 import { Struct } from "../../../google/protobuf/struct.ts";
+import { Status } from "../../../google/rpc/status.ts";
 
 export const protobufPackage = "quern.tokenizer.v1";
 
@@ -205,6 +208,32 @@ export interface RenderInfillResponse {
   droppedPrefixTokens: number;
   droppedSuffixTokens: number;
   droppedChunks: number;
+}
+
+export interface SessionRequest {
+  /** 1..4294967295, chosen by the sender, unique among its unanswered calls */
+  callId: number;
+  /** W3C; "" = a new trace */
+  traceparent: string;
+  /** W3C; "" = none */
+  tracestate: string;
+  request: { $case: "encode"; value: EncodeRequest } | { $case: "renderChat"; value: RenderChatRequest } | {
+    $case: "renderInfill";
+    value: RenderInfillRequest;
+  } | undefined;
+}
+
+export interface SessionResponse {
+  /** of the request that this answers */
+  callId: number;
+  result:
+    | //
+    /** never code 0 */
+    { $case: "error"; value: Status }
+    | { $case: "encode"; value: EncodeResponse }
+    | { $case: "renderChat"; value: RenderChatResponse }
+    | { $case: "renderInfill"; value: RenderInfillResponse }
+    | undefined;
 }
 
 export interface GetVocabularyRequest {
@@ -1406,6 +1435,201 @@ export const RenderInfillResponse: MessageFns<RenderInfillResponse> = {
   },
 };
 
+function createBaseSessionRequest(): SessionRequest {
+  return { callId: 0, traceparent: "", tracestate: "", request: undefined };
+}
+
+export const SessionRequest: MessageFns<SessionRequest> = {
+  encode(message: SessionRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.callId !== 0) {
+      writer.uint32(8).uint32(message.callId);
+    }
+    if (message.traceparent !== "") {
+      writer.uint32(18).string(message.traceparent);
+    }
+    if (message.tracestate !== "") {
+      writer.uint32(26).string(message.tracestate);
+    }
+    switch (message.request?.$case) {
+      case "encode":
+        EncodeRequest.encode(message.request.value, writer.uint32(34).fork()).join();
+        break;
+      case "renderChat":
+        RenderChatRequest.encode(message.request.value, writer.uint32(42).fork()).join();
+        break;
+      case "renderInfill":
+        RenderInfillRequest.encode(message.request.value, writer.uint32(50).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SessionRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSessionRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.callId = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.traceparent = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.tracestate = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.request = { $case: "encode", value: EncodeRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.request = { $case: "renderChat", value: RenderChatRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.request = { $case: "renderInfill", value: RenderInfillRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseSessionResponse(): SessionResponse {
+  return { callId: 0, result: undefined };
+}
+
+export const SessionResponse: MessageFns<SessionResponse> = {
+  encode(message: SessionResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.callId !== 0) {
+      writer.uint32(8).uint32(message.callId);
+    }
+    switch (message.result?.$case) {
+      case "error":
+        Status.encode(message.result.value, writer.uint32(18).fork()).join();
+        break;
+      case "encode":
+        EncodeResponse.encode(message.result.value, writer.uint32(26).fork()).join();
+        break;
+      case "renderChat":
+        RenderChatResponse.encode(message.result.value, writer.uint32(34).fork()).join();
+        break;
+      case "renderInfill":
+        RenderInfillResponse.encode(message.result.value, writer.uint32(42).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SessionResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSessionResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.callId = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.result = { $case: "error", value: Status.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.result = { $case: "encode", value: EncodeResponse.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.result = { $case: "renderChat", value: RenderChatResponse.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.result = { $case: "renderInfill", value: RenderInfillResponse.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
 function createBaseGetVocabularyRequest(): GetVocabularyRequest {
   return { model: "" };
 }
@@ -1715,6 +1939,19 @@ export const TokenizerServiceService = {
       Buffer.from(RenderInfillResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): RenderInfillResponse => RenderInfillResponse.decode(value),
   },
+  /**
+   * What the gateway uses for the calls of a request's path: Encode, RenderChat and RenderInfill as messages of one stream,
+   * each answered once, in any order. A call that fails ends with a status of its own; the stream goes on.
+   */
+  session: {
+    path: "/quern.tokenizer.v1.TokenizerService/Session" as const,
+    requestStream: true as const,
+    responseStream: true as const,
+    requestSerialize: (value: SessionRequest): Buffer => Buffer.from(SessionRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): SessionRequest => SessionRequest.decode(value),
+    responseSerialize: (value: SessionResponse): Buffer => Buffer.from(SessionResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): SessionResponse => SessionResponse.decode(value),
+  },
   /** Bytes and flags of every id, in pieces; fetched once by whoever assembles text. */
   getVocabulary: {
     path: "/quern.tokenizer.v1.TokenizerService/GetVocabulary" as const,
@@ -1736,6 +1973,11 @@ export interface TokenizerServiceServer extends UntypedServiceImplementation {
   renderChat: handleUnaryCall<RenderChatRequest, RenderChatResponse>;
   /** Prefix, suffix and context chunks to the FIM prompt of the model's family, joined as ids. */
   renderInfill: handleUnaryCall<RenderInfillRequest, RenderInfillResponse>;
+  /**
+   * What the gateway uses for the calls of a request's path: Encode, RenderChat and RenderInfill as messages of one stream,
+   * each answered once, in any order. A call that fails ends with a status of its own; the stream goes on.
+   */
+  session: handleBidiStreamingCall<SessionRequest, SessionResponse>;
   /** Bytes and flags of every id, in pieces; fetched once by whoever assembles text. */
   getVocabulary: handleServerStreamingCall<GetVocabularyRequest, GetVocabularyResponse>;
 }
@@ -1818,6 +2060,13 @@ export interface TokenizerServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: RenderInfillResponse) => void,
   ): ClientUnaryCall;
+  /**
+   * What the gateway uses for the calls of a request's path: Encode, RenderChat and RenderInfill as messages of one stream,
+   * each answered once, in any order. A call that fails ends with a status of its own; the stream goes on.
+   */
+  session(): ClientDuplexStream<SessionRequest, SessionResponse>;
+  session(options: Partial<CallOptions>): ClientDuplexStream<SessionRequest, SessionResponse>;
+  session(metadata: Metadata, options?: Partial<CallOptions>): ClientDuplexStream<SessionRequest, SessionResponse>;
   /** Bytes and flags of every id, in pieces; fetched once by whoever assembles text. */
   getVocabulary(
     request: GetVocabularyRequest,
