@@ -1,40 +1,12 @@
 /** A client that goes away stops the engine: seen on the engine itself, over the socket that the gateway uses. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { type TestContext, test } from 'node:test';
+import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { EngineServiceClient, type GetLoadResponse } from '#gen/quern/engine/v1/engine.ts';
-import { openChannel, unary } from '#kit/rpc/client.ts';
-import { type Mesh, quern, spawnQuern, startMesh } from './mesh.ts';
+import { until, watchEngine } from './engine-watch.ts';
+import { quern, spawnQuern, startMesh } from './mesh.ts';
 
 const FREED_WITHIN_MS = 1_000; // generous for a loaded machine; the step-exact check is in test/contract/engine
-
-function watchEngine(t: TestContext, mesh: Mesh): () => Promise<GetLoadResponse> {
-  const ready = mesh.events.find(({ event }) => event === 'ready');
-  const parts = ready?.parts as { name: string; where: string }[];
-  const address = /unix:\/\/[^,\s]+/.exec(parts.find(({ name }) => name.startsWith('engine'))?.where ?? '')?.[0];
-  assert.ok(address !== undefined, `no engine socket in ${JSON.stringify(parts)}`);
-  const client = openChannel(EngineServiceClient, { address });
-  t.after(() => client.close());
-  return () => unary(client, 'getLoad', {}, { timeoutMs: 5_000 });
-}
-
-async function until(
-  load: () => Promise<GetLoadResponse>,
-  holds: (now: GetLoadResponse) => boolean,
-  withinMs: number,
-): Promise<GetLoadResponse> {
-  const deadline = Date.now() + withinMs;
-  for (;;) {
-    const now = await load();
-    if (holds(now)) return now;
-    assert.ok(
-      Date.now() < deadline,
-      `not within ${withinMs} ms: ${JSON.stringify(now, (_, v) => (typeof v === 'bigint' ? Number(v) : v))}`,
-    );
-    await sleep(5);
-  }
-}
 
 /** False for a process that is gone, or dead and not yet collected. */
 function isRunning(pid: number): boolean {

@@ -55,7 +55,7 @@ export function spawnQuern(args: string[]): ChildProcess {
 
 /** Starts a mesh and waits until it is ready. */
 export async function startMesh(
-  t: TestContext,
+  t: Pick<TestContext, 'after'>,
   options: { args?: string[]; env?: NodeJS.ProcessEnv } = {},
 ): Promise<Mesh> {
   const args = ['up', '--json', '--http', '127.0.0.1:0', '--grpc', '127.0.0.1:0', ...(options.args ?? [])];

@@ -1,10 +1,11 @@
 // Hostile load on a gateway between fakes: what the chaos test runs for seconds and cancel-storm.ts at full length.
 import { setTimeout as sleep } from 'node:timers/promises';
-import { CompleteRequest, type CompleteResponse } from '#gen/quern/gateway/v1/gateway.ts';
-import { QuernError } from '#kit/errors.ts';
-import { serverStream, unary } from '#kit/rpc/client.ts';
+import { CompleteRequest } from '#gen/quern/gateway/v1/gateway.ts';
+import { serverStream } from '#kit/rpc/client.ts';
 import { emptySampling } from '../../services/gateway/typed-request.ts';
 import { eventually, type TestMesh } from '../contract/gateway/fakes/mesh.ts';
+import { type ChaosReport, type Known, runChaos } from './chaos.ts';
+import type { Recipe } from './chaos-plan.ts';
 
 /** What may be left behind; everything must be 0 when the load is over. */
 export type Leftovers = {
@@ -113,123 +114,49 @@ async function cancelOne(mesh: TestMesh, afterMs: number): Promise<void> {
   }
 }
 
-export type ChaosReport = {
-  requests: number;
-  outcomes: Record<string, number>;
-  wrong: string[];
-  heapStartMib: number;
-  heapEndMib: number;
-  left: Leftovers;
-};
-
 const TEXT = 'const answer = 42; // é 😀 fin\n'.repeat(4);
 
 /** The tokens every chaos request is answered with, byte by byte. */
 export const CHAOS_SCRIPT = [...Buffer.from(TEXT)];
 
-type Outcome = { kind: string; text: string | null };
+const ASKED = { text: 'x', sampling: { temperature: 0 } };
 
-function pick<T>(items: readonly T[]): T {
-  return items[Math.floor(Math.random() * items.length)] as T;
-}
-
-async function overGrpc(
-  mesh: TestMesh,
-  maxTokens: number,
-  signal: AbortSignal | undefined,
-  timeoutMs: number | undefined,
-): Promise<string> {
-  if (Math.random() < 0.5) {
-    const answer: CompleteResponse = await unary(mesh.completion, 'complete', request('x', maxTokens), {
-      signal,
-      timeoutMs: timeoutMs ?? null,
-    });
-    return answer.choices[0]?.text ?? '';
-  }
-  let text = '';
-  for await (const { event } of serverStream(
-    mesh.completion,
-    'streamComplete',
-    { request: request('x', maxTokens) },
-    { signal, timeoutMs },
-  )) {
-    if (event?.$case === 'delta') text += event.value.text;
-  }
-  return text;
-}
-
-async function overHttp(
-  mesh: TestMesh,
-  maxTokens: number,
-  signal: AbortSignal | undefined,
-  timeoutMs: number | undefined,
-): Promise<string> {
-  const stream = Math.random() < 0.5;
-  const headers: Record<string, string> = timeoutMs === undefined ? {} : { 'x-request-timeout-ms': String(timeoutMs) };
-  const body = JSON.stringify({ prompt: 'x', max_tokens: maxTokens, stream });
-  const response = await fetch(`${mesh.url}/v1/completions`, { method: 'POST', body, headers, signal: signal ?? null });
-  const raw = await response.text();
-  if (response.status !== 200) throw new Error(`http ${response.status}`);
-  if (!stream) return (JSON.parse(raw) as { choices: { text: string }[] }).choices[0]?.text ?? '';
-  if (!raw.endsWith('data: [DONE]\n\n')) throw new Error('http error event');
-  const events = raw.split('\n\n').filter((event) => event.startsWith('data: {'));
-  return events
-    .map((event) => (JSON.parse(event.slice(6)) as { choices: { text: string }[] }).choices[0]?.text ?? '')
-    .join('');
-}
-
-const BAD = [
-  () => ({ prompt: 'x', temperature: 9 }),
-  () => ({ prompt: 'x'.repeat(5000) }),
-  () => ({ prompt: 5 }),
-  () => ({ prompt: 'x', model: 'nope' }),
-  () => ({ prompt: 'x', stop: ['', 'a'] }),
+/** The mock answers every prompt with the same tokens; what differs is the way through the gateway. */
+const MOCK_RECIPES: readonly Recipe[] = [
+  { name: 'text', kind: 'complete', ...ASKED },
+  { name: 'infill', kind: 'complete', ...ASKED, suffix: 'y' },
+  { name: 'chat', kind: 'chat', ...ASKED },
+  { name: 'three choices', kind: 'complete', text: 'x', sampling: { temperature: 1, n: 3 } },
 ];
 
-async function one(mesh: TestMesh): Promise<Outcome> {
-  const maxTokens = 1 + Math.floor(Math.random() * 160);
-  const behaviour = pick(['whole', 'whole', 'whole', 'cancel', 'deadline', 'bad'] as const);
-  if (behaviour === 'bad') {
-    const response = await fetch(`${mesh.url}/v1/completions`, { method: 'POST', body: JSON.stringify(pick(BAD)()) });
-    await response.text();
-    return { kind: `bad ${response.status}`, text: null };
-  }
-  const signal = behaviour === 'cancel' ? AbortSignal.timeout(1 + Math.floor(Math.random() * 60)) : undefined;
-  const timeoutMs = behaviour === 'deadline' ? 1 + Math.floor(Math.random() * 60) : undefined;
-  try {
-    const text = await pick([overGrpc, overHttp])(mesh, maxTokens, signal, timeoutMs);
-    const expected = new TextDecoder().decode(Buffer.from(CHAOS_SCRIPT.slice(0, maxTokens)));
-    return { kind: behaviour, text: text === expected ? null : `${maxTokens} tokens: ${JSON.stringify(text)}` };
-  } catch (error) {
-    const what =
-      error instanceof QuernError ? error.code : error instanceof Error ? error.message.slice(0, 40) : 'unknown';
-    return { kind: `${behaviour} ${what}`, text: null };
-  }
-}
+const MOCK_ANSWER = { ids: CHAOS_SCRIPT, text: TEXT, reason: 'stop' };
+
+const MOCK_ANSWERS: Known = {
+  answer: () => [MOCK_ANSWER, MOCK_ANSWER, MOCK_ANSWER],
+  decode: (ids) => new TextDecoder().decode(Uint8Array.from(ids)),
+};
+
+export type GatewayChaosReport = ChaosReport & { heapStartMib: number; heapEndMib: number; left: Leftovers };
 
 /** `requests` of all kinds, `concurrency` at once, an engine's sessions broken with every `breakEvery`th one. */
 export async function chaos(
   mesh: TestMesh,
-  options: { requests: number; concurrency: number; breakEvery: number },
-): Promise<ChaosReport> {
-  const { requests, concurrency, breakEvery } = options;
-  const outcomes: Record<string, number> = {};
-  const wrong: string[] = [];
-  let begun = 0;
+  options: { requests: number; concurrency: number; breakEvery: number; seed: number },
+): Promise<GatewayChaosReport> {
+  const { requests, breakEvery, seed } = options;
   let heapStartMib = 0;
-  await Promise.all(
-    Array.from({ length: concurrency }, async () => {
-      while (begun < requests) {
-        begun += 1;
-        if (begun === Math.floor(requests / 4)) heapStartMib = heapMib();
-        // By count, not by time: on a slow machine a request would meet more breaks than it may survive.
-        if (begun % breakEvery === 0) pick(mesh.engines).breakSessions();
-        const { kind, text } = await one(mesh);
-        outcomes[kind] = (outcomes[kind] ?? 0) + 1;
-        if (text !== null) wrong.push(`${kind}: ${text}`);
-      }
-    }),
-  );
+  const report = await runChaos(mesh, MOCK_ANSWERS, {
+    ...options,
+    recipes: MOCK_RECIPES,
+    maxTokens: 160,
+    maxDelayMs: 60,
+    contextLength: 4096,
+    onRequest(index) {
+      if (index === Math.floor(requests / 4)) heapStartMib = heapMib();
+      // By count, not by time: on a slow machine a request would meet more breaks than it may survive.
+      if (index % breakEvery === breakEvery - 1) mesh.engines[(seed + index) % mesh.engines.length]?.breakSessions();
+    },
+  });
   await settled(mesh);
-  return { requests, outcomes, wrong, heapStartMib, heapEndMib: heapMib(), left: leftovers(mesh) };
+  return { ...report, heapStartMib, heapEndMib: heapMib(), left: leftovers(mesh) };
 }
