@@ -72,8 +72,7 @@ const QWEN_STOPS = [
   '<|im_end|>',
 ];
 
-function qwenLayout({ repository, path, chunks }: InfillNames): InfillPart[] {
-  const fim = psm(...QWEN);
+function qwenLayout({ repository, path, chunks }: InfillNames, fim = psm(...QWEN)): InfillPart[] {
   if (chunks.length === 0) return fim;
   return [
     token('<|repo_name|>'),
@@ -92,7 +91,19 @@ const qwen25Coder: FimFamily = {
   optional: [],
   stops: QWEN_STOPS,
   stopStrings: ['<|cursor|>'],
-  layout: qwenLayout,
+  layout: (names) => qwenLayout(names),
+};
+
+/**
+ * The same tokens with the suffix first, [prefix] [suffix] S [middle] P, so that the answer goes on exactly where the prefix
+ * ends (Bavarian et al. 2022, section 3: "SPM" as one sequence with the joint tokens). For models trained on it.
+ */
+const qwen25CoderSpm: FimFamily = {
+  ...qwen25Coder,
+  name: 'qwen2.5-coder-spm',
+  order: 'spm',
+  onlyByName: true,
+  layout: (names) => qwenLayout(names, [token(QWEN[0]), token(QWEN[1]), SUFFIX, token(QWEN[2]), PREFIX]),
 };
 
 /** The same prompt as a user turn: what Qwen3-Coder's instruct models were trained on. */
@@ -251,6 +262,7 @@ const codestral: FimFamily = {
 /** In the order in which they are tried: families with more required tokens before those whose tokens they share. */
 export const FIM_FAMILIES: readonly FimFamily[] = [
   qwen25Coder,
+  qwen25CoderSpm,
   qwen3Coder,
   codeGemma,
   granite,

@@ -160,6 +160,22 @@ test('codellama: ids around text that is encoded without blanks of its own, and 
   assert(model.infill.stopTokenIds.includes(eot!));
 });
 
+test('qwen2.5-coder-spm: only quern.json puts the suffix first, and typing keeps every id before the current line', () => {
+  const model = byteLevelModel(QWEN, { quern: { fim_family: 'qwen2.5-coder-spm' } });
+  const texts = { prefix: 'P', suffix: 'S' };
+  assert.equal(shown(model, texts), '<|fim_prefix|><|fim_suffix|>S<|fim_middle|>P');
+  assert.equal(
+    shown(model, { ...FILES, ...texts }),
+    '<|repo_name|>demo\n<|file_sep|>a.py\nA = 1\n<|file_sep|>b.py\nB = 2\n<|file_sep|>src/main.py\n' +
+      '<|fim_prefix|><|fim_suffix|>S<|fim_middle|>P',
+  );
+  const line = (typed: string): Uint32Array => model.infill!.render(input({ prefix: `def f(a):\n${typed}` })).ids;
+  const head = line('').length;
+  for (const typed of ['    r', '    return', '    return a + 1']) {
+    assert.deepEqual(line(typed).subarray(0, head), line(''), JSON.stringify(typed));
+  }
+});
+
 test('qwen3-coder: only quern.json chooses the chat form', () => {
   const model = byteLevelModel(QWEN, { quern: { fim_family: 'qwen3-coder' } });
   assert.equal(
