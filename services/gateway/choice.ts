@@ -21,6 +21,7 @@ export class Choice {
   #echo: string | null;
   #finished: FinishReason | null = null;
   readonly #eosTokenIds: readonly number[];
+  readonly #stopTokenIds: ReadonlySet<number>;
   #stoppedBy: number | null = null;
 
   /** `echo`: text that comes before the completion. `eosTokenIds`: the model's own ends, not worth naming. */
@@ -28,6 +29,7 @@ export class Choice {
     this.#assembler = new TextAssembler(options);
     this.#echo = echo;
     this.#eosTokenIds = eosTokenIds;
+    this.#stopTokenIds = options.stopTokenIds;
   }
 
   /** Why it ended; null while it runs. */
@@ -45,7 +47,7 @@ export class Choice {
   }
 
   get tokenCount(): number {
-    return this.#assembler.tokenCount + (this.#stoppedBy === null ? 0 : 1);
+    return this.#assembler.tokenCount;
   }
 
   get hasOutput(): boolean {
@@ -59,8 +61,8 @@ export class Choice {
   }
 
   /**
-   * The engine's end, or ours: held-back text comes free, a stop string in it wins over the reason. An id that ended
-   * the choice is not among its tokens but counts as one.
+   * The engine's end, or ours: held-back text comes free, a stop string in it wins over the reason. `stoppedBy`: the
+   * id that ended it, which has come as its last token.
    */
   finish(reason: FinishReason, stoppedBy: number | null = null): void {
     if (this.#finished !== null) return;
@@ -72,6 +74,9 @@ export class Choice {
   /** Finishes a choice that had all its tokens when the engine was lost, only its end was missing. */
   finishIfComplete(sampling: SamplingParams): void {
     if (this.#finished !== null) return;
+    const last = this.ids.at(-1);
+    // The engine makes no stop id before min_tokens.
+    if (last !== undefined && this.#stopTokenIds.has(last)) this.finish(FinishReason.FINISH_REASON_STOP, last);
     const { maxTokens = 0 } = sampling;
     if (maxTokens > 0 && this.ids.length >= maxTokens) this.finish(FinishReason.FINISH_REASON_LENGTH);
   }

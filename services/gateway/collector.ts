@@ -1,6 +1,6 @@
 // A sink that gathers a whole answer, for calls that do not stream.
 import type { FinishReason } from '#gen/quern/common/v1/common.ts';
-import type { TextLogprobs } from '#gen/quern/gateway/v1/gateway.ts';
+import type { Accepted, TextLogprobs } from '#gen/quern/gateway/v1/gateway.ts';
 import { QuernError } from '#kit/errors.ts';
 import type { GatewayContext } from './context.ts';
 import { generate } from './generation.ts';
@@ -12,20 +12,29 @@ export type CollectedChoice = {
   text: string;
   finishReason: FinishReason;
   stopString: string;
-  stopTokenId: number | null;
+  stopTokenId: number | undefined;
   logprobs: TextLogprobs[];
   tokenIds: number[];
 };
 
-export type Collected = { choices: CollectedChoice[]; end: GenerationEnd; promptLogprobs: TextLogprobs[] };
+export type Collected = {
+  choices: CollectedChoice[];
+  end: GenerationEnd;
+  promptLogprobs: TextLogprobs[];
+  /** Empty unless the request asked for token ids. */
+  promptTokenIds: number[];
+};
 
 class Collector implements GenerationSink {
   readonly choices: CollectedChoice[] = [];
   promptEntries: TextLogprobs[] = [];
+  promptTokenIds: number[] = [];
   ended: GenerationEnd | null = null;
   error: QuernError | null = null;
 
-  accepted(): void {}
+  accepted({ promptTokenIds }: Accepted): void {
+    this.promptTokenIds = promptTokenIds;
+  }
 
   promptLogprobs(entries: TextLogprobs[]): void {
     this.promptEntries = entries;
@@ -43,7 +52,7 @@ class Collector implements GenerationSink {
     const choice = this.#choice(index);
     choice.finishReason = reason;
     choice.stopString = stopString;
-    choice.stopTokenId = stopTokenId;
+    choice.stopTokenId = stopTokenId ?? undefined;
   }
 
   end(end: GenerationEnd): void {
@@ -62,7 +71,7 @@ class Collector implements GenerationSink {
       text: '',
       finishReason: 0,
       stopString: '',
-      stopTokenId: null,
+      stopTokenId: undefined,
       logprobs: [],
       tokenIds: [],
     };
@@ -77,5 +86,6 @@ export async function collect(context: GatewayContext, request: TypedRequest, ca
   await generate(context, request, caller, collector).done;
   if (collector.error) throw collector.error;
   if (!collector.ended) throw new QuernError('INTERNAL', 'the request ended without an end');
-  return { choices: collector.choices, end: collector.ended, promptLogprobs: collector.promptEntries };
+  const { choices, ended: end, promptEntries: promptLogprobs, promptTokenIds } = collector;
+  return { choices, end, promptLogprobs, promptTokenIds };
 }

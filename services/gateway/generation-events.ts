@@ -1,6 +1,6 @@
 // What a generation tells its front door, and what it needs to know about who asked.
 import { FinishReason } from '#gen/quern/common/v1/common.ts';
-import type { RequestEnd, TextLogprobs } from '#gen/quern/gateway/v1/gateway.ts';
+import type { Accepted, RequestEnd, TextLogprobs } from '#gen/quern/gateway/v1/gateway.ts';
 import type { QuernError } from '#kit/errors.ts';
 import type { Principal } from '#kit/principal.ts';
 import type { TraceContext } from '#kit/trace.ts';
@@ -9,11 +9,12 @@ import type { InfillFacts } from './prompt-rendering.ts';
 /** The signal is disconnect and deadline in one. `samplingPrefix` is where sampling stands in the caller's message. */
 export type Caller = { principal: Principal; trace: TraceContext; signal: AbortSignal; samplingPrefix?: string };
 
-export type GenerationEnd = RequestEnd & { infill: InfillFacts | null; promptTokenIds: readonly number[] };
+export type GenerationEnd = RequestEnd & { infill: InfillFacts | null };
 
 /** Where events go. Calls come in this order; exactly one of end and fail is called, and nothing after it. */
 export type GenerationSink = {
-  accepted(info: { requestId: string; model: string; traceId: string }): void;
+  /** `promptTokenIds`: empty unless the request asked for token ids. */
+  accepted(info: Accepted): void;
   promptLogprobs(entries: TextLogprobs[]): void;
   /** False: deltas are merged until resume(). */
   delta(choice: number, text: string, logprobs: TextLogprobs[], tokenIds: number[]): boolean;

@@ -195,7 +195,8 @@ export class Generation {
     if (this.#state === 'preparing') {
       this.#state = 'running';
       const { traceId } = this.#caller.trace;
-      this.#sink.accepted({ requestId: this.requestId, model: model.name, traceId });
+      const promptTokenIds = this.#request.returnTokenIds ? [...prompt.tokenIds] : [];
+      this.#sink.accepted({ requestId: this.requestId, model: model.name, traceId, promptTokenIds });
       // A prompt of one token has no position with a log probability: the engine sends nothing.
       if (sampling.promptLogprobs !== undefined && prompt.tokenIds.length === 1) this.#onPromptLogprobs([]);
     }
@@ -381,7 +382,6 @@ export class Generation {
       traceId: this.#caller.trace.traceId,
       seed: this.#prepared?.sampling.seed ?? 0n,
       infill: this.#prepared?.prompt.infill ?? null,
-      promptTokenIds: this.#prepared?.prompt.tokenIds ?? [],
     };
   }
 

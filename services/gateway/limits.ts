@@ -7,8 +7,6 @@ const MIB = 1024 * KIB;
 /** Stop strings a caller may give: OpenAI and vLLM refuse more. */
 export const STOP_STRINGS_MAX = 4;
 export const STOP_STRING_BYTES_MAX = 256;
-/** A FIM family adds its own leaked literals to the caller's. */
-export const STOP_STRINGS_TOTAL_MAX = 32;
 export const STOP_TOKEN_IDS_MAX = 64;
 export const CHOICES_MAX = 16;
 export const LOGPROBS_MAX = 20;

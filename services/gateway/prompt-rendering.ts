@@ -84,10 +84,7 @@ export async function renderPrompt(
     case 'infill': {
       const { kind: _, chunks, ...texts } = prompt;
       const maxPromptTokens = around.infillTokensMax;
-      const rendered = await tokenizer.renderInfill(
-        { model, ...texts, chunks: [...chunks], maxPromptTokens, lineHead: '' },
-        call,
-      );
+      const rendered = await tokenizer.renderInfill({ model, ...texts, chunks: [...chunks], maxPromptTokens }, call);
       const { tokenIds, stopTokenIds, stopStrings, family, droppedPrefixTokens, droppedSuffixTokens, droppedChunks } =
         rendered;
       const infill = { family, droppedPrefixTokens, droppedSuffixTokens, droppedChunks };

@@ -165,9 +165,9 @@ export class TextAssembler {
   }
 }
 
-function topLogprob(vocabulary: Vocabulary, entry: TokenLogprob): TopLogprob {
-  const bytes = Buffer.from(vocabulary.bytes(entry.tokenId));
-  return { tokenId: entry.tokenId, token: vocabulary.literal(entry.tokenId), bytes, logprob: entry.logprob };
+function topLogprob(vocabulary: Vocabulary, { tokenId, logprob, rank }: TokenLogprob): TopLogprob {
+  const bytes = Buffer.from(vocabulary.bytes(tokenId));
+  return { tokenId, token: vocabulary.literal(tokenId), bytes, logprob, rank };
 }
 
 /** One position's log probabilities with their texts; `textOffset` in UTF-16 units. */
@@ -182,6 +182,7 @@ export function textLogprobs(
     token: vocabulary.literal(id),
     bytes: Buffer.from(vocabulary.bytes(id)),
     logprob: position?.chosen?.logprob,
+    rank: position?.chosen?.rank,
     top: (position?.top ?? []).map((entry) => topLogprob(vocabulary, entry)),
     textOffset,
   };

@@ -20,8 +20,6 @@ export type ChatPrompt = {
   ids: Uint32Array;
   /** The prompt's text, control literals included, for logs of none and tests of all. */
   text: string;
-  /** The prompt ends inside a reasoning block. */
-  reasoningOpen: boolean;
   /** Leading ids that come from the template and tools alone; 0 when unsure. */
   publicPrefixTokens: number;
 };
@@ -29,20 +27,6 @@ export type ChatPrompt = {
 export type ChatRenderer = { render(conversation: Conversation): ChatPrompt };
 
 type Mode = { wrapBroken: boolean };
-
-const REASONING_OPENS = /(?:<think>|<seed:think>|\[THINK\]|<\|START_THINKING\|>)\s*$/;
-const REASONING_MARKS: readonly (readonly [string, string])[] = [
-  ['<think>', '</think>'],
-  ['<seed:think>', '</seed:think>'],
-  ['[THINK]', '[/THINK]'],
-  ['<|START_THINKING|>', '<|END_THINKING|>'],
-];
-
-function isReasoningOpen(prompt: string, conversation: Conversation): boolean {
-  if (!conversation.continueFinalMessage) return conversation.addGenerationPrompt && REASONING_OPENS.test(prompt);
-  const { content } = conversation.messages.at(-1)!;
-  return REASONING_MARKS.some(([open, close]) => content.lastIndexOf(open) > content.lastIndexOf(close));
-}
 
 /** Cuts at the mark behind the last message's content. A template that trims took the blank behind the mark too. */
 function cutAtEnd(prompt: string, marks: GuardMarks): string {
@@ -111,11 +95,9 @@ export function createChatRenderer(template: ChatTemplate, tokenizer: TextTokeni
     const agree = written.length === own.length && written.every(({ id }, index) => id === own[index]!.token.id);
     if (!agree) return renderHeavy(conversation, marks, mode);
     const shared = publicLiterals(witness, own, conversation, marks.private);
-    const text = removeMark(prompt, marks.shared);
     return {
       ids: out.toIds(),
-      text,
-      reasoningOpen: isReasoningOpen(text, conversation),
+      text: removeMark(prompt, marks.shared),
       publicPrefixTokens: shared === 0 ? 0 : written[shared - 1]!.end,
     };
   }
@@ -126,8 +108,7 @@ export function createChatRenderer(template: ChatTemplate, tokenizer: TextTokeni
     const out = new IdBuffer(1024);
     const clean = (run: string): string => removeMark(removeMark(run, marks.private), marks.shared);
     tokenizer.encodeRendered(witness, clean, out);
-    const text = removeMark(removeMark(witness, marks.private), marks.shared);
-    return { ids: out.toIds(), text, reasoningOpen: isReasoningOpen(text, conversation), publicPrefixTokens: 0 };
+    return { ids: out.toIds(), text: clean(witness), publicPrefixTokens: 0 };
   }
 
   return { render };

@@ -4,7 +4,7 @@ import { createChatTemplate } from './chat-template.ts';
 import { chooseFimFamily } from './fim-choice.ts';
 import { createInfillRenderer, type InfillRenderer } from './infill-prompt.ts';
 import type { JsonObject, ModelFiles } from './model-files.ts';
-import { bosTokenId, eosTokenIds } from './special-tokens.ts';
+import { eosTokenIds } from './special-tokens.ts';
 import { TextTokenizer } from './tokenizer.ts';
 
 export type LoadedModel = {
@@ -16,7 +16,6 @@ export type LoadedModel = {
   /** Null: no FIM. */
   readonly infill: InfillRenderer | null;
   readonly eosTokenIds: readonly number[];
-  readonly bosTokenId: number | null;
   /** Of the model's configuration; null = not told. */
   readonly contextLength: number | null;
 };
@@ -49,7 +48,6 @@ export function loadModel(name: string, files: ModelFiles): LoadedModel {
     chatTemplateHash: template?.hash ?? '',
     infill: family && createInfillRenderer(family, tokenizer),
     eosTokenIds: eosTokenIds(files, vocabulary),
-    bosTokenId: bosTokenId(files, vocabulary),
     contextLength: contextLengthOf(files),
   };
 }

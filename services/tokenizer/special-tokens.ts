@@ -41,10 +41,6 @@ export function leadingIds({ tokenizer, tokenizerConfig }: ModelFiles, vocabular
   return bos === null ? [] : [bos];
 }
 
-export function bosTokenId({ tokenizerConfig }: ModelFiles, vocabulary: Vocabulary): number | null {
-  return idOfText(tokenizerConfig.bos_token, vocabulary);
-}
-
 function idsOf(value: unknown): number[] {
   const list = Array.isArray(value) ? value : [value];
   return list.filter((id): id is number => typeof id === 'number' && Number.isInteger(id) && id >= 0);

@@ -39,7 +39,7 @@ export function chatCompletions(context: GatewayContext): Handler {
   };
 }
 
-function answerParts({ choices, end, promptLogprobs }: Collected, body: ChatBody) {
+function answerParts({ choices, end, promptLogprobs, promptTokenIds }: Collected, body: ChatBody) {
   return {
     choices: choices.map((choice) => ({
       index: choice.index,
@@ -51,13 +51,13 @@ function answerParts({ choices, end, promptLogprobs }: Collected, body: ChatBody
     })),
     ...endParts([end]),
     ...(typeof body.prompt_logprobs === 'number' && { prompt_logprobs: promptLogprobsObject(promptLogprobs) }),
-    ...(body.return_token_ids && { prompt_token_ids: end.promptTokenIds }),
+    ...(body.return_token_ids && { prompt_token_ids: promptTokenIds }),
   };
 }
 
 type Base = { id: string; object: string; created: number; model: string };
 
-/** Chunks with their constant parts written once. The first event of a choice carries its role. */
+/** Chunks with their constant parts written once. The first event of a choice carries its role, the first of all the prompt's ids. */
 function createShape(base: Base, body: ChatBody): StreamShape {
   const head = JSON.stringify(base).slice(0, -1);
   const withUsage = body.stream_options?.include_usage ?? false;
@@ -66,13 +66,18 @@ function createShape(base: Base, body: ChatBody): StreamShape {
   const plainEnd = `},"logprobs":null,"finish_reason":null}]${tail}`;
   const opened = new Set<number>();
   let promptEntries: TextLogprobs[] | null = null;
+  let promptIds: readonly number[] = [];
   const open = (index: number): string => {
     if (opened.has(index)) return '';
+    const ids = body.return_token_ids && opened.size === 0 ? `,"prompt_token_ids":${JSON.stringify(promptIds)}` : '';
     opened.add(index);
-    return `${start}${index},"delta":{"role":"assistant","content":""${plainEnd}`;
+    return `${start}${index},"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]${ids}${tail}`;
   };
   return {
     withUsage,
+    promptTokenIds(_prompt, tokenIds) {
+      promptIds = tokenIds;
+    },
     promptLogprobs(_prompt, entries) {
       promptEntries = entries;
     },
@@ -86,7 +91,8 @@ function createShape(base: Base, body: ChatBody): StreamShape {
     },
     finished(index, reason, stop, ends) {
       const why = `"finish_reason":"${finishReasonText(reason)}","stop_reason":${JSON.stringify(stop)}`;
-      return `${open(index)}${start}${index},"delta":{},"logprobs":null,${why}}]${ends ? timingsField(ends) : ''}${tail}`;
+      const ids = body.return_token_ids ? ',"token_ids":[]' : '';
+      return `${open(index)}${start}${index},"delta":{},"logprobs":null,${why}${ids}}]${ends ? timingsField(ends) : ''}${tail}`;
     },
     end(ends) {
       const extras = promptEntries ? `,"prompt_logprobs":${JSON.stringify(promptLogprobsObject(promptEntries))}` : '';

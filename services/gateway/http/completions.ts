@@ -142,7 +142,7 @@ function choiceObjects(collected: Collected, firstIndex: number, body: Body) {
     ...(typeof body.prompt_logprobs === 'number' && {
       prompt_logprobs: promptLogprobsObject(collected.promptLogprobs),
     }),
-    ...(body.return_token_ids && { token_ids: choice.tokenIds, prompt_token_ids: collected.end.promptTokenIds }),
+    ...(body.return_token_ids && { token_ids: choice.tokenIds, prompt_token_ids: collected.promptTokenIds }),
   }));
 }
 
@@ -156,29 +156,40 @@ function createShape(base: Base, body: Body): StreamShape {
   const start = `data: ${head},"choices":[{"index":`;
   const plainEnd = `,"logprobs":null,"finish_reason":null}]${tail}`;
   const wantLogprobs = typeof body.logprobs === 'number';
+  const isPlain = !wantLogprobs && typeof body.prompt_logprobs !== 'number' && !body.return_token_ids;
   const pending = new Map<number, TextLogprobs[]>();
+  const promptIds = new Map<number, readonly number[]>();
+  const opened = new Set<number>();
   const n = body.n ?? 1;
-  const choiceExtras = (index: number): string => {
+  /** In the first chunk of each choice, as vLLM has it. */
+  const promptIdsField = (index: number): string => {
+    if (opened.has(index)) return '';
+    opened.add(index);
+    return `,"prompt_token_ids":${JSON.stringify(promptIds.get(Math.floor(index / n)) ?? [])}`;
+  };
+  const extras = (index: number, tokenIds: readonly number[]): string => {
     const entries = pending.get(Math.floor(index / n));
     pending.delete(Math.floor(index / n));
-    return entries ? `,"prompt_logprobs":${JSON.stringify(promptLogprobsObject(entries))}` : '';
+    const ids = body.return_token_ids ? `,"token_ids":${JSON.stringify(tokenIds)}${promptIdsField(index)}` : '';
+    return entries ? `${ids},"prompt_logprobs":${JSON.stringify(promptLogprobsObject(entries))}` : ids;
   };
   return {
     withUsage,
+    promptTokenIds(prompt, tokenIds) {
+      promptIds.set(prompt, tokenIds);
+    },
     promptLogprobs(prompt, entries) {
       pending.set(prompt, entries);
     },
     delta(index, text, logprobs, tokenIds) {
-      if (!wantLogprobs && tokenIds.length === 0 && pending.size === 0) {
-        return `${start}${index},"text":${JSON.stringify(text)}${plainEnd}`;
-      }
+      const begun = `${start}${index},"text":${JSON.stringify(text)}`;
+      if (isPlain) return `${begun}${plainEnd}`;
       const shown = wantLogprobs ? JSON.stringify(legacyLogprobs(logprobs)) : 'null';
-      const extras = `${body.return_token_ids ? `,"token_ids":${JSON.stringify(tokenIds)}` : ''}${choiceExtras(index)}`;
-      return `${start}${index},"text":${JSON.stringify(text)},"logprobs":${shown},"finish_reason":null${extras}}]${tail}`;
+      return `${begun},"logprobs":${shown},"finish_reason":null${extras(index, tokenIds)}}]${tail}`;
     },
     finished(index, reason, stop, ends) {
       const why = `"finish_reason":"${finishReasonText(reason)}","stop_reason":${JSON.stringify(stop)}`;
-      return `${start}${index},"text":"","logprobs":null,${why}${choiceExtras(index)}}]${ends ? timingsField(ends) : ''}${tail}`;
+      return `${start}${index},"text":"","logprobs":null,${why}${extras(index, [])}}]${ends ? timingsField(ends) : ''}${tail}`;
     },
     end(ends) {
       if (!withUsage) return '';

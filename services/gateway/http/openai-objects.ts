@@ -55,8 +55,8 @@ export function finishReasonText(reason: FinishReason): string {
 }
 
 /** vLLM's stop_reason: the stop string, else the stop token's id, else null (the model's own end). */
-export function stopReason(stopString: string, stopTokenId: number | null): string | number | null {
-  return stopString || stopTokenId;
+export function stopReason(stopString: string, stopTokenId: number | null | undefined): string | number | null {
+  return stopString || (stopTokenId ?? null);
 }
 
 /** Legacy completions: parallel arrays. The chosen token is among the alternatives, as in vLLM. */
@@ -94,15 +94,10 @@ export function chatLogprobs(entries: readonly TextLogprobs[]) {
 export function promptLogprobsObject(entries: readonly TextLogprobs[]) {
   return entries.map((entry) => {
     if (entry.logprob === undefined) return null;
-    const alternatives = entry.top.map((one, i): [string, object] => [
-      String(one.tokenId),
-      { logprob: one.logprob, rank: i + 1, decoded_token: one.token },
+    const ranked = [entry, ...entry.top].map(({ tokenId, logprob, rank, token }): [string, object] => [
+      String(tokenId),
+      { logprob, rank, decoded_token: token },
     ]);
-    const chosen: [string, object] = [
-      String(entry.tokenId),
-      { logprob: entry.logprob, rank: null, decoded_token: entry.token },
-    ];
-    const known = entry.top.some((one) => one.tokenId === entry.tokenId);
-    return Object.fromEntries(known ? alternatives : [chosen, ...alternatives]);
+    return Object.fromEntries(ranked);
   });
 }

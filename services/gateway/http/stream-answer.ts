@@ -1,6 +1,6 @@
 // Several generations (one per prompt) into one event stream: choices are numbered through, the first failure ends all.
 import type { FinishReason } from '#gen/quern/common/v1/common.ts';
-import type { TextLogprobs } from '#gen/quern/gateway/v1/gateway.ts';
+import type { Accepted, TextLogprobs } from '#gen/quern/gateway/v1/gateway.ts';
 import { QuernError } from '#kit/errors.ts';
 import type { GatewayContext } from '../context.ts';
 import { type Generation, generate } from '../generation.ts';
@@ -14,6 +14,8 @@ type StopReason = ReturnType<typeof stopReason>;
 
 /** What the two endpoints write differently. Each returns whole events, '' for nothing. */
 export type StreamShape = {
+  /** Before everything else of this prompt. `tokenIds`: empty unless the request asked for them. */
+  promptTokenIds(prompt: number, tokenIds: readonly number[]): void;
   promptLogprobs(prompt: number, entries: TextLogprobs[]): void;
   delta(index: number, text: string, logprobs: TextLogprobs[], tokenIds: number[]): string;
   /** `ends` only for the last choice of an answer without a usage event: this event then carries the timings. */
@@ -37,7 +39,9 @@ class PromptSink implements GenerationSink {
     this.#firstIndex = firstIndex;
   }
 
-  accepted(): void {}
+  accepted({ promptTokenIds }: Accepted): void {
+    this.#answer.shape.promptTokenIds(this.#prompt, promptTokenIds);
+  }
 
   promptLogprobs(entries: TextLogprobs[]): void {
     this.#answer.shape.promptLogprobs(this.#prompt, entries);

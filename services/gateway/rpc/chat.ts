@@ -7,7 +7,7 @@ import { callerOf, typedChat } from './typed.ts';
 /** ChatService.Chat: the whole answer at once. */
 export function chat(context: GatewayContext) {
   return async (request: ChatRequest, call: CallContext): Promise<ChatResponse> => {
-    const { choices, end } = await collect(context, typedChat(request, call), callerOf(call));
-    return { choices: choices.map(({ text, ...choice }) => ({ ...choice, content: text })), end };
+    const { choices, end, promptTokenIds } = await collect(context, typedChat(request, call), callerOf(call));
+    return { choices: choices.map(({ text, ...choice }) => ({ ...choice, content: text })), end, promptTokenIds };
   };
 }

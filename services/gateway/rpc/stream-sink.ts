@@ -58,8 +58,9 @@ class StreamSink<T> implements GenerationSink {
     return writable;
   }
 
-  choiceFinished(index: number, finishReason: FinishReason, stopString: string): void {
-    this.#out.write(this.#shape.shared({ $case: 'choiceFinished', value: { index, finishReason, stopString } }));
+  choiceFinished(index: number, finishReason: FinishReason, stopString: string, stopTokenId: number | null): void {
+    const value = { index, finishReason, stopString, stopTokenId: stopTokenId ?? undefined };
+    this.#out.write(this.#shape.shared({ $case: 'choiceFinished', value }));
   }
 
   end(end: GenerationEnd): void {

@@ -30,7 +30,6 @@ function header(model: LoadedModel): Omit<GetVocabularyResponse, 'pieces'> {
     eosTokenIds: [...model.eosTokenIds],
     chatTemplateHash: model.chatTemplateHash,
     fimFamily: model.infill?.family.name ?? '',
-    ...(model.bosTokenId !== null && { bosTokenId: model.bosTokenId }),
   };
 }
 

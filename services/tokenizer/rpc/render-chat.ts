@@ -24,9 +24,5 @@ export function renderChat(context: TokenizerContext, request: RenderChatRequest
   context.checkTexts(model, 'messages', textsOf(request));
   const prompt = model.chat.render(parseConversation(request));
   context.countTokens('RenderChat', prompt.ids.length);
-  return {
-    tokenIds: [...prompt.ids],
-    reasoningOpen: prompt.reasoningOpen,
-    publicPrefixTokens: prompt.publicPrefixTokens,
-  };
+  return { tokenIds: [...prompt.ids], publicPrefixTokens: prompt.publicPrefixTokens };
 }

@@ -35,12 +35,12 @@ export function renderInfill(context: TokenizerContext, request: RenderInfillReq
     const message = `model "${model.name}" cannot fill in the middle: ${reason}; ${cure}`;
     throw new QuernError('FAILED_PRECONDITION', message, { reason: 'FIM_UNSUPPORTED' });
   }
-  const { prefix, suffix, lineHead, chunks, path, repository } = request;
+  const { prefix, suffix, chunks, path, repository } = request;
   checkRequest(request);
-  context.checkTexts(model, 'prefix', [prefix, lineHead, suffix, ...chunks.map(({ text }) => text)]);
+  context.checkTexts(model, 'prefix', [prefix, suffix, ...chunks.map(({ text }) => text)]);
   const { family, stopTokenIds } = model.infill;
   const prompt = model.infill.render({
-    prefix: prefix + lineHead,
+    prefix,
     suffix,
     path,
     repository,

@@ -24,6 +24,11 @@ function completeRequest(over: Partial<CompleteRequest> = {}): CompleteRequest {
   return { ...CompleteRequest.decode(EMPTY), prompt: { $case: 'text', value: 'x = ' }, ...over };
 }
 
+function chatRequest(): ChatRequest {
+  const plain = { reasoningContent: '', name: '', toolCalls: [], toolCallId: '' };
+  return { ...ChatRequest.decode(EMPTY), messages: [{ role: Role.ROLE_USER, content: 'hello', ...plain }] };
+}
+
 const options = (over: object = {}) => ({
   requestId: '',
   priorityClass: 0 as PriorityClass,
@@ -101,7 +106,12 @@ test('stop strings end a request at once, are named, and cancel the engine', asy
   const events = await stream(mesh, completeRequest({ sampling, stop: ['\n\ntwo', 'zzz'] }));
   assert.equal(textOf(events), 'one');
   const finished = events.find((e) => e.$case === 'choiceFinished')?.value;
-  assert.deepEqual(finished, { index: 0, finishReason: FinishReason.FINISH_REASON_STOP, stopString: '\n\ntwo' });
+  assert.deepEqual(finished, {
+    index: 0,
+    finishReason: FinishReason.FINISH_REASON_STOP,
+    stopString: '\n\ntwo',
+    stopTokenId: undefined,
+  });
   const end = events.at(-1)?.value as { usage: { completionTokens: number }; timings?: object };
   assert.equal(end.usage.completionTokens, 8);
   assert.ok(end.timings);
@@ -244,15 +254,7 @@ test('infill: family, dropped tokens, single line, soft deadline', async (t) => 
 test('chat over gRPC, whole and streamed', async (t) => {
   const mesh = await startMesh(t);
   mesh.engine.settings.script = () => [...bytesOf('hi'), IM_END];
-  const message = {
-    role: Role.ROLE_USER,
-    content: 'hello',
-    reasoningContent: '',
-    name: '',
-    toolCalls: [],
-    toolCallId: '',
-  };
-  const request = { ...ChatRequest.decode(EMPTY), messages: [message] };
+  const request = chatRequest();
   const whole = await unary(mesh.chat, 'chat', request, {});
   assert.equal(whole.choices[0]?.content, 'hi');
   let text = '';
@@ -316,15 +318,7 @@ async function drain(events: AsyncIterable<unknown>): Promise<void> {
 test('prompt logprobs are refused where the answer has no place for them', async (t) => {
   const mesh = await startMesh(t);
   const sampling = { ...emptySampling(), maxTokens: 2, promptLogprobs: 0 };
-  const message = {
-    role: Role.ROLE_USER,
-    content: 'hello',
-    reasoningContent: '',
-    name: '',
-    toolCalls: [],
-    toolCallId: '',
-  };
-  const chat = { ...ChatRequest.decode(EMPTY), messages: [message], sampling };
+  const chat = { ...chatRequest(), sampling };
   const infill = { ...InfillRequest.decode(EMPTY), prefix: 'p', suffix: 's', sampling };
   for (const work of [
     unary(mesh.chat, 'chat', chat, {}),
@@ -363,11 +357,50 @@ test('echo, prompt logprobs and token ids', async (t) => {
       ['z', 12],
     ],
   );
-  assert.deepEqual(choice?.tokenIds, bytesOf('yz'));
+  assert.deepEqual(choice?.tokenIds, [...bytesOf('yz'), EOS], 'the id that ended it is one of its tokens');
+  assert.deepEqual(whole.promptTokenIds, [0x77, IM_END]);
   assert.deepEqual(
     whole.promptLogprobs.map((l) => l.top.length),
     [0, 2],
   );
+  assert.deepEqual(
+    whole.promptLogprobs.map((l) => [l.rank, l.top.map((one) => one.rank)]),
+    [
+      [undefined, []],
+      [1, [1, 2]],
+    ],
+  );
+});
+
+test('prompt ids come once, with accepted, and only when asked for', async (t) => {
+  const mesh = await startMesh(t);
+  mesh.engine.settings.script = () => [...bytesOf('yz'), EOS];
+  const events = await stream(mesh, completeRequest({ options: options({ returnTokenIds: true }) }));
+  assert.deepEqual(events[0]?.$case === 'accepted' && events[0].value.promptTokenIds, bytesOf('x = '));
+  const ids = events.flatMap((e) => (e.$case === 'delta' ? e.value.tokenIds : []));
+  assert.deepEqual(ids, [...bytesOf('yz'), EOS]);
+  const plain = await stream(mesh, completeRequest());
+  assert.deepEqual(plain[0]?.$case === 'accepted' && plain[0].value.promptTokenIds, []);
+});
+
+test('a stop token is named in whole and streamed answers; the end of the model itself is not', async (t) => {
+  const mesh = await startMesh(t);
+  const cases: [last: number, stopTokenIds: number[], wanted: number | undefined][] = [
+    [0x41, [0x41], 0x41],
+    [EOS, [0x41], undefined],
+  ];
+  for (const [last, stopTokenIds, wanted] of cases) {
+    mesh.engine.settings.script = () => [...bytesOf('hi'), last];
+    const sampling = { ...emptySampling(), stopTokenIds };
+    const whole = await unary(mesh.completion, 'complete', completeRequest({ sampling }), {});
+    assert.deepEqual([whole.choices[0]?.text, whole.choices[0]?.stopTokenId], ['hi', wanted]);
+    assert.equal(whole.end?.usage?.completionTokens, 3, 'the id that ended it counts once');
+    const events = await stream(mesh, completeRequest({ sampling }));
+    const finished = events.find((e) => e.$case === 'choiceFinished');
+    assert.equal(finished?.$case === 'choiceFinished' && finished.value.stopTokenId, wanted);
+    const chat = await unary(mesh.chat, 'chat', { ...chatRequest(), sampling }, {});
+    assert.equal(chat.choices[0]?.stopTokenId, wanted);
+  }
 });
 
 test('a prompt of one token has an entry without a log probability', async (t) => {

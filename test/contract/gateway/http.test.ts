@@ -241,6 +241,66 @@ test('stop_reason: the stop string, the id of a stop token, null for the end of 
   }
 });
 
+type Chunk = {
+  choices: { index: number; token_ids?: number[]; prompt_token_ids?: number[] }[];
+  prompt_token_ids?: number[];
+};
+
+async function chunksOf(mesh: TestMesh, path: string, body: object): Promise<Chunk[]> {
+  const text = JSON.stringify({ ...body, stream: true, return_token_ids: true });
+  const events = await (await fetch(mesh.url + path, { method: 'POST', body: text })).text();
+  const data = events.split('\n\n').filter((event) => event.startsWith('data: {'));
+  return data.map((event) => JSON.parse(event.slice('data: '.length)) as Chunk);
+}
+
+test('return_token_ids: prompt ids in the first chunk only, each id with its text', async (t) => {
+  const mesh = await startMesh(t);
+  mesh.engine.settings.script = (_request, choice) => [...bytesOf(`h\u00e9${choice}`), EOS];
+  const idsOf = (chunks: Chunk[], index: number): number[] =>
+    chunks.flatMap(({ choices }) => choices.flatMap((one) => (one.index === index ? (one.token_ids ?? []) : [])));
+  const prompts = await chunksOf(mesh, '/v1/completions', { prompt: ['x', 'yz'], n: 2 });
+  for (const [index, prompt] of ['x', 'x', 'yz', 'yz'].entries()) {
+    const own = prompts.flatMap(({ choices }) => choices.filter((one) => one.index === index));
+    assert.deepEqual(own[0]?.prompt_token_ids, bytesOf(prompt));
+    assert.equal(own.filter((one) => one.prompt_token_ids).length, 1, 'once per choice');
+    assert.deepEqual(idsOf(prompts, index), [...bytesOf(`h\u00e9${index % 2}`), EOS]);
+  }
+  const nothing = await chunksOf(mesh, '/v1/completions', { prompt: 'x', max_tokens: 0 });
+  assert.deepEqual(
+    nothing.map(({ choices }) => choices[0]?.prompt_token_ids),
+    [bytesOf('x')],
+    'an answer without text has them in its only chunk',
+  );
+  const messages = [{ role: 'user', content: 'x' }];
+  const chat = await chunksOf(mesh, '/v1/chat/completions', { messages, n: 2 });
+  const whole = (await post(mesh, '/v1/chat/completions', { messages, return_token_ids: true })).json;
+  assert.deepEqual(
+    chat.map((chunk) => chunk.prompt_token_ids),
+    [whole.prompt_token_ids, ...chat.slice(1).map(() => undefined)],
+  );
+  assert.deepEqual(idsOf(chat, 1), [...bytesOf('h\u00e91'), EOS]);
+  const plain = await fetch(`${mesh.url}/v1/completions`, {
+    method: 'POST',
+    body: JSON.stringify({ prompt: 'x', stream: true }),
+  });
+  assert.equal((await plain.text()).includes('token_ids'), false);
+});
+
+test('prompt_logprobs: null, then per id its log probability, rank and text', async (t) => {
+  const mesh = await startMesh(t);
+  const asked = { prompt: 'ab', max_tokens: 1, prompt_logprobs: 2 };
+  const { choices } = (await post(mesh, '/v1/completions', asked)).json as { choices?: Record<string, unknown>[] };
+  const [first, second] = choices?.[0]?.prompt_logprobs as (Record<string, { rank: number }> | null)[];
+  assert.equal(first, null);
+  assert.deepEqual(
+    Object.entries(second ?? {}).map(([id, { rank }]) => [id, rank]),
+    [
+      [String(0x62), 1],
+      [String(0x63), 2],
+    ],
+  );
+});
+
 test('health follows the engine', async (t) => {
   const mesh = await startMesh(t);
   assert.deepEqual(await (await fetch(`${mesh.url}/health`)).json(), {

@@ -109,7 +109,6 @@ const infill = (over: Partial<RenderInfillRequest> = {}) =>
     chunks: [],
     path: '',
     repository: '',
-    lineHead: '',
     ...over,
   });
 
@@ -154,7 +153,6 @@ test('GetVocabulary: a header, then pieces that match their hash', async () => {
   assert.equal(first.contentHash, hash.digest('hex'));
   const { tokenIds } = await encode('<|im_end|>', ParseSpecial.PARSE_SPECIAL_ALL);
   assert.deepEqual(first.eosTokenIds, tokenIds);
-  assert.equal(pieces[first.bosTokenId!]!.bytes.toString(), '<|endoftext|>');
   assert.equal(pieces[4999]!.unused, true);
   const { tokenIds: text } = await encode('let x = "é";');
   assert.equal(Buffer.concat(text.map((id) => pieces[id]!.bytes)).toString(), 'let x = "é";');
@@ -165,7 +163,6 @@ test('RenderChat writes the template, keeps content out of it and reports', asyn
   const { tokenIds } = await encode('<|im_start|>user\n', ParseSpecial.PARSE_SPECIAL_ALL);
   assert.deepEqual(answer.tokenIds.slice(0, tokenIds.length), tokenIds);
   assert.equal(answer.publicPrefixTokens, 1);
-  assert.equal(answer.reasoningOpen, false);
   const [end] = (await encode('<|im_end|>', ParseSpecial.PARSE_SPECIAL_ALL)).tokenIds;
   assert.equal(answer.tokenIds.filter((id) => id === end).length, 1);
   const { text } = await unary(client, 'decode', { model: 'coder', tokenIds: answer.tokenIds, skipSpecial: false });
@@ -173,7 +170,7 @@ test('RenderChat writes the template, keeps content out of it and reports', asyn
 });
 
 test('RenderInfill tells family and stops, and keeps to the context length of the model', async () => {
-  const answer = await infill({ lineHead: 'x' });
+  const answer = await infill({ prefix: 'a\nbx' });
   assert.equal(answer.family, 'qwen2.5-coder');
   assert.deepEqual(answer.stopStrings, ['<|cursor|>']);
   const { text } = await unary(client, 'decode', { model: 'coder', tokenIds: answer.tokenIds, skipSpecial: false });

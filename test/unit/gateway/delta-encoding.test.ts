@@ -29,7 +29,7 @@ test('a delta with more than text, and every other event, takes the generated en
   const { responseSerialize, responseDeserialize } = withFastDeltas(CompletionServiceService.streamComplete);
   const messages: StreamCompleteResponse[] = [
     { event: { $case: 'delta', value: { index: 1, text: 'x', logprobs: [], tokenIds: [5, 300] } } },
-    { event: { $case: 'accepted', value: { requestId: 'r', model: 'm', traceId: 't' } } },
+    { event: { $case: 'accepted', value: { requestId: 'r', model: 'm', traceId: 't', promptTokenIds: [] } } },
     { event: { $case: 'delta', value: { index: 3, text: 'é😀', logprobs: [], tokenIds: [] } } },
     { event: undefined },
   ];

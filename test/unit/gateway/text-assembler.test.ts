@@ -130,6 +130,21 @@ test('log probabilities travel with their text', () => {
   assert.deepEqual([assembler.text, assembler.logprobs, assembler.tokenCount], ['', [], 7]);
 });
 
+test("ranks are the engine's own, of the token that stands there and of the alternatives", () => {
+  const assembler = new TextAssembler({ ...defaults, logprobs: true });
+  const at = (tokenId: number, rank: number) => ({ tokenId, logprob: -rank, rank });
+  assembler.push([0x61], [{ chosen: at(0x61, 57), top: [at(0x62, 1), at(0x63, 2)] }]);
+  const [entry] = assembler.logprobs;
+  assert.equal(entry?.rank, 57);
+  assert.deepEqual(
+    entry?.top.map((one) => [one.token, one.rank]),
+    [
+      ['b', 1],
+      ['c', 2],
+    ],
+  );
+});
+
 test('a token that is cut by a stop string keeps its log probability, those behind it lose theirs', () => {
   const got = run([256, 257, 256], [0, 3], { stopStrings: ['o\n'], logprobs: true });
   assert.deepEqual([got.text, got.tokens, got.count], ['fo', ['foo'], 2]);

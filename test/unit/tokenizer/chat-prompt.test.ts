@@ -256,18 +256,6 @@ test('the public prefix holds the template and the tools and nothing of a messag
   assert.equal(render(dated, withDate).publicPrefixTokens, 0);
 });
 
-test('reasoning that the prompt opens is reported', () => {
-  const open = (request: RenderChatRequest): boolean => render(chatml, request).reasoningOpen;
-  assert.equal(open(chatRequest([user('x')])), false);
-  assert.equal(open(chatRequest([user('x')], { enableThinking: true })), true);
-  assert.equal(open(chatRequest([user('x')], { enableThinking: false })), false);
-  assert.equal(open(chatRequest([user('<think>')])), false);
-  assert.equal(open(chatRequest([user('x')], { enableThinking: true, addGenerationPrompt: false })), false);
-  const continued = (content: string) => chatRequest([user('x'), assistant(content)], { continueFinalMessage: true });
-  assert.equal(open(continued('<think>so')), true);
-  assert.equal(open(continued('<think>so</think>done')), false);
-});
-
 test('a continued message is left open where its text ends', () => {
   const text = (content: string): string =>
     render(chatml, chatRequest([user('x'), assistant(content)], { continueFinalMessage: true })).text;

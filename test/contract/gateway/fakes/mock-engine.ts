@@ -112,9 +112,9 @@ function advance(sequence: Sequence, index: number, count: number): number[] {
     const id = choice.tokens[choice.at] ?? EOS;
     choice.at += 1;
     if (stops.has(id)) {
-      // As the real engine: an id that ends the choice is reported with its end and is no token event.
+      // As the real engine: the id that ends the choice is its last token, and its end names it again.
       choice.end = { choice: index, reason: FinishReason.FINISH_REASON_STOP, stopTokenId: id };
-      return ids;
+      return [...ids, id];
     }
     ids.push(id);
   }

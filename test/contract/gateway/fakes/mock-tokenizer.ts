@@ -94,7 +94,6 @@ export async function startMockTokenizer(options: {
     chatTemplateHash: 'mock',
     fimFamily: 'mock-fim',
     pieces: [],
-    bosTokenId: undefined,
   };
   const sessionCalls: SessionCalls = {
     encode(request) {
@@ -113,12 +112,12 @@ export async function startMockTokenizer(options: {
         0x0a,
       ]);
       const open = (request.addGenerationPrompt ?? true) ? [IM_START, ...bytesOf('assistant\n')] : [];
-      return { tokenIds: [...tools, ...turns, ...open], reasoningOpen: false, publicPrefixTokens: tools.length };
+      return { tokenIds: [...tools, ...turns, ...open], publicPrefixTokens: tools.length };
     },
     renderInfill(request) {
       calls.infill += 1;
       const max = request.maxPromptTokens ?? 1 << 20;
-      const prefix = bytesOf(request.prefix + request.lineHead);
+      const prefix = bytesOf(request.prefix);
       const suffix = bytesOf(request.suffix);
       const over = Math.max(0, prefix.length + suffix.length + 3 - max);
       const kept = prefix.slice(over);

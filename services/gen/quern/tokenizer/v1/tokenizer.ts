@@ -75,22 +75,27 @@ export namespace Role {
 }
 
 export interface EncodeRequest {
+  /** served name, 1..128 characters; "" = the only one */
   model: string;
-  /** at most the service's max_text_bytes */
+  /** UTF-8, at most 4 MiB unless the service is set otherwise (8 MiB at most) */
   text: string;
+  /** unspecified = NONE */
   parseSpecial: ParseSpecial;
   /** put the model's BOS first where the tokenizer's post-processor does */
   addBos: boolean;
 }
 
 export interface EncodeResponse {
+  /** each 0..vocabulary size - 1; empty for an empty text without BOS */
   tokenIds: number[];
 }
 
 export interface DecodeRequest {
+  /** served name, 1..128 characters; "" = the only one */
   model: string;
-  /** an id outside the vocabulary is INVALID_ARGUMENT */
+  /** at most 2^20 ids; one outside the vocabulary is INVALID_ARGUMENT */
   tokenIds: number[];
+  /** leave control tokens out of the text */
   skipSpecial: boolean;
 }
 
@@ -100,31 +105,38 @@ export interface DecodeResponse {
 }
 
 export interface CountTokensRequest {
+  /** served name, 1..128 characters; "" = the only one */
   model: string;
+  /** as in EncodeRequest */
   text: string;
+  /** unspecified = NONE */
   parseSpecial: ParseSpecial;
 }
 
 export interface CountTokensResponse {
+  /** tokens, >= 0; without BOS */
   tokenCount: number;
 }
 
 export interface ChatMessage {
+  /** required */
   role: Role;
-  /** untrusted */
+  /** untrusted UTF-8; all texts of a request together at most as in EncodeRequest */
   content: string;
   /** of an assistant turn, untrusted */
   reasoningContent: string;
-  /** [A-Za-z0-9_-]{0,64} */
+  /** [A-Za-z0-9_-]{0,64}; "" = none */
   name: string;
-  /** of an assistant turn */
+  /** of an assistant turn only; at most 128 */
   toolCalls: ToolCall[];
-  /** of a tool turn */
+  /** of a tool turn, untrusted; "" = none */
   toolCallId: string;
 }
 
 export interface ToolCall {
+  /** untrusted; "" = none */
   id: string;
+  /** at most 1024 characters; untrusted, a model may have made it up */
   name: string;
   /** a JSON object; what does not parse is passed on as the string it is */
   argumentsJson: string;
@@ -135,12 +147,14 @@ export interface ToolDefinition {
   name: string;
   /** untrusted */
   description: string;
-  /** JSON Schema 2020-12 */
+  /** JSON Schema 2020-12, an object of at most 32 levels; "" = no parameters */
   parametersSchemaJson: string;
+  /** passed to the template; false = not asked for */
   strict: boolean;
 }
 
 export interface RenderChatRequest {
+  /** served name, 1..128 characters; "" = the only one */
   model: string;
   /** 1..1024 */
   messages: ChatMessage[];
@@ -154,7 +168,7 @@ export interface RenderChatRequest {
   enableThinking?:
     | boolean
     | undefined;
-  /** further variables for the template; may not replace messages or tools */
+  /** Further variables for the template, names [A-Za-z_][A-Za-z0-9_]{0,63}, at most 32 levels; may not replace messages or tools. */
   templateVariables:
     | { [key: string]: any }
     | undefined;
@@ -163,50 +177,50 @@ export interface RenderChatRequest {
 }
 
 export interface RenderChatResponse {
+  /** each 0..vocabulary size - 1 */
   tokenIds: number[];
-  /** the prompt ends inside a reasoning block */
-  reasoningOpen: boolean;
-  /** leading ids that come from the template and tools alone */
+  /** tokens, 0..length: leading ids that come from the template and tools alone; 0 when unsure */
   publicPrefixTokens: number;
 }
 
 export interface InfillChunk {
-  /** untrusted, relative */
+  /** untrusted, relative, at most 4096 characters; "" = unnamed */
   path: string;
   /** untrusted */
   text: string;
 }
 
 export interface RenderInfillRequest {
+  /** served name, 1..128 characters; "" = the only one */
   model: string;
-  /** text before the cursor; CRLF is read as LF */
+  /** text before the cursor; CRLF is read as LF; all texts together at most as in EncodeRequest */
   prefix: string;
-  /** text after it */
+  /** text behind the cursor */
   suffix: string;
-  /** repository context, oldest first; the order is kept */
+  /** repository context, oldest first, at most 256; the order is kept */
   chunks: InfillChunk[];
-  /** of the file itself, used by repository-level prompts */
+  /** of the file itself, at most 4096 characters, for repository-level prompts; "" = unnamed */
   path: string;
-  /** name, used by repository-level prompts */
+  /** its name, at most 4096 characters, for repository-level prompts; "" = unnamed */
   repository: string;
-  /** budget of the whole prompt; absent = what the service was told the context holds */
-  maxPromptTokens?:
-    | number
-    | undefined;
-  /** the current line up to the cursor, sent apart by llama.cpp clients; appended to prefix */
-  lineHead: string;
+  /** tokens of the whole prompt; absent = the context length that the service knows */
+  maxPromptTokens?: number | undefined;
 }
 
 export interface RenderInfillResponse {
+  /** each 0..vocabulary size - 1 */
   tokenIds: number[];
-  /** of the family, to be given to the engine */
+  /** of the family, a few or none, to be given to the engine */
   stopTokenIds: number[];
-  /** literals that leak as text from some models */
+  /** literals that leak as text from some models, a few or none */
   stopStrings: string[];
   /** e.g. qwen2.5-coder */
   family: string;
+  /** tokens cut from the prefix's beginning to keep the budget */
   droppedPrefixTokens: number;
+  /** tokens cut from the suffix's end to keep the budget */
   droppedSuffixTokens: number;
+  /** 0..number of chunks; the oldest go first */
   droppedChunks: number;
 }
 
@@ -217,10 +231,17 @@ export interface SessionRequest {
   traceparent: string;
   /** W3C; "" = none */
   tracestate: string;
-  request: { $case: "encode"; value: EncodeRequest } | { $case: "renderChat"; value: RenderChatRequest } | {
-    $case: "renderInfill";
-    value: RenderInfillRequest;
-  } | undefined;
+  request:
+    | //
+    /** as the unary Encode */
+    { $case: "encode"; value: EncodeRequest }
+    | //
+    /** as the unary RenderChat */
+    { $case: "renderChat"; value: RenderChatRequest }
+    | //
+    /** as the unary RenderInfill */
+    { $case: "renderInfill"; value: RenderInfillRequest }
+    | undefined;
 }
 
 export interface SessionResponse {
@@ -230,13 +251,20 @@ export interface SessionResponse {
     | //
     /** never code 0 */
     { $case: "error"; value: Status }
-    | { $case: "encode"; value: EncodeResponse }
-    | { $case: "renderChat"; value: RenderChatResponse }
-    | { $case: "renderInfill"; value: RenderInfillResponse }
+    | //
+    /** answers encode */
+    { $case: "encode"; value: EncodeResponse }
+    | //
+    /** answers render_chat */
+    { $case: "renderChat"; value: RenderChatResponse }
+    | //
+    /** answers render_infill */
+    { $case: "renderInfill"; value: RenderInfillResponse }
     | undefined;
 }
 
 export interface GetVocabularyRequest {
+  /** served name, 1..128 characters; "" = the only one */
   model: string;
 }
 
@@ -244,16 +272,16 @@ export interface GetVocabularyRequest {
 export interface GetVocabularyResponse {
   /** sha256 over all pieces' fields, hex */
   contentHash: string;
-  /** ids 0..size-1 */
+  /** ids, 1..2^20: 0..size - 1 */
   size: number;
-  /** of the tokenizer's and generation configuration */
+  /** each 0..size - 1, rising; of the tokenizer's and the generation configuration; may be empty */
   eosTokenIds: number[];
-  /** "" = no chat template */
+  /** sha256, hex; "" = no chat template */
   chatTemplateHash: string;
   /** "" = no FIM */
   fimFamily: string;
+  /** at most 4096 per message, in id order; size of them in all */
   pieces: VocabularyPiece[];
-  bosTokenId?: number | undefined;
 }
 
 export interface VocabularyPiece {
@@ -1017,7 +1045,7 @@ export const RenderChatRequest: MessageFns<RenderChatRequest> = {
 };
 
 function createBaseRenderChatResponse(): RenderChatResponse {
-  return { tokenIds: [], reasoningOpen: false, publicPrefixTokens: 0 };
+  return { tokenIds: [], publicPrefixTokens: 0 };
 }
 
 export const RenderChatResponse: MessageFns<RenderChatResponse> = {
@@ -1029,11 +1057,8 @@ export const RenderChatResponse: MessageFns<RenderChatResponse> = {
       }
       writer.join();
     }
-    if (message.reasoningOpen !== false) {
-      writer.uint32(16).bool(message.reasoningOpen);
-    }
     if (message.publicPrefixTokens !== 0) {
-      writer.uint32(24).uint32(message.publicPrefixTokens);
+      writer.uint32(16).uint32(message.publicPrefixTokens);
     }
     return writer;
   },
@@ -1071,14 +1096,6 @@ export const RenderChatResponse: MessageFns<RenderChatResponse> = {
           }
           case 2: {
             if (tag !== 16) {
-              break;
-            }
-
-            message.reasoningOpen = reader.bool();
-            continue;
-          }
-          case 3: {
-            if (tag !== 24) {
               break;
             }
 
@@ -1156,16 +1173,7 @@ export const InfillChunk: MessageFns<InfillChunk> = {
 };
 
 function createBaseRenderInfillRequest(): RenderInfillRequest {
-  return {
-    model: "",
-    prefix: "",
-    suffix: "",
-    chunks: [],
-    path: "",
-    repository: "",
-    maxPromptTokens: undefined,
-    lineHead: "",
-  };
+  return { model: "", prefix: "", suffix: "", chunks: [], path: "", repository: "", maxPromptTokens: undefined };
 }
 
 export const RenderInfillRequest: MessageFns<RenderInfillRequest> = {
@@ -1190,9 +1198,6 @@ export const RenderInfillRequest: MessageFns<RenderInfillRequest> = {
     }
     if (message.maxPromptTokens !== undefined) {
       writer.uint32(56).uint32(message.maxPromptTokens);
-    }
-    if (message.lineHead !== "") {
-      writer.uint32(66).string(message.lineHead);
     }
     return writer;
   },
@@ -1264,14 +1269,6 @@ export const RenderInfillRequest: MessageFns<RenderInfillRequest> = {
             }
 
             message.maxPromptTokens = reader.uint32();
-            continue;
-          }
-          case 8: {
-            if (tag !== 66) {
-              break;
-            }
-
-            message.lineHead = reader.string();
             continue;
           }
         }
@@ -1677,15 +1674,7 @@ export const GetVocabularyRequest: MessageFns<GetVocabularyRequest> = {
 };
 
 function createBaseGetVocabularyResponse(): GetVocabularyResponse {
-  return {
-    contentHash: "",
-    size: 0,
-    eosTokenIds: [],
-    chatTemplateHash: "",
-    fimFamily: "",
-    pieces: [],
-    bosTokenId: undefined,
-  };
+  return { contentHash: "", size: 0, eosTokenIds: [], chatTemplateHash: "", fimFamily: "", pieces: [] };
 }
 
 export const GetVocabularyResponse: MessageFns<GetVocabularyResponse> = {
@@ -1711,9 +1700,6 @@ export const GetVocabularyResponse: MessageFns<GetVocabularyResponse> = {
     }
     for (const v of message.pieces) {
       VocabularyPiece.encode(v!, writer.uint32(50).fork()).join();
-    }
-    if (message.bosTokenId !== undefined) {
-      writer.uint32(56).uint32(message.bosTokenId);
     }
     return writer;
   },
@@ -1787,14 +1773,6 @@ export const GetVocabularyResponse: MessageFns<GetVocabularyResponse> = {
             }
 
             message.pieces.push(VocabularyPiece.decode(reader, reader.uint32()));
-            continue;
-          }
-          case 7: {
-            if (tag !== 56) {
-              break;
-            }
-
-            message.bosTokenId = reader.uint32();
             continue;
           }
         }
