@@ -195,6 +195,22 @@ export function environmentVariables(file: SourceFile): { name: string; line: nu
     .filter(({ name }) => !file.path.startsWith('test/') || /^QUERN_TEST_./.test(name));
 }
 
+const protoField = /^\s*(?:(?:optional|repeated) )?(?:map<[^>]+>|[\w.]+) (\w+) = \d+(?: \[[^\]]*\])?;(.*)$/;
+
+/** Each field of our own protos says its unit and range beside it or on the line above. */
+export function uncommentedFields(file: SourceFile): Finding[] {
+  if (!/^proto\/quern\/.*\.proto$/.test(file.path)) return [];
+  const lines = file.text.split('\n');
+  const isComment = (text: string): boolean => /^\s*\/\/\s*\S/.test(text);
+  return lines.flatMap((text, index) => {
+    const [, name, rest = ''] = protoField.exec(text) ?? [];
+    if (name === undefined || /^\s*option /.test(text) || isComment(rest) || isComment(lines[index - 1] ?? ''))
+      return [];
+    const message = `field ${name} has no comment: say unit and range, e.g. "// tokens, 0..context length; 0 = none"`;
+    return [{ rule: 'proto-field-comment', path: file.path, line: index + 1, key: `${file.path} ${name}`, message }];
+  });
+}
+
 export const fileRules: FileRule[] = [
   functionLength,
   lineLength,
@@ -205,4 +221,5 @@ export const fileRules: FileRule[] = [
   environmentAccess,
   foreignPlaces,
   binaryFile,
+  uncommentedFields,
 ];

@@ -21,6 +21,7 @@ import {
   lineLength,
   openEnds,
   typeScriptSubset,
+  uncommentedFields,
 } from '../tidy/rules.ts';
 import { type SourceFile, viewsOf } from '../tidy/source.ts';
 import { brokenLinks, deadFiles, environmentList, unlistedVariables } from '../tidy/tree-rules.ts';
@@ -296,6 +297,33 @@ test('cpp-include: the folders in their order, CUDA and Node behind their doors'
   keeps(cppIncludes, source('comm/nccl'), '#include <cuda_runtime.h>\n#include <nccl.h>\n');
   keeps(cppIncludes, source('napi'), '#include <napi.h>\n#include "engine/engine.h"\n');
   keeps(cppIncludes, source('cache'), '// #include "model/config.h"\n#include <vector>\n#include "base/check.h"\n');
+});
+
+describe('protos', () => {
+  const message = (field: string): string => `message A {\n  // of the whole\n\n${field}\n}\n`;
+
+  test('proto-field-comment: a field of any kind without a comment', () => {
+    for (const field of [
+      'uint32 a = 1;',
+      'optional sint32 a = 1;',
+      'repeated quern.common.v1.Usage a = 1;',
+      'map<uint32, float> a = 1;',
+      'string a = 1 [deprecated = true];',
+      'string a = 1; //',
+    ]) {
+      breaks(uncommentedFields, 'proto/quern/a/v1/a.proto', message(`  ${field}`), /^field a has no comment: say unit/);
+    }
+    const second = message('  uint32 a = 1; // tokens, >= 0\n  uint32 b = 2;');
+    breaks(uncommentedFields, 'proto/quern/a/v1/a.proto', second, /^field b /);
+  });
+
+  test('proto-field-comment: beside or above is enough; other lines and other people’s protos need none', () => {
+    keeps(uncommentedFields, 'proto/quern/a/v1/a.proto', message('  uint32 a = 1; // tokens, 0..n; 0 = none'));
+    keeps(uncommentedFields, 'proto/quern/a/v1/a.proto', message('  // tokens, 0..n\n  uint32 a = 1;'));
+    const rest = 'syntax = "proto3";\npackage a.v1;\noption go_package = "x";\nenum E {\n  E_UNSPECIFIED = 0;\n}\n';
+    keeps(uncommentedFields, 'proto/quern/a/v1/a.proto', `${rest}message A {\n  reserved 2;\n  oneof b {\n  }\n}\n`);
+    keeps(uncommentedFields, 'proto/google/rpc/status.proto', message('  uint32 a = 1;'));
+  });
 });
 
 describe('rules over the tree', () => {

@@ -289,8 +289,9 @@ test('return_token_ids: prompt ids in the first chunk only, each id with its tex
 test('prompt_logprobs: null, then per id its log probability, rank and text', async (t) => {
   const mesh = await startMesh(t);
   const asked = { prompt: 'ab', max_tokens: 1, prompt_logprobs: 2 };
-  const { choices } = (await post(mesh, '/v1/completions', asked)).json as { choices?: Record<string, unknown>[] };
-  const [first, second] = choices?.[0]?.prompt_logprobs as (Record<string, { rank: number }> | null)[];
+  type Whole = { choices: [{ prompt_logprobs: (Record<string, { rank: number }> | null)[] }] };
+  const { choices } = (await post(mesh, '/v1/completions', asked)).json as unknown as Whole;
+  const [first, second] = choices[0].prompt_logprobs;
   assert.equal(first, null);
   assert.deepEqual(
     Object.entries(second ?? {}).map(([id, { rank }]) => [id, rank]),
