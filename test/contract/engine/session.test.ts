@@ -178,8 +178,31 @@ test('session: logprobs, prompt logprobs, choices and seeds arrive', { skip }, a
       assert.ok(chosen && chosen.logprob <= 0 && chosen.rank >= 1);
       assert.equal(top.length, 2);
       assert.ok(top[0]!.logprob >= top[1]!.logprob);
+      assert.deepEqual(
+        top.map(({ rank }) => rank),
+        [1, 2],
+      );
+      // Its own rank says whether it is among the two.
+      const among = top.find(({ tokenId }) => tokenId === chosen.tokenId);
+      assert.equal(among?.rank, chosen.rank <= 2 ? chosen.rank : undefined);
     }
   }
+});
+
+test('session: the id that ends a choice is its last token, counted once and named', { skip }, async (t) => {
+  const { client } = await startTinyEngine(t);
+  const session = new TestSession(client);
+  t.after(() => session.call.cancel());
+  session.submit(1, generation({ sampling: sampling({ maxTokens: 8 }) }));
+  await session.end(1);
+  const whole = session.tokens.get(1) as number[];
+  const stop = whole[3]!;
+  const upTo = whole.slice(0, whole.indexOf(stop) + 1);
+  session.submit(2, generation({ sampling: sampling({ maxTokens: 8, stopTokenIds: [stop] }) }));
+  const end = await session.end(2);
+  assert.deepEqual(session.tokens.get(2), upTo);
+  assert.deepEqual(end.choices, [{ choice: 0, reason: 1, stopTokenId: stop }]);
+  assert.equal(end.usage?.completionTokens, upTo.length);
 });
 
 test('session: a resumed request goes on with the same tokens', { skip }, async (t) => {
