@@ -4,6 +4,8 @@ import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { path, readEnv, str } from '#kit/env.ts';
 
+const ADDON = 'engine-native/build/engine_addon.node';
+
 export const cliEnv = {
   gateway: str('QUERN_GATEWAY', {
     doc: 'gRPC address of the mesh that client commands talk to',
@@ -35,6 +37,16 @@ export type CliConfig = {
   model: string | undefined;
   stateDir: string;
   keysFile: string | undefined;
+  /** Where `quern up` lets the gateway listen. */
+  httpListen: string;
+  grpcListen: string;
+  /** The addon that the engine will load. */
+  addon: string;
+  xdgRuntimeDir: string | undefined;
+  /** Folders in which meshes of this user may have their own. */
+  runtimeParents: string[];
+  /** Where programs are looked for. */
+  path: string;
   /** The checkout that this CLI belongs to. */
   root: string;
   /** Passed on to supervised processes. */
@@ -44,6 +56,7 @@ export type CliConfig = {
 /** Reads what the CLI needs; everything has a default. */
 export function readCliConfig(env: NodeJS.ProcessEnv): CliConfig {
   const values = readEnv(env, cliEnv);
+  const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
   const xdgState = env.XDG_STATE_HOME || join(homedir(), '.local', 'state');
   return {
     gateway: values.gateway,
@@ -52,7 +65,14 @@ export function readCliConfig(env: NodeJS.ProcessEnv): CliConfig {
     model: values.model ?? undefined,
     stateDir: values.stateDir ?? resolve(xdgState, 'quern'),
     keysFile: values.keysFile ?? undefined,
-    root: dirname(dirname(dirname(fileURLToPath(import.meta.url)))),
+    // These belong to the services' own settings, which describe them; up must know them before it starts anything.
+    httpListen: env.QUERN_GATEWAY_HTTP_LISTEN || '127.0.0.1:8000',
+    grpcListen: env.QUERN_GATEWAY_GRPC_LISTEN || '127.0.0.1:50051',
+    addon: env.QUERN_ENGINE_ADDON ? resolve(env.QUERN_ENGINE_ADDON) : join(root, ADDON),
+    xdgRuntimeDir: env.XDG_RUNTIME_DIR || undefined,
+    runtimeParents: [...(env.XDG_RUNTIME_DIR ? [env.XDG_RUNTIME_DIR] : []), '/tmp'],
+    path: env.PATH ?? '',
+    root,
     env,
   };
 }

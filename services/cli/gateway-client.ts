@@ -1,5 +1,4 @@
 /** The CLI's view of a running mesh: the public gRPC API over one channel. */
-
 import {
   ChatServiceClient,
   CompletionServiceClient,
@@ -12,9 +11,10 @@ import {
   type StreamCompleteRequest,
   type StreamCompleteResponse,
 } from '#gen/quern/gateway/v1/gateway.ts';
-import { QuernError } from '#kit/errors.ts';
 import { openChannel, serverStream, unary } from '#kit/rpc/client.ts';
 import type { Io } from './command.ts';
+import { explainFailure } from './failures.ts';
+import { runningMeshes } from './up/mesh-folder.ts';
 
 export const GATEWAY_OPTIONS = {
   gateway: { type: 'string' },
@@ -41,19 +41,7 @@ export function connect(values: { gateway?: string | undefined; 'api-key'?: stri
   const chat = openChannel(ChatServiceClient, { address });
   const model = openChannel(ModelServiceClient, { address });
   const explain = (error: unknown): never => {
-    if (
-      error instanceof QuernError &&
-      error.code === 'UNAVAILABLE' &&
-      /connect|ECONNREFUSED|No connection/i.test(error.message)
-    ) {
-      throw new QuernError(
-        'UNAVAILABLE',
-        `no mesh answers at ${address}; start one with "npm start" (or "quern up"), or name another with --gateway`,
-        {},
-        { cause: error },
-      );
-    }
-    throw error;
+    throw explainFailure(error, { address, running: () => runningMeshes(io.config.runtimeParents) });
   };
   async function* guarded<T>(events: AsyncIterable<T>): AsyncGenerator<T> {
     try {

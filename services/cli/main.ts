@@ -1,13 +1,15 @@
 /** `quern <command>`: finds the command, runs it, turns any failure into one sentence and an exit code. */
+import { readFileSync } from 'node:fs';
 import process from 'node:process';
 import { toQuernError } from '#kit/errors.ts';
 import type { Command, Io } from './command.ts';
 import { readCliConfig } from './config.ts';
+import { didYouMean } from './did-you-mean.ts';
 
 const COMMANDS: Record<string, { summary: string; load: () => Promise<Command> }> = {
   up: { summary: 'start the mesh on this machine', load: async () => (await import('./commands/up.ts')).up },
   complete: { summary: 'complete a prompt', load: async () => (await import('./commands/complete.ts')).complete },
-  infill: { summary: 'fill in at FILE:LINE:COL', load: async () => (await import('./commands/infill.ts')).infill },
+  infill: { summary: 'fill in at FILE:LINE[:COL]', load: async () => (await import('./commands/infill.ts')).infill },
   chat: { summary: 'talk to a model', load: async () => (await import('./commands/chat.ts')).chat },
   models: { summary: 'list the served models', load: async () => (await import('./commands/models.ts')).models },
   call: {
@@ -25,9 +27,19 @@ const COMMANDS: Record<string, { summary: string; load: () => Promise<Command> }
 function overview(): string {
   const width = Math.max(...Object.keys(COMMANDS).map((name) => name.length));
   const lines = Object.entries(COMMANDS).map(([name, { summary }]) => `  quern ${name.padEnd(width)}  ${summary}`);
-  return ['usage: quern <command> [options]', '', ...lines, '', 'quern <command> --help tells the options.', ''].join(
-    '\n',
-  );
+  return [
+    'usage: quern <command> [options]',
+    '',
+    ...lines,
+    '',
+    'quern <command> --help tells the options, quern --version the version.',
+    '',
+  ].join('\n');
+}
+
+function version(): string {
+  const file = new URL('../../package.json', import.meta.url);
+  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
 }
 
 async function main(argv: string[]): Promise<number> {
@@ -36,9 +48,16 @@ async function main(argv: string[]): Promise<number> {
     process.stdout.write(overview());
     return name === undefined ? 2 : 0;
   }
+  if (name === '--version' || name === '-V') {
+    process.stdout.write(`quern ${version()}\n`);
+    return 0;
+  }
   const entry = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
   if (entry === undefined) {
-    process.stderr.write(`quern: no command "${name}"; expected one of ${Object.keys(COMMANDS).join(', ')}\n`);
+    const names = Object.keys(COMMANDS);
+    process.stderr.write(
+      `quern: no command "${name}"; expected one of ${names.join(', ')}${didYouMean(name, names)}\n`,
+    );
     return 2;
   }
   const command = await entry.load();

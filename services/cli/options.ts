@@ -1,6 +1,7 @@
 /** Command-line options: node:util's parser with messages a person can act on. */
 import { type ParseArgsConfig, parseArgs } from 'node:util';
 import { QuernError } from '#kit/errors.ts';
+import { didYouMean } from './did-you-mean.ts';
 
 type OptionSpecs = NonNullable<ParseArgsConfig['options']>;
 
@@ -10,8 +11,10 @@ export function parseOptions<T extends OptionSpecs>(args: string[], options: T) 
     return parseArgs({ args, options, allowPositionals: true, strict: true });
   } catch (error) {
     const known = Object.keys(options).map((name) => `--${name}`);
-    const message = (error as Error).message.split('. To specify')[0];
-    throw new QuernError('INVALID_ARGUMENT', `${message}; known options: ${known.join(', ') || 'none'}`);
+    const message = (error as Error).message.split('. To specify')[0] ?? '';
+    const written = /^Unknown option '(--[^'=]+)/.exec(message)?.[1];
+    const hint = written === undefined ? '' : didYouMean(written, known);
+    throw new QuernError('INVALID_ARGUMENT', `${message}${hint} (known options: ${known.join(', ') || 'none'})`);
   }
 }
 

@@ -4,20 +4,25 @@ import { QuernError } from '#kit/errors.ts';
 import type { Command } from '../command.ts';
 import { GATEWAY_OPTIONS, gatewayAddress } from '../gateway-client.ts';
 import { parseOptions, wholeNumber } from '../options.ts';
+import { runningMeshes } from '../up/mesh-folder.ts';
 
 export const call: Command = {
   help: `usage: quern call [options] SERVICE/METHOD [JSON]
        quern call --list
 
 Calls a method by name with a JSON message (or standard input when JSON is "-") and prints each response as JSON.
-SERVICE may be short: ModelService/ListModels. Field names are those of the .proto files.
+SERVICE may be short: ModelService/ListModels. Field names are those of the .proto files, or the same in camelCase; one
+that the message does not have is refused. A method that takes a stream takes a JSON array of messages.
 
+  --list             every method
+  --address ADDR     what to call: HOST:PORT or unix:///PATH of any service (default: the gateway, QUERN_GATEWAY or
+                     127.0.0.1:50051); --gateway is the same
   --timeout-ms N     deadline of the call (default 60000)
-  --gateway ADDR     address to call; any service's address will do, unix:///path too
-  --api-key KEY`,
+  --api-key KEY      (default: QUERN_API_KEY)`,
   async run(args, io) {
     const { values, positionals } = parseOptions(args, {
       ...GATEWAY_OPTIONS,
+      address: { type: 'string' },
       'timeout-ms': { type: 'string' },
       list: { type: 'boolean' },
     });
@@ -37,9 +42,10 @@ SERVICE may be short: ModelService/ListModels. Field names are those of the .pro
     const body = parseJson(json === '-' ? await readAll(io.stdin) : json);
     const timeoutMs = wholeNumber('timeout-ms', values['timeout-ms'], 60_000, 1, 3_600_000);
     for await (const response of callDynamic(path, body, {
-      ...gatewayAddress(values, io),
+      ...gatewayAddress({ ...values, gateway: values.address ?? values.gateway }, io),
       timeoutMs,
       signal: io.signal,
+      running: () => runningMeshes(io.config.runtimeParents),
     })) {
       io.stdout.write(`${JSON.stringify(response, null, io.stdout.isTTY ? 2 : undefined)}\n`);
     }

@@ -12,7 +12,8 @@ import { describeEnd } from '../timings.ts';
 export const infill: Command = {
   help: `usage: quern infill [options] FILE:LINE[:COL]
 
-Fills in at a place of FILE. LINE and COL count from 1; COL counts UTF-16 units; without COL the end of the line is meant.
+Fills in at a place of FILE. LINE and COL count from 1, as editors show them: COL 1 is before the first character of the
+line; without COL the end of the line is meant. COL counts UTF-16 units.
 
 ${SAMPLING_HELP}
   --single-line      stop at the end of the line
@@ -71,21 +72,36 @@ ${SAMPLING_HELP}
 
 export type Place = { file: string; line: number; column: number | undefined };
 
+const FORM = 'FILE:LINE[:COL], counted from 1';
+
 /** Parses FILE:LINE[:COL]; FILE may hold colons. */
 export function parsePlace(positionals: string[]): Place {
   const [text, ...rest] = positionals;
   const match = text === undefined || rest.length > 0 ? null : /^(.+?):(\d+)(?::(\d+))?$/.exec(text);
   if (match === null || match[1] === undefined) {
-    throw new QuernError('INVALID_ARGUMENT', `expected one place FILE:LINE:COL, got "${positionals.join(' ')}"`);
+    const got = text === undefined ? 'nothing' : `"${positionals.join(' ')}"`;
+    throw new QuernError('INVALID_ARGUMENT', `expected a place ${FORM}, got ${got}`);
   }
   return { file: match[1], line: Number(match[2]), column: match[3] === undefined ? undefined : Number(match[3]) };
 }
+
+const READ_ERRORS: Record<string, string> = {
+  ENOENT: 'there is no such file',
+  EISDIR: 'it is a folder',
+  EACCES: 'this user may not read it',
+};
 
 async function readSource(file: string): Promise<string> {
   try {
     return await readFile(file, 'utf8');
   } catch (error) {
-    throw new QuernError('INVALID_ARGUMENT', `cannot read ${file}: ${(error as Error).message}`, {}, { cause: error });
+    const { code, message } = error as NodeJS.ErrnoException;
+    throw new QuernError(
+      'INVALID_ARGUMENT',
+      `cannot read ${file}: ${READ_ERRORS[code ?? ''] ?? message}`,
+      {},
+      { cause: error },
+    );
   }
 }
 
@@ -94,18 +110,14 @@ export function offsetOf(source: string, place: Place): number {
   const lines = source.split('\n');
   const line = lines[place.line - 1];
   if (line === undefined) {
-    throw new QuernError(
-      'INVALID_ARGUMENT',
-      `${place.file} has ${lines.length} lines; expected a line from 1 to ${lines.length}, got ${place.line}`,
-    );
+    const range = lines.length === 1 ? 'line 1, the only one' : `a line from 1 to ${lines.length}`;
+    throw new QuernError('INVALID_ARGUMENT', `${place.file}: expected ${range}, got ${place.line}`);
   }
   const width = line.endsWith('\r') ? line.length - 1 : line.length;
   const column = place.column ?? width + 1;
   if (column < 1 || column > width + 1) {
-    throw new QuernError(
-      'INVALID_ARGUMENT',
-      `${place.file}:${place.line} has ${width} characters; expected a column from 1 to ${width + 1}, got ${column}`,
-    );
+    const range = width === 0 ? 'column 1 in an empty line' : `a column from 1 to ${width + 1}`;
+    throw new QuernError('INVALID_ARGUMENT', `${place.file}:${place.line}: expected ${range}, got ${column}`);
   }
   return lines.slice(0, place.line - 1).reduce((sum, each) => sum + each.length + 1, 0) + column - 1;
 }

@@ -1,5 +1,5 @@
 /** `quern keys create|list|revoke`: the API keys file that the gateway reads. */
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { QuernError } from '#kit/errors.ts';
 import { createKey, listKeys, type NewKey, revokeKey } from '#kit/keys-file.ts';
 import type { Command, Io } from '../command.ts';
@@ -31,13 +31,13 @@ within a second.
       'parse-special': { type: 'string' },
       json: { type: 'boolean' },
     });
-    const file = values.file ?? io.config.keysFile ?? join(io.config.stateDir, 'keys.json');
+    const file = resolve(values.file ?? io.config.keysFile ?? join(io.config.stateDir, 'keys.json'));
     const [verb, id, ...rest] = positionals;
     if (verb === 'create' && id === undefined) return create(file, newKey(values), io);
     if (verb === 'list' && id === undefined) return list(file, values.json ?? false, io);
     if (verb === 'revoke' && id !== undefined && rest.length === 0) {
       const key = await revokeKey(file, id);
-      io.stdout.write(`revoked ${key.id} of ${key.tenant}/${key.user}\n`);
+      io.stdout.write(`revoked ${key.id} of ${key.tenant}/${key.user}; a running gateway refuses it within a second\n`);
       return 0;
     }
     throw new QuernError(
@@ -58,7 +58,10 @@ type CreateValues = {
 function newKey(values: CreateValues): NewKey {
   const { tenant, user } = values;
   if (tenant === undefined || user === undefined) {
-    throw new QuernError('INVALID_ARGUMENT', 'a key needs --tenant T and --user U');
+    throw new QuernError(
+      'INVALID_ARGUMENT',
+      'expected --tenant T and --user U: whose key it is; quern keys --help has the rest',
+    );
   }
   const role = choice('role', values.role, ROLES);
   const priorityCeiling = choice('priority-ceiling', values['priority-ceiling']?.toUpperCase(), CLASSES);
@@ -83,14 +86,26 @@ function choice<const T extends string>(name: string, value: string | undefined,
 async function create(file: string, request: NewKey, io: Io): Promise<number> {
   const { token, key } = await createKey(file, request);
   io.stdout.write(`${token}\n`);
-  io.stderr.write(`key ${key.id} of ${key.tenant}/${key.user} written to ${file}; the line above is shown only now\n`);
+  io.stderr.write(
+    `This is the key ${key.id} of ${key.tenant}/${key.user}; it is shown only now. Its hash is in ${file}.\n` +
+      'A mesh that was started with this file knows the key within a second; to start one:\n' +
+      `  QUERN_KEYS_FILE=${quoted(file)} npm start\n` +
+      `Callers send it as "authorization: Bearer ${token.slice(0, 6)}...", the command line reads QUERN_API_KEY.\n`,
+  );
   return 0;
+}
+
+/** As a shell wants it. */
+function quoted(file: string): string {
+  return /^[\w@%+=:,./-]+$/.test(file) ? file : `'${file.replaceAll("'", "'\\''")}'`;
 }
 
 async function list(file: string, json: boolean, io: Io): Promise<number> {
   const all = (await listKeys(file)).map(({ hash: _, ...key }) => key);
   if (json) io.stdout.write(`${JSON.stringify(all, null, 2)}\n`);
-  else {
+  else if (all.length === 0) {
+    io.stdout.write(`${file} holds no keys; make one with quern keys create --tenant T --user U\n`);
+  } else {
     const rows = all.map((key) => [
       key.id,
       key.tenant,

@@ -6,6 +6,7 @@ import { runtimeDir } from '#kit/rpc/socket-path.ts';
 import type { Command, Io } from '../command.ts';
 import { parseOptions, wholeNumber } from '../options.ts';
 import { runMesh } from '../up/mesh.ts';
+import { sweepMeshFolders } from '../up/mesh-folder.ts';
 import { parseModels } from '../up/model-folder.ts';
 import { planProcesses } from '../up/plan.ts';
 import { findFreePort, requireFreePort } from '../up/ports.ts';
@@ -40,15 +41,18 @@ Starts tokenizer, engine (one process per model) and gateway, restarts what dies
     });
     if (positionals.length > 0)
       throw new QuernError('INVALID_ARGUMENT', `quern up takes options only, got "${positionals.join(' ')}"`);
-    const { root, env } = io.config;
-    const http = values.http ?? (env.QUERN_GATEWAY_HTTP_LISTEN || '127.0.0.1:8000');
-    const grpc = values.grpc ?? (env.QUERN_GATEWAY_GRPC_LISTEN || '127.0.0.1:50051');
+    const { root, env, stateDir, xdgRuntimeDir } = io.config;
+    const http = values.http ?? io.config.httpListen;
+    const grpc = values.grpc ?? io.config.grpcListen;
     const models = parseModels(values.model ?? modelsFromConfig(io), process.cwd());
-    requireAddon(root);
+    requireAddon(io.config.addon);
     await requireFreePort(http, '--http');
     await requireFreePort(grpc, '--grpc');
     const metricsPorts: number[] = [];
     for (const _ of models) metricsPorts.push(await findFreePort(METRICS_PORT_FIRST, metricsPorts));
+    // One folder per supervisor, so that two meshes of one user never meet.
+    const folder = runtimeDir({ seed: `${stateDir}\0${process.pid}`, xdgRuntimeDir });
+    sweepMeshFolders(io.config.runtimeParents);
     const plan = planProcesses({
       models,
       metricsPorts,
@@ -60,14 +64,14 @@ Starts tokenizer, engine (one process per model) and gateway, restarts what dies
         values['context-length'] === undefined
           ? undefined
           : wholeNumber('context-length', values['context-length'], 0, 16, 10_000_000),
-      // One folder per supervisor, so that two meshes of one user never meet.
-      runtimeDir: runtimeDir({ seed: `${io.config.stateDir}\0${process.pid}`, xdgRuntimeDir: env.XDG_RUNTIME_DIR }),
+      runtimeDir: folder,
       root,
       node: process.execPath,
       env,
     });
     const report = values.json ? jsonReporter(io.stdout) : textReporter(io.stdout);
-    return runMesh(plan, { report, io, models: models.map(({ name }) => name), verbose: values.verbose ?? false });
+    const names = models.map(({ name }) => name);
+    return runMesh(plan, { report, io, folder, models: names, verbose: values.verbose ?? false });
   },
 };
 
@@ -76,8 +80,7 @@ function modelsFromConfig(io: Io): string[] {
   return [join(io.config.root, 'models', 'quern-mini')];
 }
 
-function requireAddon(root: string): void {
-  const file = join(root, 'engine-native', 'build', 'engine_addon.node');
+function requireAddon(file: string): void {
   if (existsSync(file)) return;
   throw new QuernError(
     'FAILED_PRECONDITION',

@@ -3,28 +3,39 @@ import { spawnSync } from 'node:child_process';
 import { accessSync, constants, existsSync, readdirSync, readFileSync, statfsSync, statSync } from 'node:fs';
 import { cpus, freemem, loadavg, totalmem } from 'node:os';
 import { delimiter, join } from 'node:path';
+import type { CliConfig } from '../config.ts';
+import { runningMeshes } from '../up/mesh-folder.ts';
+import { describeInstructionSet } from './instruction-set.ts';
 
 export type Verdict = 'ok' | 'slow' | 'missing' | 'optional';
 export type Finding = { name: string; verdict: Verdict; found: string; remedy?: string };
 
 const GIB = 1024 ** 3;
+const GXX_MAJOR_MIN = 12;
+const BUILD_BYTES = 2 * GIB;
+const PROGRAM_TIMEOUT_MS = 5_000;
 
-/** Runs every check. `root` is the checkout. */
-export function inspectMachine(root: string, env: NodeJS.ProcessEnv): Finding[] {
+type Settings = Pick<CliConfig, 'root' | 'addon' | 'model' | 'path' | 'runtimeParents' | 'keysFile'>;
+
+/** Runs every check. */
+export function inspectMachine(config: Settings): Finding[] {
+  const { root, path } = config;
+  const built = existsSync(config.addon);
   return [
     nodeVersion(),
-    instructionSet(),
+    processor(),
     cores(),
     load(),
     memory(),
-    disk(root),
-    addon(root),
-    model(root, env),
     gpu(),
-    program('g++', { needed: true, remedy: 'apt-get install g++ (12 or newer)' }, env),
-    program('python3', { needed: true, remedy: 'apt-get install python3-venv' }, env),
-    program('cmake', { needed: false, remedy: 'nothing to do: set-up gets it from PyPI' }, env),
-    program('ninja', { needed: false, remedy: 'nothing to do: set-up gets it from PyPI' }, env),
+    disk(root, built),
+    addon(config.addon),
+    model(root, config.model),
+    compiler(path, built),
+    buildTool('cmake', path),
+    buildTool('ninja', path),
+    python(path, built),
+    mesh(config.runtimeParents),
   ];
 }
 
@@ -37,21 +48,11 @@ function nodeVersion(): Finding {
     : { name: 'node', verdict: 'missing', found, remedy: 'run npm ci: it brings Node 24 as a package' };
 }
 
-function instructionSet(): Finding {
-  const flags = new Set(/^flags\s*:\s*(.*)$/m.exec(readText('/proc/cpuinfo'))?.[1]?.split(' ') ?? []);
-  const name = 'cpu';
-  const model = cpus()[0]?.model.trim() ?? 'unknown';
-  if (process.arch !== 'x64') return { name, verdict: 'slow', found: `${model} (${process.arch}): portable kernels` };
-  if (flags.has('avx512_bf16') && flags.has('avx512_vnni'))
-    return { name, verdict: 'ok', found: `${model}: AVX-512 with BF16 and VNNI` };
-  if (flags.has('avx2') && flags.has('fma') && flags.has('f16c'))
-    return { name, verdict: 'ok', found: `${model}: AVX2 and FMA` };
-  return {
-    name,
-    verdict: 'slow',
-    found: `${model}: neither AVX2 nor AVX-512; portable kernels`,
-    remedy: 'use a CPU made after 2013, or expose AVX2 to the virtual machine',
-  };
+function processor(): Finding {
+  const flags = /^flags\s*:\s*(.*)$/m.exec(readText('/proc/cpuinfo'))?.[1]?.split(' ') ?? [];
+  const { kernels, fast, remedy } = describeInstructionSet(process.arch, flags);
+  const found = `${cpus()[0]?.model.trim() ?? 'unknown processor'}: ${kernels}`;
+  return { name: 'cpu', verdict: fast ? 'ok' : 'slow', found, ...(remedy === undefined ? {} : { remedy }) };
 }
 
 /** CPUs this process may use, by its cgroup's quota; undefined = no quota. */
@@ -66,12 +67,8 @@ function cgroupCpus(): number | undefined {
 function cores(): Finding {
   const quota = cgroupCpus();
   const found = `${cpus().length} CPUs${quota === undefined ? '' : `, cgroup quota ${quota.toFixed(1)}`}`;
-  return {
-    name: 'cores',
-    verdict: Math.min(cpus().length, quota ?? 1024) < 2 ? 'slow' : 'ok',
-    found,
-    remedy: 'two or more CPUs keep the engine and the services apart',
-  };
+  if (Math.min(cpus().length, quota ?? cpus().length) >= 2) return { name: 'cores', verdict: 'ok', found };
+  return { name: 'cores', verdict: 'slow', found, remedy: 'give it two: one for the engine, one for the services' };
 }
 
 function load(): Finding {
@@ -82,34 +79,38 @@ function load(): Finding {
 }
 
 function memory(): Finding {
-  const found = `${(freemem() / GIB).toFixed(1)} of ${(totalmem() / GIB).toFixed(1)} GiB free`;
-  if (freemem() > 2 * GIB) return { name: 'memory', verdict: 'ok', found };
-  return {
-    name: 'memory',
-    verdict: 'slow',
-    found,
-    remedy: 'the bundled model needs about 1 GiB; a 1.5B model in bf16 about 4 GiB',
-  };
+  const limit = process.constrainedMemory();
+  const limited = limit > 0 && limit < totalmem();
+  const free = limited ? Math.min(freemem(), process.availableMemory()) : freemem();
+  const total = limited ? limit : totalmem();
+  const found = `${(free / GIB).toFixed(1)} of ${(total / GIB).toFixed(1)} GiB free${limited ? ' in this cgroup' : ''}`;
+  if (free > 2 * GIB) return { name: 'memory', verdict: 'ok', found };
+  const remedy = 'the bundled model needs about 1 GiB, a 1.5B model in bf16 about 4 GiB; end other programs';
+  return { name: 'memory', verdict: 'slow', found, remedy };
 }
 
-function disk(root: string): Finding {
+function disk(root: string, built: boolean): Finding {
   const { bavail, bsize } = statfsSync(root);
-  const free = (bavail * bsize) / GIB;
-  const found = `${free.toFixed(1)} GiB free where Quern lies`;
-  return free > 3
+  const free = bavail * bsize;
+  const found = `${(free / GIB).toFixed(1)} GiB free where Quern lies`;
+  return free > BUILD_BYTES || built
     ? { name: 'disk', verdict: 'ok', found }
-    : { name: 'disk', verdict: 'slow', found, remedy: 'packages and build need about 2 GiB' };
+    : { name: 'disk', verdict: 'missing', found, remedy: 'packages and build need about 2 GiB' };
 }
 
-function addon(root: string): Finding {
-  const file = join(root, 'engine-native', 'build', 'engine_addon.node');
+function addon(file: string): Finding {
+  const name = 'engine addon';
   if (existsSync(file))
-    return { name: 'engine addon', verdict: 'ok', found: `built ${statSync(file).mtime.toISOString().slice(0, 10)}` };
-  return { name: 'engine addon', verdict: 'missing', found: 'not built', remedy: 'npm run build:native' };
+    return { name, verdict: 'ok', found: `built ${statSync(file).mtime.toISOString().slice(0, 10)}` };
+  return { name, verdict: 'missing', found: `no ${file}`, remedy: 'npm run build:native, or npm start, which does it' };
 }
 
-function model(root: string, env: NodeJS.ProcessEnv): Finding {
-  const dir = env.QUERN_MODEL?.split(',')[0]?.replace(/^[^=]*=/, '') || join(root, 'models', 'quern-mini');
+function model(root: string, setting: string | undefined): Finding {
+  const dir =
+    setting
+      ?.split(',')[0]
+      ?.replace(/^[^=]*=/, '')
+      .trim() || join(root, 'models', 'quern-mini');
   const weights = existsSync(dir) ? readdirSync(dir).filter((file) => file.endsWith('.safetensors')) : [];
   if (weights.length > 0) {
     const size = weights.reduce((sum, file) => sum + statSync(join(dir, file)).size, 0);
@@ -119,32 +120,63 @@ function model(root: string, env: NodeJS.ProcessEnv): Finding {
     name: 'model',
     verdict: 'missing',
     found: `no *.safetensors in ${dir}`,
-    remedy: 'name a Hugging Face folder: npm start -- --model DIR',
+    remedy: 'name a Hugging Face folder: npm start -- --model DIR, or QUERN_MODEL',
   };
 }
 
 function gpu(): Finding {
-  if (!existsSync('/proc/driver/nvidia/version'))
-    return { name: 'gpu', verdict: 'optional', found: 'no NVIDIA driver; the CPU backend serves' };
-  return {
-    name: 'gpu',
-    verdict: 'ok',
-    found: readText('/proc/driver/nvidia/version').split('\n')[0] ?? 'NVIDIA driver',
-  };
+  const driver = readText('/proc/driver/nvidia/version').split('\n')[0];
+  if (driver) return { name: 'gpu', verdict: 'ok', found: driver };
+  return { name: 'gpu', verdict: 'optional', found: 'no NVIDIA driver; the CPU backend serves' };
 }
 
-function program(
-  name: string,
-  { needed, remedy }: { needed: boolean; remedy: string },
-  env: NodeJS.ProcessEnv,
-): Finding {
-  const file = (env.PATH ?? '')
+/** Needed only until the addon is built. */
+function compiler(path: string, built: boolean): Finding {
+  const remedy = `apt-get install g++ (${GXX_MAJOR_MIN} or newer); it builds the engine`;
+  const found = program('g++', path);
+  const absent = built ? 'optional' : 'missing';
+  if (found.verdict !== 'ok') return { ...found, verdict: absent, remedy };
+  const major = Number(/ (\d+)\.\d+(?:\.\d+)?(?: |$)/.exec(found.found)?.[1] ?? GXX_MAJOR_MIN);
+  return major >= GXX_MAJOR_MIN ? found : { ...found, verdict: absent, remedy };
+}
+
+/** Set-up makes a virtual environment when CMake or Ninja are not on PATH. */
+function python(path: string, built: boolean): Finding {
+  const found = program('python3', path);
+  const remedy = 'apt-get install python3-venv; it brings CMake and Ninja';
+  const needed = !built && ['cmake', 'ninja'].some((name) => program(name, path).verdict !== 'ok');
+  const absent = needed ? 'missing' : 'optional';
+  if (found.verdict !== 'ok') return { ...found, verdict: absent, remedy };
+  const file = find('python3', path) as string;
+  const venv = spawnSync(file, ['-c', 'import venv, ensurepip'], { timeout: PROGRAM_TIMEOUT_MS }).status === 0;
+  return venv ? found : { ...found, verdict: absent, found: `${found.found} without venv`, remedy };
+}
+
+/** What runs now; other commands find it there. */
+function mesh(parents: string[]): Finding {
+  const running = runningMeshes(parents).filter(({ grpc }) => grpc !== '');
+  const found = running.map(({ pid, grpc, http }) => `pid ${pid}, gRPC ${grpc}, HTTP ${http}`).join('; ');
+  return { name: 'running mesh', verdict: running.length === 0 ? 'optional' : 'ok', found: found || 'none; npm start' };
+}
+
+/** Set-up can do without: it gets its own. */
+function buildTool(name: string, path: string): Finding {
+  const found = program(name, path);
+  return found.verdict === 'ok' ? found : { ...found, found: 'not on PATH; set-up gets it from PyPI' };
+}
+
+function find(name: string, path: string): string | undefined {
+  return path
     .split(delimiter)
     .map((folder) => join(folder, name))
     .find(isExecutable);
-  if (file === undefined) return { name, verdict: needed ? 'missing' : 'optional', found: 'not on PATH', remedy };
-  const version = spawnSync(file, ['--version'], { encoding: 'utf8', timeout: 5000 }).stdout?.trim().split('\n')[0];
-  return { name, verdict: 'ok', found: version || file };
+}
+
+function program(name: string, path: string): Finding {
+  const file = find(name, path);
+  if (file === undefined) return { name, verdict: 'optional', found: 'not on PATH' };
+  const { stdout } = spawnSync(file, ['--version'], { encoding: 'utf8', timeout: PROGRAM_TIMEOUT_MS });
+  return { name, verdict: 'ok', found: stdout?.trim().split('\n')[0] || file };
 }
 
 function isExecutable(file: string): boolean {

@@ -4,6 +4,10 @@ import { loadFileDescriptorSetFromBuffer, type MethodDefinition, type ServiceDef
 import { QuernError } from '#kit/errors.ts';
 import { descriptorSet } from '#kit/rpc/reflection.ts';
 import { fromServiceError } from '#kit/rpc/status.ts';
+import { didYouMean } from '../did-you-mean.ts';
+import { explainFailure } from '../failures.ts';
+import type { MeshRecord } from '../up/mesh-folder.ts';
+import { encodeRequest } from './json-message.ts';
 
 type Method = MethodDefinition<object, object>;
 
@@ -23,16 +27,23 @@ export function listMethods(): Map<string, string[]> {
 export async function* callDynamic(
   path: string,
   body: unknown,
-  options: { address: string; apiKey: string | undefined; timeoutMs: number; signal: AbortSignal },
+  options: {
+    address: string;
+    apiKey: string | undefined;
+    timeoutMs: number;
+    signal: AbortSignal;
+    running: () => MeshRecord[];
+  },
 ): AsyncGenerator<object> {
-  const method = findMethod(path);
+  const { service, name, method } = findMethod(path);
   const client = new grpc.Client(options.address, grpc.credentials.createInsecure());
   const metadata = new grpc.Metadata();
   if (options.apiKey !== undefined) metadata.set('authorization', `Bearer ${options.apiKey}`);
   const deadline = Date.now() + options.timeoutMs;
-  const serialize = (message: object): Buffer => method.requestSerialize(message);
+  const serialize = (message: object): Buffer => Buffer.from(encodeRequest(service, name, message));
   try {
     const messages = method.requestStream ? asArray(path, body) : [asObject(path, body)];
+    for (const message of messages) encodeRequest(service, name, message); // all of them, before any is sent
     const call = client.makeBidiStreamRequest(method.path, serialize, method.responseDeserialize, metadata, {
       deadline,
     });
@@ -47,7 +58,8 @@ export async function* callDynamic(
       call.cancel();
     }
   } catch (error) {
-    throw error instanceof QuernError ? error : fromServiceError(error as grpc.ServiceError);
+    const failure = error instanceof QuernError ? error : fromServiceError(error as grpc.ServiceError);
+    throw explainFailure(failure, { address: options.address, running: options.running, method: `${service}/${name}` });
   } finally {
     client.close();
   }
@@ -69,23 +81,25 @@ function isService(definition: object): definition is ServiceDefinition {
   return first !== undefined && typeof first.path === 'string';
 }
 
-function findMethod(path: string): Method {
-  const [serviceName = '', methodName = ''] = path.replace(/^\//, '').split('/');
+function findMethod(path: string): { service: string; name: string; method: Method } {
+  const [serviceName = '', name = ''] = path.replace(/^\//, '').split('/');
   const services = Object.entries(load()).filter((entry): entry is [string, ServiceDefinition] => isService(entry[1]));
-  const matches = services.filter(([name]) => name === serviceName || name.endsWith(`.${serviceName}`));
+  const matches = services.filter(([full]) => full === serviceName || full.endsWith(`.${serviceName}`));
   const [match] = matches;
   if (match === undefined || matches.length > 1) {
-    const names = (matches.length > 1 ? matches : services).map(([name]) => name);
-    throw new QuernError('INVALID_ARGUMENT', `expected one of the services ${names.join(', ')}; got "${serviceName}"`);
+    const among = (matches.length > 1 ? matches : services).map(([full]) => full);
+    const short = among.map((full) => full.slice(full.lastIndexOf('.') + 1));
+    const message = `expected one of the services ${(matches.length > 1 ? among : short).join(', ')}; got "${serviceName}"`;
+    throw new QuernError('INVALID_ARGUMENT', message + didYouMean(serviceName, [...short, ...among]));
   }
-  const method = match[1][methodName];
+  const [service, methods] = match;
+  const method = Object.hasOwn(methods, name) ? methods[name] : undefined;
   if (method === undefined) {
-    throw new QuernError(
-      'INVALID_ARGUMENT',
-      `${match[0]} has no method "${methodName}"; it has ${Object.keys(match[1]).join(', ')}`,
-    );
+    const names = Object.keys(methods);
+    const message = `${service} has ${name === '' ? 'several methods' : `no method "${name}"`}; it has ${names.join(', ')}`;
+    throw new QuernError('INVALID_ARGUMENT', message + didYouMean(name, names));
   }
-  return method as Method;
+  return { service, name, method: method as Method };
 }
 
 function asObject(path: string, body: unknown): object {

@@ -1,11 +1,13 @@
 /** Runs a plan: starts the parts in order, reports, waits for a signal, drains. */
-import { mkdirSync, openSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
+import { mkdirSync, openSync, renameSync, statSync, writeSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { QuernError } from '#kit/errors.ts';
 import { createLog, type Log } from '#kit/log.ts';
+import { ensurePrivateDir } from '#kit/rpc/socket-path.ts';
 import { createSupervisor, type Supervisor, type SupervisorEvent } from '#kit/supervisor.ts';
 import type { Io } from '../command.ts';
+import { removeMeshFolder, writeMeshRecord } from './mesh-folder.ts';
 import type { PlannedProcess } from './plan.ts';
 import type { PartRow, Reporter } from './reporter.ts';
 
@@ -16,10 +18,18 @@ const SERVING_POLL_MS = 50;
 const LOG_FILE_BYTES_MAX = 16 * 1024 * 1024;
 const RESTART = { minDelayMs: 200, maxDelayMs: 10_000 };
 
-type Settings = { report: Reporter; io: Io; models: string[]; verbose: boolean };
+type Settings = {
+  report: Reporter;
+  io: Io;
+  /** Where the sockets lie; made here and gone afterwards. */
+  folder: string;
+  models: string[];
+  verbose: boolean;
+};
 
 /** Starts everything, stays until told to stop, returns the exit code. Nothing is left running afterwards. */
-export async function runMesh(plan: PlannedProcess[], { report, io, models, verbose }: Settings): Promise<number> {
+export async function runMesh(plan: PlannedProcess[], settings: Settings): Promise<number> {
+  const { report, io, folder, models, verbose } = settings;
   const logFile = openLogFile(join(io.config.stateDir, 'logs', 'up.log'));
   const write = (line: string): void => {
     writeSync(logFile, line);
@@ -27,12 +37,23 @@ export async function runMesh(plan: PlannedProcess[], { report, io, models, verb
   };
   const log = createLog({ service: 'up', level: 'info', destination: { write } });
   const startedAt = performance.now();
-  const stop = waitForStop(report, log, () => killNow(supervisor));
+  const record = (http: string, grpc: string): void =>
+    writeMeshRecord(folder, {
+      http,
+      grpc,
+      parts: plan.map(({ kind, name, addresses }) => ({ kind, name, addresses })),
+    });
+  const stop = waitForStop(report, log, () => {
+    killNow(supervisor);
+    removeMeshFolder(folder);
+  });
   const failure = Promise.withResolvers<never>();
   failure.promise.catch(() => undefined);
   const watch = createWatch(report, failure.reject);
   const supervisor = createSupervisor({ log, onEvent: watch.onEvent });
   try {
+    await ensurePrivateDir(folder);
+    record('', '');
     const start = (part: PlannedProcess) => {
       report({ event: 'starting', name: part.name });
       const { command, args, name, env } = part;
@@ -58,15 +79,17 @@ export async function runMesh(plan: PlannedProcess[], { report, io, models, verb
       if (!stop.signal.aborted && info) {
         watch.serving();
         const [http, grpc] = publicAddresses(info);
+        record(http, grpc);
         const parts = supervisor.children.map((child): PartRow => partRow(child, plan));
-        report({ event: 'ready', http, grpc, seconds: (performance.now() - startedAt) / 1000, parts, models });
+        const seconds = (performance.now() - startedAt) / 1000;
+        report({ event: 'ready', http, grpc, seconds, parts, models, keys: io.config.keysFile ?? null });
         await stop.requested;
       }
     }
     return 0;
   } finally {
     await supervisor.stop();
-    for (const folder of new Set(plan.flatMap(socketFolders))) rmSync(folder, { recursive: true, force: true });
+    removeMeshFolder(folder);
     report({ event: 'stopped' });
   }
 }
@@ -188,12 +211,6 @@ function describePart(info: Info): string {
   const { model, backend, isa, dtype, contextLength, models } = info;
   if (typeof model === 'string') return `${model} on ${backend} ${isa}, ${dtype}, context ${contextLength}`;
   return Array.isArray(models) ? models.join(', ') : '';
-}
-
-function socketFolders({ addresses }: PlannedProcess): string[] {
-  return addresses
-    .filter((address) => address.startsWith('unix://'))
-    .map((address) => dirname(address.slice('unix://'.length)));
 }
 
 /** Appends; a file above the bound is moved aside once, so that two generations are kept. */

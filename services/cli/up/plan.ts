@@ -40,16 +40,16 @@ export function planProcesses(options: UpOptions): PlannedProcess[] {
   const planned = (
     kind: PlannedProcess['kind'],
     name: string,
-    env: Record<string, string | undefined>,
+    settings: Record<string, string | undefined>,
     addresses: string[],
   ): PlannedProcess => ({
     name,
     kind,
     command: options.node,
     args: [join(options.root, 'services', kind, 'main.ts')],
-    env: { ...options.env, ...withoutUndefined(env) },
+    env: { ...options.env, ...withoutUndefined(settings) },
     addresses,
-    metrics: env.QUERN_ENGINE_METRICS_LISTEN,
+    metrics: settings.QUERN_ENGINE_METRICS_LISTEN,
   });
   return [
     planned(

@@ -7,9 +7,20 @@ export type UpEvent =
   | { event: 'progress'; name: string; phase: string; done: number; total: number }
   | { event: 'part_ready'; name: string; seconds: number }
   | { event: 'exited'; name: string; reason: string; restart_in_ms: number | null }
-  | { event: 'ready'; http: string; grpc: string; seconds: number; parts: PartRow[]; models: string[] }
+  | ReadyEvent
   | { event: 'draining'; reason: string }
   | { event: 'stopped' };
+
+/** `keys`: the file that lists who may call; null when everyone on this machine may. */
+export type ReadyEvent = {
+  event: 'ready';
+  http: string;
+  grpc: string;
+  seconds: number;
+  parts: PartRow[];
+  models: string[];
+  keys: string | null;
+};
 
 export type PartRow = { name: string; pid: number; where: string; what: string };
 
@@ -65,19 +76,24 @@ function share(done: number, total: number): string {
   return total > 0 ? `${Math.min(100, Math.floor((done / total) * 100))} %` : '';
 }
 
-function readyText(event: Extract<UpEvent, { event: 'ready' }>): string {
+function readyText(event: ReadyEvent): string {
   const rows = event.parts.map(({ name, pid, where, what }) => [name, String(pid), where, what]);
   const model = event.models.length > 1 ? ` --model ${event.models[0]}` : '';
   const gateway = event.grpc === '127.0.0.1:50051' ? '' : ` --gateway ${event.grpc}`;
-  const quern = 'npx quern';
   const body = JSON.stringify({ model: event.models[0], prompt: 'import ' });
+  const key = event.keys === null ? '' : ` -H "authorization: Bearer $QUERN_API_KEY"`;
+  const keyLines = [
+    `Callers need a key of ${event.keys}; "npx quern keys create --tenant T --user U" makes one. Then`,
+    '  export QUERN_API_KEY=qk_...',
+  ];
   return [
     '',
     formatTable(['part', 'pid', 'where', 'what'], rows),
-    `Ready in ${event.seconds.toFixed(1)} s. Ctrl-C drains and stops. To try:`,
-    `  ${quern} complete${gateway}${model} "def add(a, b):"`,
-    `  ${quern} chat${gateway}${model}`,
-    `  curl -s http://${event.http}/v1/completions -H 'content-type: application/json' -d '${body}'`,
+    `Ready in ${event.seconds.toFixed(1)} s. Ctrl-C drains and stops.${event.keys === null ? ' To try:' : ''}`,
+    ...(event.keys === null ? [] : keyLines),
+    `  npx quern complete${gateway}${model} "def add(a, b):"`,
+    `  npx quern chat${gateway}${model}`,
+    `  curl -s http://${event.http}/v1/completions${key} -H 'content-type: application/json' -d '${body}'`,
     '',
   ].join('\n');
 }

@@ -10,7 +10,7 @@ test('FILE:LINE:COL is split from the right, so FILE may hold colons', () => {
 
 test('anything else is refused with the form that is expected', () => {
   for (const bad of [[], ['a.py'], ['a.py:x'], ['a.py:1:2', 'b.py:1']]) {
-    assert.throws(() => parsePlace(bad), /expected one place FILE:LINE:COL/);
+    assert.throws(() => parsePlace(bad), { message: /^expected a place FILE:LINE\[:COL\], counted from 1, got / });
   }
 });
 
@@ -22,4 +22,11 @@ test('offsets count from 1 and stay inside the line, CRLF files too', () => {
   assert.equal(offsetOf('ab\r\ncd\r\n', { file: 'f', line: 1, column: undefined }), 2);
   assert.throws(() => offsetOf(unix, { file: 'f', line: 4, column: 1 }), /expected a line from 1 to 3, got 4/);
   assert.throws(() => offsetOf(unix, { file: 'f', line: 1, column: 4 }), /expected a column from 1 to 3, got 4/);
+  assert.throws(() => offsetOf(unix, { file: 'f', line: 0, column: 1 }), /^.*f: expected a line from 1 to 3, got 0$/);
+  assert.throws(() => offsetOf(unix, { file: 'f', line: 1, column: 0 }), /f:1: expected a column from 1 to 3, got 0/);
+  assert.throws(
+    () => offsetOf(unix, { file: 'f', line: 3, column: 2 }),
+    /f:3: expected column 1 in an empty line, got 2/,
+  );
+  assert.throws(() => offsetOf('ab', { file: 'f', line: 2, column: 1 }), /f: expected line 1, the only one, got 2/);
 });

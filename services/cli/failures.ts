@@ -1,0 +1,71 @@
+/** Failures of a call in words that a person at the terminal can act on. */
+import { QuernError } from '#kit/errors.ts';
+import type { MeshRecord } from './up/mesh-folder.ts';
+
+export type CallTarget = {
+  address: string;
+  /** The meshes of this user on this machine. */
+  running: () => MeshRecord[];
+  /** SERVICE/METHOD with the full name of the service, when the caller chose it by name. */
+  method?: string;
+};
+
+/** `thrown`, or a QuernError of the same code that says what to do. */
+export function explainFailure(thrown: unknown, target: CallTarget): unknown {
+  if (!(thrown instanceof QuernError)) return thrown;
+  const message = explanation(thrown, target);
+  return message === undefined ? thrown : new QuernError(thrown.code, message, thrown.details, { cause: thrown });
+}
+
+function explanation({ code, message }: QuernError, target: CallTarget): string | undefined {
+  const { address, method, running } = target;
+  if (code === 'UNAUTHENTICATED') return `${message}; give it with --api-key or in QUERN_API_KEY`;
+  if (code === 'UNIMPLEMENTED' && method !== undefined && /not implement the method/.test(message)) {
+    return wrongAddress(method, address, running());
+  }
+  if (code !== 'UNAVAILABLE') return undefined;
+  if (/Name resolution failed/.test(message)) {
+    const host = address.replace(/:\d+$/, '');
+    return `no host is called "${host}" (the address was ${address}); correct --gateway or QUERN_GATEWAY`;
+  }
+  if (/Protocol error/.test(message)) {
+    const mesh = running().find(({ http }) => http === address);
+    const instead = mesh === undefined ? 'name the gRPC address' : `the mesh's gRPC address is ${mesh.grpc}: name it`;
+    return `what listens at ${address} does not speak gRPC (an HTTP port?); ${instead} with --gateway`;
+  }
+  if (/No connection|ECONNREFUSED|ENOENT|connect/i.test(message)) return nothingAnswers(address, running());
+  return undefined;
+}
+
+function nothingAnswers(address: string, running: MeshRecord[]): string {
+  const elsewhere = running.map(({ grpc }) => grpc).filter((grpc) => grpc !== '' && grpc !== address);
+  if (elsewhere.length > 0) {
+    const options = elsewhere.map((grpc) => `--gateway ${grpc}`).join(' or ');
+    return `no mesh answers at ${address}, but ${elsewhere.length === 1 ? 'one runs' : 'some run'} elsewhere: add ${options}`;
+  }
+  return `no mesh answers at ${address}; start one with "npm start" (or "quern up"), or name another with --gateway`;
+}
+
+/** The gateway got a method of the engine, or the other way round. */
+function wrongAddress(method: string, address: string, running: MeshRecord[]): string {
+  const [service = '', name = ''] = method.split('/');
+  const kind = /^quern\.(\w+)\./.exec(service)?.[1] ?? '';
+  const short = service.slice(service.lastIndexOf('.') + 1);
+  const here = `${short} is not served at ${address}`;
+  const mesh = running.find(({ grpc }) => grpc === address) ?? (running.length === 1 ? running[0] : undefined);
+  const parts = (mesh === undefined ? running : [mesh]).flatMap((each) =>
+    each.parts.filter((part) => part.kind === kind),
+  );
+  const lines = parts.map((part) => {
+    const comment = parts.length > 1 ? `  # ${part.name}` : '';
+    return `  npx quern call --address ${partAddress(part, running)} ${short}/${name}${comment}`;
+  });
+  if (lines.length === 0)
+    return `${here}; name the ${kind || 'right'} service's address with --address HOST:PORT or unix:///PATH`;
+  return `${here}; the ${kind} of the running mesh serves it:\n${lines.join('\n')}`;
+}
+
+function partAddress(part: MeshRecord['parts'][number], running: MeshRecord[]): string {
+  if (part.kind === 'gateway') return running.find(({ parts }) => parts.includes(part))?.grpc ?? '';
+  return part.addresses[0] ?? '';
+}

@@ -1,0 +1,44 @@
+import assert from 'node:assert/strict';
+import { PassThrough } from 'node:stream';
+import { test } from 'node:test';
+import { type ReadyEvent, textReporter } from '../../../services/cli/up/reporter.ts';
+
+const READY: ReadyEvent = {
+  event: 'ready',
+  http: '127.0.0.1:8000',
+  grpc: '127.0.0.1:50051',
+  seconds: 1.94,
+  parts: [{ name: 'gateway', pid: 7, where: 'http://127.0.0.1:8000', what: 'quern-mini' }],
+  models: ['quern-mini'],
+  keys: null,
+};
+
+function said(event: ReadyEvent): string {
+  const out = new PassThrough();
+  textReporter(out as unknown as NodeJS.WriteStream)(event);
+  return String(out.read());
+}
+
+test('without keys, the three commands can be copied as they are', () => {
+  const text = said(READY);
+  assert.match(text, /^Ready in 1\.9 s\. Ctrl-C drains and stops\. To try:$/m);
+  assert.match(text, /^ {2}npx quern complete "def add\(a, b\):"$/m);
+  assert.match(text, /^ {2}npx quern chat$/m);
+  assert.match(
+    text,
+    /^ {2}curl -s http:\/\/127\.0\.0\.1:8000\/v1\/completions -H 'content-type: application\/json' -d '\{/m,
+  );
+  assert.doesNotMatch(text, /KEY|authorization/);
+});
+
+test('with keys, they say where the key comes from', () => {
+  const text = said({ ...READY, keys: '/etc/quern/keys.json' });
+  assert.match(text, /Callers need a key of \/etc\/quern\/keys\.json; "npx quern keys create /);
+  assert.match(text, /^ {2}export QUERN_API_KEY=qk_\.\.\.$/m);
+  assert.match(text, /curl .* -H "authorization: Bearer \$QUERN_API_KEY" /);
+});
+
+test('other addresses and several models are part of the commands', () => {
+  const text = said({ ...READY, grpc: '127.0.0.1:7', models: ['a', 'b'] });
+  assert.match(text, /npx quern chat --gateway 127\.0\.0\.1:7 --model a$/m);
+});
