@@ -173,7 +173,19 @@ test('environment: only config.ts, the cli, tests and scripts read it', () => {
   breaks(environmentAccess, 'services/gateway/main.ts', 'if (process.env.A) start();', /only config\.ts/);
   keeps(environmentAccess, 'services/gateway/main.ts', 'const config = readConfig(process.env);');
   keeps(environmentAccess, 'services/gateway/config.ts', 'read(process.env)');
-  keeps(environmentAccess, 'services/cli/main.ts', 'read(process.env)');
+  breaks(environmentAccess, 'services/cli/main.ts', 'read(process.env)', /only config\.ts/);
+  breaks(environmentAccess, 'services/cli/commands/up.ts', 'const a = process.env.A;', /only config\.ts/);
+  breaks(
+    environmentAccess,
+    'services/cli/commands/up.ts',
+    'const { env } = io.config; use(env.XDG_A);',
+    /only config\.ts/,
+  );
+  breaks(environmentAccess, 'services/cli/commands/up.ts', 'use(io.config.env.XDG_A);', /only config\.ts/);
+  breaks(environmentAccess, 'services/cli/up/config.ts', 'read(process.env)', /only config\.ts/);
+  keeps(environmentAccess, 'services/cli/main.ts', 'const config = readCliConfig(process.env);');
+  keeps(environmentAccess, 'services/cli/config.ts', 'read(process.env)');
+  keeps(environmentAccess, 'services/cli/commands/up.ts', 'start({ env: io.config.env });');
   keeps(environmentAccess, 'scripts/test.mjs', 'read(process.env)');
 });
 
