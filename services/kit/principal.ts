@@ -1,6 +1,10 @@
 // Who calls, as decided once at the edge; every service gets it with the call.
 import { PriorityClass } from '#gen/quern/common/v1/common.ts';
 
+/**
+ * A label that whoever made the key chose. It allows and refuses nothing; only the meter of cancels looks at it: a key of
+ * role service stands for many callers and is counted per connection.
+ */
 export type Role = 'user' | 'admin' | 'service';
 
 /** Which control tokens raw prompts may contain, weakest first. */

@@ -206,6 +206,27 @@ test('a request id is one running request of its principal; Cancel ends it with 
   assert.equal(mesh.gateway.context.requests.size, 0);
 });
 
+test('a role opens no door: an admin can neither cancel nor hinder what another runs', async (t) => {
+  const folder = (await startMesh(t)).folder;
+  const path = join(folder, 'keys.json');
+  const user = await createKey(path, { tenant: 'acme', user: 'ada' });
+  const admin = await createKey(path, { tenant: 'acme', user: 'root', role: 'admin' });
+  const mesh = await startMesh(t, { env: { QUERN_KEYS_FILE: path }, engine: { stepMs: 10 } });
+  const as = (token: string) => ({ metadata: { authorization: `Bearer ${token}` }, timeoutMs: 5_000 });
+  const slow = completeRequest({
+    sampling: { ...emptySampling(), maxTokens: 4000 },
+    options: options({ requestId: 'one' }),
+  });
+  const running = unary(mesh.completion, 'complete', slow, as(user.token));
+  await eventually(() => mesh.engine.live === 1, 'running');
+  assert.deepEqual(await unary(mesh.requests, 'cancel', { requestId: 'one' }, as(admin.token)), { cancelled: false });
+  const brief = { ...slow, sampling: { ...emptySampling(), maxTokens: 2 } };
+  await unary(mesh.completion, 'complete', brief, as(admin.token)); // the same id is the admin's own request
+  assert.equal(mesh.engine.live, 1);
+  await unary(mesh.requests, 'cancel', { requestId: 'one' }, as(user.token));
+  await running;
+});
+
 test('a lost client and a passed deadline reach the engine', async (t) => {
   const mesh = await startMesh(t, { engine: { stepMs: 5 } });
   const slow = completeRequest({ sampling: { ...emptySampling(), maxTokens: 4000 } });
