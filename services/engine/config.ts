@@ -1,8 +1,7 @@
 // The engine's settings from the environment. The only file here that reads it.
-import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { bool, bytes, duration_ms, int, oneOf, path, readEnv, str } from '#kit/env.ts';
-import { QuernError } from '#kit/errors.ts';
+import { type InternalAccess, internalEnv, internalProblems, takeInternal } from '#kit/internal-access.ts';
 import { DRAIN_GRACE_MS } from '#kit/limits.ts';
 
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
@@ -16,7 +15,7 @@ export const engineEnv = {
   }),
   modelDir: path('QUERN_ENGINE_MODEL_DIR', { doc: 'Hugging Face folder: config.json and *.safetensors' }),
   listen: str('QUERN_ENGINE_LISTEN', {
-    doc: 'Where the service listens, host:port or unix:///path',
+    doc: 'Where the service listens, unix:///path, or host:port with a shared token or mutual TLS',
     default: '127.0.0.1:50053',
   }),
   dtype: oneOf('QUERN_ENGINE_DTYPE', ['auto', 'f32', 'bf16'] as const, {
@@ -83,12 +82,7 @@ export const engineEnv = {
     min: 0,
   }),
   addonPath: path('QUERN_ENGINE_ADDON', { doc: 'The built addon', default: ADDON_DEFAULT }),
-  internalToken: str('QUERN_INTERNAL_TOKEN', {
-    doc: 'Shared token between the services of a mesh',
-    default: null,
-    secret: true,
-  }),
-  internalTokenFile: path('QUERN_INTERNAL_TOKEN_FILE', { doc: 'File that holds it', default: null }),
+  ...internalEnv,
   logLevel: oneOf('QUERN_LOG_LEVEL', LOG_LEVELS, { doc: 'Least level that is logged', default: 'info' }),
 };
 
@@ -111,29 +105,16 @@ export type EngineConfig = {
   stallMs: number;
   drainGraceMs: number;
   addonPath: string;
-  internalToken: string | null;
+  internal: InternalAccess;
   logLevel: (typeof LOG_LEVELS)[number];
 };
 
-function readToken(file: string): string {
-  const invalid = (description: string, cause?: unknown): QuernError => {
-    const field = 'QUERN_INTERNAL_TOKEN_FILE';
-    const details = { reason: 'CONFIG_INVALID', fields: [{ field, description }] };
-    return new QuernError('INVALID_ARGUMENT', `${field}: ${description}`, details, { cause });
-  };
-  let text: string;
-  try {
-    text = readFileSync(file, 'utf8').trim();
-  } catch (cause) {
-    throw invalid(`expected a readable file, got ${file}; correct the path`, cause);
-  }
-  if (text === '') throw invalid(`expected a token in ${file}, got an empty file; write one`);
-  return text;
-}
-
 /** Throws INVALID_ARGUMENT, reason CONFIG_INVALID, naming each variable that is wrong. */
 export function readConfig(env: NodeJS.ProcessEnv): EngineConfig {
-  const { internalToken, internalTokenFile, metricsListen, ...rest } = readEnv(env, engineEnv);
+  const values = readEnv(env, engineEnv, {
+    check: (given) => internalProblems(given, [{ name: engineEnv.listen.name, address: given.listen }]),
+  });
+  const { metricsListen, ...rest } = takeInternal(values);
   const colon = metricsListen?.lastIndexOf(':') ?? -1;
   return {
     ...rest,
@@ -144,6 +125,5 @@ export function readConfig(env: NodeJS.ProcessEnv): EngineConfig {
             host: metricsListen.slice(0, colon),
             port: Number(metricsListen.slice(colon + 1)),
           },
-    internalToken: internalToken ?? (internalTokenFile === null ? null : readToken(internalTokenFile)),
   };
 }

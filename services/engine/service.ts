@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { EngineServiceService } from '#gen/quern/engine/v1/engine.ts';
 import { toQuernError } from '#kit/errors.ts';
+import { serverAccess } from '#kit/internal-access.ts';
 import type { Log } from '#kit/log.ts';
 import { type Metrics, type MetricsListener, serveMetrics } from '#kit/metrics.ts';
 import { reportProgress } from '#kit/parent.ts';
@@ -143,7 +144,7 @@ async function listen(options: EngineServiceOptions, context: EngineContext): Pr
     service: 'engine',
     listen: [config.listen],
     services: [bind(context)],
-    ...(config.internalToken !== null && { sharedToken: config.internalToken }),
+    ...serverAccess(config.internal),
     requireDeadline: true,
     log,
     metrics,

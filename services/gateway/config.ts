@@ -1,7 +1,8 @@
 // The gateway's settings from the environment. The only file here that reads it.
-import { readFileSync } from 'node:fs';
-import { duration_ms, int, list, oneOf, path, readEnv, str } from '#kit/env.ts';
+import { duration_ms, int, list, oneOf, path, readEnv, str, type ValuesOf } from '#kit/env.ts';
+import { certificateFile, incompleteProblems, pairProblems, privateKeyFile, secretFile } from '#kit/env-files.ts';
 import { QuernError } from '#kit/errors.ts';
+import { type InternalAccess, internalEnv, internalProblems, takeInternal } from '#kit/internal-access.ts';
 import { DRAIN_GRACE_MS } from '#kit/limits.ts';
 import { isLocal, parseAddress } from '#kit/rpc/address.ts';
 import type { AdmissionBounds } from './admission.ts';
@@ -36,8 +37,8 @@ export const gatewayEnv = {
     pattern: /^[A-Za-z0-9.[\]:-]+$/,
     expected: 'host names',
   }),
-  tlsCert: path('QUERN_GATEWAY_TLS_CERT_FILE', { doc: 'Certificate chain (PEM) of both listeners', default: null }),
-  tlsKey: path('QUERN_GATEWAY_TLS_KEY_FILE', { doc: 'Private key (PEM) of both listeners', default: null }),
+  tlsCert: certificateFile('QUERN_GATEWAY_TLS_CERT_FILE', { doc: 'Certificate chain of both listeners' }),
+  tlsKey: privateKeyFile('QUERN_GATEWAY_TLS_KEY_FILE', { doc: 'Private key of both listeners' }),
   requestsMax: int('QUERN_GATEWAY_MAX_REQUESTS', {
     doc: 'Requests in flight',
     default: REQUESTS_MAX_DEFAULT,
@@ -69,17 +70,12 @@ export const gatewayEnv = {
     default: null,
     secret: true,
   }),
-  saltSecretFile: path('QUERN_GATEWAY_SALT_SECRET_FILE', { doc: 'File that holds it', default: null }),
+  saltSecretFile: secretFile('QUERN_GATEWAY_SALT_SECRET_FILE', { doc: 'File that holds it' }),
   keysFile: path('QUERN_KEYS_FILE', {
     doc: 'API keys; without it only loopback is bound and everyone is "local"',
     default: null,
   }),
-  internalToken: str('QUERN_INTERNAL_TOKEN', {
-    doc: 'Shared token between the services of a mesh',
-    default: null,
-    secret: true,
-  }),
-  internalTokenFile: path('QUERN_INTERNAL_TOKEN_FILE', { doc: 'File that holds it', default: null }),
+  ...internalEnv,
   logLevel: oneOf('QUERN_LOG_LEVEL', LOG_LEVELS, { doc: 'Least level that is logged', default: 'info' }),
 };
 
@@ -95,7 +91,7 @@ export type GatewayConfig = {
   drainGraceMs: number;
   saltSecret: string | null;
   keysFile: string | null;
-  internalToken: string | null;
+  internal: InternalAccess;
   logLevel: (typeof LOG_LEVELS)[number];
 };
 
@@ -104,24 +100,8 @@ function invalid(variable: string, description: string): QuernError {
   return new QuernError('INVALID_ARGUMENT', `${variable}: ${description}`, { reason: 'CONFIG_INVALID', fields });
 }
 
-function secret(value: string | null, file: string | null, variable: string): string | null {
-  if (value !== null || file === null) return value;
-  try {
-    const text = readFileSync(file, 'utf8').trim();
-    if (text !== '') return text;
-  } catch (cause) {
-    throw new QuernError(
-      'INVALID_ARGUMENT',
-      `${variable}: cannot read ${file}`,
-      { reason: 'CONFIG_INVALID' },
-      { cause },
-    );
-  }
-  throw invalid(variable, `expected a secret in ${file}, got an empty file`);
-}
-
-function parseModels(text: string): GatewayConfig['models'] {
-  const models = text
+function splitModels(text: string): GatewayConfig['models'] {
+  return text
     .split(';')
     .filter((part) => part.trim() !== '')
     .map((part) => {
@@ -130,9 +110,12 @@ function parseModels(text: string): GatewayConfig['models'] {
         .slice(at + 1)
         .split(',')
         .map((address) => address.trim());
-      for (const address of addresses) parseAddress(address);
       return { name: part.slice(0, at).trim(), addresses };
     });
+}
+
+function parseModels(text: string): GatewayConfig['models'] {
+  const models = splitModels(text);
   const twice = models.find((model, i) => models.findIndex((other) => other.name === model.name) !== i);
   if (twice) throw invalid('QUERN_GATEWAY_ENGINES', `model "${twice.name}" stands twice; list its engines with commas`);
   return models;
@@ -144,17 +127,25 @@ function parseHttp(text: string): GatewayConfig['http'] {
   return { host: address.host.replace(/^\[|\]$/g, ''), port: address.port, loopbackOnly: isLocal(address) };
 }
 
-function readTls(cert: string | null, key: string | null): GatewayConfig['tls'] {
-  if (cert === null && key === null) return null;
-  if (cert === null || key === null) {
-    throw invalid('QUERN_GATEWAY_TLS_CERT_FILE', 'expected both the certificate and the key file, got one of them');
-  }
-  return { cert: readFileSync(cert, 'utf8'), key: readFileSync(key, 'utf8') };
+type Values = ValuesOf<typeof gatewayEnv>;
+
+function problems(given: Partial<Values>): string[] {
+  const { tlsCert: cert, tlsKey: key } = given;
+  const engines = splitModels(given.engines ?? '').flatMap((model) => model.addresses);
+  return [
+    ...incompleteProblems({ QUERN_GATEWAY_TLS_CERT_FILE: cert, QUERN_GATEWAY_TLS_KEY_FILE: key }),
+    ...pairProblems('QUERN_GATEWAY_TLS_KEY_FILE', { cert, key }),
+    ...internalProblems(given, [
+      { name: gatewayEnv.tokenizer.name, address: given.tokenizer },
+      ...engines.map((address) => ({ name: gatewayEnv.engines.name, address })),
+    ]),
+  ];
 }
 
 /** Throws INVALID_ARGUMENT, reason CONFIG_INVALID, for what cannot be served or would be open to others. */
 export function readConfig(env: NodeJS.ProcessEnv): GatewayConfig {
-  const values = readEnv(env, gatewayEnv);
+  const values = readEnv(env, gatewayEnv, { check: problems });
+  const { tlsCert: cert, tlsKey: key } = values;
   const http = parseHttp(values.httpListen);
   const open = [
     ...(http.loopbackOnly ? [] : [`QUERN_GATEWAY_HTTP_LISTEN=${values.httpListen}`]),
@@ -172,7 +163,7 @@ export function readConfig(env: NodeJS.ProcessEnv): GatewayConfig {
     tokenizer: values.tokenizer,
     models: parseModels(values.engines),
     allowedHosts: values.allowedHosts && new Set(values.allowedHosts.map((host) => host.toLowerCase())),
-    tls: readTls(values.tlsCert, values.tlsKey),
+    tls: cert && key && { cert: cert.pem, key: key.pem },
     bounds: {
       requestsMax: values.requestsMax,
       tokensMax: values.tokensMax,
@@ -180,9 +171,9 @@ export function readConfig(env: NodeJS.ProcessEnv): GatewayConfig {
       principalTokensMax: values.principalTokensMax,
     },
     drainGraceMs: values.drainGraceMs,
-    saltSecret: secret(values.saltSecret, values.saltSecretFile, 'QUERN_GATEWAY_SALT_SECRET_FILE'),
+    saltSecret: values.saltSecret ?? values.saltSecretFile?.secret ?? null,
     keysFile: values.keysFile,
-    internalToken: secret(values.internalToken, values.internalTokenFile, 'QUERN_INTERNAL_TOKEN_FILE'),
+    internal: takeInternal(values).internal,
     logLevel: values.logLevel,
   };
 }

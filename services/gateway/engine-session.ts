@@ -13,7 +13,7 @@ import {
 } from '#gen/quern/engine/v1/engine.ts';
 import { QuernError, toQuernError } from '#kit/errors.ts';
 import type { Log } from '#kit/log.ts';
-import { type Bidi, bidi, openChannel, unary } from '#kit/rpc/client.ts';
+import { type Bidi, bidi, type ClientTls, openChannel, unary } from '#kit/rpc/client.ts';
 import { DESCRIBE_TIMEOUT_MS, RECONNECT_MAX_MS, RECONNECT_MIN_MS, ZOMBIE_AFTER_MS } from './limits.ts';
 
 /** What a request hears of its handle. onStep comes once per engine step, after that step's other events. */
@@ -35,6 +35,7 @@ export type EngineOptions = {
   /** The served name by configuration. */
   model: string;
   sharedToken?: string | undefined;
+  tls?: ClientTls | undefined;
   log: Log;
   /** Called whenever `ready` may have changed. */
   onChange?: () => void;
@@ -72,6 +73,7 @@ export class EngineSession {
     this.#client = openChannel(EngineServiceClient, {
       address: options.address,
       sharedToken: options.sharedToken,
+      tls: options.tls,
       options: { 'grpc.max_reconnect_backoff_ms': RECONNECT_MAX_MS },
     });
   }

@@ -25,7 +25,7 @@ async function main(): Promise<void> {
           if (!gateway) return;
           const { httpAddress, grpcAddress } = gateway;
           reportReady({
-            addresses: [`http://${httpAddress}`, grpcAddress],
+            addresses: [`${config.tls ? 'https' : 'http'}://${httpAddress}`, grpcAddress],
             models: config.models.map((model) => model.name),
           });
         },

@@ -1,6 +1,7 @@
 // The gateway as one object with a life: engines, tokenizer, both front doors, drain and close.
 import { randomBytes } from 'node:crypto';
 import { QuernError } from '#kit/errors.ts';
+import { channelAccess } from '#kit/internal-access.ts';
 import type { Log } from '#kit/log.ts';
 import type { Metrics } from '#kit/metrics.ts';
 import { type RpcServer, type RpcServerOptions, startRpcServer } from '#kit/rpc/server.ts';
@@ -43,7 +44,7 @@ function build({ config, log, metrics, spans = noSpans }: GatewayOptions): Parts
     for (const listener of listeners) listener();
   };
   const gatewayMetrics = createGatewayMetrics(metrics);
-  const sharedToken = config.internalToken ?? undefined;
+  const access = channelAccess(config.internal);
   const served = config.models.map(({ name, addresses }) => ({
     name,
     replicas: addresses.map(
@@ -51,7 +52,7 @@ function build({ config, log, metrics, spans = noSpans }: GatewayOptions): Parts
         new EngineSession({
           address,
           model: name,
-          sharedToken,
+          ...access,
           log,
           onChange: changed,
           onCancelled: gatewayMetrics.cancelled,
@@ -62,7 +63,7 @@ function build({ config, log, metrics, spans = noSpans }: GatewayOptions): Parts
   const tokenizer = new TokenizerClient({
     address: config.tokenizer,
     models: names,
-    sharedToken,
+    ...access,
     log,
     onChange: changed,
   });
@@ -117,6 +118,7 @@ function startGrpc(config: GatewayConfig, context: GatewayContext, log: Log, met
     listen: [config.grpcListen],
     services: gatewayServices(context),
     spans: context.spans,
+    openOnLoopback: true,
     log,
     metrics,
   };

@@ -12,7 +12,7 @@ import {
 } from '#gen/quern/tokenizer/v1/tokenizer.ts';
 import { QuernError, toQuernError } from '#kit/errors.ts';
 import type { Log } from '#kit/log.ts';
-import { openChannel, serverStream, unary } from '#kit/rpc/client.ts';
+import { type ClientTls, openChannel, serverStream, unary } from '#kit/rpc/client.ts';
 import type { TraceContext } from '#kit/trace.ts';
 import {
   RECONNECT_MAX_MS,
@@ -33,6 +33,7 @@ export type TokenizerOptions = {
   /** Models whose vocabularies are kept. */
   models: readonly string[];
   sharedToken?: string | undefined;
+  tls?: ClientTls | undefined;
   log: Log;
   onChange?: () => void;
 };
@@ -53,6 +54,7 @@ export class TokenizerClient {
     this.#client = openChannel(TokenizerServiceClient, {
       address: options.address,
       sharedToken: options.sharedToken,
+      tls: options.tls,
       options: { 'grpc.max_reconnect_backoff_ms': RECONNECT_MAX_MS },
     });
     this.#session = new TokenizerSession(this.#client);

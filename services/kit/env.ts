@@ -4,9 +4,10 @@ import { resolve } from 'node:path';
 import { QuernError } from './errors.ts';
 import { nearest } from './nearest.ts';
 
-type Parsed<T> = { ok: true; value: T } | { ok: false; expected: string };
+/** `actual` says what came instead when quoting the text would not. */
+export type Parsed<T> = { ok: true; value: T } | { ok: false; expected: string; actual?: string };
 
-/** One variable. Build it with str, int, bool, duration_ms, bytes, oneOf, path or list. */
+/** One variable. Build it with str, int, bool, duration_ms, bytes, oneOf, path or list, or with those of env-files.ts. */
 export type Field<T> = {
   readonly name: string;
   readonly doc: string;
@@ -28,7 +29,8 @@ type Common<D> = { doc: string; default?: D; secret?: boolean };
 /** What a field yields: T, or T | null when its default is null. */
 type Out<T, D> = null extends D ? T | null : T;
 
-function field<T, D extends T | null>(
+/** A variable of a kind of its own: `parse` reads the text, `write` gives the default as one would write it. */
+export function field<T, D extends T | null>(
   name: string,
   options: Common<D>,
   expected: string,
@@ -209,18 +211,23 @@ export function list<const D extends readonly string[] | null = readonly string[
   );
 }
 
-export type ReadEnvOptions = {
+export type ReadEnvOptions<S extends EnvSpec = EnvSpec> = {
   /**
    * Every QUERN_* name of the whole mesh (deploy/env.example lists them). With it each other QUERN_* variable is a
    * mistake; without it, since the processes of one machine share an environment, only a name one edit (two, if it is
    * long) away from one of ours that is itself not set.
    */
   known?: Iterable<string>;
+  /**
+   * Rules between variables: problems as "NAME: expected ..., got ...; do ...". It sees what could be read; a variable
+   * with a mistake of its own is undefined.
+   */
+  check?: (values: Partial<ValuesOf<S>>) => readonly string[];
 };
 
-function unknownProblems(env: NodeJS.ProcessEnv, spec: EnvSpec, options: ReadEnvOptions): string[] {
+function unknownProblems(env: NodeJS.ProcessEnv, spec: EnvSpec, names: Iterable<string> | undefined): string[] {
   const ours = new Set(Object.values(spec).map((one) => one.name));
-  const known = options.known === undefined ? null : new Set([...options.known, ...ours]);
+  const known = names === undefined ? null : new Set([...names, ...ours]);
   const problems: string[] = [];
   for (const name of Object.keys(env).sort()) {
     if (!name.startsWith('QUERN_') || ours.has(name) || known?.has(name)) continue;
@@ -239,7 +246,7 @@ function unknownProblems(env: NodeJS.ProcessEnv, spec: EnvSpec, options: ReadEnv
 export function readEnv<const S extends EnvSpec>(
   env: NodeJS.ProcessEnv,
   spec: S,
-  options: ReadEnvOptions = {},
+  options: ReadEnvOptions<S> = {},
 ): ValuesOf<S> {
   const values: Record<string, unknown> = {};
   const problems: string[] = [];
@@ -256,13 +263,14 @@ export function readEnv<const S extends EnvSpec>(
     const parsed = one.parse(text);
     if (parsed.ok) values[key] = parsed.value;
     else {
-      const actual = one.secret ? 'a value that does not fit' : `"${text}"`;
+      const actual = parsed.actual ?? (one.secret ? 'a value that does not fit' : `"${text}"`);
       const instead = one.fallback === undefined ? 'correct it' : 'correct it, or remove it for the default';
       const fallback = one.fallbackText === '' ? '' : ` ${one.fallbackText}`;
       problems.push(`${one.name}: expected ${parsed.expected}, got ${actual}; ${instead}${fallback} (${one.doc})`);
     }
   }
-  problems.push(...unknownProblems(env, spec, options));
+  problems.push(...(options.check?.(values as Partial<ValuesOf<S>>) ?? []));
+  problems.push(...unknownProblems(env, spec, options.known));
   if (problems.length > 0) {
     const count = problems.length === 1 ? '1 mistake' : `${problems.length} mistakes`;
     const fields = problems.map((problem) => {

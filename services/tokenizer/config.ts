@@ -1,8 +1,8 @@
 // The tokenizer's settings from the environment. The only file here that reads it.
-import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { bytes, duration_ms, int, list, oneOf, path, readEnv, str } from '#kit/env.ts';
+import { bytes, duration_ms, int, list, oneOf, readEnv, str } from '#kit/env.ts';
 import { QuernError } from '#kit/errors.ts';
+import { type InternalAccess, internalEnv, internalProblems, takeInternal } from '#kit/internal-access.ts';
 import { DRAIN_GRACE_MS } from '#kit/limits.ts';
 import { TEXT_BYTES_DEFAULT, TEXT_BYTES_MAX } from './limits.ts';
 
@@ -15,7 +15,7 @@ export const tokenizerEnv = {
     expected: 'name=folder items',
   }),
   listen: str('QUERN_TOKENIZER_LISTEN', {
-    doc: 'Where the service listens, host:port or unix:///path',
+    doc: 'Where the service listens, unix:///path, or host:port with a shared token or mutual TLS',
     default: '127.0.0.1:50052',
   }),
   maxTextBytes: bytes('QUERN_TOKENIZER_MAX_TEXT_BYTES', {
@@ -40,12 +40,7 @@ export const tokenizerEnv = {
     default: DRAIN_GRACE_MS,
     min: 0,
   }),
-  internalToken: str('QUERN_INTERNAL_TOKEN', {
-    doc: 'Shared token between the services of a mesh',
-    default: null,
-    secret: true,
-  }),
-  internalTokenFile: path('QUERN_INTERNAL_TOKEN_FILE', { doc: 'File that holds it', default: null }),
+  ...internalEnv,
   logLevel: oneOf('QUERN_LOG_LEVEL', LOG_LEVELS, { doc: 'Least level that is logged', default: 'info' }),
 };
 
@@ -58,31 +53,13 @@ export type TokenizerConfig = {
   contextLength: number | null;
   metricsPort: number | null;
   drainGraceMs: number;
-  internalToken: string | null;
+  internal: InternalAccess;
   logLevel: (typeof LOG_LEVELS)[number];
 };
 
-function invalid(variable: string, description: string, cause?: unknown): QuernError {
+function invalid(variable: string, description: string): QuernError {
   const fields = [{ field: variable, description }];
-  return new QuernError(
-    'INVALID_ARGUMENT',
-    `${variable}: ${description}`,
-    { reason: 'CONFIG_INVALID', fields },
-    { cause },
-  );
-}
-
-function readToken(value: string | null, file: string | null): string | null {
-  if (value !== null || file === null) return value;
-  let text: string;
-  try {
-    text = readFileSync(file, 'utf8').trim();
-  } catch (cause) {
-    throw invalid('QUERN_INTERNAL_TOKEN_FILE', `expected a readable file, got ${file}; correct the path`, cause);
-  }
-  if (text === '')
-    throw invalid('QUERN_INTERNAL_TOKEN_FILE', `expected a token in ${file}, got an empty file; write one`);
-  return text;
+  return new QuernError('INVALID_ARGUMENT', `${variable}: ${description}`, { reason: 'CONFIG_INVALID', fields });
 }
 
 function parseModels(items: readonly string[]): TokenizerConfig['models'] {
@@ -97,6 +74,8 @@ function parseModels(items: readonly string[]): TokenizerConfig['models'] {
 
 /** Throws INVALID_ARGUMENT, reason CONFIG_INVALID, naming each variable that is wrong. */
 export function readConfig(env: NodeJS.ProcessEnv): TokenizerConfig {
-  const { models, internalToken, internalTokenFile, ...rest } = readEnv(env, tokenizerEnv);
-  return { ...rest, models: parseModels(models), internalToken: readToken(internalToken, internalTokenFile) };
+  const values = readEnv(env, tokenizerEnv, {
+    check: (given) => internalProblems(given, [{ name: tokenizerEnv.listen.name, address: given.listen }]),
+  });
+  return { ...takeInternal(values), models: parseModels(values.models) };
 }

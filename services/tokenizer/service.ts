@@ -1,6 +1,7 @@
 // The tokenizer service: loads the models, then serves them.
 import { TokenizerServiceService } from '#gen/quern/tokenizer/v1/tokenizer.ts';
 import { QuernError } from '#kit/errors.ts';
+import { serverAccess } from '#kit/internal-access.ts';
 import type { Log } from '#kit/log.ts';
 import { type Metrics, type MetricsListener, RPC_BUCKETS_SECONDS, serveMetrics } from '#kit/metrics.ts';
 import { reportProgress } from '#kit/parent.ts';
@@ -120,7 +121,7 @@ export async function startTokenizer(options: TokenizerServiceOptions): Promise<
     service: 'tokenizer',
     listen: [config.listen],
     services: [bind(createContext(options, loaded), sessionOptions(options, draining.signal))],
-    ...(config.internalToken !== null && { sharedToken: config.internalToken }),
+    ...serverAccess(config.internal),
     requireDeadline: true,
     log,
     metrics,

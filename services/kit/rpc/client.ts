@@ -22,7 +22,7 @@ import {
   RPC_UNARY_TIMEOUT_MS,
 } from '#kit/limits.ts';
 import { inject, type TraceContext } from '#kit/trace.ts';
-import { formatAddress, parseAddress } from './address.ts';
+import { type Address, formatAddress, parseAddress } from './address.ts';
 import { readMessages } from './incoming.ts';
 import { fromServiceError } from './status.ts';
 
@@ -33,6 +33,7 @@ export type ChannelOptions = {
   /** 'unix:///path' or 'host:port'. */
   address: string;
   sharedToken?: string | undefined;
+  /** TCP only; unix sockets are guarded by their folder. */
   tls?: ClientTls | undefined;
   /** grpc-js channel options on top of ours. */
   options?: Partial<ClientOptions>;
@@ -46,15 +47,16 @@ type ClientConstructor<C extends Client> = new (
 
 const tokens = new WeakMap<Client, string>();
 
-function channelCredentials(tls: ClientTls | undefined): ChannelCredentials {
-  if (!tls) return credentials.createInsecure();
+function channelCredentials(address: Address, tls: ClientTls | undefined): ChannelCredentials {
+  if (!tls || address.kind === 'unix') return credentials.createInsecure();
   const pem = (text: string | Buffer | undefined): Buffer | null => (text === undefined ? null : Buffer.from(text));
   return credentials.createSsl(pem(tls.ca), pem(tls.key), pem(tls.cert));
 }
 
 /** Opens a channel (it connects at the first call). The caller closes it with client.close(). */
 export function openChannel<C extends Client>(Ctor: ClientConstructor<C>, channel: ChannelOptions): C {
-  const client = new Ctor(formatAddress(parseAddress(channel.address)), channelCredentials(channel.tls), {
+  const address = parseAddress(channel.address);
+  const client = new Ctor(formatAddress(address), channelCredentials(address, channel.tls), {
     'grpc.per_rpc_retry_buffer_size': RPC_RETRY_BUFFER_BYTES,
     'grpc.max_receive_message_length': RPC_MESSAGE_BYTES_MAX,
     'grpc.max_send_message_length': RPC_MESSAGE_BYTES_MAX,

@@ -1,6 +1,7 @@
 // A gRPC server of one process: it listens, knows its callers, answers health and reflection, drains and closes.
 import { chmod } from 'node:fs/promises';
 import type { ServerOptions as Http2ServerOptions } from 'node:http2';
+import type { PeerCertificate } from 'node:tls';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 import { assert } from '#kit/assert.ts';
 import { QuernError, toQuernError } from '#kit/errors.ts';
@@ -25,6 +26,7 @@ import { reflectionServices } from './reflection.ts';
 import { createResetMeter } from './reset-meter.ts';
 import type { MetadataReader, ServiceRegistration } from './service.ts';
 import { prepareSocketPath } from './socket-path.ts';
+import { isUnixPeer } from './surface.ts';
 
 export { descriptorSet } from './reflection.ts';
 export {
@@ -57,6 +59,11 @@ export type RpcServerOptions = {
   tls?: ServerTls;
   /** 'authorization: Bearer <token>' on every call but health. */
   sharedToken?: string;
+  /**
+   * Loopback TCP may be open to everybody on this machine. For a public API without keys; between services TCP needs
+   * `sharedToken` or `tls` with required client certificates everywhere. Default false.
+   */
+  openOnLoopback?: boolean;
   /** Refuse unary calls without a deadline. */
   requireDeadline?: boolean;
   /** Default true. */
@@ -95,13 +102,15 @@ function allowResets(server: Server, burst: number, perSecond: number): void {
   Object.assign(options, { streamResetBurst: burst, streamResetRate: perSecond });
 }
 
-/** Nothing that others can reach may be open. */
+/** Nothing that others can reach may be open; on TCP every user of the machine is another. */
 function refuseOpen(options: RpcServerOptions, address: Address): void {
   const mutualTls = options.tls?.requireClientCert === true;
-  if (isLocal(address) || mutualTls || options.sharedToken || options.authenticate) return;
+  if (address.kind === 'unix' || mutualTls || options.sharedToken || options.authenticate) return;
+  if (options.openOnLoopback && isLocal(address)) return;
   const message =
-    `${options.service} refuses to listen on ${formatAddress(address)} without authentication: expected a loopback ` +
-    'address, or mutual TLS (certificate, key, CA and required client certificates), or a shared token; set one of them';
+    `${options.service} refuses to listen on ${formatAddress(address)} without authentication: expected ` +
+    `${options.openOnLoopback ? 'a loopback address' : 'a unix socket'}, or mutual TLS (certificate, key, CA and ` +
+    'required client certificates), or a shared token; set one of them';
   throw new QuernError('FAILED_PRECONDITION', message, { reason: 'OPEN_LISTENER' });
 }
 
@@ -123,6 +132,18 @@ function refuseToken(given: string | undefined): never {
   throw new QuernError('UNAUTHENTICATED', message, { reason: given === undefined ? 'TOKEN_MISSING' : 'TOKEN_INVALID' });
 }
 
+/** The name in a certificate of the mesh: its common name, else the first of its alternative names. */
+function certificateName(certificate: PeerCertificate): string {
+  const alternative = /^[^:]+:([^,]+)/.exec(certificate.subjectaltname ?? '')?.[1];
+  return String(certificate.subject?.CN ?? alternative ?? 'mesh');
+}
+
+/** TLS has turned such callers away already; this is a second lock. */
+function refuseCertificate(): never {
+  const message = "authentication: expected a client certificate, got none; send one of the mesh's CA";
+  throw new QuernError('UNAUTHENTICATED', message, { reason: 'CERTIFICATE_MISSING' });
+}
+
 function authenticator(options: RpcServerOptions): DispatchOptions['authenticate'] {
   const { sharedToken, authenticate, tls } = options;
   return (surface, peer) => {
@@ -134,8 +155,9 @@ function authenticator(options: RpcServerOptions): DispatchOptions['authenticate
     }
     if (authenticate) return authenticate(metadata, peer);
     if (tls?.requireClientCert) {
-      const name = surface.getAuthContext().sslPeerCertificate?.subject?.CN;
-      if (name !== undefined) return servicePrincipal(String(name));
+      const certificate = surface.getAuthContext().sslPeerCertificate;
+      if (certificate) return servicePrincipal(certificateName(certificate));
+      if (!isUnixPeer(peer)) return refuseCertificate();
     }
     return localPrincipal;
   };

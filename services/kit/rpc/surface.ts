@@ -32,6 +32,11 @@ export function peerOf(surface: Surface): string {
   return `unix#${id}`;
 }
 
+/** True for a name that peerOf gave to a connection over a unix socket. */
+export function isUnixPeer(peer: string): boolean {
+  return peer === 'unix' || peer.startsWith('unix#');
+}
+
 export function headerOf(surface: Surface, name: string): string | undefined {
   return surface.metadata.get(name)[0]?.toString();
 }

@@ -26,7 +26,7 @@ for (const listen of [undefined, ['127.0.0.1:0']]) {
   const where = listen ? 'TCP' : 'a unix socket';
 
   test(`unary, server stream and bidi over ${where}`, async (t) => {
-    const echo = await startEcho(t, {}, listen ? { listen } : {});
+    const echo = await startEcho(t, {}, listen ? { listen, openOnLoopback: true } : {});
     await waitForReady(echo.client, { timeoutMs: 2_000 });
     assert.deepEqual(await unary(echo.client, 'say', { text: 'hello' }), { text: 'hello' });
     const counted = await collect(serverStream(echo.client, 'count', { number: 1_000 }));

@@ -9,9 +9,9 @@ import { QuernError } from '#kit/errors.ts';
 import { createLog } from '#kit/log.ts';
 import { createMetrics } from '#kit/metrics.ts';
 import { localPrincipal } from '#kit/principal.ts';
-import { bidi, openChannel, serverStream, unary } from '#kit/rpc/client.ts';
+import { bidi, type ClientTls, openChannel, serverStream, unary } from '#kit/rpc/client.ts';
 import { type RpcServerOptions, startRpcServer } from '#kit/rpc/server.ts';
-import { makeCertificates } from './support/certificates.ts';
+import { mesh, stranger } from '../../fixtures/tls/certificates.ts';
 import { EchoClient, startEcho, tempFolder, until } from './support/echo.ts';
 
 const bare = (options: Partial<RpcServerOptions>): RpcServerOptions => ({
@@ -25,7 +25,7 @@ const bare = (options: Partial<RpcServerOptions>): RpcServerOptions => ({
 
 test('it listens on several addresses and reports real ports', async (t) => {
   const socket = `unix://${join(await tempFolder(t), 's.sock')}`;
-  const echo = await startEcho(t, {}, { listen: [socket, '127.0.0.1:0', 'localhost:0'] });
+  const echo = await startEcho(t, {}, { listen: [socket, '127.0.0.1:0', 'localhost:0'], openOnLoopback: true });
   assert.equal(echo.server.addresses[0], socket);
   for (const address of echo.server.addresses) {
     assert.doesNotMatch(address, /:0$/);
@@ -36,8 +36,8 @@ test('it listens on several addresses and reports real ports', async (t) => {
 });
 
 test('a taken port and a missing address are clear errors', async (t) => {
-  const echo = await startEcho(t, {}, { listen: ['127.0.0.1:0'] });
-  await assert.rejects(startRpcServer(bare({ listen: [echo.address] })), {
+  const echo = await startEcho(t, {}, { listen: ['127.0.0.1:0'], openOnLoopback: true });
+  await assert.rejects(startRpcServer(bare({ listen: [echo.address], openOnLoopback: true })), {
     code: 'UNAVAILABLE',
     details: { reason: 'LISTEN_FAILED' },
     message: /cannot listen on 127\.0\.0\.1:\d+/,
@@ -46,13 +46,23 @@ test('a taken port and a missing address are clear errors', async (t) => {
   await assert.rejects(startRpcServer(bare({ listen: ['nonsense'] })), { details: { reason: 'BAD_ADDRESS' } });
 });
 
-test('without authentication only this machine may reach it', async (t) => {
-  for (const listen of ['0.0.0.0:0', '[::]:0', 'example.org:0']) {
-    await assert.rejects(startRpcServer(bare({ listen: ['127.0.0.1:0', listen] })), {
+test('without authentication only its unix sockets may be reached, and loopback where that is said', async (t) => {
+  const socket = `unix://${join(await tempFolder(t), 's.sock')}`;
+  for (const listen of ['0.0.0.0:0', '[::]:0', 'example.org:0', '127.0.0.1:0', 'localhost:0']) {
+    const refused = (message: RegExp) => ({
       code: 'FAILED_PRECONDITION',
       details: { reason: 'OPEN_LISTENER' },
-      message: /refuses to listen on .* without authentication: expected a loopback address, or mutual TLS/,
+      message,
     });
+    await assert.rejects(
+      startRpcServer(bare({ listen: [socket, listen] })),
+      refused(/refuses to listen on .* without authentication: expected a unix socket, or mutual TLS/),
+    );
+    if (/^(127|local)/.test(listen)) continue;
+    await assert.rejects(
+      startRpcServer(bare({ listen: ['127.0.0.1:0', listen], openOnLoopback: true })),
+      refused(/refuses to listen on .* without authentication: expected a loopback address, or mutual TLS/),
+    );
   }
   const tls = { cert: 'c', key: 'k', requireClientCert: true };
   await assert.rejects(startRpcServer(bare({ listen: ['127.0.0.1:0'], tls })), {
@@ -107,26 +117,60 @@ test('authenticate decides the principal, or refuses', async (t) => {
   assert.deepEqual(answer, { text: 'acme/ann' });
 });
 
-test('mutual TLS: a client without a certificate is turned away, one with it is named by it', async (t) => {
-  const certificates = await makeCertificates(await tempFolder(t));
-  if (!certificates) {
-    t.skip('openssl is not installed');
-    return;
-  }
-  const { ca, server, gateway } = certificates;
+test('mutual TLS: clients are named by their certificates; strangers and the nameless server are turned away', async (t) => {
+  const { ca, server, gateway, nameless } = mesh;
+  const socket = `unix://${join(await tempFolder(t), 's.sock')}`;
   const echo = await startEcho(
     t,
     { say: (_request, call) => ({ text: call.principal.user }) },
-    { listen: ['127.0.0.1:0'], tls: { ...server, ca, requireClientCert: true } },
+    { listen: ['127.0.0.1:0', socket], tls: { ...server, ca, requireClientCert: true } },
   );
-  const mutual = { ca, ...gateway, serverName: 'server' };
-  const known = openChannel(EchoClient, { address: echo.address, tls: mutual });
-  t.after(() => known.close());
-  assert.deepEqual(await unary(known, 'say', {}), { text: 'gateway' });
-  for (const tls of [{ ca, serverName: 'server' }, undefined]) {
-    const unknown = openChannel(EchoClient, { address: echo.address, tls });
-    t.after(() => unknown.close());
-    await assert.rejects(unary(unknown, 'say', {}, { timeoutMs: 1_000 }), { code: 'UNAVAILABLE' });
+  const say = (tls: ClientTls | undefined, address = echo.address) => {
+    const client = openChannel(EchoClient, { address, tls });
+    t.after(() => client.close());
+    return unary(client, 'say', {}, { timeoutMs: 2_000 });
+  };
+  assert.deepEqual(await say({ ca, ...gateway, serverName: 'server.test' }), { text: 'gateway' });
+  assert.deepEqual(await say({ ca, ...gateway }), { text: 'gateway' }, 'known by its address too');
+  assert.deepEqual(await say({ ca, ...nameless }), { text: 'nameless.test' });
+  assert.deepEqual(await say({ ca, ...gateway }, socket), { text: 'local' }, 'sockets carry no TLS');
+  const refused: [string, ClientTls | undefined, RegExp][] = [
+    ['no TLS', undefined, /./],
+    ['no certificate', { ca }, /./],
+    ['a certificate of another CA', { ca, cert: stranger.cert, key: stranger.key }, /./],
+    [
+      'another name expected',
+      { ca, ...gateway, serverName: 'engine.test' },
+      /engine\.test\. is not in the cert's altnames/,
+    ],
+    ['another CA expected', { ...gateway, ca: stranger.ca }, /self-signed certificate in certificate chain/],
+  ];
+  for (const [what, tls, message] of refused) {
+    await assert.rejects(
+      say(tls),
+      (error: QuernError) => {
+        assert.equal(error.code, 'UNAVAILABLE', what);
+        assert.match(error.message, message, what);
+        return true;
+      },
+      what,
+    );
+  }
+});
+
+test('mutual TLS and a shared token together: both are asked for', async (t) => {
+  const { ca, server, gateway } = mesh;
+  const echo = await startEcho(
+    t,
+    {},
+    { listen: ['127.0.0.1:0'], tls: { ...server, ca, requireClientCert: true }, sharedToken: 's3cret-token' },
+  );
+  for (const sharedToken of ['s3cret-token', 'wrong']) {
+    const client = openChannel(EchoClient, { address: echo.address, tls: { ca, ...gateway }, sharedToken });
+    t.after(() => client.close());
+    const answer = unary(client, 'say', { number: 1 });
+    if (sharedToken === 'wrong') await assert.rejects(answer, { code: 'UNAUTHENTICATED' });
+    else assert.deepEqual(await answer, { number: 1 });
   }
 });
 

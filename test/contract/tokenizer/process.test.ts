@@ -38,7 +38,7 @@ test('it reports ready with its address, serves, and ends with 0 on SIGTERM', as
 });
 
 test('a mistake in the settings is one sentence and exit code 1', async (t) => {
-  const child = start(t, { QUERN_TOKENIZER_MODELS: 'm=/nowhere' });
+  const child = start(t, { QUERN_TOKENIZER_MODELS: 'm=/nowhere', QUERN_TOKENIZER_LISTEN: 'unix:///nowhere/t.sock' });
   let message = '';
   child.stderr!.on('data', (data) => {
     message += data;

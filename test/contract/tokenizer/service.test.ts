@@ -77,7 +77,7 @@ const config = (models: { name: string; dir: string }[]) => ({
   contextLength: null,
   metricsPort: null,
   drainGraceMs: 100,
-  internalToken: 'mesh-token',
+  internal: { token: 'mesh-token', tls: null },
   logLevel: 'debug' as const,
 });
 

@@ -3,9 +3,13 @@ import { test } from 'node:test';
 import { QuernError } from '#kit/errors.ts';
 import { readConfig } from '../../../services/engine/config.ts';
 
-const NEEDED = { QUERN_ENGINE_MODEL_NAME: 'quern-mini', QUERN_ENGINE_MODEL_DIR: '/models/mini' };
+const NEEDED = {
+  QUERN_ENGINE_MODEL_NAME: 'quern-mini',
+  QUERN_ENGINE_MODEL_DIR: '/models/mini',
+  QUERN_INTERNAL_TOKEN: 'mesh-token',
+};
 
-test('two variables suffice; the rest has defaults', () => {
+test('the model and a token suffice; the rest has defaults', () => {
   const config = readConfig(NEEDED);
   assert.equal(config.modelName, 'quern-mini');
   assert.equal(config.listen, '127.0.0.1:50053');
@@ -13,6 +17,7 @@ test('two variables suffice; the rest has defaults', () => {
   assert.equal(config.threads, null);
   assert.equal(config.maxNumSeqs, 16);
   assert.equal(config.metricsListen, null);
+  assert.deepEqual(config.internal, { token: 'mesh-token', tls: null });
   assert.match(config.addonPath, /engine-native\/build\/engine_addon\.node$/);
 });
 
@@ -30,7 +35,7 @@ test('values are read with their units', () => {
   assert.equal(config.stallMs, 5_000);
 });
 
-test('every mistake is named at once', () => {
+test('every mistake is named at once, TCP without a token or mutual TLS among them', () => {
   const env = { QUERN_ENGINE_MODEL_NAME: 'has space', QUERN_ENGINE_DTYPE: 'int3', QUERN_ENGINE_MAX_NUM_SEQS: '0' };
   assert.throws(
     () => readConfig(env),
@@ -42,6 +47,7 @@ test('every mistake is named at once', () => {
         'QUERN_ENGINE_MAX_NUM_SEQS',
         'QUERN_ENGINE_MODEL_DIR',
         'QUERN_ENGINE_MODEL_NAME',
+        'QUERN_INTERNAL_TOKEN',
       ]);
       return true;
     },

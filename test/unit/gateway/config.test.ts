@@ -5,8 +5,10 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { readConfig } from '../../../services/gateway/config.ts';
 
+const TOKEN = { QUERN_INTERNAL_TOKEN: 'mesh-token' };
+
 test('defaults serve one local model on loopback', () => {
-  const config = readConfig({});
+  const config = readConfig(TOKEN);
   assert.deepEqual(config.http, { host: '127.0.0.1', port: 8000, loopbackOnly: true });
   assert.equal(config.grpcListen, '127.0.0.1:50051');
   assert.deepEqual(config.models, [{ name: 'quern-mini', addresses: ['127.0.0.1:50053'] }]);
@@ -14,7 +16,10 @@ test('defaults serve one local model on loopback', () => {
 });
 
 test('models with several engines', () => {
-  const { models } = readConfig({ QUERN_GATEWAY_ENGINES: 'a=unix:///run/a.sock, 10.0.0.2:50053 ;b=[::1]:9;' });
+  const { models } = readConfig({
+    ...TOKEN,
+    QUERN_GATEWAY_ENGINES: 'a=unix:///run/a.sock, 10.0.0.2:50053 ;b=[::1]:9;',
+  });
   assert.deepEqual(models, [
     { name: 'a', addresses: ['unix:///run/a.sock', '10.0.0.2:50053'] },
     { name: 'b', addresses: ['[::1]:9'] },
@@ -30,10 +35,24 @@ test('what cannot be served is refused, naming the variable', () => {
     [{ QUERN_GATEWAY_ENGINES: 'a=nowhere' }, /address: expected/],
     [{ QUERN_GATEWAY_HTTP_LISTEN: 'unix:///x' }, /QUERN_GATEWAY_HTTP_LISTEN/],
     [{ QUERN_GATEWAY_MAX_REQUESTS: '0' }, /QUERN_GATEWAY_MAX_REQUESTS/],
-    [{ QUERN_GATEWAY_TLS_CERT_FILE: '/x' }, /both the certificate and the key/],
+    [
+      { QUERN_GATEWAY_TLS_CERT_FILE: '/x' },
+      /TLS_CERT_FILE: .*got \/x, which cannot be read[\s\S]*TLS_KEY_FILE: .* not set/,
+    ],
     [{ QUERN_INTERNAL_TOKEN_FILE: '/does/not/exist' }, /QUERN_INTERNAL_TOKEN_FILE/],
   ];
-  for (const [env, expected] of cases) assert.throws(() => readConfig(env), expected, JSON.stringify(env));
+  for (const [env, expected] of cases) {
+    assert.throws(() => readConfig({ ...TOKEN, ...env }), expected, JSON.stringify(env));
+  }
+});
+
+test('services on TCP are not called without a token or mutual TLS', () => {
+  const sockets = { QUERN_GATEWAY_TOKENIZER: 'unix:///t', QUERN_GATEWAY_ENGINES: 'a=unix:///e' };
+  assert.equal(readConfig(sockets).internal.token, null);
+  assert.throws(
+    () => readConfig({ ...sockets, QUERN_GATEWAY_ENGINES: 'a=unix:///e,127.0.0.1:1;b=10.0.0.2:2' }),
+    /TCP \(QUERN_GATEWAY_ENGINES=127\.0\.0\.1:1, QUERN_GATEWAY_ENGINES=10\.0\.0\.2:2\), got neither/,
+  );
 });
 
 test('secrets come from a file, or from the variable first', (t) => {
@@ -41,7 +60,10 @@ test('secrets come from a file, or from the variable first', (t) => {
   t.after(() => rmSync(folder, { recursive: true }));
   const file = join(folder, 'token');
   writeFileSync(file, ' from-file\n');
-  assert.equal(readConfig({ QUERN_INTERNAL_TOKEN_FILE: file }).internalToken, 'from-file');
-  assert.equal(readConfig({ QUERN_INTERNAL_TOKEN_FILE: file, QUERN_INTERNAL_TOKEN: 'direct' }).internalToken, 'direct');
-  assert.equal(readConfig({ QUERN_GATEWAY_SALT_SECRET_FILE: file }).saltSecret, 'from-file');
+  assert.equal(readConfig({ QUERN_INTERNAL_TOKEN_FILE: file }).internal.token, 'from-file');
+  assert.equal(
+    readConfig({ QUERN_INTERNAL_TOKEN_FILE: file, QUERN_INTERNAL_TOKEN: 'direct' }).internal.token,
+    'direct',
+  );
+  assert.equal(readConfig({ ...TOKEN, QUERN_GATEWAY_SALT_SECRET_FILE: file }).saltSecret, 'from-file');
 });
