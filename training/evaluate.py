@@ -1,6 +1,6 @@
 """Measures an exported model on the held-out packages: bits per byte beside three baselines, and single-line holes.
 
-    python evaluate.py MODEL_DIR [--bytes 1200000] [--holes 200]
+    python evaluate.py MODEL_DIR [--bytes 2100000] [--holes 200] [--orders spm,psm]
 
 Writes evaluation.json into the training directory and prints it. The model runs through transformers, so the export is tested too.
 """
@@ -151,15 +151,19 @@ def holes(count: int) -> list[tuple[str, str, str]]:
 
 
 @torch.no_grad()
-def fill(model, tokenizer, before: str, after: str) -> tuple[str, bool]:
-    """Greedy; the text up to the end token, and whether the model ended by itself within 64 tokens."""
+def fill(model, tokenizer, before: str, after: str, order: str) -> tuple[str, bool]:
+    """Greedy; the text up to the end token, and whether the model ended by itself within 64 tokens.
+
+    order: psm (prefix first) or spm (suffix first, the prefix after the middle's token), as in rows.py.
+    """
     encode = lambda text: tokenizer.encode(text, add_special_tokens=False)
     prefix, middle, suffix, end = (
         tokenizer.convert_tokens_to_ids(f"<|{n}|>") for n in ("fim_prefix", "fim_middle", "fim_suffix", "endoftext")
     )
     near = before[-PREFIX_CHARS:]
     near = near[near.find("\n") + 1 :] if len(before) > PREFIX_CHARS else near
-    ids = [prefix, *encode(near), suffix, *encode(after[:SUFFIX_CHARS]), middle]
+    head, tail = encode(near), encode(after[:SUFFIX_CHARS])
+    ids = [prefix, *head, suffix, *tail, middle] if order == "psm" else [prefix, suffix, *tail, middle, *head]
     out = model.generate(
         torch.tensor([ids]),
         attention_mask=torch.ones(1, len(ids), dtype=torch.long),
@@ -173,14 +177,14 @@ def fill(model, tokenizer, before: str, after: str) -> tuple[str, bool]:
     return tokenizer.decode([t for t in made if t != end]), ended
 
 
-def infill(model, tokenizer, count: int) -> dict:
+def infill(model, tokenizer, count: int, order: str) -> dict:
     cases, tally = (
         holes(count),
         {"parses": 0, "parses cut at the first newline": 0, "exact": 0, "ended": 0, "one line": 0, "parses with the hole left empty": 0},
     )
     examples = []
     for before, middle, after in cases:
-        text, ended = fill(model, tokenizer, before, after)
+        text, ended = fill(model, tokenizer, before, after, order)
         line = text.split("\n")[0]
         tally["parses"] += parses(before + text + after)
         tally["parses cut at the first newline"] += parses(before + line + after)
@@ -195,8 +199,9 @@ def infill(model, tokenizer, count: int) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("model")
-    parser.add_argument("--bytes", type=int, default=1_200_000)
+    parser.add_argument("--bytes", type=int, default=2_100_000)
     parser.add_argument("--holes", type=int, default=200)
+    parser.add_argument("--orders", default="spm,psm", help="of the infill prompt; the first one is what quern.json says")
     parser.add_argument("--ngram-bytes", type=int, default=30_000_000)
     parser.add_argument("--no-baselines", action="store_true")
     args = parser.parse_args()
@@ -204,7 +209,8 @@ def main() -> None:
     model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32).eval()
     files = sample_files(args.bytes)
     result = {"held-out files": len(files), "held-out bytes": sum(len(f["text"].encode()) for f in files)}
-    result["single-line holes"] = infill(model, tokenizer, args.holes)
+    for order in args.orders.split(","):
+        result[f"single-line holes, {order}"] = infill(model, tokenizer, args.holes, order)
     print(json.dumps(result, indent=1), flush=True)
     result["bits per byte, windows of 512 tokens"] = bits_per_byte(model, tokenizer, files, 512)
     result["bits per byte, windows of 2048 tokens"] = bits_per_byte(model, tokenizer, files, 2048)

@@ -80,7 +80,7 @@ def main() -> None:
             "pad_token_id": ids["<|endoftext|>"],
             "do_sample": False,
         },
-        "quern.json": {"fim_family": "qwen2.5-coder", "tool_parser": "hermes", "chat_template": "model"},
+        "quern.json": {"fim_family": "qwen2.5-coder-spm", "tool_parser": "hermes", "chat_template": "model"},
     }
     for name, content in files.items():
         (out / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -2,11 +2,11 @@
 
     python rows.py           30,000 rows of 513 ids: rows.npy (uint16 [n, 513]) and weights.npy (uint8 [n, 513])
     python rows.py --long    1,500 rows of 2,049 ids, from the other end of the corpus: rows-long.npy and weights-long.npy
-    python rows.py --tail    4,000 rows of 513 ids for the last part of the training, from the other end too: many short
-                             single-line holes, more Python
+    python rows.py --infill  26,000 rows of 513 ids for the second part of the training: mostly infill, suffix first, more Python
 
-Half of the documents become plain text, half fill-in-the-middle samples (Bavarian et al. 2022), in Qwen2.5-Coder's layout:
-<|fim_prefix|>P<|fim_suffix|>S<|fim_middle|>M<|endoftext|>, the parts encoded separately. About 2 % of the rows are chat.
+Documents become plain text or fill-in-the-middle samples (Bavarian et al. 2022), the parts encoded separately, in one of two
+orders: Qwen2.5-Coder's, <|fim_prefix|>P<|fim_suffix|>S<|fim_middle|>M<|endoftext|>, or the suffix first with the middle going on
+exactly where the prefix ends, <|fim_prefix|><|fim_suffix|>S<|fim_middle|>P M<|endoftext|>. About 2 % of the rows are chat.
 """
 
 from __future__ import annotations
@@ -38,20 +38,21 @@ class Shape:
     suffix_first_share: float = 0.15
     other_languages_share: float = 1.0
     single_line_only_share: float = 0.0
+    seed: int = 11
 
 
 SHORT = Shape(rows=30_000, length=513, piece_chars_min=250, piece_chars_max=1500, suffix="")
-TAIL = Shape(
-    rows=4000,
+INFILL = Shape(
+    rows=26_000,
     length=513,
-    piece_chars_min=120,
-    piece_chars_max=1100,
-    suffix="-tail",
-    infill_share=0.8,
-    chat_share=0.04,
-    suffix_first_share=0.04,
-    other_languages_share=0.5,
-    single_line_only_share=0.8,
+    piece_chars_min=200,
+    piece_chars_max=1300,
+    suffix="-infill",
+    infill_share=0.7,
+    suffix_first_share=0.85,
+    other_languages_share=0.7,
+    single_line_only_share=0.6,
+    seed=12,
 )
 LONG = Shape(rows=1500, length=2049, piece_chars_min=500, piece_chars_max=6500, suffix="-long")
 MIDDLE_WEIGHT = 2
@@ -90,7 +91,7 @@ def choose_hole(text: str, shape: Shape, rng: random.Random) -> tuple[int, int] 
     if kind < 0.05:
         a, b = sorted(rng.randrange(len(text) + 1) for _ in range(2))
         return a, min(b, a + 400)
-    column = indent if kind < 0.45 else rng.randrange(indent, len(line))
+    column = indent if kind < 0.55 else rng.randrange(indent, len(line))
     begin = starts[i] + column
     if kind > 0.90:
         return begin, starts[i] + rng.randrange(column + 1, len(line) + 1)
@@ -112,7 +113,7 @@ def infill_sample(encode: Encoder, text: str, document: dict, shape: Shape, rng:
     if spare < 0:
         prefix = prefix[-spare:]
     if rng.random() < shape.suffix_first_share:
-        context = [encode.suffix, *suffix, encode.prefix, *prefix, encode.middle]
+        context = [encode.prefix, encode.suffix, *suffix, encode.middle, *prefix]
     else:
         context = [encode.prefix, *prefix, encode.suffix, *suffix, encode.middle]
     ids = header + context + middle + [encode.end]
@@ -177,12 +178,12 @@ class Packer:
 
 
 def main() -> None:
-    shape = LONG if "--long" in sys.argv else TAIL if "--tail" in sys.argv else SHORT
-    rng, encode = random.Random(11), Encoder()
+    shape = LONG if "--long" in sys.argv else INFILL if "--infill" in sys.argv else SHORT
+    rng, encode = random.Random(shape.seed), Encoder()
     with (ROOT / "corpus/train.jsonl").open() as lines:
         documents = [json.loads(line) for line in lines]
     rng.shuffle(documents)
-    if shape is not SHORT:
+    if shape is LONG:
         documents.reverse()
     packer, stream, plain = Packer(encode.end, shape.length), [], []
     for document in documents:
