@@ -48,6 +48,9 @@ export const RPC_RECONNECT_MAX_MS = 2_000;
 /** What a caller is told to wait while a server drains. */
 export const RPC_DRAIN_RETRY_MS = 1_000;
 
+/** Between two log lines about handshakes that failed: whoever scans ports must not fill the log. */
+export const TLS_REFUSALS_LOG_MS = 10_000;
+
 /** sun_path is 108 bytes with its terminator. */
 export const UNIX_PATH_BYTES_MAX = 107;
 

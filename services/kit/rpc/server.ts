@@ -27,6 +27,7 @@ import { createResetMeter } from './reset-meter.ts';
 import type { MetadataReader, ServiceRegistration } from './service.ts';
 import { prepareSocketPath } from './socket-path.ts';
 import { isUnixPeer } from './surface.ts';
+import { logTlsRefusals } from './tls-refusals.ts';
 
 export { descriptorSet } from './reflection.ts';
 export {
@@ -240,6 +241,7 @@ export async function startRpcServer(options: RpcServerOptions): Promise<RpcServ
   let addresses: string[];
   try {
     addresses = await listen(server, options, wanted);
+    if (options.tls) logTlsRefusals(server, log);
   } catch (error) {
     server.forceShutdown();
     throw toQuernError(error);

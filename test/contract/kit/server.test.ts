@@ -117,7 +117,7 @@ test('authenticate decides the principal, or refuses', async (t) => {
   assert.deepEqual(answer, { text: 'acme/ann' });
 });
 
-test('mutual TLS: clients are named by their certificates; strangers and the nameless server are turned away', async (t) => {
+test('mutual TLS: a client is named by its certificate, and a unix socket carries no TLS', async (t) => {
   const { ca, server, gateway, nameless } = mesh;
   const socket = `unix://${join(await tempFolder(t), 's.sock')}`;
   const echo = await startEcho(
@@ -125,36 +125,47 @@ test('mutual TLS: clients are named by their certificates; strangers and the nam
     { say: (_request, call) => ({ text: call.principal.user }) },
     { listen: ['127.0.0.1:0', socket], tls: { ...server, ca, requireClientCert: true } },
   );
-  const say = (tls: ClientTls | undefined, address = echo.address) => {
+  const nameAs = async (tls: ClientTls, address = echo.address) => {
     const client = openChannel(EchoClient, { address, tls });
     t.after(() => client.close());
-    return unary(client, 'say', {}, { timeoutMs: 2_000 });
+    return (await unary(client, 'say', {})).text;
   };
-  assert.deepEqual(await say({ ca, ...gateway, serverName: 'server.test' }), { text: 'gateway' });
-  assert.deepEqual(await say({ ca, ...gateway }), { text: 'gateway' }, 'known by its address too');
-  assert.deepEqual(await say({ ca, ...nameless }), { text: 'nameless.test' });
-  assert.deepEqual(await say({ ca, ...gateway }, socket), { text: 'local' }, 'sockets carry no TLS');
-  const refused: [string, ClientTls | undefined, RegExp][] = [
-    ['no TLS', undefined, /./],
-    ['no certificate', { ca }, /./],
-    ['a certificate of another CA', { ca, cert: stranger.cert, key: stranger.key }, /./],
+  assert.equal(await nameAs({ ca, ...gateway, serverName: 'server.test' }), 'gateway');
+  assert.equal(await nameAs({ ca, ...gateway }), 'gateway', 'the server is known by its address too');
+  assert.equal(await nameAs({ ca, ...nameless }), 'nameless.test');
+  assert.equal(await nameAs({ ca, ...gateway }, socket), 'local');
+});
+
+test('mutual TLS: who is turned away, by which side, and what its log says', async (t) => {
+  const { ca, server, gateway } = mesh;
+  const { cert, key } = stranger;
+  const cases: [string, ClientTls | undefined, { logged?: string; message?: RegExp }][] = [
+    ['no TLS', undefined, { logged: 'ERR_SSL_WRONG_VERSION_NUMBER' }],
+    ['no certificate', { ca }, { logged: 'ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE' }],
+    ['a certificate of another CA', { ca, cert, key }, { logged: 'UNABLE_TO_VERIFY_LEAF_SIGNATURE' }],
     [
       'another name expected',
       { ca, ...gateway, serverName: 'engine.test' },
-      /engine\.test\. is not in the cert's altnames/,
+      { message: /engine\.test\. is not in the/ },
     ],
-    ['another CA expected', { ...gateway, ca: stranger.ca }, /self-signed certificate in certificate chain/],
+    [
+      'another CA expected',
+      { ...gateway, ca: stranger.ca },
+      { message: /self-signed certificate in certificate chain/ },
+    ],
   ];
-  for (const [what, tls, message] of refused) {
-    await assert.rejects(
-      say(tls),
-      (error: QuernError) => {
-        assert.equal(error.code, 'UNAVAILABLE', what);
-        assert.match(error.message, message, what);
-        return true;
-      },
-      what,
-    );
+  for (const [what, tls, { logged, message }] of cases) {
+    const options = { listen: ['127.0.0.1:0'], tls: { ...server, ca, requireClientCert: true } };
+    const echo = await startEcho(t, {}, options);
+    const client = openChannel(EchoClient, { address: echo.address, tls });
+    t.after(() => client.close());
+    const refused = (error: QuernError): boolean =>
+      error.code === 'UNAVAILABLE' && (message ?? /./).test(error.message);
+    await assert.rejects(unary(client, 'say', {}, { timeoutMs: 2_000 }), refused, what);
+    if (logged === undefined) continue;
+    const line = () => echo.lines.find(({ msg }) => msg === 'a connection was refused by TLS');
+    await until(() => line() !== undefined, `a log line: ${what}`);
+    assert.deepEqual([line()?.level, line()?.reason], ['warn', logged], what);
   }
 });
 
