@@ -4,6 +4,9 @@ import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { path, readEnv, str } from '#kit/env.ts';
 
+/** Where the first mesh of a machine listens. */
+export const HTTP_DEFAULT = '127.0.0.1:8000';
+
 const ADDON = 'engine-native/build/engine_addon.node';
 
 export const cliEnv = {
@@ -11,7 +14,7 @@ export const cliEnv = {
     doc: 'gRPC address of the mesh that client commands talk to',
     default: '127.0.0.1:50051',
   }),
-  http: str('QUERN_GATEWAY_HTTP', { doc: 'HTTP address of the same mesh, for quern bench', default: '127.0.0.1:8000' }),
+  http: str('QUERN_GATEWAY_HTTP', { doc: 'HTTP address of the same mesh, for quern bench', default: HTTP_DEFAULT }),
   apiKey: str('QUERN_API_KEY', { doc: 'API key that client commands send', default: null, secret: true }),
   model: str('QUERN_MODEL', {
     doc: 'What quern up serves: Hugging Face folders, NAME=DIR or DIR, comma separated. Absent: the bundled quern-mini',
@@ -66,7 +69,7 @@ export function readCliConfig(env: NodeJS.ProcessEnv): CliConfig {
     stateDir: values.stateDir ?? resolve(xdgState, 'quern'),
     keysFile: values.keysFile ?? undefined,
     // These belong to the services' own settings, which describe them; up must know them before it starts anything.
-    httpListen: env.QUERN_GATEWAY_HTTP_LISTEN || '127.0.0.1:8000',
+    httpListen: env.QUERN_GATEWAY_HTTP_LISTEN || HTTP_DEFAULT,
     grpcListen: env.QUERN_GATEWAY_GRPC_LISTEN || '127.0.0.1:50051',
     addon: env.QUERN_ENGINE_ADDON ? resolve(env.QUERN_ENGINE_ADDON) : join(root, ADDON),
     xdgRuntimeDir: env.XDG_RUNTIME_DIR || undefined,

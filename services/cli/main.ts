@@ -37,6 +37,9 @@ function overview(): string {
   ].join('\n');
 }
 
+let endsBySignal = false;
+let readerGone = false;
+
 function version(): string {
   const file = new URL('../../package.json', import.meta.url);
   return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
@@ -73,6 +76,7 @@ async function main(argv: string[]): Promise<number> {
     signal: stop.signal,
     config: readCliConfig(process.env),
   };
+  endsBySignal = command.ownsSignals ?? false;
   if (!command.ownsSignals) {
     const interrupt = (): void => {
       if (stop.signal.aborted) process.exit(130);
@@ -84,8 +88,13 @@ async function main(argv: string[]): Promise<number> {
   return command.run(args, io);
 }
 
-// A reader that went away (`quern models | head -1`) ends the command; it is no failure of ours.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+// A reader that went away (`quern models | head -1`) ends the command; it is no failure of ours. A command with signals
+// of its own has children or a conversation to end first.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (!endsBySignal) process.exit(error.code === 'EPIPE' ? 0 : 1);
+  if (!readerGone) process.kill(process.pid, 'SIGTERM');
+  readerGone = true;
+});
 
 // The launcher holds an ipc channel so that it can tell us when it dies; it must not keep a finished command alive.
 process.on('disconnect', () => process.kill(process.pid, 'SIGTERM'));

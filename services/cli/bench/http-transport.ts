@@ -70,7 +70,11 @@ async function* events(
   };
   const response = await new Promise<import('node:http').IncomingMessage>((resolve, reject) => {
     const call = httpRequest(`http://${address}${path}`, { method: 'POST', headers, signal }, resolve);
-    call.on('error', reject);
+    call.on('error', (error: NodeJS.ErrnoException) =>
+      reject(
+        error.code === 'ECONNREFUSED' ? new Error(`nothing answers at http://${address}; name it with --http`) : error,
+      ),
+    );
     call.end(JSON.stringify(body));
   });
   let rest = '';

@@ -47,8 +47,11 @@ export function summarize(samples: Sample[], durationS: number, slo: Goodput): R
     total_token_throughput: sum((sample) => sample.outputTokens + sample.promptTokens) / durationS,
   };
   const add = (name: string, values: number[]): void => {
-    report[`mean_${name}_ms`] = values.length === 0 ? 0 : values.reduce((a, b) => a + b, 0) / values.length;
+    const mean = values.length === 0 ? 0 : values.reduce((a, b) => a + b, 0) / values.length;
+    const squares = values.reduce((total, value) => total + (value - mean) ** 2, 0);
+    report[`mean_${name}_ms`] = mean;
     report[`median_${name}_ms`] = percentile(values, 50);
+    report[`std_${name}_ms`] = values.length === 0 ? 0 : Math.sqrt(squares / values.length);
     report[`p95_${name}_ms`] = percentile(values, 95);
     report[`p99_${name}_ms`] = percentile(values, 99);
   };
@@ -71,8 +74,10 @@ export function summarize(samples: Sample[], durationS: number, slo: Goodput): R
   return report;
 }
 
-/** The report as aligned `name  value` lines. */
-export function formatReport(report: Record<string, number>): string {
+/** The report as aligned `name  value` lines; of a run in which nothing completed, only the counts. */
+export function formatReport(whole: Record<string, number>): string {
+  const { completed = 0, failed = 0, duration = 0 } = whole;
+  const report = completed === 0 ? { completed, failed, duration } : whole;
   const width = Math.max(...Object.keys(report).map((name) => name.length));
   const show = (value: number): string => (Number.isInteger(value) ? String(value) : value.toFixed(2));
   return Object.entries(report)

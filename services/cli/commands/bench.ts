@@ -7,19 +7,22 @@ import { formatReport, type Sample, summarize } from '../bench/report.ts';
 import { SCENARIOS, type Scenario } from '../bench/scenarios.ts';
 import type { Transport } from '../bench/transport.ts';
 import type { Command, Io } from '../command.ts';
+import { HTTP_DEFAULT } from '../config.ts';
 import { connect, GATEWAY_OPTIONS } from '../gateway-client.ts';
 import { parseOptions, wholeNumber } from '../options.ts';
+import { runningMeshes } from '../up/mesh-folder.ts';
 
 export const bench: Command = {
   help: `usage: quern bench [options]
 
-Sends requests to a running mesh and prints throughput, TTFT, TPOT, ITL and E2EL under vLLM's field names.
+Sends requests to a running mesh and prints throughput, TTFT, TPOT, ITL and E2EL under vLLM's field names. Exit code 1 when
+a scenario completed nothing.
 
   --scenario NAME      ${Object.keys(SCENARIOS).join(' | ')} (default: all)
   --concurrency N      clients that each wait for their answer (default 4)
   --requests N         requests per scenario (default 32)
   --transport T        grpc | http | both (default grpc)
-  --http HOST:PORT     HTTP address (default: QUERN_GATEWAY_HTTP or 127.0.0.1:8000)
+  --http HOST:PORT     HTTP address (default: QUERN_GATEWAY_HTTP, else that of the mesh at --gateway, else 127.0.0.1:8000)
   --model NAME         (default: the only served model)
   --slo-ttft-ms N      goodput: TTFT limit (default 5000)
   --slo-tpot-ms N      goodput: TPOT limit (default 150)
@@ -46,9 +49,14 @@ Sends requests to a running mesh and prints throughput, TTFT, TPOT, ITL and E2EL
     };
     const names = scenarioNames(values.scenario);
     const gateway = connect(values, io);
+    let worked = true;
     try {
       const model = values.model ?? (await onlyModel(gateway, io));
-      const http = httpTransport(values.http ?? io.config.http, values['api-key'] ?? io.config.apiKey, model);
+      const http = httpTransport(
+        values.http ?? httpOf(gateway.address, io),
+        values['api-key'] ?? io.config.apiKey,
+        model,
+      );
       for (const transport of chooseTransports(values.transport ?? 'grpc', grpcTransport(gateway, model), http)) {
         for (const name of names) {
           const scenario = SCENARIOS[name] as Scenario;
@@ -61,10 +69,11 @@ Sends requests to a running mesh and prints throughput, TTFT, TPOT, ITL and E2EL
           );
           const failure = samples.find((sample) => !sample.ok);
           if (failure !== undefined) io.stderr.write(`first failure: ${failure.error}\n`);
+          worked &&= report.completed !== 0;
           if (io.signal.aborted) return 130;
         }
       }
-      return 0;
+      return worked ? 0 : 1;
     } finally {
       gateway.close();
     }
@@ -86,6 +95,12 @@ function chooseTransports(wanted: string, grpc: Transport, http: Transport): Tra
   if (chosen === undefined)
     throw new QuernError('INVALID_ARGUMENT', `--transport: expected grpc, http or both, got "${wanted}"`);
   return chosen;
+}
+
+/** The HTTP side of the mesh whose gRPC address is known; what is set wins. */
+function httpOf(grpc: string, io: Io): string {
+  if (io.config.http !== HTTP_DEFAULT) return io.config.http;
+  return runningMeshes(io.config.runtimeParents).find((mesh) => mesh.grpc === grpc)?.http ?? io.config.http;
 }
 
 async function onlyModel(gateway: ReturnType<typeof connect>, io: Io): Promise<string> {

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { QuernError } from '#kit/errors.ts';
 import { runtimeDir } from '#kit/rpc/socket-path.ts';
 import type { Command, Io } from '../command.ts';
+import { HTTP_DEFAULT } from '../config.ts';
 import { parseOptions, wholeNumber } from '../options.ts';
 import { runMesh } from '../up/mesh.ts';
 import { sweepMeshFolders } from '../up/mesh-folder.ts';
@@ -12,7 +13,7 @@ import { planProcesses } from '../up/plan.ts';
 import { findFreePort, requireFreePort } from '../up/ports.ts';
 import { jsonReporter, textReporter } from '../up/reporter.ts';
 
-const METRICS_PORT_FIRST = 9153; // 9152 is the tokenizer's by custom
+const METRICS_PORT = 9153; // 9152 is the tokenizer's by custom
 
 export const up: Command = {
   help: `usage: quern up [options]
@@ -46,10 +47,10 @@ Starts tokenizer, engine (one process per model) and gateway, restarts what dies
     const grpc = values.grpc ?? io.config.grpcListen;
     const models = parseModels(values.model ?? modelsFromConfig(io), process.cwd());
     requireAddon(io.config.addon);
+    requireKeys(io.config.keysFile);
     await requireFreePort(http, '--http');
     await requireFreePort(grpc, '--grpc');
-    const metricsPorts: number[] = [];
-    for (const _ of models) metricsPorts.push(await findFreePort(METRICS_PORT_FIRST, metricsPorts));
+    const metricsPorts = await chooseMetricsPorts(models.length, http === HTTP_DEFAULT);
     // One folder per supervisor, so that two meshes of one user never meet.
     const folder = runtimeDir({ seed: `${stateDir}\0${process.pid}`, xdgRuntimeDir });
     sweepMeshFolders(io.config.runtimeParents);
@@ -78,6 +79,21 @@ Starts tokenizer, engine (one process per model) and gateway, restarts what dies
 function modelsFromConfig(io: Io): string[] {
   if (io.config.model !== undefined) return io.config.model.split(',').map((text) => text.trim());
   return [join(io.config.root, 'models', 'quern-mini')];
+}
+
+/** The first mesh of a machine has the ports that a scraper's configuration names; a further one takes what is free. */
+async function chooseMetricsPorts(count: number, first: boolean): Promise<number[]> {
+  const ports: number[] = [];
+  while (ports.length < count) ports.push(await findFreePort(first ? METRICS_PORT + ports.length : undefined, ports));
+  return ports;
+}
+
+function requireKeys(file: string | undefined): void {
+  if (file === undefined || existsSync(file)) return;
+  throw new QuernError(
+    'FAILED_PRECONDITION',
+    `QUERN_KEYS_FILE: ${file} does not exist; its first key makes it: quern keys create --file ${file} --tenant T --user U`,
+  );
 }
 
 function requireAddon(file: string): void {

@@ -15,20 +15,24 @@ export async function requireFreePort(address: string, option: string): Promise<
   });
 }
 
-/** The first port from `first` on that is free on loopback, none of `taken`; looked for in a range of 100. */
-export async function findFreePort(first: number, taken: readonly number[]): Promise<number> {
-  for (let port = first; port < first + 100; port++) {
-    if (taken.includes(port)) continue;
-    const free = await requireFreePort(`127.0.0.1:${port}`, '').then(
-      () => true,
-      () => false,
-    );
-    if (free) return port;
+/** `preferred` when it is free on loopback, else one that the system gives out; none of `taken`. */
+export async function findFreePort(preferred: number | undefined, taken: readonly number[]): Promise<number> {
+  for (let port = preferred; ; port = undefined) {
+    const found = await bind(port ?? 0);
+    if (found !== null && !taken.includes(found)) return found;
   }
-  throw new QuernError(
-    'FAILED_PRECONDITION',
-    `no free port from ${first} to ${first + 99} for metrics; stop what listens there`,
-  );
+}
+
+/** The port that was bound for a moment, or null when another program has it. */
+function bind(port: number): Promise<number | null> {
+  return new Promise((resolve) => {
+    const probe = createServer();
+    probe.once('error', () => resolve(null));
+    probe.listen({ host: '127.0.0.1', port, exclusive: true }, () => {
+      const address = probe.address();
+      probe.close(() => resolve(address !== null && typeof address === 'object' ? address.port : null));
+    });
+  });
 }
 
 /** Splits HOST:PORT; throws INVALID_ARGUMENT for anything else. */

@@ -83,7 +83,8 @@ function readyText(event: ReadyEvent): string {
   const body = JSON.stringify({ model: event.models[0], prompt: 'import ' });
   const key = event.keys === null ? '' : ` -H "authorization: Bearer $QUERN_API_KEY"`;
   const keyLines = [
-    `Callers need a key of ${event.keys}; "npx quern keys create --tenant T --user U" makes one. Then`,
+    'Callers need an API key. To make one, and then to try:',
+    `  npx quern keys create --file ${event.keys} --tenant T --user U`,
     '  export QUERN_API_KEY=qk_...',
   ];
   return [

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { percentile, type Sample, summarize, tpot } from '../../../services/cli/bench/report.ts';
+import { formatReport, percentile, type Sample, summarize, tpot } from '../../../services/cli/bench/report.ts';
 import { SCENARIOS } from '../../../services/cli/bench/scenarios.ts';
 
 const sample = (over: Partial<Sample>): Sample => ({
@@ -42,4 +42,17 @@ test('scenarios send the same bytes in every run and differ by index', () => {
     assert.deepEqual(scenario.request(3, []), scenario.request(3, []));
     assert.notDeepEqual(scenario.request(3, []), scenario.request(4, []));
   }
+});
+
+test('spread is the standard deviation of the population, as vLLM computes it', () => {
+  const samples = [sample({ ttftMs: 10 }), sample({ ttftMs: 30 })];
+  const report = summarize(samples, 1, { ttftMs: 500, tpotMs: 25 });
+  assert.equal(report.mean_ttft_ms, 20);
+  assert.equal(report.std_ttft_ms, 10);
+});
+
+test('when nothing completed, only the counts are printed', () => {
+  const text = formatReport(summarize([sample({ ok: false })], 2, { ttftMs: 500, tpotMs: 25 }));
+  assert.match(text, /completed +0\n +failed +1\n +duration +2\n$/);
+  assert.doesNotMatch(text, /ttft/);
 });

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { parseModel, parseModels } from '../../../services/cli/up/model-folder.ts';
 import { planProcesses } from '../../../services/cli/up/plan.ts';
-import { requireFreePort, splitAddress } from '../../../services/cli/up/ports.ts';
+import { findFreePort, requireFreePort, splitAddress } from '../../../services/cli/up/ports.ts';
 
 function folder(t: TestContext, files: string[]): string {
   const dir = mkdtempSync(join(tmpdir(), 'quern-cli-'));
@@ -94,4 +94,14 @@ test('addresses are HOST:PORT, IPv6 in brackets', () => {
   for (const bad of ['8000', '127.0.0.1', '127.0.0.1:99999', ':80']) {
     assert.throws(() => splitAddress(bad, '--http'), /expected HOST:PORT/);
   }
+});
+
+test('a port for metrics is the customary one when it is free, else another', async (t) => {
+  const free = await findFreePort(undefined, []);
+  assert.equal(await findFreePort(free, []), free);
+  assert.notEqual(await findFreePort(free, [free]), free);
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(free, '127.0.0.1', resolve));
+  t.after(() => new Promise((resolve) => server.close(resolve)));
+  assert.notEqual(await findFreePort(free, []), free);
 });

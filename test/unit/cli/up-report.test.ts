@@ -33,7 +33,7 @@ test('without keys, the three commands can be copied as they are', () => {
 
 test('with keys, they say where the key comes from', () => {
   const text = said({ ...READY, keys: '/etc/quern/keys.json' });
-  assert.match(text, /Callers need a key of \/etc\/quern\/keys\.json; "npx quern keys create /);
+  assert.match(text, /^ {2}npx quern keys create --file \/etc\/quern\/keys\.json --tenant T --user U$/m);
   assert.match(text, /^ {2}export QUERN_API_KEY=qk_\.\.\.$/m);
   assert.match(text, /curl .* -H "authorization: Bearer \$QUERN_API_KEY" /);
 });
