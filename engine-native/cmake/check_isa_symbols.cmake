@@ -10,7 +10,7 @@ set(object "")
 foreach(line IN LISTS lines)
   if(line MATCHES "^([^ ]+\\.o):$")
     set(object "${CMAKE_MATCH_1}")
-  elseif(object MATCHES "_(avx2|avx512)\\." AND line MATCHES " [WVu] " AND NOT line MATCHES "Lanes(Avx2|Avx512)")
+  elseif(object MATCHES "_(avx2|avx512|avx512bf16)\\." AND line MATCHES " [WVu] " AND NOT line MATCHES "Lanes(Avx2|Avx512)")
     message(FATAL_ERROR "${object} defines a symbol that the linker may share with other files:\n  ${line}\n"
                         "Keep what an ISA file uses in an unnamed namespace, static, or always_inline.")
   endif()

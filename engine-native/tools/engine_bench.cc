@@ -1,9 +1,11 @@
 // engine_bench MODEL_DIR: prefill and decode speed of a model on the CPU backend, without a server or a tokenizer.
 //
 // Every case is printed with its share of two roofs that are measured around each of its repetitions with the same
-// number of threads: reading 1 GiB, and a multiply-add loop in registers. Shares compare best with best: the fastest
-// step with the fastest probe; tok/s is of the median step. %cpu is operations per CPU second against the loop's: what
-// the kernels would reach if nobody else took the processors. Decode starts at an empty context unless --depth says
+// number of threads: reading 1 GiB, and a multiply-add loop in registers. The loop runs with the instruction that the kernels
+// use (%used) and with the best one that this processor has for weights of this type (%best): the two differ where --isa
+// asked for less than there is. Shares compare best with best: the fastest step with the fastest probe; tok/s is of the
+// median step. %cpu is operations per CPU second against the loop in use: what the kernels would reach if nobody else took
+// the processors. Decode starts at an empty context unless --depth says
 // otherwise (the cache's contents do not matter to its speed). Sampling and tokenising are excluded.
 #include <algorithm>
 #include <chrono>
@@ -22,7 +24,7 @@ namespace quern::bench {
 namespace {
 
 constexpr const char* kUsage =
-    "usage: engine_bench MODEL_DIR [--threads N] [--dtype auto|f32|bf16] [--isa auto|portable|avx2|avx512bf16]\n"
+    "usage: engine_bench MODEL_DIR [--threads N] [--dtype auto|f32|bf16] [--isa auto|portable|avx2|avx512|avx512bf16]\n"
     "                    [--prompt 128,512] [--batch 1,8,16] [--generate 64] [--depth 0] [--repeat 3] [--json FILE]\n"
     "An empty list leaves that kind of case out.\n";
 constexpr double kForeignLoadWarning = 0.1;
@@ -106,14 +108,32 @@ struct Measured {
   double best_tokens_per_s = 0;    // by the fastest step, as the roofs are
   double bytes_per_s = 0, flops = 0;  // of the fastest step
   double read_roof = 0, compute_roof = 0;  // best of the probes around them
+  double best_roof = 0;                    // of the best instruction, whether or not it is used
+  cpu::Isa best_isa = cpu::Isa::kPortable;
   double compute_share_cpu = 0;            // operations per CPU second of this process, as a share of the loop's
   double foreign_cpus = 0;
 };
 
+// Whose multiply-add the kernels use: f32 weights have no dot product.
+cpu::Isa isa_in_use(const BackendInfo& info, cpu::Isa chosen) {
+  return chosen == cpu::Isa::kAvx512Bf16 && !info.narrows_activations ? cpu::Isa::kAvx512 : chosen;
+}
+
+// Whose multiply-adds this processor could use: vectors of any width, and the dot product for bf16 weights. The portable
+// loop is never better than AVX2's.
+std::vector<cpu::Isa> usable_isas(const BackendInfo& info, cpu::Isa in_use) {
+  std::vector<cpu::Isa> usable = {in_use};
+  for (const cpu::Isa isa : cpu::kEveryIsa) {
+    const bool fits = isa != cpu::Isa::kPortable && (isa != cpu::Isa::kAvx512Bf16 || info.weight_type == "bf16");
+    if (fits && isa != in_use && cpu::isa_supported(isa)) usable.push_back(isa);
+  }
+  return usable;
+}
+
 class Bench {
  public:
-  Bench(const Arguments& arguments, OpenedModel& model, const BackendInfo& info, Roofs& roofs)
-      : arguments_(arguments), model_(model), info_(info), roofs_(roofs) {}
+  Bench(const Arguments& arguments, OpenedModel& model, const BackendInfo& info, cpu::Isa in_use, Roofs& roofs)
+      : arguments_(arguments), model_(model), info_(info), usable_(usable_isas(info, in_use)), roofs_(roofs) {}
 
   Status reserve(const std::vector<Case>& cases);
   Measured measure(const Case& c);
@@ -127,6 +147,7 @@ class Bench {
   const Arguments& arguments_;
   OpenedModel& model_;
   const BackendInfo& info_;
+  const std::vector<cpu::Isa> usable_;  // the one in use first
   Roofs& roofs_;
   RunnerLimits limits_;
   uint32_t blocks_per_seq_ = 0;
@@ -171,13 +192,18 @@ void Bench::run_once(const Case& c, std::vector<double>& seconds) {
   }
 }
 
-// The roof by the clock goes into `result`; returns the roof by CPU time.
+// The roofs by the clock go into `result`; returns the one in use by CPU time.
 double Bench::probe_compute(Measured& result) {
+  for (size_t i = 1; i < usable_.size(); ++i) {
+    const double rate = roofs_.multiply_add_rate(usable_[i]);
+    if (rate > result.best_roof) result.best_roof = rate, result.best_isa = usable_[i];
+  }
   const double before = process_cpu_seconds();
   const auto start = std::chrono::steady_clock::now();
-  const double rate = roofs_.multiply_add_rate();
+  const double rate = roofs_.multiply_add_rate(usable_[0]);
   const double wall = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   result.compute_roof = std::max(result.compute_roof, rate);
+  if (rate > result.best_roof) result.best_roof = rate, result.best_isa = usable_[0];
   return rate * wall / std::max(process_cpu_seconds() - before, 1e-9);
 }
 
@@ -222,10 +248,11 @@ void print_host(const Host& host, const BackendInfo& info, const OpenedModel& mo
 void print_case(const Case& c, const Measured& m, const Arguments& arguments, const BackendInfo& info, const Host& host,
                 std::FILE* json) {
   const double gb_s = m.bytes_per_s * 1e-9, gflop_s = m.flops * 1e-9;
-  const double read_roof = m.read_roof * 1e-9, compute_roof = m.compute_roof * 1e-9;
-  std::printf("%-7s %5u %9.1f %9.1f %8.1f %6.1f %9.1f %7.1f %7.1f   %9.1f %8.1f %7.2f\n", c.name.c_str(), c.batch,
-              m.tokens_per_s, m.best_tokens_per_s, gb_s, 100 * gb_s / read_roof, gflop_s, 100 * gflop_s / compute_roof,
-              100 * m.compute_share_cpu, read_roof, compute_roof, m.foreign_cpus);
+  const double read_roof = m.read_roof * 1e-9, compute_roof = m.compute_roof * 1e-9, best_roof = m.best_roof * 1e-9;
+  std::printf("%-7s %5u %9.1f %9.1f %8.1f %6.1f %9.1f %7.1f %7.1f %7.1f   %9.1f %9.1f %9.1f %-10s %7.2f\n", c.name.c_str(),
+              c.batch, m.tokens_per_s, m.best_tokens_per_s, gb_s, 100 * gb_s / read_roof, gflop_s, 100 * gflop_s / compute_roof,
+              100 * gflop_s / best_roof, 100 * m.compute_share_cpu, read_roof, compute_roof, best_roof,
+              cpu::isa_name(m.best_isa), m.foreign_cpus);
   if (json == nullptr) return;
   std::fprintf(json, "{\"benchmark\":\"engine\",\"case\":\"%s\",\"batch\":%u,\"depth\":%u,", c.name.c_str(), c.batch,
                c.prompt > 0 ? 0 : arguments.depth);
@@ -233,6 +260,7 @@ void print_case(const Case& c, const Measured& m, const Arguments& arguments, co
                m.best_tokens_per_s, gb_s, gflop_s);
   std::fprintf(json, "\"read_roof_gb_s\":%.3f,\"fma_roof_gflop_s\":%.3f,\"fma_share_of_cpu_time\":%.4f,\"foreign_cpus\":%.3f,",
                read_roof, compute_roof, m.compute_share_cpu, m.foreign_cpus);
+  std::fprintf(json, "\"best_roof_gflop_s\":%.3f,\"best_roof_isa\":\"%s\",", best_roof, cpu::isa_name(m.best_isa));
   std::fprintf(json, "\"isa\":\"%s\",\"dtype\":\"%s\",\"threads\":%u,\"cpu\":\"%s\",\"load\":\"%s\",\"commit\":\"%s\"}\n",
                info.isa.c_str(), info.weight_type.c_str(), info.threads, host.cpu_model.c_str(), host.load_average.c_str(),
                host.commit.c_str());
@@ -253,15 +281,22 @@ Status run(const Arguments& arguments) {
       cpu::ThreadPool::create(info.threads, cpu::processors_to_pin(cpu::read_topology(), info.threads));
   QUERN_RETURN_IF_ERROR(pool.status());
   (*pool)->adopt_caller();
-  Result<Roofs> roofs = Roofs::create(**pool, *isa);
+  Result<Roofs> roofs = Roofs::create(**pool);
   QUERN_RETURN_IF_ERROR(roofs.status());
-  Bench bench(arguments, *model, info, *roofs);
+  const cpu::Isa in_use = isa_in_use(info, *isa);
+  Bench bench(arguments, *model, info, in_use, *roofs);
   QUERN_RETURN_IF_ERROR(bench.reserve(cases));
   std::FILE* json = arguments.json.empty() ? nullptr : std::fopen(arguments.json.c_str(), "ae");
   if (!arguments.json.empty() && json == nullptr) return failed_precondition("--json: cannot write to " + arguments.json);
   const Host host = read_host();
   print_host(host, info, *model);
-  std::printf("case    batch     tok/s      best     GB/s  %%read   GFLOP/s    %%fma    %%cpu   read roof fma roof foreign\n");
+  std::printf("multiply-adds as %s; shares also of the best instruction this processor has for %s weights\n", cpu::isa_name(in_use),
+              info.weight_type.c_str());
+  if (host.cpu_flags.find("amx_bf16") != std::string::npos) {
+    std::printf("note: AMX is not used, and no roof here includes it\n");
+  }
+  std::printf("case    batch     tok/s      best     GB/s  %%read   GFLOP/s   %%used   %%best    %%cpu   read roof used roof best roof "
+              "with       foreign\n");
   bool disturbed = false;
   for (const Case& c : cases) {
     const Measured measured = bench.measure(c);

@@ -96,6 +96,13 @@ double avx512_rounds() {
   asm volatile("vzeroupper" ::: "memory");
   return 2.0 * 16 * kChains * kRounds;
 }
+
+double avx512bf16_rounds() {
+  asm volatile("vzeroall" ::: QUERN_REGISTERS, "xmm12", "xmm13");
+  QUERN_ROUNDS(QUERN_TWELVE("vdpbf16ps %%zmm14, %%zmm15, ", "%%zmm"));
+  asm volatile("vzeroupper" ::: "memory");
+  return 2.0 * 32 * kChains * kRounds;
+}
 #undef QUERN_ROUNDS
 #undef QUERN_REGISTERS
 #undef QUERN_TWELVE
@@ -116,6 +123,7 @@ double portable_rounds() {
 
 double rounds(cpu::Isa isa) {
 #if defined(__x86_64__)
+  if (isa == cpu::Isa::kAvx512Bf16) return avx512bf16_rounds();
   if (isa == cpu::Isa::kAvx512) return avx512_rounds();
   if (isa == cpu::Isa::kAvx2) return avx2_rounds();
 #endif
@@ -125,10 +133,10 @@ double rounds(cpu::Isa isa) {
 
 }  // namespace
 
-Roofs::Roofs(cpu::ThreadPool& pool, cpu::Isa isa, cpu::MappedMemory memory)
-    : pool_(&pool), shares_(std::make_unique<cpu::WorkShares>(pool.size())), isa_(isa), memory_(std::move(memory)) {}
+Roofs::Roofs(cpu::ThreadPool& pool, cpu::MappedMemory memory)
+    : pool_(&pool), shares_(std::make_unique<cpu::WorkShares>(pool.size())), memory_(std::move(memory)) {}
 
-Result<Roofs> Roofs::create(cpu::ThreadPool& pool, cpu::Isa isa) {
+Result<Roofs> Roofs::create(cpu::ThreadPool& pool) {
   Result<cpu::MappedMemory> memory = cpu::MappedMemory::allocate(kReadBytes, "the bandwidth probe");
   if (!memory.ok()) return memory.status();
   constexpr uint32_t kChunks = kReadBytes / kReadChunk;
@@ -137,7 +145,7 @@ Result<Roofs> Roofs::create(cpu::ThreadPool& pool, cpu::Isa isa) {
     const uint64_t end = cpu::WorkShares::share_begin(kChunks, 1, thread + 1, pool.size()) * kReadChunk;
     std::memset(memory->as<std::byte>() + begin, 1, end - begin);
   });
-  return Roofs(pool, isa, std::move(*memory));
+  return Roofs(pool, std::move(*memory));
 }
 
 double Roofs::read_bandwidth() {
@@ -156,13 +164,13 @@ double Roofs::read_bandwidth() {
   return best;
 }
 
-double Roofs::multiply_add_rate() {
+double Roofs::multiply_add_rate(cpu::Isa isa) {
   std::atomic<uint64_t> operations{0};
   shares_->reset(kRoundItems, 1);
   const auto start = std::chrono::steady_clock::now();
   pool_->run([&](uint32_t thread) {
     double own = 0;
-    for (uint32_t item = 0, end = 0; shares_->next(thread, &item, &end);) own += rounds(isa_);
+    for (uint32_t item = 0, end = 0; shares_->next(thread, &item, &end);) own += rounds(isa);
     operations += static_cast<uint64_t>(own);
   });
   return static_cast<double>(operations.load()) / seconds_since(start);

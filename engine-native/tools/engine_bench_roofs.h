@@ -13,20 +13,20 @@ namespace quern::bench {
 class Roofs {
  public:
   // Takes 1 GiB, touched by the threads that will read it.
-  static Result<Roofs> create(cpu::ThreadPool& pool, cpu::Isa isa);
+  static Result<Roofs> create(cpu::ThreadPool& pool);
 
   // Bytes per second of one read of the whole GiB, dealt to the threads as the kernels deal their strips. The better
   // of one stream per thread and four.
   double read_bandwidth();
-  // Operations per second (two per multiply-add) of a loop that touches only registers, widest vectors of the isa.
-  double multiply_add_rate();
+  // Operations per second (two per multiply-add) of a loop that touches only registers: fp32 multiply-adds on the widest
+  // vectors of the isa; for kAvx512Bf16 its dot product, two multiply-adds per lane. REQUIRES: isa_supported(isa).
+  double multiply_add_rate(cpu::Isa isa);
 
  private:
-  Roofs(cpu::ThreadPool& pool, cpu::Isa isa, cpu::MappedMemory memory);
+  Roofs(cpu::ThreadPool& pool, cpu::MappedMemory memory);
 
   cpu::ThreadPool* pool_;
   std::unique_ptr<cpu::WorkShares> shares_;
-  cpu::Isa isa_;
   cpu::MappedMemory memory_;
 };
 

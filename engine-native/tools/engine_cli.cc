@@ -14,7 +14,7 @@ namespace {
 
 constexpr const char* kUsage =
     "usage: engine_cli MODEL_DIR --ids 1,2,3 [--max-tokens N] [--temperature T] [--seed S] [--dtype auto|f32|bf16]\n"
-    "                  [--backend auto|cpu|cuda] [--isa auto|portable|avx2|avx512] [--threads N] [--logits]\n"
+    "                  [--backend auto|cpu|cuda] [--isa auto|portable|avx2|avx512|avx512bf16] [--threads N] [--logits]\n"
     "Prints the generated ids on one line, and speed on stderr. Temperature 0 (greedy) unless told.\n"
     "--logits: without scheduler and cache, greedy; the ten best logits after the prompt and after each token.\n";
 

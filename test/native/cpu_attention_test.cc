@@ -5,6 +5,7 @@
 #include <string>
 
 #include "backend/backend.h"
+#include "backend/cpu/cpu_backend.h"
 #include "cpu_testing.h"
 #include "test.h"
 
@@ -16,10 +17,20 @@ struct Heads {
   uint32_t qkv() const { return (q + 2 * kv) * dim; }
 };
 
+// Dot products are for weights: attention with and without them is the same code.
+std::vector<const Kernels*> attention_kernels() {
+  std::vector<const Kernels*> found = all_kernels();
+  std::erase_if(found, [](const Kernels* kernels) { return kernels->dot != nullptr; });
+  return found;
+}
+
 struct Setting {
   Heads heads;
-  std::string isa = "auto", dtype = "f32";
+  const Kernels* kernels = &kernels_for(choose_isa("auto").value());
+  std::string dtype = "f32";
   uint32_t threads = 1, block_size = 16, context_length = 1400;
+
+  std::string isa() const { return isa_name(kernels->isa); }
 };
 
 // One sequence's projected rows; the same rows go through every way of cutting it.
@@ -45,7 +56,7 @@ AttentionShape shape_of(const Heads& heads) {
 // Blocks are dealt backwards and interleaved, so that no sequence lies in one piece. Returns [tokens, q heads * dim] each.
 std::vector<std::vector<float>> attend(const Setting& setting, const std::vector<Sequence>& sequences, uint32_t chunk) {
   const Heads& heads = setting.heads;
-  auto backend = std::move(make_cpu_backend({setting.isa, setting.dtype, setting.threads}).value());
+  auto backend = std::move(make_cpu_backend_over(*setting.kernels, {"", setting.dtype, setting.threads}).value());
   const uint32_t count = static_cast<uint32_t>(sequences.size());
   const uint32_t blocks_each = (setting.context_length + setting.block_size - 1) / setting.block_size;
   RunnerLimits limits{chunk * count, count, count, setting.context_length, setting.block_size, blocks_each * count};
@@ -145,9 +156,9 @@ bool equal(const std::vector<float>& a, const std::vector<float>& b) {
 TEST(cpu_attention_matches_double_precision) {
   for (const Heads& heads : kHeads) {
     const Sequence sequence = random_sequence(heads, 700, test::seed());
-    for (const Kernels* kernels : all_kernels()) {
+    for (const Kernels* kernels : attention_kernels()) {
       for (const char* dtype : {"f32", "bf16"}) {
-        Setting setting{heads, isa_name(kernels->isa), dtype, 2};
+        Setting setting{heads, kernels, dtype, 2};
         const std::vector<float> y = attend(setting, {sequence}, 700)[0];
         for (uint32_t token : {0u, 1u, 15u, 16u, 63u, 64u, 65u, 200u, 511u, 512u, 699u}) {
           const std::vector<double> expected = naive_row(heads, sequence, token, setting.dtype == "bf16");
@@ -157,7 +168,7 @@ TEST(cpu_attention_matches_double_precision) {
           }
           // With a bf16 cache a K that lies on a rounding border may go the other way than in double precision.
           EXPECT_MSG(worst <= (setting.dtype == "bf16" ? 2e-3 : 5e-6),
-                     setting.isa + " " + dtype + " token " + std::to_string(token) + ": " + std::to_string(worst));
+                     setting.isa() + " " + dtype + " token " + std::to_string(token) + ": " + std::to_string(worst));
         }
       }
     }
@@ -168,13 +179,13 @@ TEST(cpu_attention_bits_do_not_depend_on_chunking_or_batch) {
   for (const Heads& heads : kHeads) {
     const std::vector<Sequence> sequences = {random_sequence(heads, 650, 1), random_sequence(heads, 30, 2),
                                              random_sequence(heads, 81, 3)};
-    for (const Kernels* kernels : all_kernels()) {
+    for (const Kernels* kernels : attention_kernels()) {
       for (const char* dtype : {"f32", "bf16"}) {
-        Setting setting{heads, isa_name(kernels->isa), dtype};
+        Setting setting{heads, kernels, dtype};
         setting.context_length = 700;
         const std::vector<float> whole = attend(setting, {sequences[0]}, 650)[0];
         for (uint32_t chunk : {1u, 5u, 64u, 129u}) {
-          const std::string what = setting.isa + " " + dtype + " dim " + std::to_string(heads.dim) + " chunk " + std::to_string(chunk);
+          const std::string what = setting.isa() + " " + dtype + " dim " + std::to_string(heads.dim) + " chunk " + std::to_string(chunk);
           EXPECT_MSG(equal(attend(setting, {sequences[0]}, chunk)[0], whole), what);
           EXPECT_MSG(equal(attend(setting, sequences, chunk)[0], whole), what + " batched");
         }
@@ -191,7 +202,7 @@ TEST(cpu_attention_bits_do_not_depend_on_block_size) {
   const Heads heads{6, 2, 32};
   const Sequence sequence = random_sequence(heads, 333, 5);
   for (const char* dtype : {"f32", "bf16"}) {
-    Setting setting{heads, "auto", dtype};
+    Setting setting{.heads = heads, .dtype = dtype};
     const std::vector<float> expected = attend(setting, {sequence}, 333)[0];
     for (uint32_t block_size : {8u, 32u, 64u}) {
       setting.block_size = block_size;
@@ -205,8 +216,8 @@ TEST(cpu_attention_isas_agree_within_tolerance) {
   const Heads heads{14, 2, 64};
   const Sequence sequence = random_sequence(heads, 300, 6);
   std::vector<float> first;
-  for (const Kernels* kernels : all_kernels()) {
-    const std::vector<float> y = attend({heads, isa_name(kernels->isa)}, {sequence}, 300)[0];
+  for (const Kernels* kernels : attention_kernels()) {
+    const std::vector<float> y = attend({heads, kernels}, {sequence}, 300)[0];
     if (first.empty()) first = y;
     for (size_t i = 0; i < y.size(); ++i) EXPECT_NEAR(y[i], first[i], 5e-6f);
   }

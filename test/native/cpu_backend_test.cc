@@ -3,6 +3,7 @@
 #include <string>
 
 #include "backend/backend.h"
+#include "backend/cpu/cpu_backend.h"
 #include "cpu_testing.h"
 #include "test.h"
 
@@ -14,8 +15,11 @@ class SmallModel {
  public:
   static constexpr uint32_t kHidden = 48, kFfn = 80, kVocabulary = 100, kQ = 6, kKv = 2, kDim = 8;
 
-  SmallModel(const BackendOptions& options, const RunnerLimits& limits) {
-    backend_ = std::move(make_cpu_backend(options).value());
+  SmallModel(const BackendOptions& options, const RunnerLimits& limits)
+      : SmallModel(std::move(make_cpu_backend(options).value()), limits) {}
+  SmallModel(const Kernels& kernels, const std::string& dtype, uint32_t threads, const RunnerLimits& limits)
+      : SmallModel(std::move(make_cpu_backend_over(kernels, {"", dtype, threads}).value()), limits) {}
+  SmallModel(std::unique_ptr<Backend> backend, const RunnerLimits& limits) : backend_(std::move(backend)) {
     head_ = linear(kVocabulary, kHidden, 1);
     embedding_ = backend_->tie_embedding(head_).value();
     norm_ = backend_->load_vector(TestTensor(random_floats(kHidden, 1), kHidden, 1, DType::kF32).tensor).value();
@@ -99,10 +103,10 @@ TEST(cpu_backend_bits_do_not_depend_on_batch_or_threads) {
   for (const Kernels* kernels : all_kernels()) {
     for (const char* dtype : {"f32", "bf16"}) {
       std::vector<float> alone(4 * 100), together(4 * 100);
-      SmallModel model({isa_name(kernels->isa), dtype, 1}, kLimits);
+      SmallModel model(*kernels, dtype, 1, kLimits);
       for (uint32_t s = 0; s < 4; ++s) model.step(Prompts(s, 1, 13).view(), std::span(alone).subspan(s * 100, 100));
       for (uint32_t threads : {1u, 2u, 3u}) {
-        SmallModel crowd({isa_name(kernels->isa), dtype, threads}, kLimits);
+        SmallModel crowd(*kernels, dtype, threads, kLimits);
         crowd.step(Prompts(0, 4, 13).view(), together);
         EXPECT_MSG(same_bits(alone.data(), together.data(), alone.size()),
                    std::string(isa_name(kernels->isa)) + " " + dtype + ", threads " + std::to_string(threads));
@@ -115,7 +119,7 @@ TEST(cpu_backend_bits_do_not_depend_on_batch_or_threads) {
 TEST(cpu_backend_isas_agree_within_tolerance) {
   std::vector<float> first, logits(100);
   for (const Kernels* kernels : all_kernels()) {
-    SmallModel model({isa_name(kernels->isa), "f32", 2}, kLimits);
+    SmallModel model(*kernels, "f32", 2, kLimits);
     model.step(Prompts(0, 1, 16).view(), logits);
     if (first.empty()) first = logits;
     for (size_t i = 0; i < logits.size(); ++i) EXPECT_NEAR(logits[i], first[i], 2e-5f);
@@ -124,13 +128,26 @@ TEST(cpu_backend_isas_agree_within_tolerance) {
 
 TEST(cpu_backend_steps_allocate_nothing) {
   if (!test::counts_allocations()) SKIP("sanitizers count their own");
-  SmallModel model({"auto", "auto", 2}, kLimits);
-  const Prompts prompts(0, 3, 16), one(0, 1, 1);
-  std::vector<float> logits(4 * 100);
-  const uint64_t before = test::allocations();
-  model.step(prompts.view(), logits);
-  model.step(one.view(), logits);
-  EXPECT_EQ(test::allocations() - before, 0u);
+  for (const Kernels* kernels : all_kernels()) {
+    for (const char* dtype : {"f32", "bf16"}) {
+      SmallModel model(*kernels, dtype, 2, kLimits);
+      const Prompts prompts(0, 3, 16), one(0, 1, 1);
+      std::vector<float> logits(4 * 100);
+      const uint64_t before = test::allocations();
+      model.step(prompts.view(), logits);
+      model.step(one.view(), logits);
+      EXPECT_EQ(test::allocations() - before, 0u);
+    }
+  }
+}
+
+// f32 is the parity mode: no kernel may round an activation there.
+TEST(cpu_backend_narrows_activations_with_bf16_weights_only) {
+  for (const Kernels* kernels : all_kernels()) {
+    SmallModel exact(*kernels, "f32", 1, kLimits), narrow(*kernels, "bf16", 1, kLimits);
+    EXPECT(!exact.backend().info().narrows_activations);
+    EXPECT_EQ(narrow.backend().info().narrows_activations, kernels->isa == Isa::kAvx512Bf16);
+  }
 }
 
 TEST(cpu_backend_restores_the_float_environment) {

@@ -111,11 +111,14 @@ TEST(cpu_bf16_and_f16_convert) {
 }
 
 TEST(cpu_isa_is_chosen_or_refused) {
-  EXPECT_OK(choose_isa("auto"));
   EXPECT_OK(choose_isa("portable"));
-  EXPECT_ERROR(choose_isa("sse9"), "expected auto, portable, avx2 or avx512");
+  EXPECT_ERROR(choose_isa("sse9"), "expected auto, portable, avx2, avx512 or avx512bf16");
   const std::pair<const char*, Isa> named[] = {
-      {"portable", Isa::kPortable}, {"avx2", Isa::kAvx2}, {"avx512", Isa::kAvx512}, {"avx512bf16", Isa::kAvx512}};
+      {"portable", Isa::kPortable}, {"avx2", Isa::kAvx2}, {"avx512", Isa::kAvx512}, {"avx512bf16", Isa::kAvx512Bf16}};
+  const Result<Isa> widest = choose_isa("auto");
+  REQUIRE_OK(widest);
+  for (const Isa isa : kEveryIsa) EXPECT(isa <= *widest || !isa_supported(isa));
+  EXPECT(isa_supported(*widest));
   for (const auto& [name, isa] : named) {
     const Result<Isa> chosen = choose_isa(name);
     if (isa_supported(isa)) {

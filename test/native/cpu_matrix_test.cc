@@ -1,6 +1,8 @@
 // Packed matrices: values against a naive product in double precision, and bits across batch, threads and slices.
 #include "backend/cpu/packed_matrix.h"
 
+#include <algorithm>
+#include <limits>
 #include <memory>
 #include <string>
 
@@ -16,8 +18,8 @@ std::unique_ptr<ThreadPool> pool_of(uint32_t threads) {
 }
 
 // y [tokens, rows] of the whole matrix on one thread, or dealt over the pool.
-std::vector<float> product(const PackedMatrix& m, const Kernels& kernels, const std::vector<float>& x, uint32_t tokens,
-                           ThreadPool& pool) {
+template <typename Rows>
+std::vector<float> product(const PackedMatrix& m, const Kernels& kernels, const Rows& x, uint32_t tokens, ThreadPool& pool) {
   const size_t stride = size_t{m.strips()} * kStripRows;
   std::vector<float> padded(tokens * stride, 7.0f);
   std::vector<float> sums(size_t{kSumFloats} * pool.size());
@@ -25,13 +27,18 @@ std::vector<float> product(const PackedMatrix& m, const Kernels& kernels, const 
   shares.reset(m.strips(), kStripChunk);
   pool.run([&](uint32_t thread) {
     for (uint32_t begin = 0, end = 0; shares.next(thread, &begin, &end);) {
-      m.multiply(kernels, {x.data(), m.cols()}, {padded.data(), stride}, tokens, begin, end,
+      m.multiply(kernels, x, {padded.data(), stride}, tokens, begin, end,
                  sums.data() + size_t{thread} * kSumFloats);
     }
   });
   std::vector<float> y(size_t{tokens} * m.rows());
   for (uint32_t t = 0; t < tokens; ++t) std::memcpy(&y[size_t{t} * m.rows()], &padded[t * stride], m.rows() * sizeof(float));
   return y;
+}
+
+std::vector<float> product(const PackedMatrix& m, const Kernels& kernels, const std::vector<float>& x, uint32_t tokens,
+                           ThreadPool& pool) {
+  return product(m, kernels, RowsIn{x.data(), m.cols()}, tokens, pool);
 }
 
 struct Shape {
@@ -100,6 +107,88 @@ TEST(cpu_matrix_bits_do_not_depend_on_batch_or_threads) {
         }
       }
     }
+  }
+}
+
+// x of one row in bf16, as the backend rounds it, and as fp32 again.
+struct Narrowed {
+  Narrowed(const DotKernels& dot, const std::vector<float>& x, uint32_t tokens, uint32_t cols)
+      : stride((size_t{cols} + kStripRows - 1) / kStripRows * kStripRows), bits(tokens * stride, 0x7fff), values(x) {
+    for (uint32_t t = 0; t < tokens; ++t) {
+      dot.narrow_row(x.data() + size_t{t} * cols, cols, bits.data() + t * stride);
+      for (uint32_t k = 0; k < cols; ++k) values[size_t{t} * cols + k] = bf16_to_f32(bits[t * stride + k]);
+    }
+  }
+
+  size_t stride;
+  std::vector<uint16_t> bits;
+  std::vector<float> values;
+};
+
+std::vector<const Kernels*> dot_kernels() {
+  std::vector<const Kernels*> found = all_kernels();
+  std::erase_if(found, [](const Kernels* kernels) { return kernels->dot == nullptr; });
+  return found;
+}
+
+// Given inputs that are bf16 already, nothing is lost beyond the fp32 sums: the tolerance of the fp32 tiles holds.
+TEST(cpu_matrix_dot_tiles_match_double_precision) {
+  if (dot_kernels().empty()) SKIP("neither AVX-512 BF16 nor its emulation on this machine");
+  auto pool = pool_of(1);
+  for (const Shape& shape : kShapes) {
+    const TestTensor w(random_floats(size_t{shape.rows} * shape.cols, test::seed()), shape.rows, shape.cols, DType::kBF16);
+    const TestTensor bias(random_floats(shape.rows, test::seed() + 1), shape.rows, 1, DType::kF32);
+    auto m = PackedMatrix::pack({{w.tensor}, {bias.tensor}, shape.k_slices}, WeightType::kBF16, *pool);
+    REQUIRE_OK(m);
+    for (const Kernels* kernels : dot_kernels()) {
+      const uint32_t tokens = 200;
+      const Narrowed x(*kernels->dot, random_floats(size_t{tokens} * shape.cols, test::seed() + 2), tokens, shape.cols);
+      std::vector<float> alone;
+      for (uint32_t t = 0; t < tokens; ++t) {
+        const std::vector<float> y = product(*m, *kernels, NarrowRowsIn{x.bits.data() + t * x.stride, x.stride}, 1, *pool);
+        alone.insert(alone.end(), y.begin(), y.end());
+      }
+      double worst = 0;
+      for (uint32_t t = 0; t < tokens; ++t) {
+        for (uint32_t r = 0; r < shape.rows; ++r) {
+          double sum = bias.values[r], size = std::abs(sum);
+          for (uint32_t k = 0; k < shape.cols; ++k) {
+            const double term = double{w.values[size_t{r} * shape.cols + k]} * x.values[size_t{t} * shape.cols + k];
+            sum += term;
+            size += std::abs(term);
+          }
+          worst = std::max(worst, std::abs(sum - alone[size_t{t} * shape.rows + r]) / size);
+        }
+      }
+      EXPECT_LE(worst, 2e-6);
+      for (uint32_t batch : kBatches) {
+        const std::vector<float> y = product(*m, *kernels, NarrowRowsIn{x.bits.data(), x.stride}, batch, *pool);
+        EXPECT_MSG(same_bits(y.data(), alone.data(), y.size()),
+                   "batch " + std::to_string(batch) + ", rows " + std::to_string(shape.rows) + ", cols " + std::to_string(shape.cols));
+      }
+    }
+  }
+}
+
+TEST(cpu_matrix_narrow_rows_round_to_the_nearest_bf16) {
+  if (dot_kernels().empty()) SKIP("neither AVX-512 BF16 nor its emulation on this machine");
+  const float inf = std::numeric_limits<float>::infinity();
+  std::vector<float> x = random_floats(37, test::seed(), 100.0f);
+  // Ties go to even; the largest finite float overflows; denormals vanish.
+  const std::vector<float> edges = {0.0f, -0.0f, 1.00390625f, 1.01171875f, -inf, inf, 3.4028235e38f, 1e-39f, -1e-39f};
+  std::copy(edges.begin(), edges.end(), x.begin() + 20);
+  for (const Kernels* kernels : dot_kernels()) {
+    std::vector<uint16_t> bits(48 + 1, 0x1234);
+    kernels->dot->narrow_row(x.data(), 37, bits.data());
+    for (size_t i = 0; i < x.size(); ++i) {
+      const float expected = std::abs(x[i]) < 1.1754944e-38f ? std::copysign(0.0f, x[i]) : x[i];
+      EXPECT_EQ(bits[i], f32_to_bf16(expected));
+    }
+    for (size_t i = 37; i < 48; ++i) EXPECT_EQ(bits[i], 0);
+    EXPECT_EQ(bits[48], 0x1234);
+    const float nan = std::numeric_limits<float>::quiet_NaN();
+    kernels->dot->narrow_row(&nan, 1, bits.data());
+    EXPECT(std::isnan(bf16_to_f32(bits[0])));
   }
 }
 

@@ -9,6 +9,7 @@
 #include "base/float16.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/packed_matrix.h"
+#include "reference_avx512.h"
 #include "weights/tensor.h"
 
 namespace quern::cpu {
@@ -43,11 +44,12 @@ struct TestTensor {
   HostTensor tensor;
 };
 
-// Every table that this machine can run.
+// Every table that this machine can run; those of AVX-512 emulated where it has none.
 inline std::vector<const Kernels*> all_kernels() {
   std::vector<const Kernels*> found;
-  for (Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512}) {
-    if (isa_supported(isa)) found.push_back(&kernels_for(isa));
+  for (Isa isa : kEveryIsa) {
+    const Kernels* kernels = isa_supported(isa) ? &kernels_for(isa) : test::emulated_kernels(isa);
+    if (kernels != nullptr) found.push_back(kernels);
   }
   return found;
 }

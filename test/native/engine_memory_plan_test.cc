@@ -103,6 +103,20 @@ TEST(engine_memory_measures_what_will_be_loaded) {
   }
 }
 
+TEST(engine_memory_of_a_device_is_its_own) {
+  constexpr uint64_t kGib = 1ull << 30;
+  // 10 of 16 GiB free beside 2 GiB of weights: 90 % of 12 less weights and workspace.
+  const FreeMemory memory = device_memory_left({10 * kGib, 16 * kGib, 2 * kGib, kGib}, "a GPU");
+  EXPECT_EQ(memory.bytes, 12 * kGib / 100 * 90 - 3 * kGib);
+  EXPECT_EQ(memory.source, "the memory of a GPU (10.00 GiB of 16.00 GiB free, at most 90 % of it to be used)");
+  EXPECT_EQ(device_memory_left({0, 16 * kGib, kGib, 0}, "full").bytes, 0u);  // no wrap-around
+  KvRequest r;
+  r.model_context_length = 4096, r.bytes_per_token = 1 << 20, r.max_num_seqs = 64;
+  auto plan = plan_kv(r, memory);
+  REQUIRE_OK(plan);
+  EXPECT_EQ(plan->num_blocks, memory.bytes / (16u << 20));  // all of it, not the host's quarter
+}
+
 KvRequest request() {
   KvRequest r;
   r.model_context_length = 4096;

@@ -1,7 +1,7 @@
 // The transformer against transformers (test/golden/engine), for every family and backend, alone or in a batch, chunked
 // or not. f32: the same greedy tokens and the same logits within 1e-4 of their root mean square. bf16 (weights are
 // exact, K and V rounded): fed with the fixture's tokens, logits within 1.5 times what that rounding changes in
-// transformers.
+// transformers; more where the instruction set's dot product rounds activations as well.
 #include <cmath>
 #include <memory>
 
@@ -136,6 +136,13 @@ struct Tolerance {
   size_t other_tokens = 0;  // per prompt
 };
 
+// Where products round their inputs to bf16, each of the four of a layer and the head adds an independent error of up to
+// 2^-8 / sqrt(3) of the standard deviation; six of those. Measured: 0.035 to 0.054, and 3 tokens, where this allows 0.07 to 0.14.
+Tolerance narrow_tolerance(const Fixture& fixture, const ModelConfig& config) {
+  const double products = 4.0 * config.num_layers + 1;
+  return {6 * 0x1p-8 / std::sqrt(3.0) * std::sqrt(products) + 1.5 * fixture.bf16_kv_change, 6};
+}
+
 void compare(const Fixture& fixture, const std::vector<Answer>& answers, Tolerance tolerance,
              const std::string& where) {
   for (size_t p = 0; p < answers.size(); ++p) {
@@ -161,6 +168,7 @@ void check_family(const std::string& family) {
   Result<std::string> folder = write_fixture_model(*fixture, DType::kBF16);
   REQUIRE_OK(folder);
   for (const std::string& name : backend_names()) {
+    if (name.ends_with(":emulated") && family != "qwen3") continue;  // slow; kernels know no families
     for (const char* dtype : {"f32", "bf16"}) {
       const RunnerLimits limits = parity_limits(16);
       Result<std::unique_ptr<Loaded>> loaded = load(*folder, name, dtype, limits);
@@ -168,6 +176,7 @@ void check_family(const std::string& family) {
       const bool exact = std::string_view(dtype) == "f32";
       Tolerance tolerance;
       if (!exact) tolerance = {1.5 * fixture->bf16_kv_change, 2};
+      if ((*loaded)->backend->info().narrows_activations) tolerance = narrow_tolerance(*fixture, (*loaded)->model.config);
       std::vector<Answer> first;
       for (const Variant& variant : kVariants) {
         const std::string where = family + ", " + name + ", " + dtype + ", " + variant.name;

@@ -4,8 +4,10 @@
 #include <cmath>
 #include <vector>
 
+#include "backend/cpu/cpu_backend.h"
 #include "base/check.h"
 #include "base/float16.h"
+#include "reference_avx512.h"
 #include "test.h"
 #include "weights/tensor_values.h"
 
@@ -239,7 +241,16 @@ class ReferenceBackend final : public Backend {
   std::vector<float> cache_;
 };
 
-constexpr const char* kEveryName[] = {"cpu:portable", "cpu:avx2", "cpu:avx512", "cuda"};
+constexpr std::string_view kEmulated = ":emulated";
+constexpr const char* kEveryName[] = {"cpu:portable", "cpu:avx2", "cpu:avx512", "cpu:avx512bf16", "cuda"};
+
+Result<std::unique_ptr<Backend>> make_emulated(const std::string& isa, const BackendOptions& options) {
+  const cpu::Kernels* kernels = nullptr;
+  for (const cpu::Isa each : cpu::kEveryIsa)
+    if (isa == cpu::isa_name(each)) kernels = emulated_kernels(each);
+  if (kernels == nullptr) return unimplemented("emulated kernels for '" + isa + "' are not to be had on this machine");
+  return cpu::make_cpu_backend_over(*kernels, options);
+}
 
 }  // namespace
 
@@ -251,18 +262,26 @@ Result<std::unique_ptr<Backend>> make_backend(const std::string& name, const std
   if (name == "reference") return make_reference_backend(dtype);
   BackendOptions options;
   options.dtype = dtype, options.threads = threads;
+  if (name.starts_with("cpu:") && name.ends_with(kEmulated))
+    return make_emulated(name.substr(4, name.size() - 4 - kEmulated.size()), options);
   if (name.starts_with("cpu:")) options.isa = name.substr(4);
   if (name.starts_with("cpu")) return make_cpu_backend(options);
   if (name == "cuda") return make_cuda_backend(options);
-  return invalid_argument("--backend: expected reference, cpu, cpu:portable, cpu:avx2, cpu:avx512 or cuda, got " +
+  return invalid_argument("--backend: expected reference, cpu, cpu:ISA, cpu:ISA:emulated or cuda, got " +
                           name);
 }
 
 std::vector<std::string> backend_names() {
   if (const std::string asked = option("backend"); !asked.empty()) return {asked};
   std::vector<std::string> names;
-  for (const char* name : kEveryName)
-    if (make_backend(name, "f32").ok()) names.emplace_back(name);
+  for (const std::string name : kEveryName) {
+    if (make_backend(name, "f32").ok()) {
+      names.push_back(name);
+      continue;
+    }
+    const std::string emulated = name + std::string(kEmulated);
+    if (make_backend(emulated, "f32").ok()) names.push_back(emulated);
+  }
   return names;
 }
 

@@ -131,7 +131,7 @@ struct EngineOptions {
   std::string model_dir;           // Hugging Face folder: config.json, *.safetensors
   std::string dtype = "auto";      // auto | f32 | bf16: weights in memory
   std::string backend = "auto";    // auto | cpu | cuda
-  std::string isa = "auto";        // cpu: auto | portable | avx2 | avx512
+  std::string isa = "auto";        // cpu: auto | portable | avx2 | avx512 | avx512bf16
   uint32_t threads = 0;            // 0 = what the machine and its cgroup allow
   uint32_t context_length = 0;     // 0 = the model's, lowered to what fits
   uint64_t kv_bytes = 0;           // 0 = a share of free memory

@@ -50,8 +50,9 @@ struct AttentionShape {
 
 struct BackendInfo {
   std::string name;        // cpu, cuda
-  std::string isa;         // portable, avx2, avx512bf16, or the GPU's name
+  std::string isa;         // portable, avx2, avx512, avx512bf16, or the GPU's name
   std::string weight_type; // f32, bf16
+  bool narrows_activations = false;  // matrix products round their inputs to bf16; never with f32 weights
   uint32_t threads = 0;
   uint64_t weight_bytes = 0;
   uint64_t kv_bytes = 0;
@@ -63,10 +64,16 @@ struct BackendOptions {
   uint32_t threads = 0;
 };
 
+struct DeviceMemoryState {
+  uint64_t free_bytes = 0, total_bytes = 0;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
   virtual BackendInfo info() const = 0;
+  // Memory as it is now where weights and KV cache lie; nullopt where that is the host's, which has limits of its own to ask.
+  virtual Result<std::optional<DeviceMemoryState>> device_memory() const { return std::optional<DeviceMemoryState>(); }
 
   // --- load time; may fail and allocate ---
   virtual Result<LinearId> load_linear(const LinearSource& source) = 0;

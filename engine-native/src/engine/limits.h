@@ -31,6 +31,9 @@ inline constexpr uint32_t kPromptLogitRows = 16;
 // first cannot hold one context.
 inline constexpr uint32_t kKvSharePercent = 25;
 inline constexpr uint32_t kKvShareMaxPercent = 70;
+// A GPU is ours alone: weights, workspace and KV cache together take this share of what is free before loading. The rest is
+// for the driver, fragmentation and other processes' small change.
+inline constexpr uint32_t kDeviceSharePercent = 90;
 // A context lowered below this is no service; refuse to start instead.
 inline constexpr uint32_t kContextLengthMin = 256;
 inline constexpr uint32_t kCpuBatchedTokens = 512;

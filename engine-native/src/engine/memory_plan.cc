@@ -37,7 +37,7 @@ std::string gib(uint64_t bytes) {
 }
 
 void tighten(FreeMemory* memory, uint64_t bytes, const std::string& source) {
-  if (bytes < memory->bytes) *memory = {bytes, source};
+  if (bytes < memory->bytes) memory->bytes = bytes, memory->source = source;
 }
 
 void tighten_by_cgroup(FreeMemory* memory, const std::string& folder, bool v2) {
@@ -82,6 +82,17 @@ Result<FreeMemory> read_free_memory(const std::string& root) {
   if (memory.source.empty()) {
     return failed_precondition("free memory: expected MemAvailable in /proc/meminfo or a memory cgroup, found neither; set kv_bytes");
   }
+  return memory;
+}
+
+FreeMemory device_memory_left(const DeviceUse& use, const std::string& device) {
+  const uint64_t usable = (use.free + use.loaded) / 100 * limits::kDeviceSharePercent;
+  const uint64_t taken = std::min(usable, use.loaded + use.workspace);
+  FreeMemory memory;
+  memory.bytes = usable - taken;
+  memory.source = "the memory of " + device + " (" + gib(use.free) + " of " + gib(use.total) + " free, at most " +
+                  std::to_string(limits::kDeviceSharePercent) + " % of it to be used)";
+  memory.kv_share_percent = memory.kv_share_max_percent = 100;
   return memory;
 }
 
@@ -130,8 +141,8 @@ Result<KvPlan> plan_kv(const KvRequest& r, const FreeMemory& memory) {
   } else {
     // More than every slot at full context would only ever hold old prefixes.
     const uint64_t useful = blocks_per_context * r.max_num_seqs;
-    const uint64_t share = round_blocks(memory.bytes / 100 * limits::kKvSharePercent, r);
-    const uint64_t share_max = round_blocks(memory.bytes / 100 * limits::kKvShareMaxPercent, r);
+    const uint64_t share = round_blocks(memory.bytes / 100 * memory.kv_share_percent, r);
+    const uint64_t share_max = round_blocks(memory.bytes / 100 * memory.kv_share_max_percent, r);
     blocks = std::min(useful, std::max(share, std::min(share_max, blocks_per_context)));
   }
   blocks = std::min<uint64_t>(blocks, (1u << 30) / r.block_size);

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "base/status.h"
+#include "engine/limits.h"
 #include "model/config.h"
 #include "weights/weight_files.h"
 
@@ -16,11 +17,25 @@ namespace quern {
 struct FreeMemory {
   uint64_t bytes = 0;
   std::string source;  // which bound was the tightest, for messages
+  // Of `bytes`, for the KV cache: limits.h.
+  uint32_t kv_share_percent = limits::kKvSharePercent;
+  uint32_t kv_share_max_percent = limits::kKvShareMaxPercent;
 };
 
 // The smallest of MemAvailable and what each memory cgroup above this process leaves (v2 memory.max - memory.current,
 // its reclaimable file cache not counted as used; v1 limit_in_bytes likewise). `root` prefixes all paths; for tests.
 Result<FreeMemory> read_free_memory(const std::string& root = "");
+
+// Bytes of a device that is not the host.
+struct DeviceUse {
+  uint64_t free = 0, total = 0;  // as the driver says now
+  uint64_t loaded = 0;           // weights that are on it already
+  uint64_t workspace = 0;        // what will go there besides the KV cache
+};
+
+// What a device leaves for the KV cache, all of which it may take: kDeviceSharePercent of what was free before the weights
+// went there, less those and the workspace.
+FreeMemory device_memory_left(const DeviceUse& use, const std::string& device);
 
 // What a model takes at least, before anything of it is read.
 struct ModelNeed {

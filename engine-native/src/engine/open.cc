@@ -63,15 +63,27 @@ Result<std::unique_ptr<Backend>> choose_backend(const EngineOptions& options) {
   return make_cpu_backend(wanted);
 }
 
+// What is free where this backend keeps weights and KV cache: for both, or with weights `loaded` for the KV cache alone. The
+// host's own limits leave room for a workspace; a device's do not.
+Result<FreeMemory> free_memory_of(const Backend& backend, uint64_t loaded, uint64_t workspace) {
+  const auto device = backend.device_memory();
+  if (!device.ok()) return device.status();
+  if (!device->has_value()) return read_free_memory();
+  return device_memory_left({(*device)->free_bytes, (*device)->total_bytes, loaded, workspace}, backend.info().isa);
+}
+
 // Headers only; what is wrong with the folder is reported here as open_model would.
-Status check_fits(const EngineOptions& options) {
+Status check_fits(const EngineOptions& options, const Backend& backend) {
   auto config = read_model_config(options.model_dir);
   if (!config.ok()) return config.status();
   auto weights = WeightFiles::open(options.model_dir);
   if (!weights.ok()) return weights.status();
-  auto memory = read_free_memory();
+  auto memory = free_memory_of(backend, 0, 0);
   if (!memory.ok()) return memory.status();
-  return check_need(measure_need(*config, **weights, options.dtype), options.kv_bytes, options.context_length, *memory);
+  const BackendInfo info = backend.info();
+  // The CPU backend settles "auto" by the files, the CUDA backend at once.
+  const std::string dtype = info.name == "cpu" ? options.dtype : info.weight_type;
+  return check_need(measure_need(*config, **weights, dtype), options.kv_bytes, options.context_length, *memory);
 }
 
 ModelInfo model_info(const EngineOptions& options, const OpenedModel& model, const BackendInfo& backend, const RunnerLimits& limits) {
@@ -102,15 +114,23 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, StepC
   QUERN_RETURN_IF_ERROR(check_options(options));
   auto backend = choose_backend(options);
   if (!backend.ok()) return backend.status();
-  if ((*backend)->info().name == "cpu") QUERN_RETURN_IF_ERROR(check_fits(options));
+  QUERN_RETURN_IF_ERROR(check_fits(options, **backend));
   auto opened = open_model(options.model_dir, **backend, on_progress);
   if (!opened.ok()) return opened.status();
   auto owned = std::make_unique<OwnedModel>(std::move(backend).value(), std::move(opened).value());
   const OpenedModel& model = owned->model();
   const bool on_cpu = owned->backend().info().name == "cpu";
 
-  // A GPU's memory is asked from its backend, which refuses in reserve() when the plan does not fit.
-  auto memory = read_free_memory();
+  EngineParts parts;
+  parts.limits.max_num_seqs = options.max_num_seqs;
+  parts.limits.max_num_tokens = options.max_num_batched_tokens != 0
+                                    ? options.max_num_batched_tokens
+                                    : std::max(options.max_num_seqs, on_cpu ? limits::kCpuBatchedTokens : limits::kCudaBatchedTokens);
+  parts.limits.max_logit_rows = options.max_num_seqs + limits::kPromptLogitRows;
+  parts.limits.block_size = options.block_size;
+
+  auto memory = free_memory_of(owned->backend(), owned->backend().info().weight_bytes,
+                               Transformer::activation_bytes(model.config, parts.limits));
   if (!memory.ok()) return memory.status();
   KvRequest request;
   request.kv_bytes = options.kv_bytes;
@@ -122,14 +142,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, StepC
   auto plan = plan_kv(request, *memory);
   if (!plan.ok()) return plan.status();
 
-  EngineParts parts;
-  parts.limits.max_num_seqs = options.max_num_seqs;
-  parts.limits.max_num_tokens = options.max_num_batched_tokens != 0
-                                    ? options.max_num_batched_tokens
-                                    : std::max(options.max_num_seqs, on_cpu ? limits::kCpuBatchedTokens : limits::kCudaBatchedTokens);
-  parts.limits.max_logit_rows = options.max_num_seqs + limits::kPromptLogitRows;
   parts.limits.context_length = plan->context_length;
-  parts.limits.block_size = options.block_size;
   parts.limits.num_blocks = plan->num_blocks;
   if (on_progress) on_progress("reserve", 0, plan->kv_bytes);
   QUERN_RETURN_IF_ERROR(owned->model().transformer->reserve(parts.limits, model.token_count));

@@ -1,6 +1,8 @@
 #include "model/transformer.h"
 
+#include <array>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <utility>
 
@@ -100,6 +102,36 @@ Status Transformer::load_weights(const WeightFiles& weights, const LoadProgress&
   return Status();
 }
 
+namespace {
+
+struct BufferShape {
+  uint32_t cols;
+  bool logit_rows_only;
+};
+
+// In the order of Transformer::Buffers.
+std::array<BufferShape, 9> buffer_shapes(const ModelConfig& c) {
+  const uint32_t q = c.num_q_heads * c.head_dim, kv = c.num_kv_heads * c.head_dim;
+  return {{{c.hidden_size, false},
+           {c.hidden_size, false},
+           {q + 2 * kv, false},
+           {q, false},
+           {c.hidden_size, false},
+           {2 * c.ffn_size, false},
+           {c.ffn_size, false},
+           {c.hidden_size, true},
+           {c.vocabulary_size, true}}};
+}
+
+}  // namespace
+
+uint64_t Transformer::activation_bytes(const ModelConfig& config, const RunnerLimits& limits) {
+  uint64_t values = 0;
+  for (const BufferShape& shape : buffer_shapes(config))
+    values += uint64_t{shape.cols} * (shape.logit_rows_only ? limits.max_logit_rows : limits.max_num_tokens);
+  return values * sizeof(float);
+}
+
 Status Transformer::reserve(const RunnerLimits& limits, uint32_t token_count) {
   CHECK(!buffers_.has_value(), "reserve() runs once");
   CHECK(token_count <= config_.vocabulary_size, "more tokens than rows of the embedding");
@@ -107,26 +139,14 @@ Status Transformer::reserve(const RunnerLimits& limits, uint32_t token_count) {
   token_count_ = token_count;
   QUERN_RETURN_IF_ERROR(backend_.reserve(attention_shape(config_), limits));
   Buffers buffers{};
-  const uint32_t q = config_.num_q_heads * config_.head_dim, kv = config_.num_kv_heads * config_.head_dim;
-  const struct {
-    BufferId& id;
-    uint32_t cols;
-    bool logit_rows_only;
-  } wanted[] = {
-      {buffers.residual, config_.hidden_size, false},
-      {buffers.normed, config_.hidden_size, false},
-      {buffers.qkv, q + 2 * kv, false},
-      {buffers.attention, q, false},
-      {buffers.delta, config_.hidden_size, false},
-      {buffers.gate_up, 2 * config_.ffn_size, false},
-      {buffers.ffn, config_.ffn_size, false},
-      {buffers.last, config_.hidden_size, true},
-      {buffers.logits, config_.vocabulary_size, true},
-  };
-  for (const auto& buffer : wanted) {
-    Result<BufferId> id = backend_.new_buffer(buffer.cols, buffer.logit_rows_only);
+  BufferId* const ids[] = {&buffers.residual, &buffers.normed,  &buffers.qkv, &buffers.attention, &buffers.delta,
+                           &buffers.gate_up,  &buffers.ffn,     &buffers.last, &buffers.logits};
+  const auto shapes = buffer_shapes(config_);
+  static_assert(std::size(ids) == shapes.size());
+  for (size_t i = 0; i < shapes.size(); ++i) {
+    Result<BufferId> id = backend_.new_buffer(shapes[i].cols, shapes[i].logit_rows_only);
     QUERN_RETURN_IF_ERROR(id.status());
-    buffer.id = *id;
+    *ids[i] = *id;
   }
   buffers_ = buffers;
   return Status();

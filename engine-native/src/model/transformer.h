@@ -40,6 +40,8 @@ class Transformer final : public ModelRunner {
   uint64_t parameter_count() const { return parameter_count_; }
   // For Backend::kv_bytes_per_token and reserve().
   static AttentionShape attention_shape(const ModelConfig& config);
+  // Of the buffers that reserve() asks for, in fp32; needs max_num_tokens and max_logit_rows.
+  static uint64_t activation_bytes(const ModelConfig& config, const RunnerLimits& limits);
 
  private:
   struct Layer {

@@ -6,6 +6,7 @@
 // barrier that not all threads reach, or a shuffle that not all 32 lanes reach, ends the process with a message.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -59,13 +60,43 @@ struct cudaFuncAttributes {
 inline const char* cudaGetErrorName(cudaError_t) { return "emulated"; }
 inline const char* cudaGetErrorString(cudaError_t) { return "emulated"; }
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
-inline cudaError_t cudaMalloc(void** memory, size_t bytes) {
+
+// Device memory is counted and ends, so that what is sized by it can be tested. Tests set `total`.
+struct EmulatedDeviceMemory {
+  size_t total = size_t{8} << 30, used = 0;
+};
+inline EmulatedDeviceMemory emulated_device_memory;
+
+inline cudaError_t cudaMallocHost(void** memory, size_t bytes) {
   *memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
   return *memory == nullptr ? cudaErrorMemoryAllocation : cudaSuccess;
 }
-inline cudaError_t cudaFree(void* memory) { return std::free(memory), cudaSuccess; }
-inline cudaError_t cudaMallocHost(void** memory, size_t bytes) { return cudaMalloc(memory, bytes); }
-inline cudaError_t cudaFreeHost(void* memory) { return cudaFree(memory); }
+inline cudaError_t cudaFreeHost(void* memory) { return std::free(memory), cudaSuccess; }
+// The 256 bytes before an allocation hold its size.
+inline cudaError_t cudaMalloc(void** memory, size_t bytes) {
+  const size_t rounded = (bytes + 255) / 256 * 256;
+  void* start = nullptr;
+  if (rounded > emulated_device_memory.total - std::min(emulated_device_memory.total, emulated_device_memory.used) ||
+      cudaMallocHost(&start, rounded + 256) != cudaSuccess)
+    return cudaErrorMemoryAllocation;
+  std::memcpy(start, &rounded, sizeof rounded);
+  emulated_device_memory.used += rounded;
+  *memory = static_cast<char*>(start) + 256;
+  return cudaSuccess;
+}
+inline cudaError_t cudaFree(void* memory) {
+  if (memory == nullptr) return cudaSuccess;
+  char* start = static_cast<char*>(memory) - 256;
+  size_t rounded = 0;
+  std::memcpy(&rounded, start, sizeof rounded);
+  emulated_device_memory.used -= rounded;
+  return cudaFreeHost(start);
+}
+inline cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
+  *total = emulated_device_memory.total;
+  *free = *total - std::min(*total, emulated_device_memory.used);
+  return cudaSuccess;
+}
 inline cudaError_t cudaMemset(void* memory, int value, size_t bytes) { return std::memset(memory, value, bytes), cudaSuccess; }
 inline cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind) {
   return std::memcpy(to, from, bytes), cudaSuccess;

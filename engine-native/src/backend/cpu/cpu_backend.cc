@@ -10,6 +10,7 @@
 
 #include "backend/backend.h"
 #include "backend/cpu/attention.h"
+#include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/cpu_features.h"
 #include "backend/cpu/cpu_topology.h"
 #include "backend/cpu/float_env.h"
@@ -81,9 +82,13 @@ class CpuBackend final : public Backend {
   uint32_t num_tokens() const { return static_cast<uint32_t>(batch_.token_ids.size()); }
   uint32_t num_logit_rows() const { return static_cast<uint32_t>(batch_.logit_rows.size()); }
   void settle_type(DType checkpoint);
+  bool narrows() const { return kernels_.dot != nullptr && type_ == WeightType::kBF16; }
+  Status reserve_narrow_rows();
   KvShape kv_shape(const AttentionShape& shape, uint32_t block_size, uint32_t num_blocks) const;
   void norm(BufferId x, const Buffer* delta, VectorId weight, float eps, BufferId out, uint32_t rows);
   void multiply(BufferId x, LinearId weight, BufferId out, uint32_t rows);
+  template <typename Rows>
+  void multiply_rows(const PackedMatrix& w, const Rows& x, const RowsOut& y, uint32_t rows);
   void rotate(float* head, uint32_t token) const;
   template <typename RowBody>
   void for_rows(uint32_t rows, uint64_t floats_per_row, const RowBody& body);
@@ -99,6 +104,9 @@ class CpuBackend final : public Backend {
   std::vector<Embedding> embeddings_;
   std::vector<Buffer> buffers_;
   MappedMemory sums_;  // [threads][kSumFloats]
+  MappedMemory narrow_;  // where narrows(): the input of the product at hand in bf16, [rows][narrow_stride_]
+  size_t narrow_stride_ = 0;
+  uint32_t widest_input_ = 0;  // columns of the widest matrix
   AttentionShape shape_;
   RunnerLimits limits_;
   std::optional<KvCache> cache_;
@@ -129,6 +137,7 @@ BackendInfo CpuBackend::info() const {
   info.name = "cpu";
   info.isa = isa_name(kernels_.isa);
   info.weight_type = type_ == WeightType::kF32 ? "f32" : "bf16";
+  info.narrows_activations = narrows();
   info.threads = pool_->size();
   for (const PackedMatrix& m : linears_) info.weight_bytes += m.bytes();
   for (const Embedding& e : embeddings_) info.weight_bytes += e.tied ? 0 : e.table.bytes();
@@ -149,6 +158,8 @@ Result<LinearId> CpuBackend::load_linear(const LinearSource& source) {
   Result<PackedMatrix> packed = PackedMatrix::pack(source, type_, *pool_);
   if (!packed.ok()) return packed.status();
   linears_.push_back(std::move(*packed));
+  widest_input_ = std::max(widest_input_, linears_.back().cols());
+  QUERN_RETURN_IF_ERROR(reserve_narrow_rows());
   return LinearId{static_cast<uint32_t>(linears_.size() - 1)};
 }
 
@@ -227,8 +238,22 @@ Status CpuBackend::reserve(const AttentionShape& shape, const RunnerLimits& limi
   Result<MappedMemory> sums = MappedMemory::allocate(uint64_t{kSumFloats} * sizeof(float) * pool_->size(), "partial sums");
   if (!sums.ok()) return sums.status();
   sums_ = std::move(*sums);
+  QUERN_RETURN_IF_ERROR(reserve_narrow_rows());
   cosines_.assign(size_t{limits.max_num_tokens} * shape.head_dim / 2, 0.0f);
   sines_ = cosines_;
+  return Status::ok_status();
+}
+
+// Room for the rows of any product, known once both the limits and the matrices are.
+Status CpuBackend::reserve_narrow_rows() {
+  size_t stride = (size_t{widest_input_} + kStripRows - 1) / kStripRows * kStripRows;
+  if (stride % 2048 == 0) stride += kStripRows;  // as in new_buffer()
+  const uint32_t rows = std::max(limits_.max_num_tokens, limits_.max_logit_rows);
+  if (!narrows() || rows == 0 || stride <= narrow_stride_) return Status::ok_status();
+  Result<MappedMemory> memory = MappedMemory::allocate(uint64_t{rows} * stride * sizeof(uint16_t), "activations in bf16");
+  if (!memory.ok()) return memory.status();
+  narrow_ = std::move(*memory);
+  narrow_stride_ = stride;
   return Status::ok_status();
 }
 
@@ -276,9 +301,20 @@ void CpuBackend::multiply(BufferId x, LinearId weight, BufferId out, uint32_t ro
   const PackedMatrix& w = linears_[weight.index];
   CHECK(in.cols == w.cols() && y.cols == w.rows(), "linear: the buffers must have the matrix's columns and rows");
   if (rows == 0) return;
-  const RowsIn x_rows{in.row(0), in.stride};
   const RowsOut y_rows{y.row(0), y.stride};
   const FlushDenormals flush;
+  if (!narrows()) {
+    multiply_rows(w, RowsIn{in.row(0), in.stride}, y_rows, rows);
+    return;
+  }
+  for_rows(rows, in.cols, [&](uint32_t i, uint32_t) {
+    kernels_.dot->narrow_row(in.row(i), in.cols, narrow_.as<uint16_t>() + i * narrow_stride_);
+  });
+  multiply_rows(w, NarrowRowsIn{narrow_.as<uint16_t>(), narrow_stride_}, y_rows, rows);
+}
+
+template <typename Rows>
+void CpuBackend::multiply_rows(const PackedMatrix& w, const Rows& x_rows, const RowsOut& y_rows, uint32_t rows) {
   if (uint64_t{rows} * w.rows() * w.cols() < kSerialProducts || pool_->size() == 1) {
     for (uint32_t begin = 0; begin < w.strips(); begin += kStripChunk) {
       w.multiply(kernels_, x_rows, y_rows, rows, begin, std::min(begin + kStripChunk, w.strips()), sums_.as<float>());
@@ -372,9 +408,13 @@ void CpuBackend::write_rows(BufferId x, uint32_t rows, std::span<const float> in
 }  // namespace cpu
 
 Result<std::unique_ptr<Backend>> make_cpu_backend(const BackendOptions& options) {
-  constexpr uint32_t kMaxThreads = 256;
   Result<cpu::Isa> isa = cpu::choose_isa(options.isa);
   if (!isa.ok()) return isa.status();
+  return cpu::make_cpu_backend_over(cpu::kernels_for(*isa), options);
+}
+
+Result<std::unique_ptr<Backend>> cpu::make_cpu_backend_over(const Kernels& kernels, const BackendOptions& options) {
+  constexpr uint32_t kMaxThreads = 256;
   if (options.dtype != "auto" && options.dtype != "f32" && options.dtype != "bf16") {
     return invalid_argument("cpu backend: dtype '" + options.dtype + "' is unknown; expected auto, f32 or bf16");
   }
@@ -386,7 +426,7 @@ Result<std::unique_ptr<Backend>> make_cpu_backend(const BackendOptions& options)
   const uint32_t threads = options.threads > 0 ? options.threads : cpu::default_threads(topology);
   Result<std::unique_ptr<cpu::ThreadPool>> pool = cpu::ThreadPool::create(threads, processors_to_pin(topology, threads));
   if (!pool.ok()) return pool.status();
-  return std::unique_ptr<Backend>(new cpu::CpuBackend(cpu::kernels_for(*isa), options.dtype, std::move(*pool)));
+  return std::unique_ptr<Backend>(new cpu::CpuBackend(kernels, options.dtype, std::move(*pool)));
 }
 
 }  // namespace quern

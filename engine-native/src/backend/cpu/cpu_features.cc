@@ -41,12 +41,12 @@ bool has_avx2() {
 
 bool has_avx512() {
   constexpr uint64_t kZmmState = 0xe6;
-  const Registers seven = cpuid(7, 0);
-  const bool foundation = bit(seven.ebx, 16) && bit(seven.ebx, 17) && bit(seven.ebx, 30) && bit(seven.ebx, 31);
-  const bool vnni = bit(seven.ecx, 11);
-  const bool bf16 = bit(cpuid(7, 1).eax, 5);
-  return has_avx2() && (enabled_state() & kZmmState) == kZmmState && foundation && vnni && bf16;
+  const uint32_t seven = cpuid(7, 0).ebx;
+  const bool f = bit(seven, 16), dq = bit(seven, 17), bw = bit(seven, 30), vl = bit(seven, 31);
+  return has_avx2() && (enabled_state() & kZmmState) == kZmmState && f && dq && bw && vl;
 }
+
+bool has_avx512_bf16() { return has_avx512() && bit(cpuid(7, 1).eax, 5); }
 #endif
 
 }  // namespace
@@ -58,6 +58,8 @@ const char* isa_name(Isa isa) {
     case Isa::kAvx2:
       return "avx2";
     case Isa::kAvx512:
+      return "avx512";
+    case Isa::kAvx512Bf16:
       return "avx512bf16";
   }
   return "unknown";
@@ -67,26 +69,26 @@ bool isa_supported(Isa isa) {
 #if defined(__x86_64__)
   if (isa == Isa::kAvx2) return has_avx2();
   if (isa == Isa::kAvx512) return has_avx512();
+  if (isa == Isa::kAvx512Bf16) return has_avx512_bf16();
 #endif
   return isa == Isa::kPortable;
 }
 
-Result<Isa> choose_isa(const std::string& asked) {
-  // The settings' short word for the only AVX-512 table there is.
-  const std::string name = asked == "avx512" ? isa_name(Isa::kAvx512) : asked;
+Result<Isa> choose_isa(const std::string& name) {
   if (name == "auto") {
-    for (Isa isa : {Isa::kAvx512, Isa::kAvx2}) {
-      if (isa_supported(isa)) return isa;
+    Isa widest = Isa::kPortable;
+    for (Isa isa : kEveryIsa) {
+      if (isa_supported(isa)) widest = isa;
     }
-    return Isa::kPortable;
+    return widest;
   }
-  for (Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512}) {
+  for (Isa isa : kEveryIsa) {
     if (name != isa_name(isa)) continue;
     if (isa_supported(isa)) return isa;
-    return failed_precondition("cpu backend: isa '" + asked + "' was asked for, but this processor (" + cpu_model_name() +
+    return failed_precondition("cpu backend: isa '" + name + "' was asked for, but this processor (" + cpu_model_name() +
                                ") lacks it; use 'auto'");
   }
-  return invalid_argument("cpu backend: isa '" + asked + "' is unknown; expected auto, portable, avx2 or avx512");
+  return invalid_argument("cpu backend: isa '" + name + "' is unknown; expected auto, portable, avx2, avx512 or avx512bf16");
 }
 
 std::string cpu_model_name() {

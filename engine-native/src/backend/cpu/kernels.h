@@ -2,7 +2,8 @@
 //
 // Everything above it (linear.h, attention.h) is written once. All tables are instantiations of the same templates
 // (tile_kernel.h, row_kernels.h) over one small vector type of 16 fp32 lanes, so they perform the same operations in
-// the same order; what differs between instruction sets is only whether a multiply-add rounds once or twice.
+// the same order; what differs between instruction sets is only whether a multiply-add rounds once or twice. The one
+// exception are the dot tiles of AVX-512 BF16 (dot_tile.h), which multiply bf16 by bf16.
 //
 // The matrix layout that every tile reads is the strip: 16 output rows side by side,
 //   fp32  [K][16]           bf16  [K/2][16][2]   (element (k, lane) at (k/2 * 16 + lane) * 2 + k % 2).
@@ -34,8 +35,8 @@ struct TileArgs {
   uint32_t num_panels = 1;
   uint32_t k_per_panel = 0;  // of all panels but the last; even
   uint32_t k_count = 0;      // over all panels
-  const float* x = nullptr;
-  size_t x_stride = 0;       // floats from token to token
+  const void* x = nullptr;   // fp32; bf16 for dot tiles
+  size_t x_stride = 0;       // elements from token to token
   float* acc = nullptr;
   size_t acc_token_stride = 0;
   size_t acc_strip_stride = 0;
@@ -57,6 +58,15 @@ struct SoftmaxStep {
   uint32_t dims = 0;        // multiple of 16
 };
 
+// Products of bf16 strips with activations that were rounded to bf16: for weights, never for the KV cache.
+struct DotKernels {
+  // [strips][tokens]: every combination of the fp32 table. acc as there, but k goes in pairs, see dot_tile.h. One panel per
+  // strip; a last odd column is paired with zeros on both sides.
+  TileFunction tile[kMaxTileStrips + 1][kMaxTileTokens + 1] = {};
+  // out = in to the nearest bf16, ties to even, over n columns; zeros up to the next multiple of 16, for which `out` has room.
+  void (*narrow_row)(const float* in, uint32_t n, uint16_t* out) = nullptr;
+};
+
 struct Kernels {
   Isa isa = Isa::kPortable;
   uint32_t max_tokens = 0;                            // widest tile
@@ -64,6 +74,7 @@ struct Kernels {
   // [weight type][strips][tokens]; null where the combination would not fit the registers. One strip is always there,
   // and so is every narrower tile of the same strip count.
   TileFunction tile[2][kMaxTileStrips + 1][kMaxTileTokens + 1] = {};
+  const DotKernels* dot = nullptr;  // null where the instruction set has no bf16 dot product
 
   // out = x / sqrt(mean(x^2) + eps) * weight over n columns; x = residual += delta first where delta is given.
   void (*rmsnorm_row)(float* x, const float* delta, const float* weight, uint32_t n, float eps, float* out) = nullptr;
@@ -86,6 +97,7 @@ extern const Kernels kPortableKernels;
 #if defined(__x86_64__)
 extern const Kernels kAvx2Kernels;
 extern const Kernels kAvx512Kernels;
+extern const DotKernels kAvx512Bf16Dot;
 #endif
 
 }  // namespace quern::cpu

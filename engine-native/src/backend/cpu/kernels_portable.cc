@@ -28,6 +28,14 @@ constinit const Kernels kPortableKernels = make_table();
 const Kernels& kernels_for(Isa isa) {
   CHECK(isa_supported(isa), "kernels of an instruction set that this machine lacks");
 #if defined(__x86_64__)
+  // fp32 work is the same; only products with bf16 weights differ.
+  static const Kernels with_dot = [] {
+    Kernels table = kAvx512Kernels;
+    table.isa = Isa::kAvx512Bf16;
+    table.dot = &kAvx512Bf16Dot;
+    return table;
+  }();
+  if (isa == Isa::kAvx512Bf16) return with_dot;
   if (isa == Isa::kAvx512) return kAvx512Kernels;
   if (isa == Isa::kAvx2) return kAvx2Kernels;
 #endif

@@ -1,5 +1,5 @@
 // 16 fp32 lanes as one zmm register. bf16 weights are expanded and multiplied in fp32: exact products, and activations
-// keep their precision, which vdpbf16ps would round to bf16.
+// keep their precision. Needs AVX-512 F, BW, DQ and VL; what vdpbf16ps does instead is in lanes_avx512bf16.h.
 #pragma once
 
 #include <immintrin.h>

@@ -140,12 +140,25 @@ void PackedMatrix::read_row(uint32_t row, float* out) const {
 
 void PackedMatrix::multiply(const Kernels& kernels, RowsIn x, RowsOut y, uint32_t tokens, uint32_t begin, uint32_t end,
                             float* sums) const {
+  const Input input{reinterpret_cast<const std::byte*>(x.data), x.stride, sizeof(float), kernels.tile[static_cast<int>(type_)]};
+  multiply_rows(kernels, input, y, tokens, begin, end, sums);
+}
+
+void PackedMatrix::multiply(const Kernels& kernels, NarrowRowsIn x, RowsOut y, uint32_t tokens, uint32_t begin, uint32_t end,
+                            float* sums) const {
+  CHECK(kernels.dot != nullptr && type_ == WeightType::kBF16, "narrow rows need dot tiles and bf16 weights");
+  const Input input{reinterpret_cast<const std::byte*>(x.data), x.stride, sizeof(uint16_t), kernels.dot->tile};
+  multiply_rows(kernels, input, y, tokens, begin, end, sums);
+}
+
+void PackedMatrix::multiply_rows(const Kernels& kernels, Input x, RowsOut y, uint32_t tokens, uint32_t begin, uint32_t end,
+                                 float* sums) const {
   CHECK(end - begin <= kStripChunk, "a chunk of strips is too large for the parked sums");
   const uint32_t blocks = (tokens + kTokenBlock - 1) / kTokenBlock;
   for (uint32_t b = 0; b < blocks; ++b) {
     const uint32_t first = static_cast<uint32_t>(uint64_t{tokens} * b / blocks);
     const uint32_t count = static_cast<uint32_t>(uint64_t{tokens} * (b + 1) / blocks) - first;
-    const RowsIn x_block{x.data + first * x.stride, x.stride};
+    const Input x_block{x.at(first, 0), x.stride, x.element, x.tile};
     const RowsOut y_block{y.data + first * y.stride, y.stride};
     const size_t slices = slice_borders_.size() - 1;
     // A single tile reads each weight once, so nothing is gained by stopping at column blocks.
@@ -171,7 +184,7 @@ const std::byte* PackedMatrix::next_panel(uint32_t strip, uint32_t begin, uint32
   return panel(std::min(end, strips() - 1), 0);
 }
 
-void PackedMatrix::multiply_columns(const Kernels& kernels, RowsIn x, uint32_t tokens, uint32_t begin, uint32_t end,
+void PackedMatrix::multiply_columns(const Kernels& kernels, Input x, uint32_t tokens, uint32_t begin, uint32_t end,
                                     Columns columns, float* sums) const {
   const uint32_t tiles = (tokens + kernels.max_tokens - 1) / kernels.max_tokens;
   const uint32_t widest = (tokens + tiles - 1) / tiles;
@@ -194,9 +207,9 @@ void PackedMatrix::multiply_columns(const Kernels& kernels, RowsIn x, uint32_t t
       const uint32_t first = tokens * t / tiles;
       const uint32_t count = tokens * (t + 1) / tiles - first;
       args.prefetch = next + panel_bytes * t / tiles;
-      args.x = x.data + first * x.stride + columns.begin;
+      args.x = x.at(first, columns.begin);
       args.acc = sums + (size_t{strip - begin} * kTokenBlock + first) * kStripRows;
-      kernels.tile[static_cast<int>(type_)][strips][count](args);
+      x.tile[strips][count](args);
     }
     strip += strips;
   }

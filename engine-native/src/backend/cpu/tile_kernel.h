@@ -37,7 +37,7 @@ void tile(const TileArgs& a) {
       acc[t][s] = a.accumulate ? Lanes::load(a.acc + t * a.acc_token_stride + s * a.acc_strip_stride) : Lanes::zero();
     }
   }
-  const float* x = a.x;
+  const float* x = static_cast<const float*>(a.x);
   const size_t x_stride = a.x_stride;
   const char* next = static_cast<const char*>(a.prefetch);
   const size_t next_step = a.prefetch_step;

@@ -49,6 +49,12 @@ class CudaBackend final : public Backend {
     return info;
   }
 
+  Result<std::optional<DeviceMemoryState>> device_memory() const override {
+    size_t free = 0, total = 0;
+    QUERN_RETURN_IF_ERROR(to_status(cudaMemGetInfo(&free, &total), "asking for the free device memory"));
+    return std::optional<DeviceMemoryState>(DeviceMemoryState{free, total});
+  }
+
   Result<LinearId> load_linear(const LinearSource& source) override {
     return keep<LinearId>(linears_, upload_linear(source, type_));
   }
