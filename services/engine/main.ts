@@ -1,9 +1,8 @@
 // The engine process. A crash of native code (abort, segmentation fault) kills it with a non-zero status by itself.
-import { QuernError } from '#kit/errors.ts';
-import { createLifecycle } from '#kit/lifecycle.ts';
+import { createLifecycle, runMain } from '#kit/lifecycle.ts';
 import { createLog } from '#kit/log.ts';
 import { createMetrics } from '#kit/metrics.ts';
-import { reportFatal, reportReady } from '#kit/parent.ts';
+import { reportReady } from '#kit/parent.ts';
 import { readConfig } from './config.ts';
 import { type EngineService, startEngine } from './service.ts';
 
@@ -41,9 +40,4 @@ async function main(): Promise<void> {
   await lifecycle.start();
 }
 
-main().catch((error) => {
-  const message = error instanceof QuernError ? error.message : String(error?.stack ?? error);
-  reportFatal(message);
-  process.stderr.write(`engine: ${message}\n`);
-  process.exitCode = 1;
-});
+await runMain('engine', main);

@@ -22,6 +22,9 @@ export type LifecycleStep = {
   stop?(): Promise<void> | void;
 };
 
+/** What runMain needs of the process; tests give their own. */
+export type MainHost = { stderr: { write(text: string): unknown }; exitCode?: number | string | null | undefined };
+
 /** What lifecycle needs of the process; tests give their own. */
 export type ProcessLike = {
   on(event: string, listener: (...args: unknown[]) => void): unknown;
@@ -182,21 +185,18 @@ export function createLifecycle(options: {
 }
 
 /**
- * For main.ts: starts, and when that fails logs why, tells the supervisor and exits 1. A stop asked for during the
- * start is no failure.
+ * What each main.ts is: what it throws is told to the supervisor and to stderr in one sentence, and the process exits 1
+ * when nothing keeps it. A stop asked for during the start is no failure.
  */
-export async function runMain(
-  lifecycle: Lifecycle,
-  options: { log: Log; exit?: (code: number) => void },
-): Promise<void> {
-  const { log, exit = (code: number) => process.exit(code) } = options;
+export async function runMain(service: string, main: () => Promise<void>, host: MainHost = process): Promise<void> {
   try {
-    await lifecycle.start();
+    await main();
   } catch (thrown) {
-    const error = toQuernError(thrown);
-    if (error.details.reason === 'STOPPING') return;
-    log.fatal({ err: thrown }, 'start failed');
-    reportFatal(thrown instanceof QuernError ? thrown.message : String(thrown));
-    exit(1);
+    if (toQuernError(thrown).details.reason === 'STOPPING') return;
+    const fault = thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown);
+    const message = thrown instanceof QuernError ? thrown.message : fault;
+    reportFatal(message);
+    host.stderr.write(`${service}: ${message}\n`);
+    host.exitCode = 1;
   }
 }

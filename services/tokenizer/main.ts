@@ -1,9 +1,8 @@
 // The tokenizer process.
-import { QuernError } from '#kit/errors.ts';
-import { createLifecycle } from '#kit/lifecycle.ts';
+import { createLifecycle, runMain } from '#kit/lifecycle.ts';
 import { createLog } from '#kit/log.ts';
 import { createMetrics } from '#kit/metrics.ts';
-import { reportFatal, reportReady } from '#kit/parent.ts';
+import { reportReady } from '#kit/parent.ts';
 import { readConfig } from './config.ts';
 import { startTokenizer, type TokenizerService } from './service.ts';
 
@@ -33,9 +32,4 @@ async function main(): Promise<void> {
   await lifecycle.start();
 }
 
-main().catch((error) => {
-  const message = error instanceof QuernError ? error.message : String(error?.stack ?? error);
-  reportFatal(message);
-  process.stderr.write(`tokenizer: ${message}\n`);
-  process.exitCode = 1;
-});
+await runMain('tokenizer', main);

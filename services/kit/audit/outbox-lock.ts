@@ -32,7 +32,9 @@ export async function lockOutbox(dir: string): Promise<() => Promise<void>> {
     }
     const holder = await holderOf(path);
     if (holder?.alive || attempt >= 3) {
-      const message = `${dir} is in use by process ${holder?.pid ?? '?'}; expected one writer per audit outbox: stop it or set another folder`;
+      const message =
+        `${dir} is in use by process ${holder?.pid ?? '?'}; expected one writer per audit outbox: stop it or set another ` +
+        'folder';
       throw new QuernError('FAILED_PRECONDITION', message, { reason: 'AUDIT_OUTBOX_LOCKED' });
     }
     await rm(path, { force: true });

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { EventEmitter } from 'node:events';
 import { test } from 'node:test';
 import { QuernError } from '#kit/errors.ts';
-import { createLifecycle, type LifecycleStep, type ProcessLike, runMain } from '#kit/lifecycle.ts';
+import { createLifecycle, type LifecycleStep, type MainHost, type ProcessLike, runMain } from '#kit/lifecycle.ts';
 import { createLog } from '#kit/log.ts';
 
 const log = createLog({ service: 't', level: 'silent' });
@@ -19,6 +19,11 @@ class FakeProcess extends EventEmitter {
   exit(code: number): void {
     this.exits.push(code);
   }
+}
+
+function mainHost(): MainHost & { written: string[] } {
+  const written: string[] = [];
+  return { written, stderr: { write: (text) => void written.push(text) } };
 }
 
 /** Steps that write down what happens to them. */
@@ -150,19 +155,24 @@ test('a stop during the start waits for the step under way, skips the rest, and 
   });
   const host = new FakeProcess();
   const lifecycle = createLifecycle({ log, steps, process: host as unknown as ProcessLike });
-  const exits: number[] = [];
-  const running = runMain(lifecycle, { log, exit: (code) => void exits.push(code) });
+  const told = mainHost();
+  const running = runMain('t', () => lifecycle.start(), told);
   host.emit('SIGTERM');
   await running;
   await lifecycle.stopped;
   await pause(5);
   assert.deepEqual(events, ['start a', 'opened a', 'stop a']);
-  assert.deepEqual([exits, host.exits], [[], [0]]);
+  assert.deepEqual([told.exitCode, told.written, host.exits], [undefined, [], [0]]);
 });
 
-test('runMain exits 1 when the start fails', async () => {
-  const { steps } = recorder(['a'], { a: { start: () => Promise.reject(new Error('no model')) } });
-  const exits: number[] = [];
-  await runMain(createLifecycle({ log, steps, process: null }), { log, exit: (code) => void exits.push(code) });
-  assert.deepEqual(exits, [1]);
+test('runMain says in one sentence why the start failed, a fault of ours with its stack, and exits 1', async () => {
+  const refused = new QuernError('FAILED_PRECONDITION', 'no model there; set QUERN_MODEL');
+  const host = mainHost();
+  const { steps } = recorder(['a'], { a: { start: () => Promise.reject(refused) } });
+  await runMain('t', () => createLifecycle({ log, steps, process: null }).start(), host);
+  assert.deepEqual([host.exitCode, host.written], [1, ['t: no model there; set QUERN_MODEL\n']]);
+  const fault = mainHost();
+  await runMain('t', () => Promise.reject(new TypeError('x is not a function')), fault);
+  assert.equal(fault.exitCode, 1);
+  assert.match(fault.written.join(''), /^t: TypeError: x is not a function\n +at /);
 });
