@@ -11,14 +11,19 @@ export const SAMPLING_OPTIONS = {
   stop: { type: 'string', multiple: true },
 } as const;
 
-export const SAMPLING_HELP = `  --model NAME       which model; needed only when several are served
-  --max-tokens N     tokens to generate
-  --temperature T    0 = greedy
-  --top-p P          nucleus sampling, (0, 1]
-  --seed N           repeatable sampling
+type Defaults = { maxTokens: number; temperature?: number };
+
+/** The part of a command's help that is about these and about the mesh to call. */
+export function samplingHelp({ maxTokens, temperature }: Defaults): string {
+  return `  --model NAME       which model; needed only when several are served
+  --max-tokens N     tokens to generate (default ${maxTokens})
+  --temperature T    0..2; 0 = always the likeliest token (default ${temperature ?? "the model's"})
+  --top-p P          nucleus sampling, 0..1
+  --seed N           the same seed gives the same text
   --stop TEXT        stop string, up to 4 times
   --gateway ADDR     the mesh's gRPC address (default: QUERN_GATEWAY or 127.0.0.1:50051)
   --api-key KEY      (default: QUERN_API_KEY)`;
+}
 
 type Values = {
   'max-tokens'?: string | undefined;
@@ -28,7 +33,7 @@ type Values = {
 };
 
 /** The typed sampling settings; only what was given is present. */
-export function samplingFrom(values: Values, defaults: { maxTokens: number; temperature?: number }): SamplingParams {
+export function samplingFrom(values: Values, defaults: Defaults): SamplingParams {
   const temperature = decimal('temperature', values.temperature, 0, 2) ?? defaults.temperature;
   const topP = decimal('top-p', values['top-p'], 0, 1);
   const seed =

@@ -1,8 +1,8 @@
 /** One line of figures for the end of a request. */
 import type { RequestEnd } from '#gen/quern/gateway/v1/gateway.ts';
 
-/** "23 tokens in 61 ms (queue 0, prefill 9, decode 52; 442 tok/s), 12 of 14 prompt tokens cached, request …". */
-export function describeEnd(end: RequestEnd, firstTokenMs: number | undefined): string {
+/** "[23 tokens in 61 ms (queue 0, prefill 9, decode 52; 442 tok/s), …; cut at the token limit; request …]"; `how` may be "". */
+export function describeEnd(end: RequestEnd, firstTokenMs: number | undefined, how: string): string {
   const { usage, timings } = end;
   const ms = (ns: bigint | undefined): number => Number(ns ?? 0n) / 1e6;
   const queue = ms(timings?.queueNs);
@@ -14,6 +14,6 @@ export function describeEnd(end: RequestEnd, firstTokenMs: number | undefined): 
   return (
     `[${tokens} tokens in ${(queue + prefill + decode).toFixed(0)} ms (queue ${queue.toFixed(0)}, prefill ${prefill.toFixed(0)}, ` +
     `decode ${decode.toFixed(0)}${pace})${first}; ${usage?.cachedTokens ?? 0} of ${usage?.promptTokens ?? 0} prompt tokens cached; ` +
-    `request ${end.requestId}]`
+    `${how === '' ? '' : `${how}; `}request ${end.requestId}]`
   );
 }

@@ -1,14 +1,16 @@
 /** `quern chat`: an interactive conversation, or one answer. */
 import { createInterface } from 'node:readline/promises';
-import type { RequestEnd, StreamChatRequest } from '#gen/quern/gateway/v1/gateway.ts';
+import type { StreamChatRequest } from '#gen/quern/gateway/v1/gateway.ts';
 import { type ChatMessage, Role } from '#gen/quern/tokenizer/v1/tokenizer.ts';
 import { QuernError } from '#kit/errors.ts';
 import type { Command, Io } from '../command.ts';
 import { didYouMean } from '../did-you-mean.ts';
 import { connect, GATEWAY_OPTIONS, type GatewayClient } from '../gateway-client.ts';
 import { parseOptions } from '../options.ts';
-import { SAMPLING_HELP, SAMPLING_OPTIONS, samplingFrom } from '../sampling-options.ts';
-import { describeEnd } from '../timings.ts';
+import { printStream } from '../print-stream.ts';
+import { SAMPLING_OPTIONS, samplingFrom, samplingHelp } from '../sampling-options.ts';
+
+const DEFAULTS = { maxTokens: 256 };
 
 export const chat: Command = {
   help: `usage: quern chat [options] [MESSAGE]
@@ -16,7 +18,7 @@ export const chat: Command = {
 With MESSAGE: one answer. Without: a conversation; each line of input is a turn. Lines that begin with "/" are commands:
 /help lists them, /clear forgets what was said, /exit or Ctrl-D ends. Ctrl-C stops the running answer.
 
-${SAMPLING_HELP}
+${samplingHelp(DEFAULTS)}
   --system TEXT      system message
   --quiet            no greeting, no figures`,
   ownsSignals: true,
@@ -28,7 +30,7 @@ ${SAMPLING_HELP}
       quiet: { type: 'boolean' },
     });
     const system = values.system === undefined ? [] : [message(Role.ROLE_SYSTEM, values.system)];
-    const settings = { values, sampling: samplingFrom(values, { maxTokens: 256 }), quiet: values.quiet ?? false };
+    const settings = { values, sampling: samplingFrom(values, DEFAULTS), quiet: values.quiet ?? false };
     const gateway = connect(values, io);
     try {
       if (positionals.length > 0) {
@@ -157,19 +159,9 @@ async function answer(
       templateVariables: undefined,
     },
   };
-  const started = performance.now();
-  let firstMs: number | undefined;
-  let text = '';
-  let end: RequestEnd | undefined;
-  for await (const { event } of gateway.streamChat(request, { signal })) {
-    if (event?.$case === 'delta') {
-      firstMs ??= performance.now() - started;
-      text += event.value.text;
-      io.stdout.write(event.value.text);
-    } else if (event?.$case === 'end') end = event.value;
-  }
+  const { text, figures } = await printStream(gateway.streamChat(request, { signal }), io.stdout);
   io.stdout.write('\n');
-  if (!settings.quiet && end !== undefined) io.stderr.write(`${describeEnd(end, firstMs)}\n`);
+  if (!settings.quiet) io.stderr.write(figures);
   return text;
 }
 

@@ -1,19 +1,21 @@
 /** `quern complete`: one streamed completion. */
 import { text as readAll } from 'node:stream/consumers';
-import type { RequestEnd, StreamCompleteRequest } from '#gen/quern/gateway/v1/gateway.ts';
+import type { StreamCompleteRequest } from '#gen/quern/gateway/v1/gateway.ts';
 import { QuernError } from '#kit/errors.ts';
 import type { Command } from '../command.ts';
 import { connect, GATEWAY_OPTIONS } from '../gateway-client.ts';
 import { parseOptions } from '../options.ts';
-import { SAMPLING_HELP, SAMPLING_OPTIONS, samplingFrom } from '../sampling-options.ts';
-import { describeEnd } from '../timings.ts';
+import { printStream } from '../print-stream.ts';
+import { SAMPLING_OPTIONS, samplingFrom, samplingHelp } from '../sampling-options.ts';
+
+const DEFAULTS = { maxTokens: 64, temperature: 0 };
 
 export const complete: Command = {
   help: `usage: quern complete [options] [PROMPT]
 
 Continues PROMPT (or standard input) and prints the text as it comes; figures go to standard error.
 
-${SAMPLING_HELP}
+${samplingHelp(DEFAULTS)}
   --echo             print the prompt first
   --quiet            no figures`,
   async run(args, io) {
@@ -28,29 +30,22 @@ ${SAMPLING_HELP}
       request: {
         model: values.model ?? '',
         prompt: { $case: 'text', value: prompt },
-        sampling: samplingFrom(values, { maxTokens: 64, temperature: 0 }),
+        sampling: samplingFrom(values, DEFAULTS),
         stop: values.stop ?? [],
         options: undefined,
         echo: values.echo ?? false,
       },
     };
     const gateway = connect(values, io);
-    const started = performance.now();
-    let firstMs: number | undefined;
-    let end: RequestEnd | undefined;
     try {
-      for await (const { event } of gateway.streamComplete(request, { signal: io.signal })) {
-        if (event?.$case === 'delta') {
-          firstMs ??= performance.now() - started;
-          io.stdout.write(event.value.text);
-        } else if (event?.$case === 'end') end = event.value;
-      }
+      const events = gateway.streamComplete(request, { signal: io.signal });
+      const { figures } = await printStream(events, io.stdout);
+      io.stdout.write('\n');
+      if (!values.quiet) io.stderr.write(figures);
+      return 0;
     } finally {
       gateway.close();
     }
-    io.stdout.write('\n');
-    if (!values.quiet && end !== undefined) io.stderr.write(`${describeEnd(end, firstMs)}\n`);
-    return 0;
   },
 };
 

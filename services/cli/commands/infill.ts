@@ -1,13 +1,15 @@
 /** `quern infill FILE:LINE:COL`: fill in the middle at a place in a file. */
 import { readFile, writeFile } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { type InfillEnd, InfillMode, type InfillRequest } from '#gen/quern/gateway/v1/gateway.ts';
+import { InfillMode, type InfillRequest } from '#gen/quern/gateway/v1/gateway.ts';
 import { QuernError } from '#kit/errors.ts';
 import type { Command } from '../command.ts';
 import { connect, GATEWAY_OPTIONS } from '../gateway-client.ts';
 import { parseOptions } from '../options.ts';
-import { SAMPLING_HELP, SAMPLING_OPTIONS, samplingFrom } from '../sampling-options.ts';
-import { describeEnd } from '../timings.ts';
+import { printStream, visible } from '../print-stream.ts';
+import { SAMPLING_OPTIONS, samplingFrom, samplingHelp } from '../sampling-options.ts';
+
+const DEFAULTS = { maxTokens: 64, temperature: 0 };
 
 export const infill: Command = {
   help: `usage: quern infill [options] FILE:LINE[:COL]
@@ -15,7 +17,7 @@ export const infill: Command = {
 Fills in at a place of FILE. LINE and COL count from 1, as editors show them: COL 1 is before the first character of the
 line; without COL the end of the line is meant. COL counts UTF-16 units.
 
-${SAMPLING_HELP}
+${samplingHelp(DEFAULTS)}
   --single-line      stop at the end of the line
   --in-place         write the text into FILE
   --show             print the lines around the place with the text in them
@@ -41,31 +43,18 @@ ${SAMPLING_HELP}
       path: basename(place.file),
       repository: '',
       chunks: [],
-      sampling: samplingFrom(values, { maxTokens: 64, temperature: 0 }),
+      sampling: samplingFrom(values, DEFAULTS),
       stop: values.stop ?? [],
       options: undefined,
       mode: values['single-line'] ? InfillMode.INFILL_MODE_SINGLE_LINE : InfillMode.INFILL_MODE_MULTI_LINE,
     };
     const live = !values.show;
     const gateway = connect(values, io);
-    const started = performance.now();
-    let text = '';
-    let firstMs: number | undefined;
-    let end: InfillEnd | undefined;
-    try {
-      for await (const { event } of gateway.infill(request, { signal: io.signal })) {
-        if (event?.$case === 'delta') {
-          firstMs ??= performance.now() - started;
-          text += event.value.text;
-          if (live) io.stdout.write(event.value.text);
-        } else if (event?.$case === 'end') end = event.value;
-      }
-    } finally {
-      gateway.close();
-    }
+    const events = gateway.infill(request, { signal: io.signal });
+    const { text, figures } = await printStream(events, live ? io.stdout : undefined).finally(gateway.close);
     io.stdout.write(live ? '\n' : surroundings(prefix, text, suffix, io.stdout.isTTY === true));
     if (values['in-place']) await writeFile(place.file, prefix + text + suffix);
-    if (!values.quiet && end?.end !== undefined) io.stderr.write(`${describeEnd(end.end, firstMs)}\n`);
+    if (!values.quiet) io.stderr.write(figures);
     return 0;
   },
 };
@@ -125,5 +114,5 @@ export function offsetOf(source: string, place: Place): number {
 function surroundings(prefix: string, text: string, suffix: string, color: boolean): string {
   const before = prefix.split('\n').slice(-4).join('\n');
   const after = suffix.split('\n').slice(0, 4).join('\n');
-  return `${before}${color ? `\u001b[32m${text}\u001b[0m` : text}${after}\n`;
+  return `${before}${color ? `\u001b[32m${visible(text)}\u001b[0m` : text}${after}\n`;
 }

@@ -1,0 +1,59 @@
+/** Shows the events of a generation as they come, and keeps what the last line tells. */
+import { FinishReason } from '#gen/quern/common/v1/common.ts';
+import type { ChoiceFinished, InfillEnd, RequestEnd, TextDelta } from '#gen/quern/gateway/v1/gateway.ts';
+import { describeEnd } from './timings.ts';
+
+export type GenerationEvent =
+  | { $case: 'delta'; value: TextDelta }
+  | { $case: 'choiceFinished'; value: ChoiceFinished }
+  | { $case: 'end'; value: RequestEnd | InfillEnd }
+  | { $case: 'accepted' | 'promptLogprobs'; value: object };
+
+export type Printed = {
+  text: string;
+  /** The line of figures with its line end; empty when the stream had no end. */
+  figures: string;
+};
+
+/** Reads `events` to their end; `out` absent: nothing is shown. */
+export async function printStream(
+  events: AsyncIterable<{ event?: GenerationEvent | undefined }>,
+  out: NodeJS.WriteStream | undefined,
+): Promise<Printed> {
+  const started = performance.now();
+  let firstMs: number | undefined;
+  let text = '';
+  let finished: ChoiceFinished | undefined;
+  let figures = '';
+  for await (const { event } of events) {
+    if (event?.$case === 'delta') {
+      firstMs ??= performance.now() - started;
+      text += event.value.text;
+      out?.write(out.isTTY ? visible(event.value.text) : event.value.text);
+    } else if (event?.$case === 'choiceFinished') finished = event.value;
+    else if (event?.$case === 'end') {
+      const end = 'family' in event.value ? event.value.end : event.value;
+      if (end !== undefined) figures = `${describeEnd(end, firstMs, finishWords(finished))}\n`;
+    }
+  }
+  return { text, figures };
+}
+
+/** A terminal obeys control characters; what a model writes is shown instead. Line ends and tabs pass. */
+export function visible(text: string): string {
+  return text.replace(/(?!\r?\n|\t)\p{Cc}/gu, (character) => {
+    const code = character.charCodeAt(0);
+    return code < 0x20 ? String.fromCharCode(0x2400 + code) : '\u2421';
+  });
+}
+
+function finishWords(finished: ChoiceFinished | undefined): string {
+  switch (finished?.finishReason) {
+    case FinishReason.FINISH_REASON_LENGTH:
+      return 'cut at the token limit';
+    case FinishReason.FINISH_REASON_STOP:
+      return finished.stopString === '' ? 'ended by the model' : `stopped at ${JSON.stringify(finished.stopString)}`;
+    default:
+      return '';
+  }
+}
