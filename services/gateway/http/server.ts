@@ -171,10 +171,30 @@ function build(options: HttpFrontOptions, listener: RequestListener): Server {
   return server;
 }
 
+const peerOf = ({ remoteAddress, remotePort }: Socket): string => `${remoteAddress} ${remotePort}`;
+
+/**
+ * Connections on which no request has begun, by peer (under TLS the socket of a request is not the one that connected).
+ * Node does not count them as idle, and a browser's spare connection would hold a drain up until its grace is over.
+ */
+function watchSilent(server: Server): Map<string, Socket> {
+  const silent = new Map<string, Socket>();
+  server.on('connection', (socket: Socket) => {
+    const peer = peerOf(socket);
+    silent.set(peer, socket);
+    socket.once('close', () => {
+      if (silent.get(peer) === socket) silent.delete(peer);
+    });
+  });
+  server.on('request', ({ socket }: IncomingMessage) => silent.delete(peerOf(socket)));
+  return silent;
+}
+
 /** Listens. Throws UNAVAILABLE when the address is taken. */
 export async function startHttpFront(context: GatewayContext, options: HttpFrontOptions): Promise<HttpFront> {
   const policy = originPolicy(context.allowedHosts, options.loopbackOnly);
   const server = build(options, createListener(context, policy));
+  const silent = watchSilent(server);
   await new Promise<void>((resolve, reject) => {
     server.once('error', (cause) => {
       const where = `${options.host}:${options.port}`;
@@ -194,7 +214,10 @@ export async function startHttpFront(context: GatewayContext, options: HttpFront
     address: `${options.host.includes(':') ? `[${options.host}]` : options.host}:${port}`,
     async drain(signal) {
       // A busy connection turns idle with its answer, and an idle one would hold the drain up.
-      const sweep = setInterval(() => server.closeIdleConnections(), DRAIN_SWEEP_MS);
+      const sweep = setInterval(() => {
+        server.closeIdleConnections();
+        for (const socket of silent.values()) socket.destroy();
+      }, DRAIN_SWEEP_MS);
       const aborted = new Promise<void>((resolve) => {
         if (signal.aborted) resolve();
         signal.addEventListener('abort', () => resolve(), { once: true });
