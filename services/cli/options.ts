@@ -43,3 +43,16 @@ export function decimal(name: string, text: string | undefined, min: number, max
   }
   return value;
 }
+
+/** One of a closed list of words, or undefined when absent. */
+export function choice<const T extends string>(
+  name: string,
+  value: string | undefined,
+  choices: readonly T[],
+): T | undefined {
+  if (value === undefined) return undefined;
+  const found = choices.find((each) => each === value);
+  if (found === undefined)
+    throw new QuernError('INVALID_ARGUMENT', `--${name}: expected one of ${choices.join(', ')}, got "${value}"`);
+  return found;
+}

@@ -3,7 +3,7 @@ import { join, resolve } from 'node:path';
 import { QuernError } from '#kit/errors.ts';
 import { createKey, listKeys, type NewKey, revokeKey } from '#kit/keys-file.ts';
 import type { Command, Io } from '../command.ts';
-import { parseOptions } from '../options.ts';
+import { choice, parseOptions } from '../options.ts';
 import { formatTable } from '../table.ts';
 
 const ROLES = ['user', 'admin', 'service'] as const;
@@ -73,14 +73,6 @@ function newKey(values: CreateValues): NewKey {
     ...(priorityCeiling === undefined ? {} : { priorityCeiling }),
     ...(parseSpecial === undefined ? {} : { parseSpecial }),
   };
-}
-
-function choice<const T extends string>(name: string, value: string | undefined, choices: readonly T[]): T | undefined {
-  if (value === undefined) return undefined;
-  const found = choices.find((each) => each === value);
-  if (found === undefined)
-    throw new QuernError('INVALID_ARGUMENT', `--${name}: expected one of ${choices.join(', ')}, got "${value}"`);
-  return found;
 }
 
 async function create(file: string, request: NewKey, io: Io): Promise<number> {

@@ -2,15 +2,16 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { QuernError } from '#kit/errors.ts';
+import { isLocal, parseAddress } from '#kit/rpc/address.ts';
 import { runtimeDir } from '#kit/rpc/socket-path.ts';
 import type { Command, Io } from '../command.ts';
 import { HTTP_DEFAULT } from '../config.ts';
-import { parseOptions, wholeNumber } from '../options.ts';
+import { choice, parseOptions, wholeNumber } from '../options.ts';
 import { runMesh } from '../up/mesh.ts';
 import { sweepMeshFolders } from '../up/mesh-folder.ts';
 import { parseModels } from '../up/model-folder.ts';
 import { planProcesses } from '../up/plan.ts';
-import { findFreePort, requireFreePort } from '../up/ports.ts';
+import { findFreePort, requireFreePort, splitAddress } from '../up/ports.ts';
 import { jsonReporter, textReporter } from '../up/reporter.ts';
 
 const METRICS_PORT = 9153; // 9152 is the tokenizer's by custom
@@ -45,9 +46,10 @@ Starts tokenizer, engine (one process per model) and gateway, restarts what dies
     const { root, env, stateDir, xdgRuntimeDir } = io.config;
     const http = values.http ?? io.config.httpListen;
     const grpc = values.grpc ?? io.config.grpcListen;
+    for (const [option, address] of Object.entries({ '--http': http, '--grpc': grpc })) splitAddress(address, option);
     const models = parseModels(values.model ?? modelsFromConfig(io), process.cwd());
     requireAddon(io.config.addon);
-    requireKeys(io.config.keysFile);
+    requireKeys(io.config.keysFile, { '--http': http, '--grpc': grpc });
     await requireFreePort(http, '--http');
     await requireFreePort(grpc, '--grpc');
     const metricsPorts = await chooseMetricsPorts(models.length, http === HTTP_DEFAULT);
@@ -60,7 +62,7 @@ Starts tokenizer, engine (one process per model) and gateway, restarts what dies
       http,
       grpc,
       threads: values.threads === undefined ? undefined : wholeNumber('threads', values.threads, 0, 1, 1024),
-      dtype: values.dtype,
+      dtype: choice('dtype', values.dtype, ['auto', 'bf16', 'f32']),
       contextLength:
         values['context-length'] === undefined
           ? undefined
@@ -88,12 +90,22 @@ async function chooseMetricsPorts(count: number, first: boolean): Promise<number
   return ports;
 }
 
-function requireKeys(file: string | undefined): void {
-  if (file === undefined || existsSync(file)) return;
-  throw new QuernError(
-    'FAILED_PRECONDITION',
-    `QUERN_KEYS_FILE: ${file} does not exist; its first key makes it: quern keys create --file ${file} --tenant T --user U`,
-  );
+/** What the gateway would refuse after the model is loaded. */
+function requireKeys(file: string | undefined, addresses: Record<string, string>): void {
+  if (file !== undefined && !existsSync(file)) {
+    throw new QuernError(
+      'FAILED_PRECONDITION',
+      `QUERN_KEYS_FILE: ${file} does not exist; its first key makes it: quern keys create --file ${file} --tenant T --user U`,
+    );
+  }
+  const open = Object.entries(addresses).find(([, address]) => !isLocal(parseAddress(address)));
+  if (file === undefined && open !== undefined) {
+    throw new QuernError(
+      'FAILED_PRECONDITION',
+      `${open.join(' ')}: expected API keys to listen beyond this machine; ` +
+        'make one with quern keys create and set QUERN_KEYS_FILE, or bind 127.0.0.1',
+    );
+  }
 }
 
 function requireAddon(file: string): void {

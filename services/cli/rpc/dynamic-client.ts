@@ -89,14 +89,16 @@ function findMethod(path: string): { service: string; name: string; method: Meth
   if (match === undefined || matches.length > 1) {
     const among = (matches.length > 1 ? matches : services).map(([full]) => full);
     const short = among.map((full) => full.slice(full.lastIndexOf('.') + 1));
-    const message = `expected one of the services ${(matches.length > 1 ? among : short).join(', ')}; got "${serviceName}"`;
-    throw new QuernError('INVALID_ARGUMENT', message + didYouMean(serviceName, [...short, ...among]));
+    const message = `expected one of the services ${(matches.length > 1 ? among : [...new Set(short)]).join(', ')}; got "${serviceName}"`;
+    const hint = matches.length > 1 ? '' : didYouMean(serviceName, [...short, ...among]);
+    throw new QuernError('INVALID_ARGUMENT', message + hint);
   }
   const [service, methods] = match;
   const method = Object.hasOwn(methods, name) ? methods[name] : undefined;
   if (method === undefined) {
     const names = Object.keys(methods);
-    const message = `${service} has ${name === '' ? 'several methods' : `no method "${name}"`}; it has ${names.join(', ')}`;
+    const wrong = name === '' ? `expected SERVICE/METHOD, got "${path}"` : `${service} has no method "${name}"`;
+    const message = `${wrong}; it has ${names.join(', ')}`;
     throw new QuernError('INVALID_ARGUMENT', message + didYouMean(name, names));
   }
   return { service, name, method: method as Method };

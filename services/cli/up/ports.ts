@@ -50,5 +50,7 @@ function sentence(error: NodeJS.ErrnoException, address: string, port: number, o
   }
   if (error.code === 'EACCES')
     return `this user may not listen on ${address}; choose a port above 1023 with ${option} HOST:PORT`;
+  if (error.code === 'EADDRNOTAVAIL' || error.code === 'ENOTFOUND')
+    return `${address} is no address of this machine; choose another with ${option} HOST:PORT`;
   return `cannot listen on ${address} (${error.message}); choose another with ${option} HOST:PORT`;
 }

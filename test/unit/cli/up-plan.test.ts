@@ -87,6 +87,10 @@ test('a taken port is one sentence that names the option', async (t) => {
     /is taken.*choose another with --http HOST:PORT/,
   );
   await requireFreePort('127.0.0.1:0', '--http');
+  await assert.rejects(
+    requireFreePort('192.0.2.1:1234', '--grpc'), // a documentation address: nobody has it
+    /^QuernError: 192\.0\.2\.1:1234 is no address of this machine; choose another with --grpc HOST:PORT$/,
+  );
 });
 
 test('addresses are HOST:PORT, IPv6 in brackets', () => {
