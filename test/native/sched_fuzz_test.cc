@@ -57,7 +57,14 @@ Spec random_spec(std::mt19937_64& random, uint32_t tokens_max) {
   return spec;
 }
 
-void run_one(uint64_t seed) {
+// What the rounds have met so far.
+struct Seen {
+  uint64_t ends[static_cast<size_t>(EndCause::kSuperseded) + 1] = {};
+  uint64_t tokens = 0;
+  SchedulerStats stats;
+};
+
+void run_one(uint64_t seed, Seen& seen) {
   std::mt19937_64 random(seed);
   const SchedulerOptions options = random_options(random);
   const uint32_t num_blocks = static_cast<uint32_t>(3 + random() % 40);
@@ -86,10 +93,16 @@ void run_one(uint64_t seed) {
         continue;
       }
       const auto& output = end->second.output;
+      seen.ends[static_cast<size_t>(end->second.cause)] += 1;
+      seen.tokens += output.size();
       EXPECT_EQ(output, expected_output(request.spec.prompt, static_cast<uint32_t>(output.size())));
       if (end->second.cause == EndCause::kFinished) EXPECT_EQ(output.size(), size_t{request.spec.max_tokens});
     }
   }
+  const SchedulerStats& stats = sim.scheduler().stats();
+  seen.stats.preemptions += stats.preemptions, seen.stats.promotions += stats.promotions;
+  seen.stats.displacements += stats.displacements, seen.stats.pressure_evictions += stats.pressure_evictions;
+  seen.stats.prefix_hit_tokens += stats.prefix_hit_tokens;
   EXPECT_EQ(sim.pool().held_count(), 0u);
   EXPECT_EQ(sim.scheduler().running_count() + sim.scheduler().waiting_count(), 0u);
 }
@@ -111,15 +124,25 @@ void on_abort(int) {
 TEST(sched_fuzz) {
   const int rounds = std::stoi(test::option("sched-rounds", "300"));
   const auto before = std::signal(SIGABRT, on_abort);
+  Seen seen;
   for (int i = 0; i < rounds; ++i) {
     const uint64_t failures = test::failures();
     running_seed = test::seed() + static_cast<uint64_t>(i);
-    run_one(running_seed);
+    run_one(running_seed, seen);
     if (test::failures() == failures) continue;
     print_running_seed();
     break;  // the next rounds would only bury it
   }
   std::signal(SIGABRT, before);
+  if (rounds < 100 || test::failures() > 0) return;
+  // Or the rounds would have tested less than they say.
+  for (const uint64_t count : seen.ends) EXPECT_LT(0u, count);
+  EXPECT_LT(0u, seen.tokens);
+  EXPECT_LT(0u, seen.stats.preemptions);
+  EXPECT_LT(0u, seen.stats.promotions);
+  EXPECT_LT(0u, seen.stats.displacements);
+  EXPECT_LT(0u, seen.stats.pressure_evictions);
+  EXPECT_LT(0u, seen.stats.prefix_hit_tokens);
 }
 
 }  // namespace
