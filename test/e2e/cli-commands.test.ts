@@ -46,7 +46,7 @@ async function chats(run: Run, mesh: Mesh): Promise<void> {
 
   const unknown = await run(['chat', '--model', 'gpt'], 'Hello\n');
   assert.equal(unknown.code, 1);
-  assert.equal(unknown.stderr, 'quern: no model "gpt" here; served: quern-mini\n');
+  assert.equal(unknown.stderr, 'quern: no model "gpt" here; served: "quern-mini"\n');
 }
 
 /** Names of vLLM's serving benchmark. */

@@ -123,7 +123,7 @@ async function converse(system: ChatMessage[], settings: Settings, gateway: Gate
 /** The model that will answer, known before the first line is typed. */
 async function chatModel(wanted: string | undefined, gateway: GatewayClient, io: Io): Promise<string> {
   const { models } = await gateway.listModels({ signal: io.signal });
-  const names = models.map(({ name }) => name).join(', ');
+  const names = models.map(({ name }) => `"${name}"`).join(', ');
   const model = wanted === undefined ? models[0] : models.find(({ name }) => name === wanted);
   if (model === undefined) throw new QuernError('NOT_FOUND', `no model "${wanted}" here; served: ${names}`);
   if (wanted === undefined && models.length > 1) {
