@@ -13,6 +13,12 @@ export const TEXT_BYTES_MAX = 8 * MIB;
 export const LIBRARY_TEXT_BYTES_MAX = 256 * KIB;
 /** Longest run without a change between blank and not blank, UTF-16 units. Merging it is O(n log n), so it may be long. */
 export const RUN_UNITS_MAX = 2 * MIB;
+/**
+ * Longest run of combining marks, UTF-16 units. Putting marks into canonical order (NFC) takes the square of the run: a
+ * megabyte in one run would take minutes, runs of this length no longer than the rest of encoding. Unicode's stream-safe
+ * format (UAX #15) allows 30.
+ */
+export const MARK_RUN_UNITS_MAX = 512;
 
 /** Words up to this length (UTF-16 units) are remembered. Identifiers and indentation fit. */
 export const CACHED_WORD_UNITS_MAX = 32;
