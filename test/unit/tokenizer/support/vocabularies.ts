@@ -83,26 +83,60 @@ function trainingWords(text: string): Map<string, number> {
   return words;
 }
 
-/** Merges in order of rank, by the textbook: count pairs, take the most frequent, the smallest of equals. */
-export function trainMerges(text: string, count: number): [string, string][] {
-  const words = [...trainingWords(text)].map(([word, times]) => ({ symbols: [...word], times }));
-  const merges: [string, string][] = [];
-  while (merges.length < count) {
-    const pairs = new Map<string, number>();
-    for (const { symbols, times } of words) {
-      for (let i = 0; i + 1 < symbols.length; i += 1) {
-        const pair = `${symbols[i]} ${symbols[i + 1]}`;
-        pairs.set(pair, (pairs.get(pair) ?? 0) + times);
-      }
+type TrainingWord = { symbols: string[]; times: number };
+
+/** How often each pair of neighbours occurs, and in which words; follows the words as they are merged. */
+class PairCounts {
+  readonly counts = new Map<string, number>();
+  readonly #words = new Map<string, Set<TrainingWord>>();
+
+  add(word: TrainingWord, sign: 1 | -1): void {
+    const { symbols, times } = word;
+    for (let i = 0; i + 1 < symbols.length; i += 1) {
+      const pair = `${symbols[i]} ${symbols[i + 1]}`;
+      const count = (this.counts.get(pair) ?? 0) + sign * times;
+      if (count === 0) this.counts.delete(pair);
+      else this.counts.set(pair, count);
+      const words = this.#words.get(pair);
+      if (words) words.add(word);
+      else this.#words.set(pair, new Set([word]));
     }
+  }
+
+  /** The most frequent pair, the smallest of equals; '' when none occurs twice. */
+  best(): string {
     let best = '';
     let most = 1;
-    for (const [pair, times] of pairs)
+    for (const [pair, times] of this.counts)
       if (times > most || (times === most && pair < best)) [best, most] = [pair, times];
+    return best;
+  }
+
+  /** Words that hold the pair, and perhaps some that did. */
+  take(pair: string): Iterable<TrainingWord> {
+    const words = this.#words.get(pair) ?? [];
+    this.#words.delete(pair);
+    return words;
+  }
+}
+
+/** Merges in order of rank, by the textbook: count pairs, take the most frequent, the smallest of equals. */
+export function trainMerges(text: string, count: number): [string, string][] {
+  const pairs = new PairCounts();
+  for (const [word, times] of trainingWords(text)) pairs.add({ symbols: [...word], times }, 1);
+  const merges: [string, string][] = [];
+  while (merges.length < count) {
+    const best = pairs.best();
     if (best === '') break;
     const [left, right] = best.split(' ') as [string, string];
     merges.push([left, right]);
-    for (const word of words) word.symbols = mergePair(word.symbols, left, right);
+    for (const word of pairs.take(best)) {
+      const symbols = mergePair(word.symbols, left, right);
+      if (symbols.length === word.symbols.length) continue;
+      pairs.add(word, -1);
+      word.symbols = symbols;
+      pairs.add(word, 1);
+    }
   }
   return merges;
 }
