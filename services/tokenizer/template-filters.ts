@@ -1,5 +1,6 @@
 // Filters of Jinja that chat templates use and @huggingface/jinja lacks (select, reject, map with a filter's name) or
-// does otherwise (string: models were trained on Python's spelling of lists, dictionaries and booleans).
+// does otherwise (string: models were trained on Python's spelling of lists, dictionaries and booleans; items: a tool
+// without parameters has no properties to list, which is no error in Python).
 // The parsed template is rewritten: `x | reject("in", y)` becomes a call of a function that gets x, "in" and y.
 import { pythonText } from './python-text.ts';
 
@@ -98,6 +99,15 @@ function ourFilter(filter: Node): { name: string; args: unknown[] } | null {
   return name === 'map' && args[0]?.type === 'StringLiteral' ? { name: FUNCTIONS.map, args } : null;
 }
 
+/** `x | items` as `x | default({}) | items`: Jinja's gives nothing for what is not defined. */
+function itemsOfNothing(expression: Node): void {
+  const { type, value } = expression.filter as Node;
+  if (type !== 'Identifier' || value !== 'items') return;
+  const args = [{ type: 'ObjectLiteral', value: new Map() }];
+  const orNothing = { type: 'CallExpression', callee: { type: 'Identifier', value: 'default' }, args };
+  expression.operand = { type: 'FilterExpression', operand: expression.operand, filter: orNothing };
+}
+
 /** Rewrites those filters in a parsed template, in place. */
 export function rewriteFilters(node: unknown): void {
   if (Array.isArray(node)) {
@@ -115,6 +125,7 @@ export function rewriteFilters(node: unknown): void {
   const expression = node as Node;
   for (const child of Object.values(expression)) rewriteFilters(child);
   if (expression.type !== 'FilterExpression') return;
+  itemsOfNothing(expression);
   const filter = ourFilter(expression.filter as Node);
   if (!filter) return;
   const operand = { type: 'ArrayLiteral', value: [expression.operand] };

@@ -30,6 +30,14 @@ test('map with the name of a filter, and map(attribute=) as before', () => {
   assert.equal(render("{{ x | map(attribute='n') | join('|') }}", { x: [{ n: 'a' }, { n: 'b' }] }), 'a|b');
 });
 
+test('items of what is not defined are none, as in Python; of what is no mapping they are an error', () => {
+  const source = '{% for k, v in t.properties | items %}{{ k }}={{ v }};{% endfor %}.';
+  assert.equal(render(source, { t: { properties: { a: 1, b: 2 } } }), 'a=1;b=2;.');
+  assert.equal(render(source, { t: {} }), '.');
+  assert.throws(() => render(source, { t: { properties: null } }), /items/);
+  assert.throws(() => render(source, { t: { properties: 'text' } }), /items/);
+});
+
 test('string writes values as Python does', () => {
   const x = { s: "it's", n: null, t: true, f: [1, 2.5, 'a"b', { k: 'v\n' }] };
   assert.equal(
