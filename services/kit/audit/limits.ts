@@ -18,6 +18,11 @@ export const AUDIT_OUTBOX_HARD_BYTES = 1024 * MIB;
 /** Records that wait for the disk: about a second of a slow one. */
 export const AUDIT_PENDING_RECORDS_MAX = 8192;
 
+/** Pause after a frame that the stream did not take; grows twofold. */
+export const PUBLISH_RETRY_MIN_MS = 100;
+export const PUBLISH_RETRY_MAX_MS = 5_000;
+
+assert(PUBLISH_RETRY_MIN_MS < PUBLISH_RETRY_MAX_MS, 'back-off grows');
 assert(AUDIT_RECORD_BYTES_MAX <= AUDIT_FRAME_BYTES_MAX, 'the largest record fits a frame');
 assert(AUDIT_FRAME_BYTES_MAX * 4 < AUDIT_SEGMENT_BYTES_MAX, 'a segment holds several frames');
 assert(AUDIT_SEGMENT_BYTES_MAX * 4 <= AUDIT_OUTBOX_SOFT_BYTES, 'deleting one segment frees a small part');

@@ -33,7 +33,16 @@ export type OutboxStatus = 'open' | 'full' | 'failed' | 'closed';
 
 /** Where a reader stands: a byte of a segment. */
 export type OutboxPosition = { segment: number; offset: number };
-export type OutboxFrame = { bytes: Buffer; firstSeq: number; lastSeq: number; firstTs: string; next: OutboxPosition };
+export type OutboxFrame = {
+  /** The payload: records joined by newlines. */
+  bytes: Buffer;
+  /** Of its first record. */
+  epoch: number;
+  firstSeq: number;
+  firstTs: string;
+  lastSeq: number;
+  next: OutboxPosition;
+};
 export type Receipt = { id: string; seq: number };
 
 type Waiting = { bytes: Buffer; seq: number; sha256: string; resolve(): void; reject(error: QuernError): void };
@@ -262,7 +271,19 @@ export class Outbox {
     const records = recordsOf(payload);
     const first = placeOf(records[0]!);
     const next = { segment: segment.firstSeq, offset: offset + FRAME_HEADER_BYTES + payload.length };
-    return { bytes: payload, firstSeq: first.seq, lastSeq: first.seq + records.length - 1, firstTs: first.ts, next };
+    const { epoch, seq: firstSeq, ts: firstTs } = first;
+    return { bytes: payload, epoch, firstSeq, firstTs, lastSeq: firstSeq + records.length - 1, next };
+  }
+
+  /** Where the first frame that begins after record `seq` is, or will be. */
+  async positionAfter(seq: number): Promise<OutboxPosition> {
+    const at = this.#segments.findLastIndex(({ firstSeq }) => firstSeq <= seq + 1);
+    let position: OutboxPosition = at < 0 ? this.firstPosition : { segment: this.#segments[at]!.firstSeq, offset: 0 };
+    while (true) {
+      const frame = await this.frameAt(position);
+      if (!frame || frame.firstSeq > seq) return position;
+      position = frame.next;
+    }
   }
 
   /** Resolves after the next commit, or when the signal aborts. */

@@ -1,0 +1,199 @@
+// From the outbox to the stream: one frame in flight, oldest first, until the stream has it. What the stream holds of this
+// producer is asked of the stream itself, never remembered here: so a lost tail or a new stream is sent again by itself.
+import { setTimeout as sleep } from 'node:timers/promises';
+import { QuernError, toQuernError } from '#kit/errors.ts';
+import type { Log } from '#kit/log.ts';
+import { PUBLISH_RETRY_MAX_MS, PUBLISH_RETRY_MIN_MS } from './limits.ts';
+import type { Outbox, OutboxFrame, OutboxPosition } from './outbox.ts';
+import { sha256Hex } from './record.ts';
+
+/** One frame as it travels. `id` is the message id by which the stream drops a frame that it has just seen. */
+export type StreamFrame = { id: string; bytes: Buffer; sha256: string };
+
+/**
+ * wrong_last: the subject's last sequence is not the expected one; nothing was stored.
+ * full: the stream is at its limits and drops nothing. failed: not known whether it was stored.
+ */
+export type PublishVerdict =
+  | { ok: true; streamSeq: number; duplicate: boolean }
+  | { ok: false; reason: 'wrong_last' | 'full' | 'failed'; message: string };
+
+/** The subject of this producer on the stream. */
+export type ProducerStream = {
+  publish(frame: StreamFrame, options: { expectedSeq: number; signal: AbortSignal }): Promise<PublishVerdict>;
+  /** The newest frame there, or null. Throws when the stream does not answer. */
+  last(options: { signal: AbortSignal }): Promise<{ id: string; sha256: string; streamSeq: number } | null>;
+};
+
+/** sending: on its way or all sent. waiting: the stream does not take frames now. stopped: another writer, or closed. */
+export type PublisherState = 'sending' | 'waiting' | 'stopped';
+
+export type PublisherOptions = {
+  outbox: Outbox;
+  stream: ProducerStream;
+  log: Log;
+  /** For tests. */
+  retryMinMs?: number;
+};
+
+export type PublisherStats = {
+  state: PublisherState;
+  /** Why it waits or stopped; "" while it sends. */
+  reason: string;
+  /** Last record that the stream has. */
+  publishedSeq: number;
+  unsentRecords: number;
+  /** Age of the oldest record that the stream does not have, 0 when it has all. */
+  oldestUnsentMs: number;
+};
+
+export function frameId(producer: string, { epoch, firstSeq }: Pick<OutboxFrame, 'epoch' | 'firstSeq'>): string {
+  return `${producer}/${epoch}/${firstSeq}`;
+}
+
+/** Invariant: a frame is sent only after the stream has every frame before it. */
+export class Publisher {
+  readonly #outbox: Outbox;
+  readonly #stream: ProducerStream;
+  readonly #log: Log;
+  readonly #retryMinMs: number;
+  readonly #stop = new AbortController();
+  #position: OutboxPosition | null = null;
+  #expectedSeq = 0;
+  #publishedSeq = 0;
+  #oldestUnsentTs: string | null = null;
+  #state: PublisherState = 'sending';
+  #reason = '';
+  #loop: Promise<void> | null = null;
+
+  constructor({ outbox, stream, log, retryMinMs = PUBLISH_RETRY_MIN_MS }: PublisherOptions) {
+    this.#outbox = outbox;
+    this.#stream = stream;
+    this.#log = log;
+    this.#retryMinMs = retryMinMs;
+  }
+
+  start(): void {
+    this.#loop ??= this.#run();
+  }
+
+  get stats(): PublisherStats {
+    const oldest = this.#oldestUnsentTs;
+    return {
+      state: this.#state,
+      reason: this.#reason,
+      publishedSeq: this.#publishedSeq,
+      unsentRecords: this.#outbox.durableSeq - this.#publishedSeq,
+      oldestUnsentMs: oldest === null ? 0 : Math.max(0, Date.now() - Date.parse(oldest)),
+    };
+  }
+
+  /** Resolves when the stream has all that the outbox had at the call, or when the signal aborts. */
+  async flushed(signal: AbortSignal): Promise<boolean> {
+    const wanted = this.#outbox.durableSeq;
+    while (this.#publishedSeq < wanted && !signal.aborted && this.#state !== 'stopped') await sleep(5);
+    return this.#publishedSeq >= wanted;
+  }
+
+  async close(): Promise<void> {
+    this.#stop.abort(new QuernError('CANCELLED', 'the publisher is closing'));
+    await this.#loop;
+    this.#state = 'stopped';
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stop;
+    let delayMs = this.#retryMinMs;
+    while (!signal.aborted && this.#state !== 'stopped') {
+      try {
+        if (await this.#step(signal)) delayMs = this.#retryMinMs;
+      } catch (thrown) {
+        if (signal.aborted) return;
+        await this.#wait(thrown);
+        if (this.#isStopped()) return;
+        await sleep(delayMs * (0.5 + Math.random() / 2), undefined, { signal }).catch(() => {});
+        delayMs = Math.min(delayMs * 2, PUBLISH_RETRY_MAX_MS);
+      }
+    }
+  }
+
+  #isStopped(): boolean {
+    return this.#state === 'stopped';
+  }
+
+  async #wait(thrown: unknown): Promise<void> {
+    const error = toQuernError(thrown);
+    const state = error.code === 'FAILED_PRECONDITION' || error.code === 'DATA_LOSS' ? 'stopped' : 'waiting';
+    const reason = error.code === 'INTERNAL' ? String(thrown) : error.message;
+    if (state === 'stopped') this.#log.error({ err: error }, 'audit publisher stopped');
+    else if (this.#state !== 'waiting') this.#log.warn({ err: error }, 'audit frames wait in the outbox');
+    this.#state = state;
+    this.#reason = reason;
+    const unsent = await this.#outbox.frameAt(await this.#outbox.positionAfter(this.#publishedSeq));
+    this.#oldestUnsentTs = unsent?.firstTs ?? null;
+  }
+
+  /** Sends one frame, or waits for one. Throws when the stream does not take it. */
+  async #step(signal: AbortSignal): Promise<boolean> {
+    this.#position ??= await this.#synchronise(signal);
+    const committed = this.#outbox.committed(signal); // before the look, so that no commit is missed
+    const frame = await this.#outbox.frameAt(this.#position);
+    if (!frame) {
+      this.#sends();
+      await committed;
+      return true;
+    }
+    const id = frameId(this.#outbox.producer, frame);
+    const sent = { id, bytes: frame.bytes, sha256: sha256Hex(frame.bytes) };
+    const verdict = await this.#stream.publish(sent, { expectedSeq: this.#expectedSeq, signal });
+    if (!verdict.ok) {
+      if (verdict.reason === 'wrong_last') {
+        this.#position = null; // ask what it has
+        if (await this.#has(sent, signal)) return true;
+      }
+      throw new QuernError('UNAVAILABLE', verdict.message, { reason: `PUBLISH_${verdict.reason.toUpperCase()}` });
+    }
+    this.#expectedSeq = verdict.streamSeq;
+    this.#publishedSeq = frame.lastSeq;
+    this.#position = frame.next;
+    this.#sends();
+    return true;
+  }
+
+  #sends(): void {
+    if (this.#state === 'waiting') this.#log.info({ seq: this.#publishedSeq }, 'audit frames flow again');
+    this.#state = 'sending';
+    this.#reason = '';
+    this.#oldestUnsentTs = null;
+  }
+
+  /** Whether the refused frame is there already: an answer was lost. */
+  async #has(frame: StreamFrame, signal: AbortSignal): Promise<boolean> {
+    const last = await this.#stream.last({ signal });
+    return last?.id === frame.id && last.sha256 === frame.sha256;
+  }
+
+  /** Where to go on, by what the stream has. Throws FAILED_PRECONDITION when it has what this outbox never wrote. */
+  async #synchronise(signal: AbortSignal): Promise<OutboxPosition> {
+    const last = await this.#stream.last({ signal });
+    this.#expectedSeq = last?.streamSeq ?? 0;
+    if (last === null) {
+      const first = await this.#outbox.frameAt(this.#outbox.firstPosition);
+      this.#publishedSeq = first ? first.firstSeq - 1 : this.#outbox.durableSeq;
+      return this.#outbox.firstPosition;
+    }
+    const { producer, durableSeq } = this.#outbox;
+    const [, , seq = ''] = last.id.split('/');
+    const firstSeq = Number(seq);
+    if (!last.id.startsWith(`${producer}/`) || !Number.isSafeInteger(firstSeq) || firstSeq > durableSeq) {
+      const message =
+        `audit: the stream's last frame of ${producer} is "${last.id}", which this outbox (up to record ${durableSeq}) did ` +
+        'not write; two writers share a producer, or the folder is an old copy: stop one, or start with a new folder';
+      throw new QuernError('FAILED_PRECONDITION', message, { reason: 'AUDIT_SECOND_WRITER' });
+    }
+    const position = await this.#outbox.positionAfter(firstSeq);
+    const next = await this.#outbox.frameAt(position);
+    this.#publishedSeq = next ? next.firstSeq - 1 : durableSeq;
+    return position;
+  }
+}
