@@ -3,6 +3,7 @@ import { homedir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { path, readEnv, str } from '#kit/env.ts';
+import { caFile } from '#kit/env-files.ts';
 
 /** Where the first mesh of a machine listens. */
 export const HTTP_DEFAULT = '127.0.0.1:8000';
@@ -11,10 +12,13 @@ const ADDON = 'engine-native/build/engine_addon.node';
 
 export const cliEnv = {
   gateway: str('QUERN_GATEWAY', {
-    doc: 'gRPC address of the mesh that client commands talk to',
+    doc: 'gRPC address of the mesh that client commands talk to: host:port, or https://host:port when it speaks TLS',
     default: '127.0.0.1:50051',
   }),
   http: str('QUERN_GATEWAY_HTTP', { doc: 'HTTP address of the same mesh, for quern bench', default: HTTP_DEFAULT }),
+  gatewayCa: caFile('QUERN_GATEWAY_CA_FILE', {
+    doc: 'CAs of a mesh that speaks TLS. Absent: those that Node knows',
+  }),
   apiKey: str('QUERN_API_KEY', { doc: 'API key that client commands send', default: null, secret: true }),
   model: str('QUERN_MODEL', {
     doc: 'What quern up serves: Hugging Face folders, NAME=DIR or DIR, comma separated. Absent: the bundled quern-mini',
@@ -35,6 +39,8 @@ export type CliConfig = {
   gateway: string;
   /** HTTP address of the same mesh, for `quern bench --http`. */
   http: string;
+  /** PEM of the CAs of a mesh that speaks TLS. */
+  gatewayCa: string | undefined;
   apiKey: string | undefined;
   /** Model folders for `quern up`: DIR or NAME=DIR, comma separated. */
   model: string | undefined;
@@ -64,6 +70,7 @@ export function readCliConfig(env: NodeJS.ProcessEnv): CliConfig {
   return {
     gateway: values.gateway,
     http: values.http,
+    gatewayCa: values.gatewayCa?.pem,
     apiKey: values.apiKey ?? undefined,
     model: values.model ?? undefined,
     stateDir: values.stateDir ?? resolve(xdgState, 'quern'),

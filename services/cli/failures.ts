@@ -4,6 +4,8 @@ import type { MeshRecord } from './up/mesh-folder.ts';
 
 export type CallTarget = {
   address: string;
+  /** The call was made over TLS. */
+  tls: boolean;
   /** The meshes of this user on this machine. */
   running: () => MeshRecord[];
   /** SERVICE/METHOD with the full name of the service, when the caller chose it by name. */
@@ -28,6 +30,18 @@ function explanation({ code, message }: QuernError, target: CallTarget): string 
     const host = address.replace(/:\d+$/, '');
     return `no host is called "${host}" (the address was ${address}); correct --gateway or QUERN_GATEWAY`;
   }
+  const known = running().find(({ grpc }) => grpc === address);
+  if (known?.tls === true && !target.tls) {
+    return `the mesh at ${address} speaks TLS: --gateway https://${address}, and --ca FILE when its CA is your own`;
+  }
+  if (target.tls && known?.tls === false)
+    return `the mesh at ${address} does not speak TLS: --gateway ${address}, without --ca`;
+  if (target.tls && /self-signed certificate|unable to (verify|get)/.test(message)) {
+    return `the certificate of ${address} is of a CA that is not known here; name the CA's file with --ca or QUERN_GATEWAY_CA_FILE`;
+  }
+  if (/altnames/.test(message)) {
+    return `the certificate of ${address} is for another name (${/altnames: (.*?)\.? *(?:Resolution|$)/.exec(message)?.[1] ?? ''})`;
+  }
   if (/Protocol error/.test(message)) {
     const mesh = running().find(({ http }) => http === address);
     const instead = mesh === undefined ? 'name the gRPC address' : `the mesh's gRPC address is ${mesh.grpc}: name it`;
@@ -38,7 +52,9 @@ function explanation({ code, message }: QuernError, target: CallTarget): string 
 }
 
 function nothingAnswers(address: string, running: MeshRecord[]): string {
-  const elsewhere = running.map(({ grpc }) => grpc).filter((grpc) => grpc !== '' && grpc !== address);
+  const elsewhere = running
+    .filter(({ grpc }) => grpc !== '' && grpc !== address)
+    .map(({ grpc, tls }) => (tls ? `https://${grpc}` : grpc));
   if (elsewhere.length > 0) {
     const options = elsewhere.map((grpc) => `--gateway ${grpc}`).join(' or ');
     return `no mesh answers at ${address}, but ${elsewhere.length === 1 ? 'one runs' : 'some run'} elsewhere: add ${options}`;

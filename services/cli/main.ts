@@ -37,6 +37,9 @@ function overview(): string {
   ].join('\n');
 }
 
+// Of what a library does, nobody at a terminal can do anything about; the services, which are other processes, still warn.
+process.noDeprecation = true;
+
 let endsBySignal = false;
 let readerGone = false;
 

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { tlsFile } from '../fixtures/tls/certificates.ts';
 import { type Mesh, quern, startMesh } from './mesh.ts';
 
 test('the commands against one mesh', async (t) => {
@@ -17,6 +18,27 @@ test('the commands against one mesh', async (t) => {
   await t.test('call', () => calls(run, mesh));
   await t.test('infill', (t) => infills(t, run));
   await t.test('models and doctor', () => looks(run, mesh));
+  assert.equal(await mesh.stop(), 0);
+});
+
+test('a mesh that speaks TLS is called by https:// and its CA', async (t) => {
+  const env = { QUERN_GATEWAY_TLS_CERT_FILE: tlsFile('server.pem'), QUERN_GATEWAY_TLS_KEY_FILE: tlsFile('server.key') };
+  const mesh = await startMesh(t, { env });
+  const plain = await quern(['models', '--gateway', mesh.grpc]);
+  assert.equal(plain.code, 1);
+  assert.ok(plain.stderr.includes(`speaks TLS: --gateway https://${mesh.grpc}`), plain.stderr);
+  const stranger = await quern(['models', '--gateway', `https://${mesh.grpc}`, '--ca', tlsFile('other-ca.pem')]);
+  assert.equal(stranger.code, 1);
+  assert.match(stranger.stderr, /^quern: the certificate of \S+ is of a CA that is not known here; /);
+  const client = { QUERN_GATEWAY: `https://${mesh.grpc}`, QUERN_GATEWAY_CA_FILE: tlsFile('ca.pem') };
+  const call = await quern(['call', 'ModelService/ListModels'], { env: client });
+  assert.equal(call.code, 0, call.stderr);
+  assert.match(call.stdout, /"name":"quern-mini"/);
+  const options = ['--scenario', 'fim', '--requests', '1', '--transport', 'both', '--json'];
+  const bench = await quern(['bench', ...options], { env: client });
+  assert.equal(bench.code, 0, bench.stderr);
+  assert.match(bench.stdout, /"transport":"https 127[^}]*"completed":1,/);
+  assert.equal(bench.stderr, '');
   assert.equal(await mesh.stop(), 0);
 });
 

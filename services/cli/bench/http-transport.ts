@@ -1,19 +1,23 @@
 /** Bench requests over the OpenAI-style HTTP API, streamed. */
 import { request as httpRequest } from 'node:http';
+import { request as httpsRequest } from 'node:https';
+import type { ClientTls } from '#kit/rpc/client.ts';
 import type { BenchRequest } from './scenarios.ts';
 import type { Transport } from './transport.ts';
 
-/** A transport over http://ADDRESS. */
-export function httpTransport(address: string, apiKey: string | undefined, model: string): Transport {
+export type HttpTarget = { address: string; tls: ClientTls | undefined };
+
+/** A transport over http://ADDRESS, or https. */
+export function httpTransport(to: HttpTarget, apiKey: string | undefined, model: string): Transport {
   return {
-    name: `http ${address}`,
+    name: `${to.tls === undefined ? 'http' : 'https'} ${to.address}`,
     async send(bench, onText, signal) {
       const { path, body } = openAiRequest(bench, model);
       let text = '';
       let usage:
         | { prompt_tokens: number; completion_tokens: number; prompt_tokens_details?: { cached_tokens?: number } }
         | undefined;
-      for await (const data of events(address, path, body, apiKey, signal)) {
+      for await (const data of events(to, path, body, apiKey, signal)) {
         const chunk = JSON.parse(data) as Chunk;
         if (chunk.error) throw new Error(chunk.error.message);
         const piece = chunk.choices?.[0]?.text ?? chunk.choices?.[0]?.delta?.content ?? '';
@@ -58,7 +62,7 @@ function openAiRequest(bench: BenchRequest, model: string): { path: string; body
 }
 
 async function* events(
-  address: string,
+  { address, tls }: HttpTarget,
   path: string,
   body: object,
   apiKey: string | undefined,
@@ -69,10 +73,14 @@ async function* events(
     ...(apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` }),
   };
   const response = await new Promise<import('node:http').IncomingMessage>((resolve, reject) => {
-    const call = httpRequest(`http://${address}${path}`, { method: 'POST', headers, signal }, resolve);
+    const url = `${tls === undefined ? 'http' : 'https'}://${address}${path}`;
+    const options = { method: 'POST', headers, signal, ...tls };
+    const call = tls === undefined ? httpRequest(url, options, resolve) : httpsRequest(url, options, resolve);
     call.on('error', (error: NodeJS.ErrnoException) =>
       reject(
-        error.code === 'ECONNREFUSED' ? new Error(`nothing answers at http://${address}; name it with --http`) : error,
+        error.code === 'ECONNREFUSED'
+          ? new Error(`nothing answers at ${url.slice(0, -path.length)}; name it with --http`)
+          : error,
       ),
     );
     call.end(JSON.stringify(body));

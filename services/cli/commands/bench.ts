@@ -27,7 +27,7 @@ a scenario completed nothing.
   --slo-ttft-ms N      goodput: TTFT limit (default 5000)
   --slo-tpot-ms N      goodput: TPOT limit (default 150)
   --json               one JSON line per scenario instead of the table
-  --gateway ADDR, --api-key KEY`,
+  --gateway ADDR, --ca FILE, --api-key KEY`,
   async run(args, io) {
     const { values } = parseOptions(args, {
       ...GATEWAY_OPTIONS,
@@ -53,7 +53,7 @@ a scenario completed nothing.
     try {
       const model = values.model ?? (await onlyModel(gateway, io));
       const http = httpTransport(
-        values.http ?? httpOf(gateway.address, io),
+        { address: values.http ?? httpOf(gateway.address, io), tls: gateway.tls },
         values['api-key'] ?? io.config.apiKey,
         model,
       );

@@ -18,6 +18,7 @@ that the message does not have is refused. A method that takes a stream takes a 
   --address ADDR     what to call: HOST:PORT or unix:///PATH of any service (default: the gateway, QUERN_GATEWAY or
                      127.0.0.1:50051); --gateway is the same
   --timeout-ms N     deadline of the call (default 60000)
+  --ca FILE          CAs of a mesh that speaks TLS (https://HOST:PORT; default: QUERN_GATEWAY_CA_FILE)
   --api-key KEY      (default: QUERN_API_KEY)`,
   async run(args, io) {
     const { values, positionals } = parseOptions(args, {

@@ -5,7 +5,7 @@ import { parseOptions } from '../options.ts';
 import { formatTable } from '../table.ts';
 
 export const models: Command = {
-  help: `usage: quern models [--json] [--gateway HOST:PORT] [--api-key KEY]
+  help: `usage: quern models [--json] [--gateway [https://]HOST:PORT] [--ca FILE] [--api-key KEY]
 
 Lists the models that the mesh serves: context length in tokens, parameters, weight type, backend, and what each can do.`,
   async run(args, io) {

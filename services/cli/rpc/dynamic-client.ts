@@ -2,6 +2,7 @@
 import * as grpc from '@grpc/grpc-js';
 import { loadFileDescriptorSetFromBuffer, type MethodDefinition, type ServiceDefinition } from '@grpc/proto-loader';
 import { QuernError } from '#kit/errors.ts';
+import type { ClientTls } from '#kit/rpc/client.ts';
 import { descriptorSet } from '#kit/rpc/reflection.ts';
 import { fromServiceError } from '#kit/rpc/status.ts';
 import { didYouMean } from '../did-you-mean.ts';
@@ -30,13 +31,14 @@ export async function* callDynamic(
   options: {
     address: string;
     apiKey: string | undefined;
+    tls: ClientTls | undefined;
     timeoutMs: number;
     signal: AbortSignal;
     running: () => MeshRecord[];
   },
 ): AsyncGenerator<object> {
   const { service, name, method } = findMethod(path);
-  const client = new grpc.Client(options.address, grpc.credentials.createInsecure());
+  const client = new grpc.Client(options.address, channelCredentials(options.tls));
   const metadata = new grpc.Metadata();
   if (options.apiKey !== undefined) metadata.set('authorization', `Bearer ${options.apiKey}`);
   const deadline = Date.now() + options.timeoutMs;
@@ -59,10 +61,20 @@ export async function* callDynamic(
     }
   } catch (error) {
     const failure = error instanceof QuernError ? error : fromServiceError(error as grpc.ServiceError);
-    throw explainFailure(failure, { address: options.address, running: options.running, method: `${service}/${name}` });
+    throw explainFailure(failure, {
+      address: options.address,
+      tls: options.tls !== undefined,
+      running: options.running,
+      method: `${service}/${name}`,
+    });
   } finally {
     client.close();
   }
+}
+
+function channelCredentials(tls: ClientTls | undefined): grpc.ChannelCredentials {
+  if (tls === undefined) return grpc.credentials.createInsecure();
+  return grpc.credentials.createSsl(tls.ca === undefined ? null : Buffer.from(tls.ca));
 }
 
 function load() {

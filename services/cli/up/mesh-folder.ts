@@ -17,6 +17,8 @@ export type MeshRecord = {
   host: string;
   http: string;
   grpc: string;
+  /** Of both. */
+  tls: boolean;
   parts: MeshPart[];
 };
 

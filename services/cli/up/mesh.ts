@@ -37,10 +37,11 @@ export async function runMesh(plan: PlannedProcess[], settings: Settings): Promi
   };
   const log = createLog({ service: 'up', level: 'info', destination: { write } });
   const startedAt = performance.now();
-  const record = (http: string, grpc: string): void =>
+  const record = (http: string, grpc: string, tls: boolean): void =>
     writeMeshRecord(folder, {
       http,
       grpc,
+      tls,
       parts: plan.map(({ kind, name, addresses }) => ({ kind, name, addresses })),
     });
   const stop = waitForStop(report, log, () => {
@@ -53,7 +54,7 @@ export async function runMesh(plan: PlannedProcess[], settings: Settings): Promi
   const supervisor = createSupervisor({ log, onEvent: watch.onEvent });
   try {
     await ensurePrivateDir(folder);
-    record('', '');
+    record('', '', false);
     const start = (part: PlannedProcess) => {
       report({ event: 'starting', name: part.name });
       const { command, args, name, env } = part;
@@ -78,11 +79,11 @@ export async function runMesh(plan: PlannedProcess[], settings: Settings): Promi
       }
       if (!stop.signal.aborted && info) {
         watch.serving();
-        const [http, grpc] = publicAddresses(info);
-        record(http, grpc);
+        const { http, grpc, tls } = publicAddresses(info);
+        record(http, grpc, tls);
         const parts = supervisor.children.map((child): PartRow => partRow(child, plan));
         const seconds = (performance.now() - startedAt) / 1000;
-        report({ event: 'ready', http, grpc, seconds, parts, models, keys: io.config.keysFile ?? null });
+        report({ event: 'ready', http, grpc, tls, seconds, parts, models, keys: io.config.keysFile ?? null });
         await stop.requested;
       }
     }
@@ -188,10 +189,10 @@ function killNow({ children }: Supervisor): void {
 type Info = { addresses: string[]; [key: string]: unknown };
 
 /** HTTP and gRPC, as HOST:PORT. */
-function publicAddresses(info: Info): [string, string] {
+function publicAddresses(info: Info): { http: string; grpc: string; tls: boolean } {
   const http = info.addresses.find((address) => address.startsWith('http')) ?? '';
   const grpc = info.addresses.find((address) => address !== http) ?? '';
-  return [http.replace(/^https?:\/\//, ''), grpc];
+  return { http: http.replace(/^https?:\/\//, ''), grpc, tls: http.startsWith('https:') };
 }
 
 function partRow(child: { name: string; pid: number | null; info: Info | null }, plan: PlannedProcess[]): PartRow {

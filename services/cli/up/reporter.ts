@@ -16,6 +16,8 @@ export type ReadyEvent = {
   event: 'ready';
   http: string;
   grpc: string;
+  /** Both speak TLS. */
+  tls: boolean;
   seconds: number;
   parts: PartRow[];
   models: string[];
@@ -79,7 +81,8 @@ function share(done: number, total: number): string {
 function readyText(event: ReadyEvent): string {
   const rows = event.parts.map(({ name, pid, where, what }) => [name, String(pid), where, what]);
   const model = event.models.length > 1 ? ` --model ${event.models[0]}` : '';
-  const gateway = event.grpc === '127.0.0.1:50051' ? '' : ` --gateway ${event.grpc}`;
+  const scheme = event.tls ? 'https://' : '';
+  const gateway = event.grpc === '127.0.0.1:50051' && !event.tls ? '' : ` --gateway ${scheme}${event.grpc}`;
   const body = JSON.stringify({ model: event.models[0], prompt: 'import ' });
   const key = event.keys === null ? '' : ` -H "authorization: Bearer $QUERN_API_KEY"`;
   const keyLines = [
@@ -94,7 +97,7 @@ function readyText(event: ReadyEvent): string {
     ...(event.keys === null ? [] : keyLines),
     `  npx quern complete${gateway}${model} "def add(a, b):"`,
     `  npx quern chat${gateway}${model}`,
-    `  curl -s http://${event.http}/v1/completions${key} -H 'content-type: application/json' -d '${body}'`,
+    `  curl -s ${scheme || 'http://'}${event.http}/v1/completions${key} -H 'content-type: application/json' -d '${body}'`,
     '',
   ].join('\n');
 }

@@ -10,6 +10,7 @@ const MESH: MeshRecord = {
   host: 'here',
   http: '127.0.0.1:8080',
   grpc: '127.0.0.1:9090',
+  tls: false,
   parts: [
     { kind: 'tokenizer', name: 'tokenizer', addresses: ['unix:///run/q/tokenizer.sock'] },
     { kind: 'engine', name: 'engine', addresses: ['unix:///run/q/engine-0.sock'] },
@@ -18,7 +19,7 @@ const MESH: MeshRecord = {
 };
 
 function explain(error: unknown, address: string, running: MeshRecord[] = [], method?: string): string {
-  const target = { address, running: () => running, ...(method === undefined ? {} : { method }) };
+  const target = { address, tls: false, running: () => running, ...(method === undefined ? {} : { method }) };
   return (explainFailure(error, target) as Error).message;
 }
 
@@ -66,5 +67,17 @@ test('a method that another part serves comes with the call that reaches it', ()
 test('a missing key says where it goes; other errors pass as they are', () => {
   assert.match(explain(new QuernError('UNAUTHENTICATED', 'expected a key'), 'a:1'), /--api-key or in QUERN_API_KEY$/);
   const other = new QuernError('NOT_FOUND', 'no model');
-  assert.equal(explainFailure(other, { address: 'a:1', running: () => [] }), other);
+  assert.equal(explainFailure(other, { address: 'a:1', tls: false, running: () => [] }), other);
+});
+
+test('TLS where it is not spoken, none where it is, and a CA that is not known', () => {
+  const explainTls = (error: unknown, mesh: MeshRecord[], tls: boolean): string =>
+    (explainFailure(error, { address: MESH.grpc, tls, running: () => mesh }) as Error).message;
+  assert.match(
+    explainTls(REFUSED, [{ ...MESH, tls: true }], false),
+    /speaks TLS: --gateway https:\/\/127\.0\.0\.1:9090/,
+  );
+  assert.match(explainTls(REFUSED, [MESH], true), /does not speak TLS: --gateway 127\.0\.0\.1:9090, without --ca$/);
+  const unknown = unavailable('No connection established. Last error: Error: self-signed certificate.');
+  assert.match(explainTls(unknown, [], true), /CA that is not known here; .*--ca or QUERN_GATEWAY_CA_FILE$/);
 });

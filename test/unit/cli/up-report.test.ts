@@ -7,6 +7,7 @@ const READY: ReadyEvent = {
   event: 'ready',
   http: '127.0.0.1:8000',
   grpc: '127.0.0.1:50051',
+  tls: false,
   seconds: 1.94,
   parts: [{ name: 'gateway', pid: 7, where: 'http://127.0.0.1:8000', what: 'quern-mini' }],
   models: ['quern-mini'],
@@ -41,4 +42,10 @@ test('with keys, they say where the key comes from', () => {
 test('other addresses and several models are part of the commands', () => {
   const text = said({ ...READY, grpc: '127.0.0.1:7', models: ['a', 'b'] });
   assert.match(text, /npx quern chat --gateway 127\.0\.0\.1:7 --model a$/m);
+});
+
+test('with TLS, addresses begin with https://', () => {
+  const text = said({ ...READY, tls: true });
+  assert.match(text, /npx quern chat --gateway https:\/\/127\.0\.0\.1:50051$/m);
+  assert.match(text, /curl -s https:\/\/127\.0\.0\.1:8000\//);
 });
