@@ -53,9 +53,10 @@ chunks = list(client.chat.completions.create(**chat, stream=True, stream_options
 text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
 check("streamed chat", text == answer.choices[0].message.content)
 check("streamed chat usage", chunks[-1].usage is not None)
-with client.chat.completions.stream(**chat) as stream:
+ended = {**chat, "max_tokens": 400}  # the helper raises when an answer is cut by its length
+with client.chat.completions.stream(**ended) as stream:
     final = stream.get_final_completion()
-check("the stream helper", final.choices[0].message.content == answer.choices[0].message.content)
+check("the stream helper", final.choices[0].message.content.startswith(answer.choices[0].message.content))
 
 extra = client.completions.create(**asked, extra_body={"top_k": 1, "ignore_eos": True, "return_token_ids": True})
 check("vLLM's fields through extra_body", len(extra.choices[0].token_ids) == 16)
