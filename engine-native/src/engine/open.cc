@@ -63,6 +63,18 @@ Result<std::unique_ptr<Backend>> choose_backend(const EngineOptions& options) {
   return make_cpu_backend(wanted);
 }
 
+// All but what the memory plan decides: context_length and num_blocks.
+RunnerLimits batch_limits(const EngineOptions& options, const Backend& backend) {
+  const uint32_t usual = backend.info().name == "cpu" ? limits::kCpuBatchedTokens : limits::kCudaBatchedTokens;
+  RunnerLimits limits;
+  limits.max_num_seqs = options.max_num_seqs;
+  limits.max_num_tokens =
+      options.max_num_batched_tokens != 0 ? options.max_num_batched_tokens : std::max(options.max_num_seqs, usual);
+  limits.max_logit_rows = options.max_num_seqs + quern::limits::kPromptLogitRows;
+  limits.block_size = options.block_size;
+  return limits;
+}
+
 // What is free where this backend keeps weights and KV cache: for both, or with weights `loaded` for the KV cache alone. The
 // host's own limits leave room for a workspace; a device's do not.
 Result<FreeMemory> free_memory_of(const Backend& backend, uint64_t loaded, uint64_t workspace) {
@@ -78,7 +90,7 @@ Status check_fits(const EngineOptions& options, const Backend& backend) {
   if (!config.ok()) return config.status();
   auto weights = WeightFiles::open(options.model_dir);
   if (!weights.ok()) return weights.status();
-  auto memory = free_memory_of(backend, 0, 0);
+  auto memory = free_memory_of(backend, 0, Transformer::activation_bytes(*config, batch_limits(options, backend)));
   if (!memory.ok()) return memory.status();
   const BackendInfo info = backend.info();
   // The CPU backend settles "auto" by the files, the CUDA backend at once.
@@ -122,13 +134,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, StepC
   const bool on_cpu = owned->backend().info().name == "cpu";
 
   EngineParts parts;
-  parts.limits.max_num_seqs = options.max_num_seqs;
-  parts.limits.max_num_tokens = options.max_num_batched_tokens != 0
-                                    ? options.max_num_batched_tokens
-                                    : std::max(options.max_num_seqs, on_cpu ? limits::kCpuBatchedTokens : limits::kCudaBatchedTokens);
-  parts.limits.max_logit_rows = options.max_num_seqs + limits::kPromptLogitRows;
-  parts.limits.block_size = options.block_size;
-
+  parts.limits = batch_limits(options, owned->backend());
   auto memory = free_memory_of(owned->backend(), owned->backend().info().weight_bytes,
                                Transformer::activation_bytes(model.config, parts.limits));
   if (!memory.ok()) return memory.status();
