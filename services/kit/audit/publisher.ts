@@ -129,7 +129,11 @@ export class Publisher {
     else if (this.#state !== 'waiting') this.#log.warn({ err: error }, 'audit frames wait in the outbox');
     this.#state = state;
     this.#reason = reason;
-    const unsent = await this.#outbox.frameAt(await this.#outbox.positionAfter(this.#publishedSeq));
+    // A damaged outbox is the next step's own error.
+    const unsent = await this.#outbox
+      .positionAfter(this.#publishedSeq)
+      .then((position) => this.#outbox.frameAt(position))
+      .catch(() => null);
     this.#oldestUnsentTs = unsent?.firstTs ?? null;
   }
 
