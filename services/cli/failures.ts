@@ -25,6 +25,11 @@ function explanation({ code, message }: QuernError, target: CallTarget): string 
   if (code === 'UNIMPLEMENTED' && method !== undefined && /not implement the method/.test(message)) {
     return wrongAddress(method, address, running());
   }
+  const seconds = /^Deadline exceeded after ([\d.]+)s/.exec(message)?.[1]; // grpc-js's own words, not a server's
+  if (code === 'DEADLINE_EXCEEDED' && seconds !== undefined) {
+    if (!message.includes('remote_addr')) return notAnswered(address, Number(seconds) * 1000);
+    return method && `${address} did not finish within ${Math.round(Number(seconds))} s; allow more with --timeout-ms`;
+  }
   if (code !== 'UNAVAILABLE') return undefined;
   if (/Name resolution failed/.test(message)) {
     const host = address.replace(/:\d+$/, '');
@@ -49,6 +54,11 @@ function explanation({ code, message }: QuernError, target: CallTarget): string 
   }
   if (/No connection|ECONNREFUSED|ENOENT|connect/i.test(message)) return nothingAnswers(address, running());
   return undefined;
+}
+
+/** Something accepts connections there and keeps still. */
+export function notAnswered(address: string, afterMs: number): string {
+  return `${address} did not answer within ${Math.round(afterMs / 1000)} s; is it a mesh's gRPC address?`;
 }
 
 function nothingAnswers(address: string, running: MeshRecord[]): string {

@@ -15,7 +15,7 @@ import {
 import { QuernError } from '#kit/errors.ts';
 import { type ClientTls, openChannel, serverStream, unary } from '#kit/rpc/client.ts';
 import type { Io } from './command.ts';
-import { explainFailure } from './failures.ts';
+import { explainFailure, notAnswered } from './failures.ts';
 import { runningMeshes } from './up/mesh-folder.ts';
 
 export const GATEWAY_OPTIONS = {
@@ -59,6 +59,12 @@ function readCa(file: string): string {
   }
 }
 
+type Cancel = { signal: AbortSignal };
+
+const CONNECT_TIMEOUT_MS = 10_000;
+const READY = 2; // of grpc-js's connectivity states
+type Connected = { getChannel(): { getConnectivityState(connect: boolean): number } };
+
 export type GatewayClient = ReturnType<typeof connect>;
 
 /** Opens the channel; nothing is sent before the first call. close() when done. */
@@ -75,29 +81,38 @@ export function connect(values: GatewayValues, io: Io) {
       running: () => runningMeshes(io.config.runtimeParents),
     });
   };
-  async function* guarded<T>(events: AsyncIterable<T>): AsyncGenerator<T> {
+  /** A stream has no deadline; a server that accepts the connection and says nothing must not hold us for ever. */
+  async function* guarded<T>(
+    client: Connected,
+    { signal }: Cancel,
+    open: (signal: AbortSignal) => AsyncIterable<T>,
+  ): AsyncGenerator<T> {
+    const silent = new AbortController();
+    const timer = setTimeout(() => {
+      if (client.getChannel().getConnectivityState(false) === READY) return;
+      silent.abort(new QuernError('UNAVAILABLE', notAnswered(address, CONNECT_TIMEOUT_MS)));
+    }, CONNECT_TIMEOUT_MS);
     try {
-      yield* events;
+      yield* open(AbortSignal.any([signal, silent.signal]));
     } catch (error) {
       explain(error);
+    } finally {
+      clearTimeout(timer);
     }
   }
   return {
     address,
     tls,
-    listModels: ({ signal }: { signal: AbortSignal }): Promise<ListModelsResponse> =>
-      unary(model, 'listModels', {}, { signal, timeoutMs: 10_000, metadata }).catch(
-        explain,
-      ) as Promise<ListModelsResponse>,
-    streamComplete: (
-      request: StreamCompleteRequest,
-      { signal }: { signal: AbortSignal },
-    ): AsyncIterable<StreamCompleteResponse> =>
-      guarded(serverStream(completion, 'streamComplete', request, { signal, metadata })),
-    infill: (request: InfillRequest, { signal }: { signal: AbortSignal }): AsyncIterable<InfillResponse> =>
-      guarded(serverStream(completion, 'infill', request, { signal, metadata })),
-    streamChat: (request: StreamChatRequest, { signal }: { signal: AbortSignal }): AsyncIterable<StreamChatResponse> =>
-      guarded(serverStream(chat, 'streamChat', request, { signal, metadata })),
+    listModels: ({ signal }: Cancel): Promise<ListModelsResponse> =>
+      unary(model, 'listModels', {}, { signal, timeoutMs: CONNECT_TIMEOUT_MS, metadata }).catch(explain),
+    streamComplete: (request: StreamCompleteRequest, cancel: Cancel): AsyncIterable<StreamCompleteResponse> =>
+      guarded(completion, cancel, (signal) =>
+        serverStream(completion, 'streamComplete', request, { signal, metadata }),
+      ),
+    infill: (request: InfillRequest, cancel: Cancel): AsyncIterable<InfillResponse> =>
+      guarded(completion, cancel, (signal) => serverStream(completion, 'infill', request, { signal, metadata })),
+    streamChat: (request: StreamChatRequest, cancel: Cancel): AsyncIterable<StreamChatResponse> =>
+      guarded(chat, cancel, (signal) => serverStream(chat, 'streamChat', request, { signal, metadata })),
     close: (): void => {
       for (const client of [completion, chat, model]) client.close();
     },

@@ -1,6 +1,7 @@
 /** The thin commands as a user runs them, against one real mesh with the bundled model. */
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -40,6 +41,16 @@ test('a mesh that speaks TLS is called by https:// and its CA', async (t) => {
   assert.match(bench.stdout, /"transport":"https 127[^}]*"completed":1,/);
   assert.equal(bench.stderr, '');
   assert.equal(await mesh.stop(), 0);
+});
+
+test('a listener that keeps still does not hold the command for ever', async (t) => {
+  const server = createServer(() => undefined);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.after(() => server.close());
+  const { port } = server.address() as AddressInfo;
+  const call = await quern(['call', '--timeout-ms', '1000', '--gateway', `127.0.0.1:${port}`, 'Health/Check']);
+  assert.equal(call.code, 1);
+  assert.equal(call.stderr, `quern: 127.0.0.1:${port} did not answer within 1 s; is it a mesh's gRPC address?\n`);
 });
 
 type Run = (args: string[], input?: string) => ReturnType<typeof quern>;
@@ -182,6 +193,16 @@ async function looks(run: Run, mesh: Mesh): Promise<void> {
   assert.equal(addon?.verdict, 'ok');
   const running = findings.find(({ name }) => name === 'running mesh');
   assert.ok(running?.found.includes(`gRPC ${mesh.grpc}, HTTP ${mesh.http}`), running?.found);
+  // The rule of doctor is the engine's: what it says will run is what runs.
+  const isa = /cpu (\w+)/.exec(table.stdout)?.[1] ?? '';
+  const kernels = {
+    portable: /: portable kernels/,
+    avx2: /: AVX2 kernels/,
+    avx512: /: AVX-512 kernels without BF16$/,
+    avx512bf16: /: AVX-512 kernels with BF16$/,
+  }[isa];
+  assert.ok(kernels !== undefined, isa);
+  assert.match(findings.find(({ name }) => name === 'cpu')?.found ?? '', kernels);
   const text = await run(['doctor']);
   assert.match(text.stdout, /\n\nNothing is missing\./);
 

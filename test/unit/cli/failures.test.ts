@@ -81,3 +81,12 @@ test('TLS where it is not spoken, none where it is, and a CA that is not known',
   const unknown = unavailable('No connection established. Last error: Error: self-signed certificate.');
   assert.match(explainTls(unknown, [], true), /CA that is not known here; .*--ca or QUERN_GATEWAY_CA_FILE$/);
 });
+
+test('a server that keeps still is told from one that is slow', () => {
+  const late = (detail: string): QuernError =>
+    new QuernError('DEADLINE_EXCEEDED', `Deadline exceeded after 2.003s${detail}`);
+  const still = late(',name resolution: 0.003s,metadata filters: 0.001s,Waiting for LB pick');
+  assert.equal(explain(still, 'a:1'), "a:1 did not answer within 2 s; is it a mesh's gRPC address?");
+  const slow = late(',LB pick: 0.003s,remote_addr=127.0.0.1:1');
+  assert.match(explain(slow, 'a:1', [], 'q.S/M'), /^a:1 did not finish within 2 s; allow more with --timeout-ms$/);
+});
