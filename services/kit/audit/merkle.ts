@@ -176,6 +176,13 @@ export class MerkleFrontier {
     this.#size += 1;
   }
 
+  /** Takes over the next perfect subtree of a stored tree; levels must fall. */
+  adopt(level: number, hash: Buffer): void {
+    assert((this.#edge.at(-1)?.level ?? Number.POSITIVE_INFINITY) > level, 'subtrees of an edge get smaller');
+    this.#edge.push({ level, hash });
+    this.#size += 2 ** level;
+  }
+
   root(): Buffer {
     let root: Buffer | null = null;
     for (const { hash } of [...this.#edge].reverse()) root = root === null ? hash : nodeHash(hash, root);

@@ -1,5 +1,5 @@
 // The outbox's files as it uses them: one interface, so that tests can make a disk fail at any of its steps.
-import { type FileHandle, mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 
 export type SegmentFile = {
@@ -13,6 +13,8 @@ export type SegmentFile = {
 
 export type SegmentFiles = {
   list(): Promise<string[]>;
+  /** Bytes of a file that is there. */
+  size(name: string): Promise<number>;
   read(name: string): Promise<Buffer | null>;
   readRange(name: string, at: number, length: number): Promise<Buffer>;
   open(name: string): Promise<SegmentFile>;
@@ -45,6 +47,7 @@ export async function openSegmentFiles(dir: string): Promise<SegmentFiles> {
   const path = (name: string): string => join(dir, name);
   return {
     list: async () => (await readdir(dir)).sort(),
+    size: async (name) => (await stat(path(name))).size,
     read: (name) =>
       readFile(path(name)).catch((error: NodeJS.ErrnoException) => {
         if (error.code === 'ENOENT') return null;

@@ -1,0 +1,151 @@
+// The Merkle tree on disk: level L is a file of the hashes of its complete perfect subtrees, 32 bytes each. Level 0, the
+// leaf hashes, outlives the records and is what counts; the levels above are made from it whenever they are short.
+import { type FileHandle, mkdir, open } from 'node:fs/promises';
+import { join } from 'node:path';
+import { HASH_BYTES, MerkleFrontier, nodeHash } from '#kit/audit/merkle.ts';
+import { QuernError } from '#kit/errors.ts';
+import { LEDGER_HASHES_PER_READ } from './limits.ts';
+
+const LEVELS_MAX = 48;
+
+type Level = { file: FileHandle; count: number; unwritten: Buffer[] };
+
+/** Invariant: level L has floor(size / 2^L) hashes, counting those not written yet. */
+export class HashStore {
+  readonly #dir: string;
+  readonly #levels: Level[] = [];
+  readonly #opening: Promise<Level>[] = [];
+  /** Unwritten hashes of levels whose files are not open yet. */
+  readonly #unopened: Buffer[][] = [];
+  #frontier = new MerkleFrontier();
+
+  private constructor(dir: string) {
+    this.#dir = dir;
+  }
+
+  static async open(dir: string): Promise<HashStore> {
+    await mkdir(dir, { recursive: true, mode: 0o700 });
+    const store = new HashStore(dir);
+    await store.#level(0);
+    await store.#restore();
+    return store;
+  }
+
+  /** Leaves. */
+  get size(): number {
+    return this.#frontier.size;
+  }
+
+  root(): Buffer {
+    return this.#frontier.root();
+  }
+
+  append(leaf: Buffer): void {
+    this.#frontier.append(leaf, (level, _index, hash) => {
+      this.#pending(level).push(hash);
+    });
+  }
+
+  #pending(level: number): Buffer[] {
+    this.#unopened[level] ??= [];
+    return this.#levels[level]?.unwritten ?? this.#unopened[level];
+  }
+
+  /** Opened once, whoever asks first. */
+  #level(level: number): Promise<Level> {
+    this.#opening[level] ??= this.#openLevel(level);
+    return this.#opening[level];
+  }
+
+  async #openLevel(level: number): Promise<Level> {
+    const path = join(this.#dir, `level-${String(level).padStart(2, '0')}.bin`);
+    await (await open(path, 'a', 0o600)).close();
+    const file = await open(path, 'r+');
+    const { size } = await file.stat();
+    const opened = { file, count: Math.floor(size / HASH_BYTES), unwritten: this.#unopened[level] ?? [] };
+    this.#levels[level] = opened;
+    return opened;
+  }
+
+  /** Writes what append() added and makes the leaf hashes durable. */
+  async flush(): Promise<void> {
+    for (let level = 0; level < Math.max(this.#levels.length, this.#unopened.length); level += 1) {
+      const { file, unwritten, count } = await this.#level(level);
+      if (unwritten.length === 0) continue;
+      const bytes = Buffer.concat(unwritten);
+      await file.write(bytes, 0, bytes.length, count * HASH_BYTES);
+      this.#levels[level]!.count += unwritten.length;
+      unwritten.length = 0;
+    }
+    await this.#levels[0]!.file.datasync();
+  }
+
+  /** The hash of a complete subtree. */
+  async node(level: number, index: number): Promise<Buffer> {
+    const { file, count, unwritten } = await this.#level(level);
+    if (index >= count) {
+      const waiting = unwritten[index - count];
+      if (waiting) return waiting;
+      throw new QuernError('OUT_OF_RANGE', `tree node ${level}/${index} is not complete yet`, {
+        reason: 'NO_SUCH_NODE',
+      });
+    }
+    const hash = Buffer.allocUnsafe(HASH_BYTES);
+    await file.read(hash, 0, HASH_BYTES, index * HASH_BYTES);
+    return hash;
+  }
+
+  /** Forgets the leaves from `size` on, as after a write whose records did not become durable. */
+  async truncate(size: number): Promise<void> {
+    for (const unwritten of this.#unopened) unwritten.length = 0;
+    for (let level = 0; level < LEVELS_MAX; level += 1) {
+      const keep = Math.floor(size / 2 ** level);
+      const { file, count, unwritten } = await this.#level(level);
+      unwritten.length = 0;
+      if (count === 0 && keep === 0) break;
+      if (count > keep) {
+        await file.truncate(keep * HASH_BYTES);
+        this.#levels[level]!.count = keep;
+      }
+    }
+    await this.#restore();
+  }
+
+  /** Makes the upper levels what level 0 says, and the right edge from them. */
+  async #restore(): Promise<void> {
+    const size = (await this.#level(0)).count;
+    for (let level = 1; 2 ** level <= size; level += 1) await this.#completeLevel(level, Math.floor(size / 2 ** level));
+    const frontier = new MerkleFrontier();
+    let at = 0;
+    for (let level = LEVELS_MAX; level >= 0; level -= 1) {
+      if (Math.floor(size / 2 ** level) % 2 === 0) continue;
+      frontier.adopt(level, await this.node(level, at / 2 ** level));
+      at += 2 ** level;
+    }
+    this.#frontier = frontier;
+  }
+
+  async #completeLevel(level: number, wanted: number): Promise<void> {
+    const own = await this.#level(level);
+    if (own.count > wanted) {
+      await own.file.truncate(wanted * HASH_BYTES);
+      own.count = wanted;
+    }
+    while (own.count < wanted) {
+      const count = Math.min(LEDGER_HASHES_PER_READ, wanted - own.count);
+      const below = Buffer.allocUnsafe(count * 2 * HASH_BYTES);
+      await this.#levels[level - 1]!.file.read(below, 0, below.length, own.count * 2 * HASH_BYTES);
+      const made: Buffer[] = [];
+      for (let at = 0; at < below.length; at += 2 * HASH_BYTES) {
+        const middle = at + HASH_BYTES;
+        made.push(nodeHash(below.subarray(at, middle), below.subarray(middle, middle + HASH_BYTES)));
+      }
+      await own.file.write(Buffer.concat(made), 0, made.length * HASH_BYTES, own.count * HASH_BYTES);
+      own.count += made.length;
+    }
+  }
+
+  async close(): Promise<void> {
+    for (const level of this.#levels) await level?.file.close();
+  }
+}

@@ -1,0 +1,241 @@
+// The ledger: every record's exact bytes in the order of the log, in segments of its own, and the Merkle tree over them.
+// append() returns when bytes and leaf hashes are on this disk; only then may a checkpoint speak of them.
+import { join } from 'node:path';
+import { leafHash } from '#kit/audit/merkle.ts';
+import { openSegmentFiles, type SegmentFile, type SegmentFiles } from '#kit/audit/segment-files.ts';
+import { QuernError } from '#kit/errors.ts';
+import { HashStore } from './hash-store.ts';
+import { encodeLedgerFrame, type LedgerFrame, ledgerFrameAt, ledgerFrameBytes, scanLedger } from './ledger-frame.ts';
+import { LEDGER_FRAME_BYTES_MAX, LEDGER_RECORD_BYTES_MAX, LEDGER_SEGMENT_BYTES_MAX } from './limits.ts';
+
+type Segment = { name: string; firstIndex: number; bytes: number };
+
+export type LedgerEntry = { index: number; bytes: Buffer };
+
+const SEGMENT = /^(\d{16})\.qal$/;
+const segmentName = (firstIndex: number): string => `${String(firstIndex).padStart(16, '0')}.qal`;
+
+function damaged(what: string): QuernError {
+  const message = `audit ledger: ${what}; nothing was changed: keep the folder and verify it against a trusted checkpoint`;
+  return new QuernError('DATA_LOSS', message, { reason: 'AUDIT_LEDGER_DAMAGED' });
+}
+
+export type LedgerOptions = {
+  dir: string;
+  segmentBytesMax?: number;
+  /** For tests: files that fail. */
+  files?: SegmentFiles;
+};
+
+/** Invariant: segments hold the records [firstIndex, size) without a gap; the tree has exactly `size` leaves. */
+export class Ledger {
+  readonly #files: SegmentFiles;
+  readonly #segments: Segment[];
+  readonly #hashes: HashStore;
+  readonly #segmentBytesMax: number;
+  #active: SegmentFile | null = null;
+  #failed = false;
+
+  private constructor(files: SegmentFiles, segments: Segment[], hashes: HashStore, segmentBytesMax: number) {
+    this.#files = files;
+    this.#segments = segments;
+    this.#hashes = hashes;
+    this.#segmentBytesMax = segmentBytesMax;
+  }
+
+  /** Throws DATA_LOSS when anything but an unfinished last write is wrong. */
+  static async open(options: LedgerOptions): Promise<Ledger> {
+    const files = options.files ?? (await openSegmentFiles(join(options.dir, 'records')));
+    const hashes = await HashStore.open(join(options.dir, 'tree'));
+    try {
+      const segments = await recover(files, hashes);
+      return new Ledger(files, segments, hashes, options.segmentBytesMax ?? LEDGER_SEGMENT_BYTES_MAX);
+    } catch (error) {
+      await hashes.close();
+      throw error;
+    }
+  }
+
+  /** Records ever stored; those before firstIndex are known by their leaf hashes only. */
+  get size(): number {
+    return this.#hashes.size;
+  }
+
+  get firstIndex(): number {
+    return this.#segments[0]?.firstIndex ?? this.size;
+  }
+
+  root(): Buffer {
+    return this.#hashes.root();
+  }
+
+  node(level: number, index: number): Promise<Buffer> {
+    return this.#hashes.node(level, index);
+  }
+
+  /** Stores records in this order; answers the index of the first. On an error none of them is stored. One call at a time. */
+  async append(records: readonly Buffer[]): Promise<number> {
+    if (this.#failed)
+      throw new QuernError('UNAVAILABLE', 'the disk of the audit ledger failed; see the log, then restart');
+    const firstIndex = this.size;
+    let index = firstIndex;
+    try {
+      for (const group of groups(records)) {
+        await this.#write({ firstIndex: index, records: group });
+        index += group.length;
+      }
+      for (const bytes of records) this.#hashes.append(leafHash(bytes));
+      await this.#hashes.flush();
+    } catch (error) {
+      // A later fdatasync that succeeds proves nothing about these bytes: what can be re-read decides at the next start.
+      this.#failed = true;
+      throw error;
+    }
+    return firstIndex;
+  }
+
+  async #write(frame: LedgerFrame): Promise<void> {
+    const bytes = encodeLedgerFrame(frame);
+    const segment = await this.#segmentFor(bytes.length, frame.firstIndex);
+    await this.#active!.write(bytes, segment.bytes);
+    await this.#active!.datasync();
+    if (segment.bytes === 0) await this.#files.syncFolder();
+    segment.bytes += bytes.length;
+  }
+
+  async #segmentFor(length: number, firstIndex: number): Promise<Segment> {
+    const last = this.#segments.at(-1);
+    if (last && (last.bytes === 0 || last.bytes + length <= this.#segmentBytesMax)) {
+      this.#active ??= await this.#files.open(last.name);
+      return last;
+    }
+    const segment = { name: segmentName(firstIndex), firstIndex, bytes: 0 };
+    const next = await this.#files.open(segment.name);
+    await this.#active?.close();
+    this.#active = next;
+    this.#segments.push(segment);
+    return segment;
+  }
+
+  /** The stored records from `index` on, up to the size at the call. Throws OUT_OF_RANGE below firstIndex. */
+  async *read(index: number): AsyncGenerator<LedgerEntry, void, undefined> {
+    const end = this.size;
+    if (index < this.firstIndex) {
+      const message = `audit record ${index} is past its retention: records begin at ${this.firstIndex}`;
+      throw new QuernError('OUT_OF_RANGE', message, { reason: 'AUDIT_RECORD_AGED' });
+    }
+    const from = this.#segments.findLastIndex(({ firstIndex }) => firstIndex <= index);
+    for (const segment of this.#segments.slice(Math.max(0, from))) {
+      for await (const entry of this.#readSegment(segment)) {
+        if (entry.index >= end) return;
+        if (entry.index >= index) yield entry;
+      }
+    }
+  }
+
+  async *#readSegment({ name, bytes }: Segment): AsyncGenerator<LedgerEntry, void, undefined> {
+    for (let at = 0; at < bytes; ) {
+      const part = await this.#files.readRange(name, at, Math.min(bytes - at, 2 * LEDGER_FRAME_BYTES_MAX));
+      let done = 0;
+      for (let frame = ledgerFrameAt(part, 0); frame; frame = ledgerFrameAt(part, done)) {
+        for (const [i, record] of frame.records.entries()) yield { index: frame.firstIndex + i, bytes: record };
+        done = frame.end;
+        if (done >= part.length) break;
+      }
+      if (done === 0) throw damaged(`${name} has changed at byte ${at}`);
+      at += done;
+    }
+  }
+
+  /** Deletes the segments whose every record lies before `index`; their leaf hashes stay. The newest segment stays. */
+  async dropBefore(index: number): Promise<number> {
+    const kept = this.#segments.findLastIndex(({ firstIndex }) => firstIndex <= index);
+    if (kept <= 0) return 0;
+    for (const { name } of this.#segments.splice(0, kept)) await this.#files.remove(name);
+    return kept;
+  }
+
+  async close(): Promise<void> {
+    await this.#active?.close();
+    await this.#hashes.close();
+  }
+}
+
+function* groups(records: readonly Buffer[]): Generator<Buffer[]> {
+  let group: Buffer[] = [];
+  let bytes = 0;
+  for (const record of records) {
+    if (record.length > LEDGER_RECORD_BYTES_MAX) {
+      const message = `audit ledger: expected a record of at most ${LEDGER_RECORD_BYTES_MAX} bytes, got ${record.length}`;
+      throw new QuernError('INVALID_ARGUMENT', message, { reason: 'AUDIT_RECORD_INVALID' });
+    }
+    if (group.length > 0 && ledgerFrameBytes(group.length + 1, bytes + record.length) > LEDGER_FRAME_BYTES_MAX) {
+      yield group;
+      [group, bytes] = [[], 0];
+    }
+    group.push(record);
+    bytes += record.length;
+  }
+  if (group.length > 0) yield group;
+}
+
+/**
+ * Cuts a torn last frame and makes the tree agree with what is there. Segments whose leaves the tree has are taken as they
+ * are, but for the newest: reading them all is what `quern audit verify` does.
+ */
+async function recover(files: SegmentFiles, hashes: HashStore): Promise<Segment[]> {
+  const names = (await files.list()).filter((name) => SEGMENT.test(name));
+  const firstIndexes = names.map((name) => Number(SEGMENT.exec(name)![1]));
+  if (names.length === 0 && hashes.size > 0) throw damaged('there are leaf hashes but no records');
+  if (names.length > 0 && hashes.size < firstIndexes[0]!) throw damaged('leaf hashes of aged records are missing');
+  const segments: Segment[] = [];
+  for (const [i, name] of names.entries()) {
+    const [firstIndex, following] = [firstIndexes[i]!, firstIndexes[i + 1]];
+    const known = following !== undefined && hashes.size >= following;
+    const bytes = known
+      ? await files.size(name)
+      : await checkSegment(files, hashes, { name, firstIndex, following: following ?? null });
+    segments.push({ name, firstIndex, bytes });
+  }
+  await hashes.flush();
+  return segments;
+}
+
+type Unchecked = { name: string; firstIndex: number; following: number | null };
+
+/** Reads a segment, adds the leaves that the tree lacks, takes back those that the newest one does not have. */
+async function checkSegment(files: SegmentFiles, hashes: HashStore, segment: Unchecked): Promise<number> {
+  const { name, firstIndex, following } = segment;
+  const { verdict, frames, goodBytes } = scanLedger((await files.read(name)) ?? Buffer.alloc(0));
+  if (verdict === 'damaged' || (verdict === 'torn' && following !== null)) {
+    throw damaged(`${name} has changed at byte ${goodBytes}`);
+  }
+  let next = firstIndex;
+  for (const frame of frames) {
+    if (frame.firstIndex !== next) throw damaged(`${name}: expected record ${next}, found ${frame.firstIndex}`);
+    for (const record of frame.records) {
+      await checkLeaf(hashes, next, leafHash(record));
+      next += 1;
+    }
+  }
+  if (following !== null && following !== next) throw damaged(`expected a segment that begins with record ${next}`);
+  if (hashes.size > next) await hashes.truncate(next);
+  if (verdict === 'torn') await cut(files, name, goodBytes);
+  return goodBytes;
+}
+
+async function cut(files: SegmentFiles, name: string, length: number): Promise<void> {
+  const file = await files.open(name);
+  try {
+    await file.truncate(length);
+    await file.datasync();
+  } finally {
+    await file.close();
+  }
+}
+
+async function checkLeaf(hashes: HashStore, index: number, leaf: Buffer): Promise<void> {
+  if (index === hashes.size) hashes.append(leaf);
+  else if (!(await hashes.node(0, index)).equals(leaf))
+    throw damaged(`record ${index} is not the one whose hash was stored`);
+}

@@ -1,0 +1,17 @@
+// Bounds of the audit service. Units last; relations are asserted when the module loads.
+import { assert } from '#kit/assert.ts';
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+
+/** One ledger segment: deleted whole when all of it is older than the retention. */
+export const LEDGER_SEGMENT_BYTES_MAX = 64 * MIB;
+/** One ledger frame: the records of one commit. Bounds what a damaged length can ask for. */
+export const LEDGER_FRAME_BYTES_MAX = 8 * MIB;
+/** What one record may have: producers keep to 16 KiB, a message that is no frame is kept whole. */
+export const LEDGER_RECORD_BYTES_MAX = MIB;
+/** Hashes read at once while a tree is rebuilt or checked. */
+export const LEDGER_HASHES_PER_READ = 8192;
+
+assert(LEDGER_RECORD_BYTES_MAX < LEDGER_FRAME_BYTES_MAX, 'every record fits a frame');
+assert(LEDGER_FRAME_BYTES_MAX < LEDGER_SEGMENT_BYTES_MAX, 'a segment holds several frames');

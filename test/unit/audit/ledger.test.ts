@@ -1,0 +1,179 @@
+import assert from 'node:assert/strict';
+import { cp, mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { leafHash, MerkleFrontier } from '#kit/audit/merkle.ts';
+import { openSegmentFiles } from '#kit/audit/segment-files.ts';
+import { Ledger, type LedgerOptions } from '../../../services/audit/ledger.ts';
+
+const record = (i: number): Buffer => Buffer.from(`{"n":${i}}${'x'.repeat(i % 50)}`);
+const records = (from: number, to: number): Buffer[] => Array.from({ length: to - from }, (_, i) => record(from + i));
+
+async function folder(t: TestContext): Promise<string> {
+  const dir = await mkdtemp(join(tmpdir(), 'quern-test-'));
+  t.after(() => rm(dir, { recursive: true, force: true }));
+  return dir;
+}
+
+function rootAt(size: number): Buffer {
+  const frontier = new MerkleFrontier();
+  for (let i = 0; i < size; i += 1) frontier.append(leafHash(record(i)));
+  return frontier.root();
+}
+
+async function check(ledger: Ledger, size: number, from = 0): Promise<void> {
+  assert.equal(ledger.size, size);
+  assert.deepEqual(ledger.root(), rootAt(size));
+  let index = from;
+  for await (const entry of ledger.read(from)) {
+    assert.equal(entry.index, index);
+    assert.deepEqual(entry.bytes, record(index));
+    index += 1;
+  }
+  assert.equal(index, size);
+}
+
+const segmentsOf = async (dir: string): Promise<string[]> => (await readdir(join(dir, 'records'))).sort();
+const open = (dir: string, over: Partial<LedgerOptions> = {}) => Ledger.open({ dir, segmentBytesMax: 500, ...over });
+
+test('records come back as they were, in order, over segments and restarts', async (t) => {
+  const dir = await folder(t);
+  let size = 0;
+  for (const count of [1, 7, 3, 20]) {
+    const ledger = await open(dir);
+    assert.equal(await ledger.append(records(size, size + count)), size);
+    size += count;
+    await check(ledger, size);
+    await check(ledger, size, size - 1);
+    await ledger.close();
+  }
+  assert.ok((await segmentsOf(dir)).length > 1);
+});
+
+test('bytes that are no record are kept as they are', async (t) => {
+  const ledger = await open(await folder(t));
+  t.after(() => ledger.close());
+  const odd = [Buffer.alloc(0), Buffer.from([0, 10, 13, 255]), Buffer.from('QAL1QAL1')];
+  await ledger.append(odd);
+  const seen: Buffer[] = [];
+  for await (const { bytes } of ledger.read(0)) seen.push(bytes);
+  assert.deepEqual(seen, odd);
+});
+
+test('a last write torn at any byte is taken back whole, from the tree too', async (t) => {
+  const dir = await folder(t);
+  const ledger = await open(dir, { segmentBytesMax: 100_000 });
+  await ledger.append(records(0, 3));
+  const [name] = await segmentsOf(dir);
+  const kept = (await readFile(join(dir, 'records', name!))).length;
+  await ledger.append(records(3, 6));
+  await ledger.close();
+  const whole = (await readFile(join(dir, 'records', name!))).length;
+  const copies = await folder(t);
+  for (let length = kept; length < whole; length += 1) {
+    const copy = join(copies, String(length));
+    await cp(dir, copy, { recursive: true });
+    await truncate(join(copy, 'records', name!), length);
+    const again = await open(copy, { segmentBytesMax: 100_000 });
+    await check(again, 3);
+    await again.append(records(3, 4));
+    await check(again, 4);
+    await again.close();
+  }
+});
+
+test('a tree that is behind, or lost, is made again from the records', async (t) => {
+  const dir = await folder(t);
+  const ledger = await open(dir);
+  for (let i = 0; i < 30; i += 3) await ledger.append(records(i, i + 3));
+  await ledger.close();
+  for (const damage of [
+    () => truncate(join(dir, 'tree', 'level-00.bin'), 29 * 32),
+    () => truncate(join(dir, 'tree', 'level-00.bin'), 4 * 32 + 5),
+    () => rm(join(dir, 'tree'), { recursive: true }),
+  ]) {
+    await damage();
+    const again = await open(dir);
+    await check(again, 30);
+    await again.close();
+  }
+});
+
+test('a changed byte in the newest segment, a missing segment and a changed hash are alarms; nothing is touched', async (t) => {
+  const dir = await folder(t);
+  const ledger = await open(dir);
+  for (let i = 0; i < 40; i += 2) await ledger.append(records(i, i + 2));
+  await ledger.close();
+  const names = await segmentsOf(dir);
+  const last = join(dir, 'records', names.at(-1)!);
+  const good = await readFile(last);
+  const refuses = (message: RegExp) => assert.rejects(open(dir), { code: 'DATA_LOSS', message });
+  const bad = Buffer.from(good);
+  bad[20]! ^= 1;
+  await writeFile(last, bad);
+  await refuses(/has changed at byte 0; nothing was changed: keep the folder/);
+  assert.deepEqual(await readFile(last), bad);
+  await writeFile(last, good);
+  const hashes = join(dir, 'tree', 'level-00.bin');
+  const leaves = await readFile(hashes);
+  await writeFile(hashes, Buffer.concat([leaves.subarray(0, 39 * 32), leafHash(record(7))]));
+  await refuses(/record 39 is not the one whose hash was stored/);
+  await truncate(hashes, 0);
+  await rm(join(dir, 'records', names[1]!));
+  await refuses(/expected a segment that begins with record \d+/);
+  await rm(join(dir, 'records', names[0]!));
+  await refuses(/leaf hashes of aged records are missing/);
+});
+
+test('a failed disk ends the ledger until the next start, which trusts what it can read', async (t) => {
+  const dir = await folder(t);
+  const files = await openSegmentFiles(join(dir, 'records'));
+  const fault = { on: false };
+  const ledger = await open(dir, {
+    files: {
+      ...files,
+      async open(name) {
+        const file = await files.open(name);
+        const failing = async (): Promise<void> => {
+          if (fault.on) throw Object.assign(new Error('injected'), { code: 'EIO' });
+          await file.datasync();
+        };
+        return { ...file, datasync: failing };
+      },
+    },
+  });
+  await ledger.append(records(0, 2));
+  fault.on = true;
+  await assert.rejects(ledger.append(records(2, 3)), /injected/);
+  fault.on = false;
+  await assert.rejects(ledger.append(records(2, 3)), {
+    code: 'UNAVAILABLE',
+    message: /disk of the audit ledger failed/,
+  });
+  assert.equal(ledger.size, 2, 'a checkpoint never speaks of what failed');
+  await ledger.close();
+  const again = await open(dir);
+  assert.ok(again.size >= 2);
+  await check(again, again.size);
+  await again.close();
+});
+
+test('aged segments go, their leaf hashes stay, and records before them say so', async (t) => {
+  const dir = await folder(t);
+  const ledger = await open(dir);
+  for (let i = 0; i < 40; i += 2) await ledger.append(records(i, i + 2));
+  const before = (await segmentsOf(dir)).length;
+  assert.ok((await ledger.dropBefore(25)) > 0);
+  assert.ok((await segmentsOf(dir)).length < before);
+  assert.ok(ledger.firstIndex > 0 && ledger.firstIndex <= 25);
+  await check(ledger, 40, ledger.firstIndex);
+  await assert.rejects(ledger.read(0).next(), { code: 'OUT_OF_RANGE', message: /records begin at \d+/ });
+  const first = ledger.firstIndex;
+  await ledger.close();
+  const again = await open(dir);
+  assert.equal(again.firstIndex, first);
+  await again.append(records(40, 41));
+  await check(again, 41, first);
+  await again.close();
+});
