@@ -307,7 +307,8 @@ void CpuBackend::multiply(BufferId x, LinearId weight, BufferId out, uint32_t ro
     multiply_rows(w, RowsIn{in.row(0), in.stride}, y_rows, rows);
     return;
   }
-  for_rows(rows, in.cols, [&](uint32_t i, uint32_t) {
+  // Rounding costs about a quarter of what other work on a row does.
+  for_rows(rows, in.cols / 4, [&](uint32_t i, uint32_t) {
     kernels_.dot->narrow_row(in.row(i), in.cols, narrow_.as<uint16_t>() + i * narrow_stride_);
   });
   multiply_rows(w, NarrowRowsIn{narrow_.as<uint16_t>(), narrow_stride_}, y_rows, rows);
