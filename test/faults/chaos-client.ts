@@ -39,8 +39,8 @@ export type Outcome =
 export type Observed = {
   outcome: Outcome;
   log: AnswerLog;
-  /** What RequestService.Cancel said; null when it was not called. */
-  cancelFound: boolean | null;
+  /** What RequestService.Cancel said; null when it was not called, the error when it failed. */
+  cancelFound: boolean | null | QuernError;
 };
 
 /** Long enough for a loaded machine: a request that hangs must show as a refusal, not as a hanging run. */
@@ -185,12 +185,12 @@ function armTrigger({ behaviour }: GenerationPlan, act: () => void): { onEvent: 
 export async function runGeneration(target: ChaosTarget, plan: GenerationPlan): Promise<Observed> {
   const log = new AnswerLog(plan.recipe.sampling.n ?? 1);
   const gone = new AbortController();
-  let cancelling: Promise<boolean> | null = null;
+  let cancelling: Promise<boolean | QuernError> | null = null;
   const { onEvent, disarm } = armTrigger(plan, () => {
     if (plan.behaviour.kind === 'disconnect') gone.abort();
     else {
       const call = unary(target.requests, 'cancel', { requestId: plan.requestId }, { timeoutMs: PATIENCE_MS });
-      cancelling = call.then(({ cancelled }) => cancelled);
+      cancelling = call.then(({ cancelled }) => cancelled, toQuernError);
     }
   });
   const run: Run = { target, plan, log, signal: gone.signal, onEvent };

@@ -11,6 +11,8 @@ export type Recipe = {
   suffix?: string;
   sampling: { temperature: number; seed?: number; ignoreEos?: boolean; n?: number };
   stop?: string[];
+  /** Asked for this many tokens, and only by clients that do not stay: the answer would take too long to wait for. */
+  endless?: number;
 };
 
 /** Acts after so many milliseconds, or with the so-manieth event of a stream. */
@@ -67,11 +69,14 @@ export function planRequest(index: number, options: PlanOptions): Plan {
   if (dice < 0.03) return { type: 'broken connection', bytes: pick(BROKEN), lingerMs: upTo(20) };
   if (dice < 0.15) return { type: 'bad', call: pick(BAD_CALLS)(options.contextLength) };
   const stream = random() < 0.5;
-  const maxTokens = upTo(options.maxTokens);
+  const recipe = pick(options.recipes);
+  const shortest = upTo(options.maxTokens);
+  const maxTokens = recipe.endless ?? shortest;
   const trigger = (): Trigger =>
-    stream && random() < 0.5 ? { afterEvents: upTo(maxTokens) } : { afterMs: upTo(options.maxDelayMs) };
+    stream && random() < 0.5 ? { afterEvents: upTo(shortest) } : { afterMs: upTo(options.maxDelayMs) };
   const behaviour = (): Behaviour => {
-    const kind = pick(['whole', 'whole', 'whole', 'cancel', 'cancel', 'disconnect', 'disconnect', 'deadline'] as const);
+    const leaving = ['cancel', 'cancel', 'disconnect', 'disconnect', 'deadline'] as const;
+    const kind = pick(recipe.endless === undefined ? (['whole', 'whole', 'whole', ...leaving] as const) : leaving);
     if (kind === 'whole') return { kind };
     return kind === 'deadline' ? { kind, timeoutMs: upTo(options.maxDelayMs) } : { kind, trigger: trigger() };
   };
@@ -80,7 +85,7 @@ export function planRequest(index: number, options: PlanOptions): Plan {
     requestId: `chaos-${options.seed}-${index}`,
     transport: pick(['grpc', 'http'] as const),
     stream,
-    recipe: pick(options.recipes),
+    recipe,
     maxTokens,
     behaviour: behaviour(),
   };

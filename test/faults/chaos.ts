@@ -74,6 +74,7 @@ function judgeGeneration(plan: GenerationPlan, observed: Observed, texts: Known)
   const { outcome, log, cancelFound } = observed;
   const { kind } = plan.behaviour;
   if (log.violations.length > 0) return log.violations.join('; ');
+  if (cancelFound instanceof Error) return `Cancel failed: ${cancelFound.message}`;
   if (outcome.kind === 'dropped') return null; // only its own client drops it
   if (outcome.kind === 'refused') {
     return ALLOWED[kind].includes(outcome.code) ? null : `refused: ${outcome.message}`;

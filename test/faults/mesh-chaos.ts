@@ -14,7 +14,7 @@ import { type Mesh, startMesh } from '../e2e/mesh.ts';
 import { type ChaosReport, type Known, type KnownAnswer, runChaos } from './chaos.ts';
 import { type ChaosTarget, runGeneration } from './chaos-client.ts';
 import type { Recipe } from './chaos-plan.ts';
-import { INSPECTED, type InspectedProcess, inspect, inspectorsIn, type ProcessMemory } from './process-memory.ts';
+import { INSPECTED, inspectorsIn, measureProcess, type ProcessMemory } from './process-memory.ts';
 
 const MODEL = join(import.meta.dirname, '..', '..', 'models', 'quern-mini');
 const CONTEXT_LENGTH = 2048;
@@ -24,13 +24,15 @@ const MAX_TOKENS = 48;
  * wait or are preempted; and small enough for all of it to be touched in the first half of a run.
  */
 const KV_BYTES = 12 * 2 ** 20;
-const SETTLE_MS = 20_000;
+/** A cancelled sequence is gone a step later; an endless one that nobody cancelled goes on for longer than this. */
+const SETTLE_MS = 2_000;
 
 const LONG = 'export const total = rows.map((row) => row.price * row.count);\n';
 
 const RECIPES: readonly Recipe[] = [
   { name: 'greedy', kind: 'complete', text: 'def add(a, b):\n    return', sampling: { temperature: 0 } },
   { name: 'to the end', kind: 'complete', text: 'class A', sampling: { temperature: 0, ignoreEos: true } },
+  { name: 'endless', kind: 'complete', text: 'let i', sampling: { temperature: 0, ignoreEos: true }, endless: 1_000 },
   { name: 'sampled', kind: 'complete', text: 'import ', sampling: { temperature: 0.9, seed: 7, ignoreEos: true } },
   { name: 'long prompt', kind: 'complete', text: LONG.repeat(30), sampling: { temperature: 0, ignoreEos: true } },
   { name: 'stop string', kind: 'complete', text: 'for i in', sampling: { temperature: 0 }, stop: ['\n', 'zz'] },
@@ -91,7 +93,7 @@ async function askKnown(target: ChaosTarget): Promise<Known> {
       transport: 'grpc',
       stream: false,
       recipe,
-      maxTokens: MAX_TOKENS,
+      maxTokens: recipe.endless ?? MAX_TOKENS,
       behaviour: { kind: 'whole' },
     });
     if (outcome.kind !== 'answered') throw new Error(`${recipe.name}: ${JSON.stringify(outcome)}`);
@@ -131,22 +133,16 @@ function processNames(mesh: Mesh): Map<number, string> {
   return new Map(started.map(({ pid, name }) => [Number(pid), String(name)]));
 }
 
-async function inspectAll(t: Scope, mesh: Mesh, log: () => string): Promise<Map<string, InspectedProcess>> {
+/** The memory of every process of the mesh, by its name. */
+async function measureAll(mesh: Mesh, log: string): Promise<Map<string, ProcessMemory>> {
   const names = processNames(mesh);
-  const found = new Map<string, InspectedProcess>();
-  for (const url of inspectorsIn(log())) {
-    const inspected = await inspect(url);
-    t.after(() => inspected.close());
-    found.set(names.get(inspected.pid) ?? String(inspected.pid), inspected);
+  const found = new Map<string, ProcessMemory>();
+  for (const url of inspectorsIn(log)) {
+    const { pid, memory } = await measureProcess(url);
+    found.set(names.get(pid) ?? String(pid), memory);
   }
-  for (const name of names.values()) if (!found.has(name)) throw new Error(`no inspector in ${name}: ${log()}`);
+  for (const name of names.values()) if (!found.has(name)) throw new Error(`no inspector in ${name}: ${log}`);
   return found;
-}
-
-async function measureAll(inspected: ReadonlyMap<string, InspectedProcess>): Promise<Map<string, ProcessMemory>> {
-  const memory = new Map<string, ProcessMemory>();
-  for (const [name, one] of inspected) memory.set(name, await one.measure());
-  return memory;
 }
 
 /** Lines of the inspector itself. */
@@ -174,7 +170,6 @@ export async function meshChaos(
   const log = (): string => readFileSync(join(stateDir, 'logs', 'up.log'), 'utf8');
   const env = { ...INSPECTED, QUERN_STATE_DIR: stateDir, QUERN_ENGINE_KV_BYTES: String(KV_BYTES) };
   const mesh = await startMesh(t, { env });
-  const inspected = await inspectAll(t, mesh, log);
   const load = watchEngine(t, mesh);
   const target = openTarget(t, mesh);
   const known = await askKnown(target);
@@ -188,15 +183,20 @@ export async function meshChaos(
       seed: halfSeed,
       requests: count,
       concurrency,
+      onRequest() {
+        // What follows would only say that nobody answers.
+        const died = mesh.events.some(({ event }) => event === 'exited');
+        if (died) throw new Error(`a process died:\n${incidents(mesh, log()).join('\n')}`);
+      },
     });
     await eventually(async () => isClean(await leftovers(mesh, load)), 'everything ended', SETTLE_MS).catch(() => {});
     return report;
   };
   const first = await half(Math.floor(requests / 2), seed);
-  const atHalf = await measureAll(inspected);
+  const atHalf = await measureAll(mesh, log());
   const second = await half(Math.ceil(requests / 2), seed + 1);
   const seconds = (performance.now() - startedAt) / 1000;
-  const atEnd = await measureAll(inspected);
+  const atEnd = await measureAll(mesh, log());
   const { preemptions, prefixHitTokens } = await load();
 
   const outcomes = { ...first.outcomes };

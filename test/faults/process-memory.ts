@@ -13,13 +13,10 @@ export type ProcessMemory = {
   resources: number;
 };
 
-export type InspectedProcess = { pid: number; measure(): Promise<ProcessMemory>; close(): void };
-
 const MEASURE = `(() => {
   const { rss, heapUsed } = process.memoryUsage();
-  return JSON.stringify({
-    rssMib: rss / 2 ** 20, heapMib: heapUsed / 2 ** 20, resources: process.getActiveResourcesInfo().length,
-  });
+  const resources = process.getActiveResourcesInfo().length;
+  return JSON.stringify({ pid: process.pid, memory: { rssMib: rss / 2 ** 20, heapMib: heapUsed / 2 ** 20, resources } });
 })()`;
 
 /** The inspectors that a log of processes' output names. */
@@ -29,23 +26,31 @@ export function inspectorsIn(log: string): string[] {
 
 type Answer = { id?: number; result?: { result?: { value?: unknown } }; error?: { message: string } };
 
-/** Connects to one inspector (https://chromedevtools.github.io/devtools-protocol/). */
-export async function inspect(url: string): Promise<InspectedProcess> {
+/**
+ * Asks the inspector at `url` (https://chromedevtools.github.io/devtools-protocol/) for the process's memory after a
+ * collection, and lets go of it: a process with an inspector attached does not end when it crashes.
+ */
+export async function measureProcess(url: string): Promise<{ pid: number; memory: ProcessMemory }> {
   const socket = new WebSocket(url);
   const waiting = new Map<number, (answer: Answer) => void>();
+  const gone: Answer = { error: { message: `no inspector answers at ${url}` } };
   let sent = 0;
   socket.addEventListener('message', ({ data }) => {
     const answer = JSON.parse(String(data)) as Answer;
     if (answer.id !== undefined) waiting.get(answer.id)?.(answer);
   });
-  await new Promise<void>((resolve, reject) => {
+  await new Promise<void>((resolve) => {
     socket.addEventListener('open', () => resolve(), { once: true });
-    socket.addEventListener('error', () => reject(new Error(`no inspector answers at ${url}`)), { once: true });
+    socket.addEventListener('close', () => {
+      resolve();
+      for (const give of waiting.values()) give(gone);
+    });
   });
   const ask = async (method: string, params: object = {}): Promise<unknown> => {
     sent += 1;
     const id = sent;
     const answer = await new Promise<Answer>((resolve) => {
+      if (socket.readyState !== WebSocket.OPEN) resolve(gone);
       waiting.set(id, resolve);
       socket.send(JSON.stringify({ id, method, params }));
     });
@@ -53,15 +58,12 @@ export async function inspect(url: string): Promise<InspectedProcess> {
     assert.equal(answer.error, undefined, `${method}: ${answer.error?.message}`);
     return answer.result?.result?.value;
   };
-  const pid = Number(await ask('Runtime.evaluate', { expression: 'process.pid', returnByValue: true }));
-  return {
-    pid,
-    async measure() {
-      // The second collection takes what finalizers of the first set free.
-      for (let i = 0; i < 2; i += 1) await ask('HeapProfiler.collectGarbage');
-      const text = await ask('Runtime.evaluate', { expression: MEASURE, returnByValue: true });
-      return JSON.parse(String(text)) as ProcessMemory;
-    },
-    close: () => socket.close(),
-  };
+  try {
+    // The second collection takes what finalizers of the first set free.
+    for (let i = 0; i < 2; i += 1) await ask('HeapProfiler.collectGarbage');
+    const text = await ask('Runtime.evaluate', { expression: MEASURE, returnByValue: true });
+    return JSON.parse(String(text)) as { pid: number; memory: ProcessMemory };
+  } finally {
+    socket.close();
+  }
 }
