@@ -5,7 +5,7 @@
 
 #include "backend/backend.h"
 #if defined(QUERN_CUDA_EMULATION)
-#include "cuda_emulation/cuda_runtime.h"
+#include "emulated_device_memory.h"
 #include "engine/engine.h"
 #include "engine/limits.h"
 #include "model/open_model.h"

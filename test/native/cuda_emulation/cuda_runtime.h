@@ -13,6 +13,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "../emulated_device_memory.h"
+
 #define __global__
 #define __device__
 #define __host__
@@ -61,11 +63,7 @@ inline const char* cudaGetErrorName(cudaError_t) { return "emulated"; }
 inline const char* cudaGetErrorString(cudaError_t) { return "emulated"; }
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 
-// Device memory is counted and ends, so that what is sized by it can be tested. Tests set `total`.
-struct EmulatedDeviceMemory {
-  size_t total = size_t{8} << 30, used = 0;
-};
-inline EmulatedDeviceMemory emulated_device_memory;
+using quern::test::emulated_device_memory;
 
 inline cudaError_t cudaMallocHost(void** memory, size_t bytes) {
   *memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
