@@ -48,7 +48,10 @@ const ALLOWED: Record<GenerationPlan['behaviour']['kind'], readonly string[]> = 
 function judgeChoice(plan: GenerationPlan, seen: Observed['log']['choices'][number], known: KnownAnswer, texts: Known) {
   const cancelled = seen.reason === 'cancelled';
   const expected = known.ids.slice(0, plan.maxTokens);
-  if (!seen.ids.every((id, i) => id === expected[i])) return `ids ${seen.ids} instead of ${expected}`;
+  if (!seen.ids.every((id, i) => id === expected[i])) {
+    const at = seen.ids.findIndex((id, i) => id !== expected[i]);
+    return `id ${at} is ${seen.ids[at]} instead of ${expected[at]}`;
+  }
   if (!cancelled && seen.ids.length !== expected.length) return `${seen.ids.length} ids instead of ${expected.length}`;
   // A stop string ends the text before its last tokens do.
   const text = plan.recipe.stop && known.text.startsWith(seen.text) ? seen.text : texts.decode(seen.ids);
@@ -64,10 +67,8 @@ function judgeAnswer(plan: GenerationPlan, { log }: Observed, texts: Known): str
     const fault = judgeChoice(plan, seen, known[i] as KnownAnswer, texts);
     if (fault !== null) return `choice ${i}: ${fault}`;
   }
-  // An id that ended a choice is counted and not delivered; a stop string's tokens are delivered in part.
   const ids = log.choices.reduce((sum, choice) => sum + choice.ids.length, 0);
-  const used = log.completionTokens ?? -1;
-  return used >= ids && used <= ids + log.choices.length ? null : `usage of ${used} tokens for ${ids} ids`;
+  return log.completionTokens === ids ? null : `usage of ${log.completionTokens} tokens for ${ids} ids`;
 }
 
 function judgeGeneration(plan: GenerationPlan, observed: Observed, texts: Known): string | null {

@@ -4,6 +4,7 @@ import { CompleteRequest } from '#gen/quern/gateway/v1/gateway.ts';
 import { serverStream } from '#kit/rpc/client.ts';
 import { emptySampling } from '../../services/gateway/typed-request.ts';
 import { eventually, type TestMesh } from '../contract/gateway/fakes/mesh.ts';
+import { EOS } from '../contract/gateway/fakes/mock-tokenizer.ts';
 import { type ChaosReport, type Known, runChaos } from './chaos.ts';
 import type { Recipe } from './chaos-plan.ts';
 
@@ -129,11 +130,12 @@ const MOCK_RECIPES: readonly Recipe[] = [
   { name: 'three choices', kind: 'complete', text: 'x', sampling: { temperature: 1, n: 3 } },
 ];
 
-const MOCK_ANSWER = { ids: CHAOS_SCRIPT, text: TEXT, reason: 'stop' };
+/** The token that ends an answer is one of its ids and none of its text. */
+const MOCK_ANSWER = { ids: [...CHAOS_SCRIPT, EOS], text: TEXT, reason: 'stop' };
 
 const MOCK_ANSWERS: Known = {
   answer: () => [MOCK_ANSWER, MOCK_ANSWER, MOCK_ANSWER],
-  decode: (ids) => new TextDecoder().decode(Uint8Array.from(ids)),
+  decode: (ids) => new TextDecoder().decode(Uint8Array.from(ids.filter((id) => id !== EOS))),
 };
 
 export type GatewayChaosReport = ChaosReport & { heapStartMib: number; heapEndMib: number; left: Leftovers };
