@@ -1,9 +1,10 @@
 // node scripts/bootstrap.mjs start|test
 // Makes a fresh checkout ready for `npm start` or `npm test`: npm packages, build tools, the native engine and, for
-// tests, the CUDA compiler. Plain JavaScript for Node >= 20, because this is what installs Node 24. Says nothing when
+// tests, nats-server, a Python client and the CUDA compiler. Plain JavaScript for Node >= 20, because this is what installs Node 24. Says nothing when
 // nothing is to do.
 import { cudaSkipReason, hasCudaSources, installCudaWheels } from './setup/cuda-wheels.mjs';
 import { buildNative, startTargets, testTargets } from './setup/native-build.mjs';
+import { installNatsServer } from './setup/nats-server.mjs';
 import { installPackages } from './setup/packages.mjs';
 import { checkPlatform } from './setup/prerequisites.mjs';
 import { installPythonClients } from './setup/python-clients.mjs';
@@ -13,8 +14,12 @@ import { skippedSuites } from './testing/skip.mjs';
 /** In order; each part does nothing when its result is already there. */
 const parts = {
   start: [installPackages, () => buildNative({ targets: startTargets })],
-  test: [installPackages, () => buildNative({ targets: testTargets }), preparePythonClients, prepareCuda],
+  test: [installPackages, () => buildNative({ targets: testTargets }), prepareNats, preparePythonClients, prepareCuda],
 };
+
+function prepareNats() {
+  return orSay('nats-server', 'the tests of the audit stream will fail', installNatsServer);
+}
 
 function preparePythonClients() {
   return orSay('Python clients', 'the Python test of the e2e suite will fail', installPythonClients);

