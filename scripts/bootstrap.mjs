@@ -1,7 +1,7 @@
 // node scripts/bootstrap.mjs start|test
 // Makes a fresh checkout ready for `npm start` or `npm test`: npm packages, build tools, the native engine and, for
-// tests, nats-server, a Python client and the CUDA compiler. Plain JavaScript for Node >= 20, because this is what installs Node 24. Says nothing when
-// nothing is to do.
+// tests, nats-server, a Python client and the CUDA compiler. Plain JavaScript for Node >= 20, because this is what
+// installs Node 24. Says nothing when nothing is to do.
 import { cudaSkipReason, hasCudaSources, installCudaWheels } from './setup/cuda-wheels.mjs';
 import { buildNative, startTargets, testTargets } from './setup/native-build.mjs';
 import { installNatsServer } from './setup/nats-server.mjs';

@@ -2,7 +2,8 @@
 
     python rows.py           30,000 rows of 513 ids: rows.npy (uint16 [n, 513]) and weights.npy (uint8 [n, 513])
     python rows.py --long    1,500 rows of 2,049 ids, from the other end of the corpus: rows-long.npy and weights-long.npy
-    python rows.py --infill  26,000 rows of 513 ids for the second part of the training: mostly infill, suffix first, more Python
+    python rows.py --infill  26,000 rows of 513 ids for the second part of the training: mostly infill, suffix first
+    python rows.py --tail    9,000 rows of 513 ids for its last part, from the other end: mostly single lines, more Python
 
 Documents become plain text or fill-in-the-middle samples (Bavarian et al. 2022), the parts encoded separately, in one of two
 orders: Qwen2.5-Coder's, <|fim_prefix|>P<|fim_suffix|>S<|fim_middle|>M<|endoftext|>, or the suffix first with the middle going on
@@ -16,7 +17,7 @@ import os
 import pathlib
 import random
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -54,6 +55,7 @@ INFILL = Shape(
     single_line_only_share=0.6,
     seed=12,
 )
+TAIL = replace(INFILL, rows=9000, suffix="-tail", infill_share=0.8, other_languages_share=0.4, single_line_only_share=0.9, seed=13)
 LONG = Shape(rows=1500, length=2049, piece_chars_min=500, piece_chars_max=6500, suffix="-long")
 MIDDLE_WEIGHT = 2
 
@@ -178,12 +180,12 @@ class Packer:
 
 
 def main() -> None:
-    shape = LONG if "--long" in sys.argv else INFILL if "--infill" in sys.argv else SHORT
+    shape = next((shape for shape in (INFILL, TAIL, LONG) if f"-{shape.suffix}" in sys.argv), SHORT)
     rng, encode = random.Random(shape.seed), Encoder()
     with (ROOT / "corpus/train.jsonl").open() as lines:
         documents = [json.loads(line) for line in lines]
     rng.shuffle(documents)
-    if shape is LONG:
+    if shape in (LONG, TAIL):
         documents.reverse()
     packer, stream, plain = Packer(encode.end, shape.length), [], []
     for document in documents:

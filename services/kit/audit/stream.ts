@@ -52,8 +52,8 @@ function unfit({ discard, storage, deny_delete, deny_purge }: StreamConfig): str
 
 /** Makes the stream if there is none. Throws FAILED_PRECONDITION when there is one that could lose records. */
 export async function ensureAuditStream(connection: NatsConnection, options: AuditStreamOptions): Promise<void> {
-  const manager = await jetstreamManager(connection);
-  const found = await manager.streams.info(AUDIT_STREAM).catch((error: unknown) => {
+  const admin = await jetstreamManager(connection);
+  const found = await admin.streams.info(AUDIT_STREAM).catch((error: unknown) => {
     if (error instanceof JetStreamApiError && error.code === STREAM_NOT_FOUND) return null;
     throw error;
   });
@@ -63,7 +63,7 @@ export async function ensureAuditStream(connection: NatsConnection, options: Aud
     const message = `the NATS stream ${AUDIT_STREAM} is not fit for the audit log: ${problem}; compare it with deploy/nats.conf`;
     throw new QuernError('FAILED_PRECONDITION', message, { reason: 'AUDIT_STREAM_UNFIT' });
   }
-  await manager.streams.add({
+  await admin.streams.add({
     name: AUDIT_STREAM,
     subjects: [AUDIT_SUBJECTS],
     storage: StorageType.File,
@@ -115,9 +115,9 @@ export function producerStream(
     },
     async last() {
       await prepare();
-      const manager = await jetstreamManager(connect());
+      const admin = await jetstreamManager(connect());
       try {
-        const message = await manager.direct.getMessage(AUDIT_STREAM, { last_by_subj: subject });
+        const message = await admin.direct.getMessage(AUDIT_STREAM, { last_by_subj: subject });
         if (!message) return null;
         const { header, seq } = message;
         return { id: header.get('Nats-Msg-Id'), sha256: header.get(FRAME_SHA256_HEADER), streamSeq: seq };

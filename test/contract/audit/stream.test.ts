@@ -37,11 +37,11 @@ async function setUp(t: TestContext, nats: TestNats, options: { maxBytes?: numbe
   });
   /** Sequence numbers of all records on the stream, in stream order. */
   async function stored(): Promise<number[]> {
-    const manager = await jetstreamManager(link.get());
-    const { state } = await manager.streams.info(AUDIT_STREAM);
+    const admin = await jetstreamManager(link.get());
+    const { state } = await admin.streams.info(AUDIT_STREAM);
     const seqs: number[] = [];
     for (let seq = state.first_seq; seq <= state.last_seq; seq += 1) {
-      const message = await manager.direct.getMessage(AUDIT_STREAM, { seq });
+      const message = await admin.direct.getMessage(AUDIT_STREAM, { seq });
       if (message) for (const record of recordsOf(Buffer.from(message.data))) seqs.push(placeOf(record).seq);
     }
     return seqs;
@@ -110,8 +110,8 @@ test('a full stream refuses, the outbox keeps, and room again lets all through',
   for (let i = 0; i < 100; i += 1) await outbox.append(event);
   while (publisher.stats.state !== 'waiting') await sleep(5);
   assert.match(publisher.stats.reason, /maximum bytes exceeded/);
-  const manager = await jetstreamManager(link.get());
-  await manager.streams.update(AUDIT_STREAM, { max_bytes: 64 * MIB });
+  const admin = await jetstreamManager(link.get());
+  await admin.streams.update(AUDIT_STREAM, { max_bytes: 64 * MIB });
   assert.ok(await flushed(publisher));
   assert.deepEqual(await stored(), upTo(100));
 });
@@ -133,18 +133,18 @@ test('limits of the stream are left to the operator, a stream that may drop reco
   link.start();
   t.after(() => link.close());
   while (link.problem !== null) await sleep(5);
-  const manager = await jetstreamManager(link.get());
-  await manager.streams.add({ name: AUDIT_STREAM, subjects: ['audit.v1.*.*'], discard: 'old', max_bytes: 1 * MIB });
+  const admin = await jetstreamManager(link.get());
+  await admin.streams.add({ name: AUDIT_STREAM, subjects: ['audit.v1.*.*'], discard: 'old', max_bytes: 1 * MIB });
   await assert.rejects(ensureAuditStream(link.get(), { maxBytes: 64 * MIB }), {
     code: 'FAILED_PRECONDITION',
     message:
       /not fit for the audit log: discard must be new: it may not drop what it holds; compare it with deploy\/nats.conf/,
   });
-  await manager.streams.delete(AUDIT_STREAM);
+  await admin.streams.delete(AUDIT_STREAM);
   await ensureAuditStream(link.get(), { maxBytes: 64 * MIB });
-  await manager.streams.update(AUDIT_STREAM, { max_bytes: 2 * MIB });
+  await admin.streams.update(AUDIT_STREAM, { max_bytes: 2 * MIB });
   await ensureAuditStream(link.get(), { maxBytes: 64 * MIB });
-  assert.equal((await manager.streams.info(AUDIT_STREAM)).config.max_bytes, 2 * MIB);
+  assert.equal((await admin.streams.info(AUDIT_STREAM)).config.max_bytes, 2 * MIB);
 });
 
 test("somebody else's frame on the producer's subject stops the publisher with an alarm", async (t) => {
