@@ -12,6 +12,8 @@ export const LEDGER_FRAME_BYTES_MAX = 8 * MIB;
 export const LEDGER_RECORD_BYTES_MAX = MIB;
 /** Hashes read at once while a tree is rebuilt or checked. */
 export const LEDGER_HASHES_PER_READ = 8192;
+/** Rows of one page of a query. */
+export const QUERY_ROWS_MAX = 1000;
 
 assert(LEDGER_RECORD_BYTES_MAX < LEDGER_FRAME_BYTES_MAX, 'every record fits a frame');
 assert(LEDGER_FRAME_BYTES_MAX < LEDGER_SEGMENT_BYTES_MAX, 'a segment holds several frames');

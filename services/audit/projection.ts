@@ -1,0 +1,218 @@
+// The queryable view of the ledger: SQLite tables made from the records alone, dropped and made again at will. Two nouns:
+// records (one row each) and requests (one row per request, closed by its finished record).
+import { DatabaseSync, type StatementSync } from 'node:sqlite';
+import { type AuditRecord, sha256Hex } from '#kit/audit/record.ts';
+import type { LedgerEntry } from './ledger.ts';
+import { QUERY_ROWS_MAX } from './limits.ts';
+
+/** Raised when the tables change: an older file is dropped and made again from the ledger. */
+const SCHEMA_VERSION = 1;
+
+const SCHEMA = `
+CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE producers (producer TEXT PRIMARY KEY, seq INTEGER NOT NULL, sha256 TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE records (
+  idx INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, ts TEXT NOT NULL, producer TEXT NOT NULL, seq INTEGER NOT NULL,
+  tenant TEXT NOT NULL, actor_kind TEXT NOT NULL, actor_ref TEXT NOT NULL, action TEXT NOT NULL, outcome TEXT NOT NULL,
+  code TEXT, reason TEXT, target TEXT, request_id TEXT, trace_id TEXT, sealed TEXT, usage TEXT);
+CREATE INDEX records_by_actor ON records (tenant, actor_ref, ts);
+CREATE INDEX records_by_action ON records (tenant, action, ts);
+CREATE INDEX records_by_request ON records (request_id) WHERE request_id IS NOT NULL;
+CREATE INDEX records_by_trace ON records (trace_id) WHERE trace_id IS NOT NULL;
+CREATE TABLE requests (
+  request_id TEXT NOT NULL, tenant TEXT NOT NULL, actor_kind TEXT NOT NULL, actor_ref TEXT NOT NULL, accepted_ts TEXT NOT NULL,
+  finished_ts TEXT, model TEXT, outcome TEXT, code TEXT, reason TEXT, trace_id TEXT, sealed TEXT, usage TEXT,
+  accepted_idx INTEGER NOT NULL, finished_idx INTEGER, PRIMARY KEY (tenant, request_id)) WITHOUT ROWID;
+CREATE INDEX requests_by_actor ON requests (tenant, actor_ref, accepted_ts);
+CREATE INDEX requests_by_time ON requests (tenant, accepted_ts);
+`;
+
+/** One request as it is shown. Null: not told (yet). */
+export type RequestRow = {
+  request_id: string;
+  tenant: string;
+  actor_kind: string;
+  actor_ref: string;
+  accepted_ts: string;
+  finished_ts: string | null;
+  model: string | null;
+  outcome: string | null;
+  code: string | null;
+  reason: string | null;
+  trace_id: string | null;
+  sealed: string | null;
+  /** Integers by name, JSON. */
+  usage: string | null;
+  accepted_idx: number;
+  finished_idx: number | null;
+};
+
+export type RequestQuery = {
+  tenant: string;
+  actorRef?: string | undefined;
+  requestId?: string | undefined;
+  traceId?: string | undefined;
+  /** RFC 3339, inclusive. */
+  since?: string | undefined;
+  /** RFC 3339, exclusive. */
+  until?: string | undefined;
+  /** The last row of the page before; rows come newest first. */
+  after?: { accepted_ts: string; request_id: string } | undefined;
+  limit: number;
+};
+
+/** A producer's chain as far as the ledger has it. */
+export type ChainHead = { seq: number; sha256: string };
+
+type Value = string | number | null;
+
+export class Projection {
+  readonly #database: DatabaseSync;
+  readonly #insertRecord: StatementSync;
+  readonly #accept: StatementSync;
+  readonly #finish: StatementSync;
+  readonly #setProducer: StatementSync;
+  readonly #setMeta: StatementSync;
+
+  private constructor(database: DatabaseSync) {
+    this.#database = database;
+    this.#insertRecord = database.prepare(
+      'INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING',
+    );
+    this.#accept = database.prepare(
+      `INSERT INTO requests (request_id, tenant, actor_kind, actor_ref, accepted_ts, model, trace_id, sealed, accepted_idx)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+    );
+    this.#finish = database.prepare(
+      `UPDATE requests SET finished_ts = ?, outcome = ?, code = ?, reason = ?, usage = ?, finished_idx = ?
+       WHERE tenant = ? AND request_id = ? AND finished_idx IS NULL`,
+    );
+    this.#setProducer = database.prepare('INSERT OR REPLACE INTO producers VALUES (?, ?, ?)');
+    this.#setMeta = database.prepare('INSERT OR REPLACE INTO meta VALUES (?, ?)');
+  }
+
+  /** Opens the file, or a new one; a file of another schema is made anew. `path` ':memory:' keeps nothing. */
+  static open(path: string): Projection {
+    const database = new DatabaseSync(path);
+    // What is lost with the power is made again from the ledger.
+    database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA busy_timeout = 5000;');
+    const { user_version: version } = database.prepare('PRAGMA user_version').get() as { user_version: number };
+    if (version !== SCHEMA_VERSION) {
+      const tables = database.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'").all() as {
+        name: string;
+      }[];
+      for (const { name } of tables) database.exec(`DROP TABLE "${name}"`);
+      database.exec(`${SCHEMA} PRAGMA user_version = ${SCHEMA_VERSION};`);
+    }
+    return new Projection(database);
+  }
+
+  /** The index of the first record that is not in the view. */
+  get nextIndex(): number {
+    const row = this.#database.prepare("SELECT value FROM meta WHERE key = 'next_index'").get();
+    return Number((row as { value: number } | undefined)?.value ?? 0);
+  }
+
+  chainHead(producer: string): ChainHead | null {
+    const row = this.#database.prepare('SELECT seq, sha256 FROM producers WHERE producer = ?').get(producer);
+    return (row as ChainHead | undefined) ?? null;
+  }
+
+  /** Adds records in the order of the log, all or none. Those below nextIndex are passed over. */
+  apply(entries: readonly LedgerEntry[]): void {
+    this.#database.exec('BEGIN IMMEDIATE');
+    try {
+      let next = this.nextIndex;
+      for (const { index, bytes } of entries) {
+        if (index < next) continue;
+        this.#applyOne(index, bytes);
+        next = index + 1;
+      }
+      this.#setMeta.run('next_index', next);
+      this.#database.exec('COMMIT');
+    } catch (error) {
+      this.#database.exec('ROLLBACK');
+      throw error;
+    }
+  }
+
+  #applyOne(index: number, bytes: Buffer): void {
+    const record = readRecord(bytes);
+    if (!record) return; // kept in the ledger at its place; nothing to show
+    const { actor } = record;
+    const usage = record.usage ? JSON.stringify(record.usage) : null;
+    const text = (value: string | undefined): string | null => value ?? null;
+    this.#insertRecord.run(
+      ...([
+        index,
+        record.id,
+        record.ts,
+        record.producer,
+        record.seq,
+        record.tenant,
+        actor.kind,
+        actor.ref,
+      ] satisfies Value[]),
+      ...[record.action, record.outcome, text(record.code), text(record.reason), text(record.target)],
+      ...[text(record.request_id), text(record.trace_id), text(record.sealed), usage],
+    );
+    this.#setProducer.run(record.producer, record.seq, sha256Hex(bytes));
+    if (record.request_id === undefined) return;
+    if (record.action === 'request.accepted') {
+      const { request_id: id, tenant, ts } = record;
+      const rest = [text(record.target), text(record.trace_id), text(record.sealed), index];
+      this.#accept.run(id, tenant, actor.kind, actor.ref, ts, ...rest);
+    } else if (record.action === 'request.finished') {
+      const { ts, outcome, tenant, request_id: id } = record;
+      this.#finish.run(ts, outcome, text(record.code), text(record.reason), usage, index, tenant, id);
+    }
+  }
+
+  /** Requests newest first, at most `limit` (and QUERY_ROWS_MAX). */
+  requests(query: RequestQuery): RequestRow[] {
+    const where = ['tenant = ?'];
+    const values: Value[] = [query.tenant];
+    const add = (condition: string, ...more: (Value | undefined)[]): void => {
+      if (more[0] === undefined) return;
+      where.push(condition);
+      values.push(...(more as Value[]));
+    };
+    add('actor_ref = ?', query.actorRef);
+    add('request_id = ?', query.requestId);
+    add('trace_id = ?', query.traceId);
+    add('accepted_ts >= ?', query.since);
+    add('accepted_ts < ?', query.until);
+    add('(accepted_ts, request_id) < (?, ?)', query.after?.accepted_ts, query.after?.request_id);
+    const limit = Math.min(query.limit, QUERY_ROWS_MAX);
+    const sql = `SELECT * FROM requests WHERE ${where.join(' AND ')} ORDER BY accepted_ts DESC, request_id DESC LIMIT ${limit}`;
+    return this.#database.prepare(sql).all(...values) as unknown as RequestRow[];
+  }
+
+  /** A digest over all rows: equal after dropping and applying everything again. */
+  digest(): string {
+    const parts: string[] = [];
+    for (const table of ['records', 'requests', 'producers']) {
+      for (const row of this.#database.prepare(`SELECT * FROM ${table} ORDER BY 1, 2`).iterate())
+        parts.push(JSON.stringify(row));
+    }
+    return sha256Hex(Buffer.from(parts.join('\n')));
+  }
+
+  close(): void {
+    this.#database.close();
+  }
+}
+
+/** Null: these bytes are no record. */
+export function readRecord(bytes: Buffer): AuditRecord | null {
+  try {
+    const record = JSON.parse(bytes.toString('utf8')) as Partial<AuditRecord> | null;
+    const { id, ts, producer, seq, tenant, actor, action, outcome } = record ?? {};
+    const texts = [id, ts, producer, tenant, actor?.kind, actor?.ref, action, outcome];
+    return texts.every((text) => typeof text === 'string') && Number.isSafeInteger(seq)
+      ? (record as AuditRecord)
+      : null;
+  } catch {
+    return null;
+  }
+}
