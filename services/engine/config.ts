@@ -26,7 +26,7 @@ export const engineEnv = {
     doc: 'Where the model runs',
     default: 'auto',
   }),
-  isa: oneOf('QUERN_ENGINE_ISA', ['auto', 'portable', 'avx2', 'avx512'] as const, {
+  isa: oneOf('QUERN_ENGINE_ISA', ['auto', 'portable', 'avx2', 'avx512', 'avx512bf16'] as const, {
     doc: 'CPU instruction set',
     default: 'auto',
   }),
@@ -92,7 +92,7 @@ export type EngineConfig = {
   listen: string;
   dtype: 'auto' | 'f32' | 'bf16';
   backend: 'auto' | 'cpu' | 'cuda';
-  isa: 'auto' | 'portable' | 'avx2' | 'avx512';
+  isa: 'auto' | 'portable' | 'avx2' | 'avx512' | 'avx512bf16';
   /** Null: chosen by the engine. */
   threads: number | null;
   contextLength: number | null;

@@ -10,7 +10,7 @@ export type NativeEngineOptions = {
   modelDir: string;
   dtype: 'auto' | 'f32' | 'bf16' | null;
   backend: 'auto' | 'cpu' | 'cuda' | null;
-  isa: 'auto' | 'portable' | 'avx2' | 'avx512' | null;
+  isa: 'auto' | 'portable' | 'avx2' | 'avx512' | 'avx512bf16' | null;
   threads: number | null;
   contextLength: number | null;
   kvBytes: number | null;
