@@ -14,6 +14,18 @@ export const LEDGER_RECORD_BYTES_MAX = MIB;
 export const LEDGER_HASHES_PER_READ = 8192;
 /** Rows of one page of a query. */
 export const QUERY_ROWS_MAX = 1000;
+/** Records applied to the view in one transaction while it is made from the ledger. */
+export const CATCH_UP_RECORDS = 5_000;
+/** Messages stored and acknowledged at once; each is a group commit of up to 64 records. */
+export const CONSUMER_BATCH_MESSAGES = 100;
+/** How long a request for messages waits for the first. */
+export const CONSUMER_WAIT_MS = 1_000;
+/** Longer than that, and a request for messages is given up. */
+export const CONSUMER_ANSWER_MS = 2_000;
+/** After it an unacknowledged message comes again. */
+export const CONSUMER_ACK_WAIT_MS = 30_000;
+export const CONSUMER_RETRY_MS = 250;
 
+assert(CONSUMER_WAIT_MS < CONSUMER_ACK_WAIT_MS, 'a message is stored before it comes again');
 assert(LEDGER_RECORD_BYTES_MAX < LEDGER_FRAME_BYTES_MAX, 'every record fits a frame');
 assert(LEDGER_FRAME_BYTES_MAX < LEDGER_SEGMENT_BYTES_MAX, 'a segment holds several frames');

@@ -61,6 +61,9 @@ export type RequestQuery = {
   limit: number;
 };
 
+/** A message of one stream: a stream that was made anew counts from 1 again. */
+export type StreamPosition = { createdMs: number; seq: number };
+
 /** A producer's chain as far as the ledger has it. */
 export type ChainHead = { seq: number; sha256: string };
 
@@ -68,6 +71,7 @@ type Value = string | number | null;
 
 export class Projection {
   readonly #database: DatabaseSync;
+  readonly #findRecord: StatementSync;
   readonly #insertRecord: StatementSync;
   readonly #accept: StatementSync;
   readonly #finish: StatementSync;
@@ -76,6 +80,7 @@ export class Projection {
 
   private constructor(database: DatabaseSync) {
     this.#database = database;
+    this.#findRecord = database.prepare('SELECT 1 FROM records WHERE id = ?');
     this.#insertRecord = database.prepare(
       'INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING',
     );
@@ -87,7 +92,10 @@ export class Projection {
       `UPDATE requests SET finished_ts = ?, outcome = ?, code = ?, reason = ?, usage = ?, finished_idx = ?
        WHERE tenant = ? AND request_id = ? AND finished_idx IS NULL`,
     );
-    this.#setProducer = database.prepare('INSERT OR REPLACE INTO producers VALUES (?, ?, ?)');
+    this.#setProducer = database.prepare(
+      `INSERT INTO producers VALUES (?, ?, ?)
+       ON CONFLICT (producer) DO UPDATE SET seq = excluded.seq, sha256 = excluded.sha256 WHERE excluded.seq > seq`,
+    );
     this.#setMeta = database.prepare('INSERT OR REPLACE INTO meta VALUES (?, ?)');
   }
 
@@ -118,8 +126,22 @@ export class Projection {
     return (row as ChainHead | undefined) ?? null;
   }
 
+  hasRecord(id: string): boolean {
+    return this.#findRecord.get(id) !== undefined;
+  }
+
+  /** The last message of the stream whose records are in the view; null when that is not known. */
+  get streamPosition(): StreamPosition | null {
+    const rows = this.#database
+      .prepare("SELECT key, value FROM meta WHERE key IN ('stream_created_ms', 'stream_seq')")
+      .all();
+    const values = new Map((rows as { key: string; value: number }[]).map(({ key, value }) => [key, value]));
+    const [createdMs, seq] = [values.get('stream_created_ms'), values.get('stream_seq')];
+    return createdMs === undefined || seq === undefined ? null : { createdMs, seq };
+  }
+
   /** Adds records in the order of the log, all or none. Those below nextIndex are passed over. */
-  apply(entries: readonly LedgerEntry[]): void {
+  apply(entries: readonly LedgerEntry[], position?: StreamPosition): void {
     this.#database.exec('BEGIN IMMEDIATE');
     try {
       let next = this.nextIndex;
@@ -129,6 +151,10 @@ export class Projection {
         next = index + 1;
       }
       this.#setMeta.run('next_index', next);
+      if (position) {
+        this.#setMeta.run('stream_created_ms', position.createdMs);
+        this.#setMeta.run('stream_seq', position.seq);
+      }
       this.#database.exec('COMMIT');
     } catch (error) {
       this.#database.exec('ROLLBACK');

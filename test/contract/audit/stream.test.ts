@@ -14,6 +14,7 @@ import { type AuditEvent, placeOf } from '#kit/audit/record.ts';
 import { AUDIT_STREAM, auditSubject, ensureAuditStream, producerStream } from '#kit/audit/stream.ts';
 import { createLog } from '#kit/log.ts';
 import { startNats, type TestNats } from './support/nats.ts';
+import { undo } from './support/undo.ts';
 
 const log = createLog({ service: 't', level: 'silent' });
 const event: AuditEvent = { tenant: 't', actor: { kind: 'user', ref: 'p' }, action: 'request.accepted', outcome: 'ok' };
@@ -29,7 +30,7 @@ async function setUp(t: TestContext, nats: TestNats, options: { maxBytes?: numbe
   const stream = producerStream(() => link.get(), subject, prepare);
   const publisher = new Publisher({ outbox, stream, log, retryMinMs: 20 });
   publisher.start();
-  t.after(async () => {
+  undo(t, async () => {
     await publisher.close();
     await link.close();
     await outbox.close();
@@ -131,7 +132,7 @@ test('limits of the stream are left to the operator, a stream that may drop reco
   const nats = await startNats(t);
   const link = new NatsLink({ servers: nats.url, name: 'test', log });
   link.start();
-  t.after(() => link.close());
+  undo(t, () => link.close());
   while (link.problem !== null) await sleep(5);
   const admin = await jetstreamManager(link.get());
   await admin.streams.add({ name: AUDIT_STREAM, subjects: ['audit.v1.*.*'], discard: 'old', max_bytes: 1 * MIB });

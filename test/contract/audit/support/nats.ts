@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { undo } from './undo.ts';
 
 const SETUP = fileURLToPath(new URL('../../../../scripts/setup/nats-server.mjs', import.meta.url));
 
@@ -65,7 +66,7 @@ export async function startNats(t: TestContext): Promise<TestNats> {
   }
 
   await start();
-  t.after(async () => {
+  undo(t, async () => {
     await kill();
     await rm(dir, { recursive: true, force: true });
   });

@@ -1,0 +1,77 @@
+// The one writer of the ledger: takes messages of the stream in order and, for each batch, stores what is new, shows it, and
+// only then lets the stream forget. A crash between any two of these makes the batch come again, which changes nothing.
+import type { Log } from '#kit/log.ts';
+import { type Alarm, ChainFollower } from './ingest.ts';
+import type { Ledger, LedgerEntry } from './ledger.ts';
+import { CATCH_UP_RECORDS } from './limits.ts';
+import type { Projection, StreamPosition } from './projection.ts';
+
+/** A message of the stream: sequence numbers grow by one and are never used twice within one stream. */
+export type StreamMessage = { streamSeq: number; payload: Buffer };
+
+export type BatchResult = { records: number; duplicates: number; alarms: Alarm[] };
+
+export class LedgerWriter {
+  readonly #ledger: Ledger;
+  readonly #projection: Projection;
+  readonly #log: Log;
+  readonly #follower: ChainFollower;
+  #position: StreamPosition | null;
+
+  private constructor(ledger: Ledger, projection: Projection, log: Log) {
+    this.#ledger = ledger;
+    this.#projection = projection;
+    this.#log = log;
+    this.#follower = new ChainFollower(projection);
+    this.#position = projection.streamPosition;
+  }
+
+  /** Brings the view up to the ledger first. */
+  static async open(ledger: Ledger, projection: Projection, log: Log): Promise<LedgerWriter> {
+    await catchUp(ledger, projection);
+    return new LedgerWriter(ledger, projection, log);
+  }
+
+  /** The last message of this stream that is stored; null when not known. */
+  lastSeq(createdMs: number): number | null {
+    return this.#position?.createdMs === createdMs ? this.#position.seq : null;
+  }
+
+  /** Stores a batch of one stream. When it returns, all of it is on disk and in the view. */
+  async write(createdMs: number, messages: readonly StreamMessage[]): Promise<BatchResult> {
+    let last = this.lastSeq(createdMs) ?? 0;
+    const fresh: Buffer[] = [];
+    const result: BatchResult = { records: 0, duplicates: 0, alarms: [] };
+    for (const { streamSeq, payload } of messages) {
+      const taken = this.#follower.take(payload, { isAgain: streamSeq <= last });
+      fresh.push(...taken.fresh);
+      result.duplicates += taken.duplicates;
+      result.alarms.push(...taken.alarms);
+      last = Math.max(last, streamSeq);
+    }
+    const first = fresh.length > 0 ? await this.#ledger.append(fresh) : this.#ledger.size;
+    const position = { createdMs, seq: last };
+    this.#projection.apply(
+      fresh.map((bytes, i) => ({ index: first + i, bytes })),
+      position,
+    );
+    this.#position = position;
+    this.#follower.committed();
+    result.records = fresh.length;
+    for (const alarm of result.alarms) this.#log.error({ alarm }, 'the audit log is not whole');
+    return result;
+  }
+}
+
+async function catchUp(ledger: Ledger, projection: Projection): Promise<void> {
+  let portion: LedgerEntry[] = [];
+  const from = Math.max(projection.nextIndex, ledger.firstIndex);
+  if (from >= ledger.size) return;
+  for await (const entry of ledger.read(from)) {
+    portion.push(entry);
+    if (portion.length < CATCH_UP_RECORDS) continue;
+    projection.apply(portion);
+    portion = [];
+  }
+  if (portion.length > 0) projection.apply(portion);
+}
