@@ -1,4 +1,4 @@
-"""Fills in card.template.md with what was measured and what was used: the model's README.
+"""Fills in card-template.txt with what was measured and what was used: the model's README.
 
 python card.py ../models/quern-mini/README.md
 
@@ -99,7 +99,7 @@ def used(manifest: dict) -> dict[str, str]:
 def main() -> None:
     state = torch.load(ROOT / "weights.pt")
     losses = [json.loads(line)["loss"] for line in (ROOT / "loss.jsonl").read_text().splitlines()[-5:]]
-    text = (HERE / "card.template.md").read_text()
+    text = (HERE / "card-template.txt").read_text()
     values = {
         **measured(json.loads((ROOT / "evaluation.json").read_text())),
         **used(json.loads((HERE / "corpus-manifest.json").read_text())),
@@ -109,7 +109,7 @@ def main() -> None:
     }
     for name, value in values.items():
         if "{" + name + "}" not in text:
-            raise SystemExit(f"card.template.md has no place for {name}")
+            raise SystemExit(f"card-template.txt has no place for {name}")
         text = text.replace("{" + name + "}", value)
     pathlib.Path(sys.argv[1]).write_text(text)
 
