@@ -26,6 +26,10 @@ export const CONSUMER_ANSWER_MS = 2_000;
 export const CONSUMER_ACK_WAIT_MS = 30_000;
 export const CONSUMER_RETRY_MS = 250;
 
+/** A checkpoint is signed after so many records, or so long after the last one when there is anything new. */
+export const CHECKPOINT_EVERY_RECORDS = 1_000;
+export const CHECKPOINT_EVERY_MS = 10_000;
+
 assert(CONSUMER_WAIT_MS < CONSUMER_ACK_WAIT_MS, 'a message is stored before it comes again');
 assert(LEDGER_RECORD_BYTES_MAX < LEDGER_FRAME_BYTES_MAX, 'every record fits a frame');
 assert(LEDGER_FRAME_BYTES_MAX < LEDGER_SEGMENT_BYTES_MAX, 'a segment holds several frames');

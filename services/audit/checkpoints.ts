@@ -1,0 +1,136 @@
+// Signed tree heads of the ledger, kept for ever in a file of their own and copied to witnesses: files outside the service's
+// reach. At the start the newest one must still be true of the ledger; a log that was cut or rewritten is not signed again.
+import { open, readFile, truncate } from 'node:fs/promises';
+import { type Checkpoint, type NoteSigner, openCheckpoint, signCheckpoint } from '#kit/audit/checkpoint.ts';
+import { type NodeReader, rootOf } from '#kit/audit/merkle.ts';
+import { QuernError } from '#kit/errors.ts';
+import type { Log } from '#kit/log.ts';
+import { CHECKPOINT_EVERY_MS, CHECKPOINT_EVERY_RECORDS } from './limits.ts';
+
+/** What a checkpoint speaks of. */
+export type SignedTree = { readonly size: number; root(): Buffer; node: NodeReader };
+
+export type CheckpointOptions = {
+  tree: SignedTree;
+  signer: NoteSigner;
+  /** One JSON line per checkpoint: time and note. */
+  path: string;
+  /** Files to which every note is appended too. A witness that cannot be written is told and tried again with the next. */
+  witnesses: readonly string[];
+  log: Log;
+  everyRecords?: number;
+  everyMs?: number;
+};
+
+export type KeptCheckpoint = { ts: string; note: string };
+
+async function appendDurably(path: string, line: string): Promise<void> {
+  const file = await open(path, 'a', 0o600);
+  try {
+    await file.writeFile(line);
+    await file.datasync();
+  } finally {
+    await file.close();
+  }
+}
+
+/** A line without its end was never told to anybody. */
+async function cutTornLine(path: string): Promise<void> {
+  const bytes = await readIfThere(path);
+  const end = bytes.lastIndexOf(0x0a) + 1;
+  if (end < bytes.length) await truncate(path, end);
+}
+
+async function readIfThere(path: string): Promise<Buffer> {
+  return readFile(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return Buffer.alloc(0);
+    throw error;
+  });
+}
+
+/** The lines of a file of checkpoints; a last line that a crash tore is left out. */
+export async function readCheckpoints(path: string): Promise<KeptCheckpoint[]> {
+  const text = (await readIfThere(path)).toString('utf8');
+  const lines = text
+    .slice(0, text.lastIndexOf('\n') + 1)
+    .split('\n')
+    .slice(0, -1);
+  return lines.map((line, i) => {
+    try {
+      const { ts, note } = JSON.parse(line) as Partial<KeptCheckpoint>;
+      if (typeof ts === 'string' && typeof note === 'string') return { ts, note };
+    } catch {
+      // told below
+    }
+    const message = `${path}: line ${i + 1} is no checkpoint; the file has been changed`;
+    throw new QuernError('DATA_LOSS', message, { reason: 'AUDIT_CHECKPOINTS_DAMAGED' });
+  });
+}
+
+/** Throws DATA_LOSS when the tree does not begin with the checkpoint's. */
+export async function checkAgainst(tree: SignedTree, { size, root }: Checkpoint): Promise<void> {
+  if (size > tree.size) {
+    const message = `the ledger has ${tree.size} records, but a checkpoint of ${size} was signed: it was truncated`;
+    throw new QuernError('DATA_LOSS', message, { reason: 'AUDIT_LEDGER_TRUNCATED' });
+  }
+  const actual = await rootOf(size, (level, index) => tree.node(level, index));
+  if (actual.equals(root)) return;
+  const message = `the first ${size} records of the ledger are not those of the checkpoint signed then: the log was forked`;
+  throw new QuernError('DATA_LOSS', message, { reason: 'AUDIT_LEDGER_FORKED' });
+}
+
+/** Invariant: checkpoints grow, and each is true of the ledger when it is signed. */
+export class CheckpointWriter {
+  readonly #options: CheckpointOptions;
+  #latest: KeptCheckpoint | null;
+  #size: number;
+  #signedAtMs = performance.now();
+
+  private constructor(options: CheckpointOptions, latest: KeptCheckpoint | null, size: number) {
+    this.#options = options;
+    this.#latest = latest;
+    this.#size = size;
+  }
+
+  /** Throws DATA_LOSS when the newest checkpoint is not true of the ledger, or is not signed by this key. */
+  static async open(options: CheckpointOptions): Promise<CheckpointWriter> {
+    const { path, tree, signer } = options;
+    await cutTornLine(path);
+    const latest = (await readCheckpoints(path)).at(-1) ?? null;
+    if (!latest) return new CheckpointWriter(options, null, 0);
+    let checkpoint: Checkpoint;
+    try {
+      checkpoint = openCheckpoint(latest.note, signer.name, [signer]);
+    } catch (error) {
+      const message = `${path}: the newest checkpoint does not open with this key (${(error as Error).message})`;
+      throw new QuernError('DATA_LOSS', message, { reason: 'AUDIT_CHECKPOINTS_DAMAGED' }, { cause: error });
+    }
+    await checkAgainst(tree, checkpoint);
+    return new CheckpointWriter(options, latest, checkpoint.size);
+  }
+
+  get latest(): KeptCheckpoint | null {
+    return this.#latest;
+  }
+
+  /** Signs when enough records or time have passed; `now` signs whatever is new. Answers whether it signed. */
+  async sign(options: { now?: boolean } = {}): Promise<boolean> {
+    const { tree, everyRecords = CHECKPOINT_EVERY_RECORDS, everyMs = CHECKPOINT_EVERY_MS } = this.#options;
+    const fresh = tree.size - this.#size;
+    if (fresh === 0) return false;
+    const isDue = options.now || fresh >= everyRecords || performance.now() - this.#signedAtMs >= everyMs;
+    if (!isDue) return false;
+    const { signer, path, witnesses, log } = this.#options;
+    const checkpoint = { origin: signer.name, size: tree.size, root: tree.root() };
+    const kept = { ts: new Date().toISOString(), note: signCheckpoint(checkpoint, signer) };
+    const line = `${JSON.stringify(kept)}\n`;
+    await appendDurably(path, line);
+    [this.#latest, this.#size, this.#signedAtMs] = [kept, checkpoint.size, performance.now()];
+    for (const witness of witnesses) {
+      await appendDurably(witness, line).catch((error: unknown) => {
+        log.error({ err: error, witness }, 'a witness of the audit log cannot be written');
+      });
+    }
+    return true;
+  }
+}

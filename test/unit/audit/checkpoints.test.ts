@@ -1,0 +1,98 @@
+import assert from 'node:assert/strict';
+import { appendFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { newSigningKey, openCheckpoint, signerOf } from '#kit/audit/checkpoint.ts';
+import { createLog } from '#kit/log.ts';
+import { type CheckpointOptions, CheckpointWriter, readCheckpoints } from '../../../services/audit/checkpoints.ts';
+import { Ledger } from '../../../services/audit/ledger.ts';
+
+const log = createLog({ service: 't', level: 'silent' });
+const signer = signerOf('quern.test/audit', newSigningKey());
+
+async function setUp(t: TestContext) {
+  const dir = await mkdtemp(join(tmpdir(), 'quern-test-'));
+  const ledger = await Ledger.open({ dir: join(dir, 'ledger') });
+  t.after(async () => {
+    await ledger.close();
+    await rm(dir, { recursive: true, force: true });
+  });
+  const path = join(dir, 'checkpoints.jsonl');
+  const open = (over: Partial<CheckpointOptions> = {}) =>
+    CheckpointWriter.open({ tree: ledger, signer, path, witnesses: [], log, everyRecords: 10, everyMs: 1e9, ...over });
+  let made = 0;
+  const append = async (count: number): Promise<void> => {
+    await ledger.append(Array.from({ length: count }, () => Buffer.from(`record ${made++}`)));
+  };
+  return { dir, ledger, path, open, append };
+}
+
+test('signed after enough records, after enough time, or when asked, and never twice for the same', async (t) => {
+  const { ledger, path, open, append } = await setUp(t);
+  const writer = await open();
+  assert.equal(await writer.sign({ now: true }), false, 'an empty log has nothing to sign');
+  await append(9);
+  assert.equal(await writer.sign(), false);
+  await append(1);
+  assert.equal(await writer.sign(), true);
+  assert.equal(await writer.sign({ now: true }), false);
+  await append(1);
+  assert.equal(await writer.sign({ now: true }), true);
+  const timed = await open({ everyMs: 0 });
+  await append(1);
+  assert.equal(await timed.sign(), true);
+  const kept = await readCheckpoints(path);
+  const sizes = kept.map(({ note }) => openCheckpoint(note, signer.name, [signer]).size);
+  assert.deepEqual(sizes, [10, 11, 12]);
+  assert.deepEqual(openCheckpoint(kept[2]!.note, signer.name, [signer]).root, ledger.root());
+  assert.deepEqual(timed.latest, kept[2]);
+});
+
+test('witnesses get every note; one that cannot be written keeps nobody from signing', async (t) => {
+  const { dir, path, open, append } = await setUp(t);
+  const witness = join(dir, 'witness.jsonl');
+  const writer = await open({ witnesses: [join(dir, 'no', 'such', 'folder'), witness] });
+  await append(3);
+  assert.ok(await writer.sign({ now: true }));
+  await append(3);
+  assert.ok(await writer.sign({ now: true }));
+  assert.equal(await readFile(witness, 'utf8'), await readFile(path, 'utf8'));
+});
+
+test('a line torn by a crash is cut; a changed line is an alarm', async (t) => {
+  const { path, open, append } = await setUp(t);
+  await append(1);
+  await (await open()).sign({ now: true });
+  const good = await readFile(path, 'utf8');
+  await appendFile(path, '{"ts":"2026-01-01T00:0');
+  const writer = await open();
+  assert.equal(await readFile(path, 'utf8'), good);
+  await append(1);
+  assert.ok(await writer.sign({ now: true }));
+  await writeFile(path, good.replace('{', '['));
+  await assert.rejects(open(), { code: 'DATA_LOSS', message: /line 1 is no checkpoint; the file has been changed/ });
+  await writeFile(path, good.replace(/"note":"quern/, '"note":"Quern'));
+  await assert.rejects(open(), { code: 'DATA_LOSS', message: /does not open with this key/ });
+  const other = signerOf('quern.test/audit', newSigningKey());
+  await writeFile(path, good);
+  await assert.rejects(open({ signer: other }), { code: 'DATA_LOSS', message: /no known key has signed it/ });
+});
+
+test('a ledger that was cut or rewritten is not signed again', async (t) => {
+  const { dir, open, append } = await setUp(t);
+  await append(5);
+  await (await open()).sign({ now: true });
+  for (const [records, message] of [
+    [['record 0', 'record 1'], /has 2 records, but a checkpoint of 5 was signed: it was truncated/],
+    [
+      ['record 0', 'record 1', 'CHANGED', 'record 3', 'record 4', 'record 5'],
+      /the first 5 records .*: the log was forked/,
+    ],
+  ] as const) {
+    const forged = await Ledger.open({ dir: join(dir, `forged-${records.length}`) });
+    await forged.append(records.map((text) => Buffer.from(text)));
+    await assert.rejects(open({ tree: forged }), { code: 'DATA_LOSS', message });
+    await forged.close();
+  }
+});
