@@ -24,6 +24,9 @@ export const PUBLISH_RETRY_MAX_MS = 5_000;
 /** A publish without an answer is sent again: one in flight at a server's death is lost without an error. */
 export const PUBLISH_TIMEOUT_MS = 2_000;
 
+/** Subjects whose keys a process keeps open; the oldest is looked up again. */
+export const VAULT_SUBJECTS_CACHED_MAX = 10_000;
+
 /** Releases before it delete a stream whose snapshot is damaged. */
 export const NATS_VERSION_MIN = '2.14.0';
 export const NATS_RECONNECT_MS = 250;
