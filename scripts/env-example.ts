@@ -3,6 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import process from 'node:process';
 import { describeEnv, type EnvSpec } from '#kit/env.ts';
+import { auditEnv } from '../services/audit/config.ts';
 import { cliEnv } from '../services/cli/config.ts';
 import { engineEnv } from '../services/engine/config.ts';
 import { gatewayEnv } from '../services/gateway/config.ts';
@@ -37,6 +38,7 @@ export function environmentExample(): string {
     ['The gateway', gatewayEnv],
     ['The tokenizer service', tokenizerEnv],
     ['The engine service', engineEnv],
+    ['The audit service', auditEnv],
   ];
   const seen = new Set<string>();
   const parts = sections.map(([title, spec]) => {

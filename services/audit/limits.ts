@@ -14,6 +14,9 @@ export const LEDGER_RECORD_BYTES_MAX = MIB;
 export const LEDGER_HASHES_PER_READ = 8192;
 /** Rows of one page of a query. */
 export const QUERY_ROWS_MAX = 1000;
+/** Rows of one Query call. */
+export const QUERY_LIMIT_DEFAULT = 100;
+export const QUERY_LIMIT_MAX = 100_000;
 /** Records applied to the view in one transaction while it is made from the ledger. */
 export const CATCH_UP_RECORDS = 5_000;
 /** Messages stored and acknowledged at once; each is a group commit of up to 64 records. */
@@ -29,7 +32,11 @@ export const CONSUMER_RETRY_MS = 250;
 /** A checkpoint is signed after so many records, or so long after the last one when there is anything new. */
 export const CHECKPOINT_EVERY_RECORDS = 1_000;
 export const CHECKPOINT_EVERY_MS = 10_000;
+/** How often it looks whether a checkpoint is due. */
+export const CHECKPOINT_LOOK_MS = 1_000;
+export const HEALTH_LOOK_MS = 1_000;
 
+assert(CHECKPOINT_LOOK_MS < CHECKPOINT_EVERY_MS, 'a due checkpoint is signed soon');
 assert(CONSUMER_WAIT_MS < CONSUMER_ACK_WAIT_MS, 'a message is stored before it comes again');
 assert(LEDGER_RECORD_BYTES_MAX < LEDGER_FRAME_BYTES_MAX, 'every record fits a frame');
 assert(LEDGER_FRAME_BYTES_MAX < LEDGER_SEGMENT_BYTES_MAX, 'a segment holds several frames');

@@ -1,0 +1,70 @@
+// The audit service's settings from the environment. The only file here that reads it.
+import { resolve } from 'node:path';
+import { bytes, duration_ms, int, list, oneOf, readEnv, str } from '#kit/env.ts';
+import { type InternalAccess, internalEnv, internalProblems, takeInternal } from '#kit/internal-access.ts';
+import { DRAIN_GRACE_MS } from '#kit/limits.ts';
+
+const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
+const GIB = 1024 ** 3;
+
+export const auditEnv = {
+  listen: str('QUERN_AUDIT_LISTEN', {
+    doc: 'Where the service listens, unix:///path, or host:port with a shared token or mutual TLS',
+    default: '127.0.0.1:50055',
+  }),
+  nats: str('QUERN_NATS_URL', { doc: 'NATS servers, separated by commas', default: 'nats://127.0.0.1:4222' }),
+  dir: str('QUERN_AUDIT_DIR', { doc: "Folder of the ledger, its view and the service's own outbox" }),
+  keyDir: str('QUERN_AUDIT_KEY_DIR', {
+    doc: 'Folder of the signing key and of the vault with its key; apart from QUERN_AUDIT_DIR and from its backups',
+  }),
+  origin: str('QUERN_AUDIT_ORIGIN', {
+    doc: 'Name of this log in its checkpoints, such as audit.example.com; it never changes',
+    default: 'quern.local/audit',
+    pattern: /^[^\s+]{1,256}$/u,
+    expected: 'text without blanks and "+"',
+  }),
+  witnesses: list('QUERN_AUDIT_WITNESSES', {
+    doc: 'Files, best on other machines, to which every checkpoint is appended',
+    default: [],
+  }),
+  streamBytes: bytes('QUERN_AUDIT_STREAM_MAX_BYTES', {
+    doc: 'Size of the stream AUDIT when it is made',
+    default: 4 * GIB,
+    min: 1024 * 1024,
+  }),
+  metricsPort: int('QUERN_AUDIT_METRICS_PORT', {
+    doc: 'Port for GET /metrics on the loopback interface. Absent: none (9155 by custom)',
+    default: null,
+    min: 0,
+    max: 65_535,
+  }),
+  drainGraceMs: duration_ms('QUERN_AUDIT_DRAIN_GRACE', {
+    doc: 'How long running calls may go on after SIGTERM',
+    default: DRAIN_GRACE_MS,
+    min: 0,
+  }),
+  ...internalEnv,
+  logLevel: oneOf('QUERN_LOG_LEVEL', LOG_LEVELS, { doc: 'Least level that is logged', default: 'info' }),
+};
+
+export type AuditConfig = {
+  listen: string;
+  nats: string;
+  dir: string;
+  keyDir: string;
+  origin: string;
+  witnesses: readonly string[];
+  streamBytes: number;
+  metricsPort: number | null;
+  drainGraceMs: number;
+  internal: InternalAccess;
+  logLevel: (typeof LOG_LEVELS)[number];
+};
+
+/** Throws INVALID_ARGUMENT, reason CONFIG_INVALID, naming each variable that is wrong. */
+export function readConfig(env: NodeJS.ProcessEnv): AuditConfig {
+  const values = readEnv(env, auditEnv, {
+    check: (given) => internalProblems(given, [{ name: auditEnv.listen.name, address: given.listen }]),
+  });
+  return { ...takeInternal(values), dir: resolve(values.dir), keyDir: resolve(values.keyDir) };
+}

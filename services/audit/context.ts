@@ -1,0 +1,19 @@
+// What all RPCs share, built once by service.ts.
+import type { NoteVerifier } from '#kit/audit/checkpoint.ts';
+import type { Outbox } from '#kit/audit/outbox.ts';
+import type { Vault } from '#kit/audit/vault.ts';
+import type { CheckpointWriter } from './checkpoints.ts';
+import type { ConsumerStats } from './consumer.ts';
+import type { Ledger } from './ledger.ts';
+import type { Projection } from './projection.ts';
+
+export type AuditContext = {
+  readonly ledger: Ledger;
+  readonly projection: Projection;
+  readonly checkpoints: CheckpointWriter;
+  readonly vault: Vault;
+  readonly verifier: NoteVerifier;
+  /** The service's own records: who read the log. */
+  readonly outbox: Outbox;
+  consumerStats(): ConsumerStats;
+};

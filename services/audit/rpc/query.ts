@@ -1,0 +1,103 @@
+// Query: requests newest first. That somebody read, and what was asked for, is recorded before the first row goes out.
+import type { QueryRequest, QueryResponse } from '#gen/quern/audit/v1/audit.ts';
+import type { AuditValue } from '#kit/audit/record.ts';
+import { QuernError } from '#kit/errors.ts';
+import type { CallContext, Out } from '#kit/rpc/service.ts';
+import type { AuditContext } from '../context.ts';
+import { QUERY_LIMIT_DEFAULT, QUERY_LIMIT_MAX, QUERY_ROWS_MAX } from '../limits.ts';
+import type { RequestQuery, RequestRow } from '../projection.ts';
+
+function invalid(field: string, description: string): QuernError {
+  return new QuernError('INVALID_ARGUMENT', `${field}: ${description}`, { fields: [{ field, description }] });
+}
+
+function instant(field: string, text: string): string | undefined {
+  if (text === '') return undefined;
+  const ms = Date.parse(text);
+  if (Number.isNaN(ms)) throw invalid(field, `expected an RFC 3339 time such as 2026-01-31T12:00:00Z, got "${text}"`);
+  return new Date(ms).toISOString(); // as records have it, so that text compares like time
+}
+
+/** Null: nobody of this name was ever recorded, or was erased. */
+function toQuery({ vault }: AuditContext, request: QueryRequest): RequestQuery | null {
+  const { tenant, user, requestId, traceId, since, until, limit } = request;
+  if (tenant === '') throw invalid('tenant', 'expected the name of a tenant, got nothing');
+  if (limit > QUERY_LIMIT_MAX) throw invalid('limit', `expected at most ${QUERY_LIMIT_MAX}, got ${limit}`);
+  const actorRef = user === '' ? undefined : vault.find({ tenant, kind: 'user', id: user });
+  if (actorRef === null) return null;
+  return {
+    tenant,
+    actorRef,
+    requestId: requestId || undefined,
+    traceId: traceId || undefined,
+    since: instant('since', since),
+    until: instant('until', until),
+    limit: limit === 0 ? QUERY_LIMIT_DEFAULT : limit,
+  };
+}
+
+const text = (value: AuditValue | undefined): string => (typeof value === 'string' ? value : '');
+
+function toResponse({ vault }: AuditContext, row: RequestRow): QueryResponse {
+  const { tenant, actor_ref: ref } = row;
+  const facts = row.sealed === null ? null : vault.unseal(tenant, ref, row.sealed);
+  const usage = Object.entries(JSON.parse(row.usage ?? '{}') as Record<string, number>);
+  return {
+    requestId: row.request_id,
+    tenant,
+    user: vault.reveal(tenant, ref)?.id ?? '',
+    userRef: ref,
+    accepted: row.accepted_ts,
+    finished: row.finished_ts ?? '',
+    model: row.model ?? '',
+    outcome: row.outcome ?? '',
+    code: row.code ?? '',
+    reason: row.reason ?? '',
+    traceId: row.trace_id ?? '',
+    clientIp: text(facts?.client_ip),
+    keyId: text(facts?.key_id),
+    usage: new Map(usage.map(([name, value]) => [name, BigInt(value)])),
+    acceptedIndex: BigInt(row.accepted_idx),
+    finishedIndex: row.finished_idx === null ? undefined : BigInt(row.finished_idx),
+  };
+}
+
+async function recordReading(
+  { outbox, vault }: AuditContext,
+  { principal }: CallContext,
+  request: QueryRequest,
+): Promise<void> {
+  const reader = vault.subject({
+    tenant: request.tenant,
+    kind: 'operator',
+    id: `${principal.tenant}/${principal.user}`,
+  });
+  await outbox.append({
+    tenant: request.tenant,
+    actor: { kind: 'operator', ref: reader.ref },
+    action: 'audit.read',
+    outcome: 'ok',
+    // Whom the reader asked about names a person: it is readable as long as the reader's own key is.
+    sealed: reader.seal({ user: request.user, request_id: request.requestId, trace_id: request.traceId }),
+  });
+}
+
+export async function query(
+  context: AuditContext,
+  request: QueryRequest,
+  call: CallContext,
+  out: Out<QueryResponse>,
+): Promise<void> {
+  const wanted = toQuery(context, request);
+  await recordReading(context, call, request);
+  if (!wanted) return;
+  let left = wanted.limit;
+  let after: RequestQuery['after'];
+  while (left > 0) {
+    const rows = context.projection.requests({ ...wanted, after, limit: Math.min(left, QUERY_ROWS_MAX) });
+    for (const row of rows) if (!out.write(toResponse(context, row))) await out.drained();
+    left -= rows.length;
+    after = rows.at(-1);
+    if (rows.length < QUERY_ROWS_MAX) return;
+  }
+}

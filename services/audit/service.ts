@@ -1,0 +1,158 @@
+// The audit service: reads the stream into the ledger, signs checkpoints, answers who asked what and proves it.
+import { join } from 'node:path';
+import { AuditServiceService } from '#gen/quern/audit/v1/audit.ts';
+import { signerOf } from '#kit/audit/checkpoint.ts';
+import { NatsLink } from '#kit/audit/nats-link.ts';
+import { Outbox } from '#kit/audit/outbox.ts';
+import { Publisher } from '#kit/audit/publisher.ts';
+import { auditSubject, ensureAuditStream, producerStream } from '#kit/audit/stream.ts';
+import { Vault } from '#kit/audit/vault.ts';
+import { serverAccess } from '#kit/internal-access.ts';
+import type { Log } from '#kit/log.ts';
+import { type Metrics, serveMetrics } from '#kit/metrics.ts';
+import { defineService, startRpcServer } from '#kit/rpc/server.ts';
+import { CheckpointWriter } from './checkpoints.ts';
+import type { AuditConfig } from './config.ts';
+import { AuditConsumer } from './consumer.ts';
+import type { AuditContext } from './context.ts';
+import { auditKeys } from './key-files.ts';
+import { Ledger } from './ledger.ts';
+import { CHECKPOINT_LOOK_MS, HEALTH_LOOK_MS } from './limits.ts';
+import { Projection } from './projection.ts';
+import { getHead } from './rpc/get-head.ts';
+import { prove } from './rpc/prove.ts';
+import { query } from './rpc/query.ts';
+import { type BatchResult, LedgerWriter } from './writer.ts';
+
+const SERVICE = 'quern.audit.v1.AuditService';
+
+export type AuditService = {
+  readonly address: string;
+  drain(options: { graceMs: number }): Promise<void>;
+  close(): Promise<void>;
+};
+
+export type AuditServiceOptions = { config: AuditConfig; log: Log; metrics: Metrics };
+
+/** What was opened, to be closed in reverse. */
+type Undo = () => Promise<void> | void;
+
+function countBatches(metrics: Metrics): (result: BatchResult) => void {
+  const records = metrics.counter({ name: 'quern_audit_records_total', help: 'Records stored in the ledger' });
+  const duplicates = metrics.counter({ name: 'quern_audit_duplicates_total', help: 'Records that came again' });
+  const alarms = metrics.counter({
+    name: 'quern_audit_alarms_total',
+    help: 'Records that do not follow their producer, by what is wrong',
+    labels: ['kind'],
+  });
+  return (result) => {
+    records.inc({}, result.records);
+    duplicates.inc({}, result.duplicates);
+    for (const { kind } of result.alarms) alarms.inc({ kind });
+  };
+}
+
+async function openOutbox({ config, log }: AuditServiceOptions, link: NatsLink, undo: Undo[]): Promise<Outbox> {
+  const outbox = await Outbox.open({ dir: join(config.dir, 'outbox'), service: 'audit' });
+  undo.push(() => outbox.close());
+  const stream = producerStream(
+    () => link.get(),
+    auditSubject('audit', outbox.producer),
+    () => ensureAuditStream(link.get(), { maxBytes: config.streamBytes }),
+  );
+  const publisher = new Publisher({ outbox, stream, log });
+  publisher.start();
+  undo.push(() => publisher.close());
+  return outbox;
+}
+
+async function openContext(options: AuditServiceOptions, undo: Undo[]): Promise<AuditContext> {
+  const { config, log, metrics } = options;
+  const keys = await auditKeys(config.keyDir);
+  const vault = Vault.open(keys.vaultPath, keys.vault);
+  undo.push(() => vault.close());
+  const ledger = await Ledger.open({ dir: join(config.dir, 'ledger') });
+  undo.push(() => ledger.close());
+  const projection = Projection.open(join(config.dir, 'view.sqlite'));
+  undo.push(() => projection.close());
+  const signer = signerOf(config.origin, keys.signing);
+  const path = join(config.dir, 'checkpoints.jsonl');
+  const checkpoints = await CheckpointWriter.open({ tree: ledger, signer, path, witnesses: config.witnesses, log });
+  const writer = await LedgerWriter.open(ledger, projection, log);
+  const link = new NatsLink({ servers: config.nats, name: 'quern-audit', log });
+  link.start();
+  undo.push(() => link.close());
+  const outbox = await openOutbox(options, link, undo);
+  const stream = { maxBytes: config.streamBytes };
+  const consumer = new AuditConsumer({ link, stream, writer, log, onBatch: countBatches(metrics) });
+  consumer.start();
+  undo.push(() => consumer.close());
+  return { ledger, projection, checkpoints, vault, verifier: signer, outbox, consumerStats: () => consumer.stats };
+}
+
+/** Signs in the background; what is new at the end is signed too. */
+function keepSigning({ checkpoints }: AuditContext, log: Log, undo: Undo[]): void {
+  let signing: Promise<unknown> = Promise.resolve();
+  const sign = (now: boolean): void => {
+    signing = signing
+      .then(() => checkpoints.sign({ now }))
+      .catch((error: unknown) => log.error({ err: error }, 'a checkpoint could not be signed'));
+  };
+  const timer = setInterval(() => sign(false), CHECKPOINT_LOOK_MS);
+  undo.push(async () => {
+    clearInterval(timer);
+    sign(true);
+    await signing;
+  });
+}
+
+async function undoAll(undo: Undo[], log: Log): Promise<void> {
+  for (const action of undo.splice(0).reverse()) {
+    await (async () => action())().catch((error: unknown) => log.error({ err: error }, 'closing failed'));
+  }
+}
+
+/** Opens the ledger, then listens. Throws one QuernError when the ledger, a key or the address is not usable. */
+export async function startAudit(options: AuditServiceOptions): Promise<AuditService> {
+  const { config, log, metrics } = options;
+  const undo: Undo[] = [];
+  try {
+    const context = await openContext(options, undo);
+    keepSigning(context, log, undo);
+    const server = await startRpcServer({
+      service: 'audit',
+      listen: [config.listen],
+      services: [
+        defineService(AuditServiceService, {
+          query: (request, call, out) => query(context, request, call, out),
+          getHead: () => getHead(context),
+          prove: (request) => prove(context, request),
+        }),
+      ],
+      ...serverAccess(config.internal),
+      requireDeadline: true,
+      log,
+      metrics,
+    });
+    undo.push(() => server.close());
+    if (config.metricsPort !== null) {
+      const scrape = await serveMetrics({ port: config.metricsPort, host: '127.0.0.1', metrics });
+      undo.push(() => scrape.close());
+    }
+    const look = (): void => {
+      const reads = context.consumerStats().state !== 'failed';
+      for (const name of ['', SERVICE]) server.setServing(name, reads);
+    };
+    look();
+    const timer = setInterval(look, HEALTH_LOOK_MS);
+    undo.push(() => clearInterval(timer));
+    return {
+      address: server.addresses[0]!,
+      drain: ({ graceMs }) => server.drain(graceMs),
+      close: () => undoAll(undo, log),
+    };
+  } catch (error) {
+    await undoAll(undo, log);
+    throw error;
+  }
+}

@@ -1,0 +1,192 @@
+// The audit service on a real nats-server: records of a gateway come in, questions and proofs go out.
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { AuditServiceClient, type QueryRequest, type QueryResponse } from '#gen/quern/audit/v1/audit.ts';
+import { openCheckpoint, parseVerifierKey } from '#kit/audit/checkpoint.ts';
+import { verifyConsistency, verifyInclusion } from '#kit/audit/merkle.ts';
+import { NatsLink } from '#kit/audit/nats-link.ts';
+import { Outbox } from '#kit/audit/outbox.ts';
+import { Publisher } from '#kit/audit/publisher.ts';
+import { auditSubject, ensureAuditStream, producerStream } from '#kit/audit/stream.ts';
+import { Vault } from '#kit/audit/vault.ts';
+import { createLog } from '#kit/log.ts';
+import { createMetrics } from '#kit/metrics.ts';
+import { openChannel, serverStream, unary } from '#kit/rpc/client.ts';
+import type { AuditConfig } from '../../../services/audit/config.ts';
+import { auditKeys } from '../../../services/audit/key-files.ts';
+import { startAudit } from '../../../services/audit/service.ts';
+import { startNats } from './support/nats.ts';
+import { undo } from './support/undo.ts';
+
+const log = createLog({ service: 't', level: 'silent' });
+const ORIGIN = 'quern.test/audit';
+const all: QueryRequest = {
+  tenant: 'acme',
+  user: '',
+  requestId: '',
+  traceId: '',
+  since: '',
+  until: '',
+  limit: 0,
+};
+
+async function setUp(t: TestContext) {
+  const nats = await startNats(t);
+  const dir = await mkdtemp(join(tmpdir(), 'quern-test-'));
+  undo(t, () => rm(dir, { recursive: true, force: true }));
+  const config: AuditConfig = {
+    listen: `unix://${dir}/run/audit.sock`,
+    nats: nats.url,
+    dir: join(dir, 'audit'),
+    keyDir: join(dir, 'keys'),
+    origin: ORIGIN,
+    witnesses: [join(dir, 'witness.jsonl')],
+    streamBytes: 64 * 1024 * 1024,
+    metricsPort: null,
+    drainGraceMs: 100,
+    internal: { token: null, tls: null },
+    logLevel: 'silent',
+  };
+  const start = () => startAudit({ config, log, metrics: createMetrics('audit') });
+  const service = await start();
+  let running: typeof service | null = service;
+  undo(t, () => running?.close());
+  const client = openChannel(AuditServiceClient, { address: service.address });
+  undo(t, () => client.close());
+  const keys = await auditKeys(config.keyDir);
+  const vault = Vault.open(keys.vaultPath, keys.vault);
+  undo(t, () => vault.close());
+  const outbox = await Outbox.open({ dir: join(dir, 'gateway'), service: 'gateway' });
+  const link = new NatsLink({ servers: nats.url, name: 'gateway', log });
+  link.start();
+  const subject = auditSubject('gateway', outbox.producer);
+  const prepare = () => ensureAuditStream(link.get(), { maxBytes: config.streamBytes });
+  const publisher = new Publisher({ outbox, stream: producerStream(() => link.get(), subject, prepare), log });
+  publisher.start();
+  undo(t, async () => {
+    await publisher.close();
+    await link.close();
+    await outbox.close();
+  });
+  /** One request of a user, both records. */
+  async function request(user: string, id: string): Promise<void> {
+    const who = vault.subject({ tenant: 'acme', kind: 'user', id: user });
+    const shared = { tenant: 'acme', actor: { kind: 'user', ref: who.ref }, request_id: id, outcome: 'ok' } as const;
+    const sealed = who.seal({ client_ip: '192.0.2.7', key_id: 'k1' });
+    const trace_id = id.padEnd(32, '0');
+    await outbox.append({ ...shared, action: 'request.accepted', target: 'quern-mini', trace_id, sealed });
+    await outbox.append({ ...shared, action: 'request.finished', reason: 'STOP', usage: { output_tokens: 7 } });
+  }
+  const options = { timeoutMs: 10_000 };
+  const head = () => unary(client, 'getHead', {}, options);
+  async function recorded(records: number): Promise<void> {
+    for (let i = 0; i < 1000 && Number((await head()).records) < records; i += 1) await sleep(10);
+    assert.ok(Number((await head()).records) >= records);
+  }
+  async function query(over: Partial<QueryRequest> = {}): Promise<QueryResponse[]> {
+    const rows: QueryResponse[] = [];
+    for await (const row of serverStream(client, 'query', { ...all, ...over }, options)) rows.push(row);
+    return rows;
+  }
+  async function restart(): Promise<void> {
+    await running?.close();
+    running = null;
+    running = await start();
+  }
+  return { dir, config, client, vault, request, recorded, query, head, options, restart };
+}
+
+test('who asked what, when, with what result: one row per request, by user, time, request and trace', async (t) => {
+  const { request, recorded, query } = await setUp(t);
+  await request('ada', 'a1');
+  await request('bob', 'b1');
+  await request('ada', 'a2');
+  await recorded(6);
+  const ids = async (over: Partial<QueryRequest>) => (await query(over)).map(({ requestId }) => requestId);
+  assert.deepEqual(await ids({}), ['a2', 'b1', 'a1']);
+  assert.deepEqual(await ids({ user: 'ada' }), ['a2', 'a1']);
+  assert.deepEqual(await ids({ user: 'nobody' }), []);
+  assert.deepEqual(await ids({ traceId: 'b1'.padEnd(32, '0') }), ['b1']);
+  assert.deepEqual(await ids({ limit: 1 }), ['a2']);
+  assert.deepEqual(await ids({ since: '2999-01-01T00:00:00Z' }), []);
+  assert.deepEqual(await ids({ tenant: 'other' }), []);
+  const [row] = await query({ requestId: 'b1' });
+  assert.deepEqual(
+    [row?.user, row?.clientIp, row?.keyId, row?.model, row?.outcome, row?.reason, row?.usage.get('output_tokens')],
+    ['bob', '192.0.2.7', 'k1', 'quern-mini', 'ok', 'STOP', 7n],
+  );
+  assert.ok(row && row.accepted <= row.finished);
+  await assert.rejects(query({ tenant: '' }), {
+    code: 'INVALID_ARGUMENT',
+    message: /tenant: expected the name of a tenant/,
+  });
+  await assert.rejects(query({ since: 'yesterday' }), {
+    code: 'INVALID_ARGUMENT',
+    message: /since: expected an RFC 3339 time/,
+  });
+});
+
+test('every record is proved against a signed checkpoint that a witness has, and an older one is its beginning', async (t) => {
+  const { dir, client, request, recorded, head, options, restart } = await setUp(t);
+  await request('ada', 'a1');
+  await recorded(2);
+  await restart(); // signs what is new when it closes
+  const old = await head();
+  for (let i = 0; i < 5; i += 1) await request('ada', `x${i}`);
+  await recorded(12);
+  await restart();
+  const { checkpoint, verifierKey } = await head();
+  const key = parseVerifierKey(verifierKey);
+  const [first, newest] = [old.checkpoint, checkpoint].map((note) => openCheckpoint(note, ORIGIN, [key]));
+  assert.ok(first && newest && first.size < newest.size);
+  const witness = (await readFile(join(dir, 'witness.jsonl'), 'utf8')).trim().split('\n');
+  assert.deepEqual(
+    witness.map((line) => (JSON.parse(line) as { note: string }).note),
+    [old.checkpoint, checkpoint],
+  );
+  for (let index = 0; index < newest.size; index += 1) {
+    const asked = { index: BigInt(index), treeSize: BigInt(newest.size), oldTreeSize: BigInt(first.size) };
+    const { leaf, inclusion, consistency } = await unary(client, 'prove', asked, options);
+    const { size, root } = newest;
+    assert.ok(verifyInclusion({ leaf, index, size, root, proof: inclusion }));
+    const both = { first: first.size, firstRoot: first.root, second: size, secondRoot: root };
+    assert.ok(verifyConsistency({ ...both, proof: consistency }));
+  }
+  await assert.rejects(unary(client, 'prove', { index: 99n, treeSize: 0n, oldTreeSize: 0n }, options), {
+    code: 'INVALID_ARGUMENT',
+    message: /index: expected below \d+, the size of the tree, got 99/,
+  });
+});
+
+test('reading is recorded; an erased person is nobody, the rows and the proofs stay', async (t) => {
+  const { vault, request, recorded, query, head } = await setUp(t);
+  await request('ada', 'a1');
+  await request('bob', 'b1');
+  await recorded(4);
+  assert.equal((await query()).length, 2);
+  await recorded(5); // the record of that reading
+  const root = (await head()).records;
+  vault.erase({ tenant: 'acme', kind: 'user', id: 'ada' });
+  const [bob, ada] = await query();
+  assert.deepEqual([ada?.requestId, ada?.user, ada?.clientIp, ada?.outcome], ['a1', '', '', 'ok']);
+  assert.deepEqual([bob?.user, bob?.clientIp], ['bob', '192.0.2.7']);
+  assert.deepEqual(await query({ user: 'ada' }), []);
+  assert.ok((await head()).records >= root);
+});
+
+test('keys of another installation are refused before anything is signed', async (t) => {
+  const { config, request, recorded } = await setUp(t);
+  await request('ada', 'a1');
+  await recorded(2);
+  const other = { ...config, listen: `${config.listen}2`, dir: `${config.dir}-2` };
+  const keys = await auditKeys(config.keyDir);
+  assert.throws(() => Vault.open(keys.vaultPath, randomBytes(32)), { code: 'FAILED_PRECONDITION' });
+  await assert.rejects(startAudit({ config: { ...other, listen: 'nowhere' }, log, metrics: createMetrics('audit') }), {
+    code: 'INVALID_ARGUMENT',
+  });
+});
