@@ -1,9 +1,11 @@
 // The audit service: reads the stream into the ledger, signs checkpoints, answers who asked what and proves it.
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AuditServiceService } from '#gen/quern/audit/v1/audit.ts';
 import { signerOf } from '#kit/audit/checkpoint.ts';
 import { NatsLink } from '#kit/audit/nats-link.ts';
 import { Outbox } from '#kit/audit/outbox.ts';
+import { lockOutbox } from '#kit/audit/outbox-lock.ts';
 import { Publisher } from '#kit/audit/publisher.ts';
 import { auditSubject, ensureAuditStream, producerStream } from '#kit/audit/stream.ts';
 import { Vault } from '#kit/audit/vault.ts';
@@ -68,6 +70,9 @@ async function openOutbox({ config, log }: AuditServiceOptions, link: NatsLink, 
 
 async function openContext(options: AuditServiceOptions, undo: Undo[]): Promise<AuditContext> {
   const { config, log, metrics } = options;
+  // First of all: opening a ledger cuts what looks like a torn last write, which may be another process's write under way.
+  await mkdir(config.dir, { recursive: true, mode: 0o700 });
+  undo.push(await lockOutbox(config.dir));
   const keys = await auditKeys(config.keyDir);
   const vault = Vault.open(keys.vaultPath, keys.vault);
   undo.push(() => vault.close());
