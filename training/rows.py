@@ -4,6 +4,7 @@
     python rows.py --long    1,500 rows of 2,049 ids, from the other end of the corpus: rows-long.npy and weights-long.npy
     python rows.py --infill  26,000 rows of 513 ids for the second part of the training: mostly infill, suffix first
     python rows.py --tail    9,000 rows of 513 ids for its last part, from the other end: mostly single lines, more Python
+    python rows.py --lines   20,000 rows of 513 ids for a third part: whole lines of short pieces, so that a row has many middles
 
 Documents become plain text or fill-in-the-middle samples (Bavarian et al. 2022), the parts encoded separately, in one of two
 orders: Qwen2.5-Coder's, <|fim_prefix|>P<|fim_suffix|>S<|fim_middle|>M<|endoftext|>, or the suffix first with the middle going on
@@ -39,6 +40,7 @@ class Shape:
     suffix_first_share: float = 0.15
     other_languages_share: float = 1.0
     single_line_only_share: float = 0.0
+    single_line_kinds: tuple[float, float] = (0.25, 0.80)
     seed: int = 11
 
 
@@ -56,6 +58,19 @@ INFILL = Shape(
     seed=12,
 )
 TAIL = replace(INFILL, rows=9000, suffix="-tail", infill_share=0.8, other_languages_share=0.4, single_line_only_share=0.9, seed=13)
+LINES = replace(
+    TAIL,
+    rows=20_000,
+    piece_chars_min=120,
+    piece_chars_max=1100,
+    suffix="-lines",
+    infill_share=0.85,
+    suffix_first_share=0.95,
+    other_languages_share=0.3,
+    single_line_only_share=0.94,
+    single_line_kinds=(0.25, 0.65),
+    seed=14,
+)
 LONG = Shape(rows=1500, length=2049, piece_chars_min=500, piece_chars_max=6500, suffix="-long")
 MIDDLE_WEIGHT = 2
 
@@ -89,7 +104,7 @@ def choose_hole(text: str, shape: Shape, rng: random.Random) -> tuple[int, int] 
     indent = len(line) - len(line.lstrip())
     # 0 to 0.05 any span, to 0.25 up to six lines, to 0.80 one line or its rest, to 0.90 up to six lines, to 1 a part of a line.
     simple = shape.single_line_only_share > 0 and rng.random() < shape.single_line_only_share
-    kind = rng.uniform(0.25, 0.80) if simple else rng.random()
+    kind = rng.uniform(*shape.single_line_kinds) if simple else rng.random()
     if kind < 0.05:
         a, b = sorted(rng.randrange(len(text) + 1) for _ in range(2))
         return a, min(b, a + 400)
@@ -180,7 +195,7 @@ class Packer:
 
 
 def main() -> None:
-    shape = next((shape for shape in (INFILL, TAIL, LONG) if f"-{shape.suffix}" in sys.argv), SHORT)
+    shape = next((shape for shape in (INFILL, TAIL, LINES, LONG) if f"-{shape.suffix}" in sys.argv), SHORT)
     rng, encode = random.Random(shape.seed), Encoder()
     with (ROOT / "corpus/train.jsonl").open() as lines:
         documents = [json.loads(line) for line in lines]

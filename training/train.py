@@ -82,7 +82,7 @@ def optimizers(model: Model, args) -> list[torch.optim.Optimizer]:
 
 def load_rows() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Ids and loss weights of each kind of row; see rows.py."""
-    kinds = [suffix for suffix in ("", "-long", "-infill", "-tail") if (ROOT / f"rows{suffix}.npy").exists()]
+    kinds = [suffix for suffix in ("", "-long", "-infill", "-tail", "-lines") if (ROOT / f"rows{suffix}.npy").exists()]
     return {kind: (np.load(ROOT / f"rows{kind}.npy", mmap_mode="r"), np.load(ROOT / f"weights{kind}.npy", mmap_mode="r")) for kind in kinds}
 
 
@@ -155,7 +155,7 @@ def main() -> None:
     parser.add_argument("--muon-lr", type=float, default=0.012)
     parser.add_argument("--adam-lr", type=float, default=0.003)
     parser.add_argument("--long-from", default="23:57", help="from then on every sixth step takes rows of 2048 tokens")
-    parser.add_argument("--rows", choices=["", "infill", "tail"], default="", help="which rows; see rows.py")
+    parser.add_argument("--rows", choices=["", "infill", "tail", "lines"], default="", help="which rows; see rows.py")
     parser.add_argument("--compile", action="store_true", help="torch.compile: a minute to start, then about 1.3 times as fast")
     parser.add_argument("--middle-weight", type=int, default=2, help="loss weight of infill middles and chat answers")
     parser.add_argument("--resume", action="store_true", help="go on from local.pt, optimizer and all")
