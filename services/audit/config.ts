@@ -12,7 +12,7 @@ export const auditEnv = {
     doc: 'Where the service listens, unix:///path, or host:port with a shared token or mutual TLS',
     default: '127.0.0.1:50055',
   }),
-  nats: str('QUERN_NATS_URL', { doc: 'NATS servers, separated by commas', default: 'nats://127.0.0.1:4222' }),
+  nats: str('QUERN_NATS_URL', { doc: 'NATS servers, separated by commas; credentials as in nats://user:password@host:4222', default: 'nats://127.0.0.1:4222' }),
   dir: str('QUERN_AUDIT_DIR', { doc: "Folder of the ledger, its view and the service's own outbox" }),
   keyDir: str('QUERN_AUDIT_KEY_DIR', {
     doc: 'Folder of the signing key and of the vault with its key; apart from QUERN_AUDIT_DIR and from its backups',

@@ -12,6 +12,8 @@ export const LEDGER_FRAME_BYTES_MAX = 8 * MIB;
 export const LEDGER_RECORD_BYTES_MAX = MIB;
 /** Hashes read at once while a tree is rebuilt or checked. */
 export const LEDGER_HASHES_PER_READ = 8192;
+/** A producer's name in a question. */
+export const PRODUCER_CHARS_MAX = 128;
 /** Rows of one page of a query. */
 export const QUERY_ROWS_MAX = 1000;
 /** Rows of one Query call. */

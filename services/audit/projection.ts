@@ -6,29 +6,34 @@ import type { LedgerEntry } from './ledger.ts';
 import { QUERY_ROWS_MAX } from './limits.ts';
 
 /** Raised when the tables change: an older file is dropped and made again from the ledger. */
-const SCHEMA_VERSION = 1;
+const SCHEMA_VERSION = 2;
 
 const SCHEMA = `
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE producers (producer TEXT PRIMARY KEY, seq INTEGER NOT NULL, sha256 TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE producers (
+  producer TEXT PRIMARY KEY, seq INTEGER NOT NULL, sha256 TEXT NOT NULL, whole_seq INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE records (
   idx INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, ts TEXT NOT NULL, producer TEXT NOT NULL, seq INTEGER NOT NULL,
   tenant TEXT NOT NULL, actor_kind TEXT NOT NULL, actor_ref TEXT NOT NULL, action TEXT NOT NULL, outcome TEXT NOT NULL,
   code TEXT, reason TEXT, target TEXT, request_id TEXT, trace_id TEXT, sealed TEXT, usage TEXT);
+CREATE INDEX records_by_producer ON records (producer, seq);
 CREATE INDEX records_by_actor ON records (tenant, actor_ref, ts);
 CREATE INDEX records_by_action ON records (tenant, action, ts);
 CREATE INDEX records_by_request ON records (request_id) WHERE request_id IS NOT NULL;
 CREATE INDEX records_by_trace ON records (trace_id) WHERE trace_id IS NOT NULL;
 CREATE TABLE requests (
-  request_id TEXT NOT NULL, tenant TEXT NOT NULL, actor_kind TEXT NOT NULL, actor_ref TEXT NOT NULL, accepted_ts TEXT NOT NULL,
-  finished_ts TEXT, model TEXT, outcome TEXT, code TEXT, reason TEXT, trace_id TEXT, sealed TEXT, usage TEXT,
-  accepted_idx INTEGER NOT NULL, finished_idx INTEGER, PRIMARY KEY (tenant, request_id)) WITHOUT ROWID;
+  id TEXT PRIMARY KEY, request_id TEXT NOT NULL, tenant TEXT NOT NULL, actor_kind TEXT NOT NULL, actor_ref TEXT NOT NULL,
+  accepted_ts TEXT NOT NULL, finished_ts TEXT, model TEXT, outcome TEXT, code TEXT, reason TEXT, trace_id TEXT, sealed TEXT,
+  usage TEXT, accepted_idx INTEGER NOT NULL, finished_idx INTEGER) WITHOUT ROWID;
+CREATE INDEX requests_by_request ON requests (tenant, request_id);
 CREATE INDEX requests_by_actor ON requests (tenant, actor_ref, accepted_ts);
-CREATE INDEX requests_by_time ON requests (tenant, accepted_ts);
+CREATE INDEX requests_by_time ON requests (tenant, accepted_ts, accepted_idx);
 `;
 
 /** One request as it is shown. Null: not told (yet). */
 export type RequestRow = {
+  /** Of its accepted record: callers may use a request id again. */
+  id: string;
   request_id: string;
   tenant: string;
   actor_kind: string;
@@ -57,7 +62,7 @@ export type RequestQuery = {
   /** RFC 3339, exclusive. */
   until?: string | undefined;
   /** The last row of the page before; rows come newest first. */
-  after?: { accepted_ts: string; request_id: string } | undefined;
+  after?: { accepted_ts: string; accepted_idx: number } | undefined;
   limit: number;
 };
 
@@ -77,6 +82,9 @@ export class Projection {
   readonly #finish: StatementSync;
   readonly #setProducer: StatementSync;
   readonly #setMeta: StatementSync;
+  readonly #wholeSeq: StatementSync;
+  readonly #setWholeSeq: StatementSync;
+  readonly #findPlace: StatementSync;
 
   private constructor(database: DatabaseSync) {
     this.#database = database;
@@ -85,18 +93,22 @@ export class Projection {
       'INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING',
     );
     this.#accept = database.prepare(
-      `INSERT INTO requests (request_id, tenant, actor_kind, actor_ref, accepted_ts, model, trace_id, sealed, accepted_idx)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+      `INSERT INTO requests (id, request_id, tenant, actor_kind, actor_ref, accepted_ts, model, trace_id, sealed, accepted_idx)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
     );
     this.#finish = database.prepare(
       `UPDATE requests SET finished_ts = ?, outcome = ?, code = ?, reason = ?, usage = ?, finished_idx = ?
-       WHERE tenant = ? AND request_id = ? AND finished_idx IS NULL`,
+       WHERE tenant = ? AND finished_idx IS NULL AND id = coalesce(?,
+         (SELECT id FROM requests WHERE tenant = ? AND request_id = ? AND finished_idx IS NULL ORDER BY accepted_idx LIMIT 1))`,
     );
     this.#setProducer = database.prepare(
-      `INSERT INTO producers VALUES (?, ?, ?)
+      `INSERT INTO producers VALUES (?, ?, ?, 0)
        ON CONFLICT (producer) DO UPDATE SET seq = excluded.seq, sha256 = excluded.sha256 WHERE excluded.seq > seq`,
     );
     this.#setMeta = database.prepare('INSERT OR REPLACE INTO meta VALUES (?, ?)');
+    this.#wholeSeq = database.prepare('SELECT whole_seq FROM producers WHERE producer = ?');
+    this.#setWholeSeq = database.prepare('UPDATE producers SET whole_seq = ? WHERE producer = ?');
+    this.#findPlace = database.prepare('SELECT min(idx) AS idx FROM records WHERE producer = ? AND seq = ?');
   }
 
   /** Opens the file, or a new one; a file of another schema is made anew. `path` ':memory:' keeps nothing. */
@@ -124,6 +136,36 @@ export class Projection {
   chainHead(producer: string): ChainHead | null {
     const row = this.#database.prepare('SELECT seq, sha256 FROM producers WHERE producer = ?').get(producer);
     return (row as ChainHead | undefined) ?? null;
+  }
+
+  /**
+   * The producer's highest record such that it and all before it lie below `size`, or null: the first is not there. A record
+   * that came late fills its gap.
+   */
+  coverage(producer: string, size: number): { seq: number; index: number } | null {
+    const sql = 'SELECT min(seq) AS seq FROM records WHERE producer = ? AND idx >= ?';
+    const above = this.#database.prepare(sql).get(producer, size) as { seq: number | null };
+    const seq = Math.min(this.#wholeUpTo(producer), (above.seq ?? Number.POSITIVE_INFINITY) - 1);
+    const index = this.#placeOf(producer, seq);
+    return index === null ? null : { seq, index };
+  }
+
+  #wholeUpTo(producer: string): number {
+    return Number((this.#wholeSeq.get(producer) as { whole_seq: number } | undefined)?.whole_seq ?? 0);
+  }
+
+  /** Of two records with one number the first that came. */
+  #placeOf(producer: string, seq: number): number | null {
+    return (this.#findPlace.get(producer, seq) as { idx: number | null }).idx;
+  }
+
+  /** Moves on over the records that follow without a gap. */
+  #extendWhole(producer: string, seq: number): void {
+    let whole = this.#wholeUpTo(producer);
+    if (seq !== whole + 1) return;
+    do whole += 1;
+    while (this.#placeOf(producer, whole + 1) !== null);
+    this.#setWholeSeq.run(whole, producer);
   }
 
   hasRecord(id: string): boolean {
@@ -183,14 +225,16 @@ export class Projection {
       ...[text(record.request_id), text(record.trace_id), text(record.sealed), usage],
     );
     this.#setProducer.run(record.producer, record.seq, sha256Hex(bytes));
+    this.#extendWhole(record.producer, record.seq);
     if (record.request_id === undefined) return;
     if (record.action === 'request.accepted') {
       const { request_id: id, tenant, ts } = record;
       const rest = [text(record.target), text(record.trace_id), text(record.sealed), index];
-      this.#accept.run(id, tenant, actor.kind, actor.ref, ts, ...rest);
+      this.#accept.run(record.id, id, tenant, actor.kind, actor.ref, ts, ...rest);
     } else if (record.action === 'request.finished') {
       const { ts, outcome, tenant, request_id: id } = record;
-      this.#finish.run(ts, outcome, text(record.code), text(record.reason), usage, index, tenant, id);
+      const ended = [tenant, text(record.parent_id), tenant, id];
+      this.#finish.run(ts, outcome, text(record.code), text(record.reason), usage, index, ...ended);
     }
   }
 
@@ -208,9 +252,9 @@ export class Projection {
     add('trace_id = ?', query.traceId);
     add('accepted_ts >= ?', query.since);
     add('accepted_ts < ?', query.until);
-    add('(accepted_ts, request_id) < (?, ?)', query.after?.accepted_ts, query.after?.request_id);
+    add('(accepted_ts, accepted_idx) < (?, ?)', query.after?.accepted_ts, query.after?.accepted_idx);
     const limit = Math.min(query.limit, QUERY_ROWS_MAX);
-    const sql = `SELECT * FROM requests WHERE ${where.join(' AND ')} ORDER BY accepted_ts DESC, request_id DESC LIMIT ${limit}`;
+    const sql = `SELECT * FROM requests WHERE ${where.join(' AND ')} ORDER BY accepted_ts DESC, accepted_idx DESC LIMIT ${limit}`;
     return this.#database.prepare(sql).all(...values) as unknown as RequestRow[];
   }
 

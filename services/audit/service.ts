@@ -21,6 +21,7 @@ import { auditKeys } from './key-files.ts';
 import { Ledger } from './ledger.ts';
 import { CHECKPOINT_LOOK_MS, HEALTH_LOOK_MS } from './limits.ts';
 import { Projection } from './projection.ts';
+import { getCoverage } from './rpc/get-coverage.ts';
 import { getHead } from './rpc/get-head.ts';
 import { prove } from './rpc/prove.ts';
 import { query } from './rpc/query.ts';
@@ -132,6 +133,7 @@ export async function startAudit(options: AuditServiceOptions): Promise<AuditSer
           query: (request, call, out) => query(context, request, call, out),
           getHead: () => getHead(context),
           prove: (request) => prove(context, request),
+          getCoverage: (request) => getCoverage(context, request),
         }),
       ],
       ...serverAccess(config.internal),

@@ -57,6 +57,7 @@ export type AuditEvent = {
   /** UPPER_SNAKE reason word. */
   reason?: string;
   request_id?: string;
+  /** The record that this one ends or belongs to: of a request.finished its request.accepted. */
   parent_id?: string;
   trace_id?: string;
   span_id?: string;
@@ -94,6 +95,9 @@ export type AuditStamp = {
 };
 
 export type AuditRecord = { v: number } & AuditPlace & AuditStamp & AuditEvent;
+
+/** The tenant of records about the service itself; no key can have this name. */
+export const SYSTEM_TENANT = '_system';
 
 export const NO_RECORD_SHA256 = '0'.repeat(64);
 

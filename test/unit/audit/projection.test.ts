@@ -60,6 +60,40 @@ test('accepted and finished make one row; what is not finished is shown so', (t)
   assert.equal(find()[0]?.finished_idx, 1, 'the first end counts');
 });
 
+test('a request id that is used again is a row of its own, and each end finds its request', (t) => {
+  const projection = open(t);
+  const [first, firstEnd] = pair('same');
+  const [second, secondEnd] = pair('same');
+  const ending = (accepted: AuditRecord, end: AuditRecord, reason: string) => ({
+    ...end,
+    parent_id: accepted.id,
+    reason,
+  });
+  const ends = [ending(second!, secondEnd!, 'SECOND'), ending(first!, firstEnd!, 'FIRST')];
+  projection.apply(entries([first!, second!, ...ends]));
+  const rows = projection.requests({ tenant: 't', requestId: 'same', limit: 10 });
+  assert.deepEqual(
+    rows.map((row) => [row.id, row.reason, row.finished_idx]),
+    [
+      [second!.id, 'SECOND', 2],
+      [first!.id, 'FIRST', 3],
+    ],
+  );
+});
+
+test('how far a producer is covered: no gap below, all under the size; what comes late fills in', (t) => {
+  const projection = open(t);
+  const at = (seq: number) => record({ seq, producer: 'p' });
+  projection.apply(entries([at(1), at(2), at(4), at(5)]));
+  assert.deepEqual(projection.coverage('p', 4), { seq: 2, index: 1 });
+  assert.deepEqual(projection.coverage('p', 1), { seq: 1, index: 0 });
+  assert.equal(projection.coverage('p', 0), null);
+  assert.equal(projection.coverage('other', 4), null);
+  projection.apply(entries([at(3), at(6)], 4));
+  assert.deepEqual(projection.coverage('p', 6), { seq: 6, index: 5 });
+  assert.deepEqual(projection.coverage('p', 4), { seq: 2, index: 1 }, 'record 3 lies above');
+});
+
 test('records that come again change nothing; the chain heads are known', (t) => {
   const projection = open(t);
   const all = entries([...pair('r1'), ...pair('r2')]);
@@ -115,7 +149,7 @@ test('pages follow one another without a gap or a double', (t) => {
     entries(Array.from({ length: 25 }, (_, i) => record({ request_id: `r${String(i).padStart(2, '0')}`, ts }))),
   );
   const seen: string[] = [];
-  let after: { accepted_ts: string; request_id: string } | undefined;
+  let after: { accepted_ts: string; accepted_idx: number } | undefined;
   while (true) {
     const page = projection.requests({ tenant: 't', limit: 10, after });
     seen.push(...page.map(({ request_id: id }) => id));

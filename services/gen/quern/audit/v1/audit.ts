@@ -127,6 +127,30 @@ export interface ProveResponse {
   consistency: Buffer[];
 }
 
+export interface GetCoverageRequest {
+  /** 1..128 characters: name of the outbox, as its records have it */
+  producer: string;
+  /** records of the checkpoint that the producer keeps; 0 = it keeps none */
+  oldTreeSize: bigint;
+}
+
+export interface GetCoverageResponse {
+  /** newest signed note (C2SP tlog-checkpoint); "" = none yet */
+  checkpoint: string;
+  /** public key line by which to check it */
+  verifierKey: string;
+  /** every record 1..seq of the producer lies below the checkpoint; 0 = none */
+  seq: bigint;
+  /** place of record seq in the log, from 0; meaningless for seq 0 */
+  index: bigint;
+  /** leaf hash of record seq, 32 bytes; empty for seq 0 */
+  leaf: Buffer;
+  /** 0..53 hashes of 32 bytes, nearest first: that the leaf is under the checkpoint */
+  inclusion: Buffer[];
+  /** 0..106 hashes of 32 bytes; empty for old_tree_size 0, the checkpoint's own size or a greater one */
+  consistency: Buffer[];
+}
+
 function createBaseQueryRequest(): QueryRequest {
   return { tenant: "", user: "", requestId: "", traceId: "", since: "", until: "", limit: 0 };
 }
@@ -882,6 +906,184 @@ export const ProveResponse: MessageFns<ProveResponse> = {
   },
 };
 
+function createBaseGetCoverageRequest(): GetCoverageRequest {
+  return { producer: "", oldTreeSize: 0n };
+}
+
+export const GetCoverageRequest: MessageFns<GetCoverageRequest> = {
+  encode(message: GetCoverageRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.producer !== "") {
+      writer.uint32(10).string(message.producer);
+    }
+    if (message.oldTreeSize !== 0n) {
+      if (BigInt.asUintN(64, message.oldTreeSize) !== message.oldTreeSize) {
+        throw new globalThis.Error("value provided for field message.oldTreeSize of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.oldTreeSize);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetCoverageRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetCoverageRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.producer = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.oldTreeSize = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseGetCoverageResponse(): GetCoverageResponse {
+  return { checkpoint: "", verifierKey: "", seq: 0n, index: 0n, leaf: Buffer.alloc(0), inclusion: [], consistency: [] };
+}
+
+export const GetCoverageResponse: MessageFns<GetCoverageResponse> = {
+  encode(message: GetCoverageResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.checkpoint !== "") {
+      writer.uint32(10).string(message.checkpoint);
+    }
+    if (message.verifierKey !== "") {
+      writer.uint32(18).string(message.verifierKey);
+    }
+    if (message.seq !== 0n) {
+      if (BigInt.asUintN(64, message.seq) !== message.seq) {
+        throw new globalThis.Error("value provided for field message.seq of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.seq);
+    }
+    if (message.index !== 0n) {
+      if (BigInt.asUintN(64, message.index) !== message.index) {
+        throw new globalThis.Error("value provided for field message.index of type uint64 too large");
+      }
+      writer.uint32(32).uint64(message.index);
+    }
+    if (message.leaf.length !== 0) {
+      writer.uint32(42).bytes(message.leaf);
+    }
+    for (const v of message.inclusion) {
+      writer.uint32(50).bytes(v!);
+    }
+    for (const v of message.consistency) {
+      writer.uint32(58).bytes(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetCoverageResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetCoverageResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.checkpoint = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.verifierKey = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.seq = reader.uint64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.index = reader.uint64() as bigint;
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.leaf = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.inclusion.push(Buffer.from(reader.bytes()));
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.consistency.push(Buffer.from(reader.bytes()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
 export type AuditServiceService = typeof AuditServiceService;
 export const AuditServiceService = {
   /** Requests, newest first, one row per request. The reading is recorded too. */
@@ -914,6 +1116,16 @@ export const AuditServiceService = {
     responseSerialize: (value: ProveResponse): Buffer => Buffer.from(ProveResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ProveResponse => ProveResponse.decode(value),
   },
+  /** How far the newest checkpoint covers one producer's records: what its outbox may let go of. */
+  getCoverage: {
+    path: "/quern.audit.v1.AuditService/GetCoverage" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetCoverageRequest): Buffer => Buffer.from(GetCoverageRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetCoverageRequest => GetCoverageRequest.decode(value),
+    responseSerialize: (value: GetCoverageResponse): Buffer => Buffer.from(GetCoverageResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): GetCoverageResponse => GetCoverageResponse.decode(value),
+  },
 } as const;
 
 export interface AuditServiceServer extends UntypedServiceImplementation {
@@ -923,6 +1135,8 @@ export interface AuditServiceServer extends UntypedServiceImplementation {
   getHead: handleUnaryCall<GetHeadRequest, GetHeadResponse>;
   /** That one record is in the log, and that the log only grew (RFC 6962). */
   prove: handleUnaryCall<ProveRequest, ProveResponse>;
+  /** How far the newest checkpoint covers one producer's records: what its outbox may let go of. */
+  getCoverage: handleUnaryCall<GetCoverageRequest, GetCoverageResponse>;
 }
 
 export interface AuditServiceClient extends Client {
@@ -964,6 +1178,22 @@ export interface AuditServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ProveResponse) => void,
+  ): ClientUnaryCall;
+  /** How far the newest checkpoint covers one producer's records: what its outbox may let go of. */
+  getCoverage(
+    request: GetCoverageRequest,
+    callback: (error: ServiceError | null, response: GetCoverageResponse) => void,
+  ): ClientUnaryCall;
+  getCoverage(
+    request: GetCoverageRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: GetCoverageResponse) => void,
+  ): ClientUnaryCall;
+  getCoverage(
+    request: GetCoverageRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: GetCoverageResponse) => void,
   ): ClientUnaryCall;
 }
 
