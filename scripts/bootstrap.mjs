@@ -1,10 +1,10 @@
 // node scripts/bootstrap.mjs start|test
-// Makes a fresh checkout ready for `npm start` or `npm test`: npm packages, build tools, the native engine and, for
-// tests, nats-server, a Python client and the CUDA compiler. Plain JavaScript for Node >= 20, because this is what
+// Makes a fresh checkout ready for `npm start` or `npm test`: npm packages, build tools, the native engine, nats-server
+// and, for tests, a Python client and the CUDA compiler. Plain JavaScript for Node >= 20, because this is what
 // installs Node 24. Says nothing when nothing is to do.
 import { cudaSkipReason, hasCudaSources, installCudaWheels } from './setup/cuda-wheels.mjs';
 import { buildNative, startTargets, testTargets } from './setup/native-build.mjs';
-import { installNatsServer } from './setup/nats-server.mjs';
+import { installNatsServer, installNatsServerOnce } from './setup/nats-server.mjs';
 import { installPackages } from './setup/packages.mjs';
 import { checkPlatform } from './setup/prerequisites.mjs';
 import { installPythonClients } from './setup/python-clients.mjs';
@@ -13,9 +13,13 @@ import { skippedSuites } from './testing/skip.mjs';
 
 /** In order; each part does nothing when its result is already there. */
 const parts = {
-  start: [installPackages, () => buildNative({ targets: startTargets })],
+  start: [installPackages, () => buildNative({ targets: startTargets }), prepareAudit],
   test: [installPackages, () => buildNative({ targets: testTargets }), prepareNats, preparePythonClients, prepareCuda],
 };
+
+function prepareAudit() {
+  return orSay('nats-server', 'audit records will wait in the local outbox', installNatsServerOnce);
+}
 
 function prepareNats() {
   return orSay('nats-server', 'the tests of the audit stream will fail', installNatsServer);
@@ -32,7 +36,7 @@ async function prepareCuda() {
   await orSay('CUDA compiler', 'the cuda suite will fail (QUERN_TEST_SKIP=cuda leaves it out)', installCudaWheels);
 }
 
-/** For what only some tests need: without it every other test can still run, and those that need it fail and say so. */
+/** For what is not needed by all: the mesh serves without it, and of the tests only those that need it fail and say so. */
 async function orSay(name, consequence, install) {
   try {
     await install();

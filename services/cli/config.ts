@@ -4,6 +4,7 @@ import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { path, readEnv, str } from '#kit/env.ts';
 import { caFile } from '#kit/env-files.ts';
+import { type InternalAccess, internalEnv, internalProblems, takeInternal } from '#kit/internal-access.ts';
 
 /** Where the first mesh of a machine listens. */
 export const HTTP_DEFAULT = '127.0.0.1:8000';
@@ -32,6 +33,14 @@ export const cliEnv = {
     doc: 'API keys; without it only loopback is bound and everyone is "local"',
     default: null,
   }),
+  auditOutboxDir: path('QUERN_AUDIT_OUTBOX_DIR', {
+    doc: "Folder of the gateway's own audit records until the ledger has them. quern up: outbox/gateway in the state folder",
+    default: null,
+  }),
+  auditAddress: str('QUERN_AUDIT_ADDRESS', {
+    doc: 'The audit service: unix:///path, or host:port with a shared token or mutual TLS. quern up: a socket of the mesh',
+    default: null,
+  }),
 };
 
 export type CliConfig = {
@@ -46,6 +55,14 @@ export type CliConfig = {
   model: string | undefined;
   stateDir: string;
   keysFile: string | undefined;
+  /** The audit service that `quern audit` asks; absent: the running mesh's. */
+  auditAddress: string | undefined;
+  /** Folders of the audit log. */
+  auditFolders: { ledger: string; keys: string; outbox: string };
+  /** An existing NATS that `quern up` uses instead of a server of its own. */
+  nats: string | undefined;
+  /** What set-up has built. */
+  cacheDir: string;
   /** Where `quern up` lets the gateway listen. */
   httpListen: string;
   grpcListen: string;
@@ -67,14 +84,23 @@ export function readCliConfig(env: NodeJS.ProcessEnv): CliConfig {
   const values = readEnv(env, cliEnv);
   const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
   const xdgState = env.XDG_STATE_HOME || join(homedir(), '.local', 'state');
+  const stateDir = values.stateDir ?? resolve(xdgState, 'quern');
   return {
     gateway: values.gateway,
     http: values.http,
     gatewayCa: values.gatewayCa?.pem,
     apiKey: values.apiKey ?? undefined,
     model: values.model ?? undefined,
-    stateDir: values.stateDir ?? resolve(xdgState, 'quern'),
+    stateDir,
     keysFile: values.keysFile ?? undefined,
+    auditAddress: values.auditAddress ?? undefined,
+    auditFolders: {
+      ledger: resolve(env.QUERN_AUDIT_DIR || join(stateDir, 'audit')),
+      keys: resolve(env.QUERN_AUDIT_KEY_DIR || join(stateDir, 'audit-keys')),
+      outbox: values.auditOutboxDir ?? join(stateDir, 'outbox', 'gateway'),
+    },
+    nats: env.QUERN_NATS_URL || undefined,
+    cacheDir: env.QUERN_CACHE_DIR ? resolve(env.QUERN_CACHE_DIR) : join(root, '.cache'),
     // These belong to the services' own settings, which describe them; up must know them before it starts anything.
     httpListen: env.QUERN_GATEWAY_HTTP_LISTEN || HTTP_DEFAULT,
     grpcListen: env.QUERN_GATEWAY_GRPC_LISTEN || '127.0.0.1:50051',
@@ -85,4 +111,10 @@ export function readCliConfig(env: NodeJS.ProcessEnv): CliConfig {
     root,
     env,
   };
+}
+
+/** How the services of a mesh on TCP know us; for commands that call them. Throws INVALID_ARGUMENT, naming each variable. */
+export function readInternalAccess(env: NodeJS.ProcessEnv): InternalAccess {
+  const values = readEnv(env, internalEnv, { check: (given) => internalProblems(given, []) });
+  return takeInternal(values).internal;
 }

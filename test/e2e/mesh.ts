@@ -1,6 +1,8 @@
 /** A real mesh for end-to-end tests: `quern up` as a user starts it, on free ports, stopped with the test. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { TestContext } from 'node:test';
@@ -53,15 +55,17 @@ export function spawnQuern(args: string[]): ChildProcess {
   return spawn(process.execPath, [join(ROOT, 'services', 'cli', 'bin.mjs'), ...args], { cwd: ROOT, stdio: 'ignore' });
 }
 
-/** Starts a mesh and waits until it is ready. */
+/** Starts a mesh with a state folder of its own and waits until it is ready. Without `audit` it keeps no audit log. */
 export async function startMesh(
   t: Pick<TestContext, 'after'>,
-  options: { args?: string[]; env?: NodeJS.ProcessEnv } = {},
+  options: { args?: string[]; env?: NodeJS.ProcessEnv; audit?: boolean } = {},
 ): Promise<Mesh> {
-  const args = ['up', '--json', '--http', '127.0.0.1:0', '--grpc', '127.0.0.1:0', ...(options.args ?? [])];
+  const state = mkdtempSync(join(tmpdir(), 'quern-state-'));
+  const audit = options.audit ? [] : ['--no-audit'];
+  const args = ['up', '--json', '--http', '127.0.0.1:0', '--grpc', '127.0.0.1:0', ...audit, ...(options.args ?? [])];
   const child = spawn(process.execPath, [join(ROOT, 'services', 'cli', 'bin.mjs'), ...args], {
     cwd: ROOT,
-    env: { ...process.env, ...options.env },
+    env: { ...process.env, QUERN_STATE_DIR: state, ...options.env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const events: UpEvent[] = [];
@@ -83,7 +87,10 @@ export async function startMesh(
     clearTimeout(kill);
     return code;
   };
-  t.after(stop);
+  t.after(async () => {
+    await stop();
+    rmSync(state, { recursive: true, force: true });
+  });
   const seen = (matches: (event: UpEvent) => boolean, timeoutMs = READY_TIMEOUT_MS): Promise<UpEvent> =>
     new Promise((resolve, reject) => {
       const fail = (why: string): void => {

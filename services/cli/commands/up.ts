@@ -7,8 +7,9 @@ import { runtimeDir } from '#kit/rpc/socket-path.ts';
 import type { Command, Io } from '../command.ts';
 import { HTTP_DEFAULT } from '../config.ts';
 import { choice, parseOptions, wholeNumber } from '../options.ts';
+import { auditRows, planAudit } from '../up/audit-plan.ts';
 import { runMesh } from '../up/mesh.ts';
-import { sweepMeshFolders } from '../up/mesh-folder.ts';
+import { type MeshRecord, runningMeshes, sweepMeshFolders } from '../up/mesh-folder.ts';
 import { parseModels } from '../up/model-folder.ts';
 import { planProcesses } from '../up/plan.ts';
 import { findFreePort, requireFreePort, splitAddress } from '../up/ports.ts';
@@ -19,7 +20,8 @@ const METRICS_PORT = 9153; // 9152 is the tokenizer's by custom
 export const up: Command = {
   help: `usage: quern up [options]
 
-Starts tokenizer, engine (one process per model) and gateway, restarts what dies, and drains on Ctrl-C or SIGTERM.
+Starts tokenizer, engine (one process per model), gateway and, for the audit log, nats-server and the audit service;
+restarts what dies, and drains on Ctrl-C or SIGTERM.
 
   --model [NAME=]DIR     Hugging Face folder; repeat for several models (default: QUERN_MODEL, else the bundled quern-mini)
   --http HOST:PORT       OpenAI-style HTTP (default 127.0.0.1:8000)
@@ -27,6 +29,8 @@ Starts tokenizer, engine (one process per model) and gateway, restarts what dies
   --threads N            engine threads (default: what the machine allows)
   --dtype auto|bf16|f32  weights in memory (default auto)
   --context-length N     tokens per sequence (default: the model's, lowered to what memory holds)
+  --nats URL             use this NATS for the audit log (default: QUERN_NATS_URL, else an own nats-server)
+  --no-audit             record nothing
   --verbose              the services' log lines on standard error too; they always go to files in the state folder
   --json                 events as JSON lines instead of text`,
   ownsSignals: true,
@@ -38,6 +42,8 @@ Starts tokenizer, engine (one process per model) and gateway, restarts what dies
       threads: { type: 'string' },
       dtype: { type: 'string' },
       'context-length': { type: 'string' },
+      nats: { type: 'string' },
+      'no-audit': { type: 'boolean' },
       verbose: { type: 'boolean' },
       json: { type: 'boolean' },
     });
@@ -52,12 +58,23 @@ Starts tokenizer, engine (one process per model) and gateway, restarts what dies
     requireKeys(io.config.keysFile, { '--http': http, '--grpc': grpc });
     await requireFreePort(http, '--http');
     await requireFreePort(grpc, '--grpc');
+    sweepMeshFolders(io.config.runtimeParents);
+    const off = values['no-audit'] ?? false;
+    if (!off) requireOwnState(stateDir, runningMeshes(io.config.runtimeParents));
     const metricsPorts = await chooseMetricsPorts(models.length, http === HTTP_DEFAULT);
+    const audit = await planAudit({
+      off,
+      nats: values.nats ?? io.config.nats,
+      stateDir,
+      folders: io.config.auditFolders,
+      path: io.config.path,
+      cacheDir: io.config.cacheDir,
+    });
     // One folder per supervisor, so that two meshes of one user never meet.
     const folder = runtimeDir({ seed: `${stateDir}\0${process.pid}`, xdgRuntimeDir });
-    sweepMeshFolders(io.config.runtimeParents);
     const plan = planProcesses({
       models,
+      audit,
       metricsPorts,
       http,
       grpc,
@@ -74,9 +91,21 @@ Starts tokenizer, engine (one process per model) and gateway, restarts what dies
     });
     const report = values.json ? jsonReporter(io.stdout) : textReporter(io.stdout);
     const names = models.map(({ name }) => name);
-    return runMesh(plan, { report, io, folder, models: names, verbose: values.verbose ?? false });
+    const settings = { report, io, folder, models: names, verbose: values.verbose ?? false };
+    return runMesh(plan, { ...settings, audited: !off, notStarted: auditRows(audit) });
   },
 };
+
+/** One log has one writer: two meshes cannot share a state folder's. */
+function requireOwnState(stateDir: string, running: readonly MeshRecord[]): void {
+  const other = running.find((mesh) => mesh.audited && mesh.stateDir === stateDir);
+  if (other === undefined) return;
+  throw new QuernError(
+    'FAILED_PRECONDITION',
+    `the mesh with pid ${other.pid} keeps its audit log in ${stateDir}; give this one a folder of its own with ` +
+      'QUERN_STATE_DIR, or start it with --no-audit',
+  );
+}
 
 function modelsFromConfig(io: Io): string[] {
   if (io.config.model !== undefined) return io.config.model.split(',').map((text) => text.trim());

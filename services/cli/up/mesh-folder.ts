@@ -6,7 +6,11 @@ import { lstatSync, readdirSync, readFileSync, renameSync, rmdirSync, rmSync, wr
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 
-export type MeshPart = { kind: 'tokenizer' | 'engine' | 'gateway'; name: string; addresses: string[] };
+export type MeshPart = {
+  kind: 'nats' | 'audit' | 'tokenizer' | 'engine' | 'gateway';
+  name: string;
+  addresses: string[];
+};
 
 export type MeshRecord = {
   /** Of `quern up`. */
@@ -20,6 +24,10 @@ export type MeshRecord = {
   /** Of both. */
   tls: boolean;
   parts: MeshPart[];
+  /** Whose keys, logs and audit log are this mesh's. */
+  stateDir: string;
+  /** False: it was started without an audit log. */
+  audited: boolean;
 };
 
 const NAME = /^quern-(?:\d+-)?[0-9a-f]{12}$/;

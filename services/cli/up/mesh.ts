@@ -5,16 +5,18 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { QuernError } from '#kit/errors.ts';
 import { createLog, type Log } from '#kit/log.ts';
 import { ensurePrivateDir } from '#kit/rpc/socket-path.ts';
-import { createSupervisor, type Supervisor, type SupervisorEvent } from '#kit/supervisor.ts';
+import { type ChildSpec, createSupervisor, type Supervisor, type SupervisorEvent } from '#kit/supervisor.ts';
 import type { Io } from '../command.ts';
 import { removeMeshFolder, writeMeshRecord } from './mesh-folder.ts';
-import type { PlannedProcess } from './plan.ts';
+import { natsAnswers } from './nats-server.ts';
+import { isOptional, type PlannedProcess } from './plan.ts';
 import type { PartRow, Reporter } from './reporter.ts';
 
 const STOP_GRACE_MS = 35_000; // above the services' own drain grace
 const SERVING_TIMEOUT_MS = 60_000;
 const SAME_PRESS_MS = 300;
 const SERVING_POLL_MS = 50;
+const OPTIONAL_SETTLE_MS = 5_000;
 const LOG_FILE_BYTES_MAX = 16 * 1024 * 1024;
 const RESTART = { minDelayMs: 200, maxDelayMs: 10_000 };
 
@@ -25,11 +27,15 @@ type Settings = {
   folder: string;
   models: string[];
   verbose: boolean;
+  /** It keeps an audit log. */
+  audited: boolean;
+  /** Rows of the table for what runs elsewhere or not at all. */
+  notStarted: PartRow[];
 };
 
 /** Starts everything, stays until told to stop, returns the exit code. Nothing is left running afterwards. */
 export async function runMesh(plan: PlannedProcess[], settings: Settings): Promise<number> {
-  const { report, io, folder, models, verbose } = settings;
+  const { report, io, folder, models, verbose, audited, notStarted } = settings;
   const logFile = openLogFile(join(io.config.stateDir, 'logs', 'up.log'));
   const write = (line: string): void => {
     writeSync(logFile, line);
@@ -43,6 +49,8 @@ export async function runMesh(plan: PlannedProcess[], settings: Settings): Promi
       grpc,
       tls,
       parts: plan.map(({ kind, name, addresses }) => ({ kind, name, addresses })),
+      stateDir: io.config.stateDir,
+      audited,
     });
   const stop = waitForStop(report, log, () => {
     killNow(supervisor);
@@ -50,38 +58,31 @@ export async function runMesh(plan: PlannedProcess[], settings: Settings): Promi
   });
   const failure = Promise.withResolvers<never>();
   failure.promise.catch(() => undefined);
-  const watch = createWatch(report, failure.reject);
+  const watch = createWatch(report, failure.reject, new Set(plan.filter(isOptional).map(({ name }) => name)));
   const supervisor = createSupervisor({ log, onEvent: watch.onEvent });
   try {
     await ensurePrivateDir(folder);
     record('', '', false);
     const start = (part: PlannedProcess) => {
       report({ event: 'starting', name: part.name });
-      const { command, args, name, env } = part;
-      return supervisor.start({
-        name,
-        command,
-        args,
-        env,
-        stopGraceMs: STOP_GRACE_MS,
-        restart: RESTART,
-        onLine: (line) => write(`${line}\n`),
-      });
+      return supervisor.start(childSpec(part, (line) => write(`${line}\n`)));
     };
-    const inner = plan.filter(({ kind }) => kind !== 'gateway').map(start);
-    await Promise.race([Promise.all(inner.map(({ ready }) => ready)), failure.promise, stop.requested]);
+    const inner = plan.filter(({ kind }) => kind !== 'gateway').map((part) => ({ part, child: start(part) }));
+    const needed = inner.filter(({ part }) => !isOptional(part)).map(({ child }) => child.ready);
+    await Promise.race([Promise.all(needed), failure.promise, stop.requested]);
     if (!stop.signal.aborted) {
       const gateways = plan.filter(({ kind }) => kind === 'gateway').map(start);
       await Promise.race([Promise.all(gateways.map(({ ready }) => ready)), failure.promise, stop.requested]);
       const info = gateways[0]?.info;
       if (!stop.signal.aborted && info) {
-        await Promise.race([waitForServing(info, stop.signal), failure.promise, stop.requested]);
+        const served = waitForServing(info, stop.signal).then(() => watch.settled(stop.signal));
+        await Promise.race([served, failure.promise, stop.requested]);
       }
       if (!stop.signal.aborted && info) {
         watch.serving();
         const { http, grpc, tls } = publicAddresses(info);
         record(http, grpc, tls);
-        const parts = supervisor.children.map((child): PartRow => partRow(child, plan));
+        const parts = [...supervisor.children.map((child) => partRow(child, plan, watch.reasonOf)), ...notStarted];
         const seconds = (performance.now() - startedAt) / 1000;
         report({ event: 'ready', http, grpc, tls, seconds, parts, models, keys: io.config.keysFile ?? null });
         await stop.requested;
@@ -112,11 +113,20 @@ async function waitForServing({ addresses }: { addresses: string[] }, signal: Ab
   }
 }
 
-/** Turns supervisor events into reports; before the mesh serves, a part that dies fails the start. */
-function createWatch(report: Reporter, fail: (error: QuernError) => void) {
+function childSpec(part: PlannedProcess, onLine: (line: string) => void): ChildSpec {
+  const { name, command, args, env, nats } = part;
+  const spec = { name, command, args, env, stopGraceMs: STOP_GRACE_MS, restart: RESTART, onLine };
+  if (nats === undefined) return spec;
+  return { ...spec, ipc: false, pidFile: nats.pidFile, readyCheck: () => natsAnswers(nats.port) };
+}
+
+/** Turns supervisor events into reports; before the mesh serves, a part that dies fails the start, unless it is optional. */
+function createWatch(report: Reporter, fail: (error: QuernError) => void, optional: ReadonlySet<string>) {
   let serving = false;
   const reasons = new Map<string, string>();
   const spawnedAt = new Map<string, number>();
+  /** Optional parts that are neither ready nor have failed. */
+  const pending = new Set(optional);
   const onEvent = (event: SupervisorEvent): void => {
     const { name } = event;
     if (event.type === 'spawned') {
@@ -126,13 +136,16 @@ function createWatch(report: Reporter, fail: (error: QuernError) => void) {
       report({ event: 'progress', name, phase: event.phase, done: event.done, total: event.total });
     } else if (event.type === 'ready') {
       reasons.delete(name);
+      pending.delete(name);
       report({ event: 'part_ready', name, seconds: (performance.now() - (spawnedAt.get(name) ?? 0)) / 1000 });
     } else if (event.type === 'fatal') reasons.set(name, event.message);
     else if (event.type === 'gave_up') {
       report({ event: 'exited', name, reason: `gave up after ${event.restarts} restarts`, restart_in_ms: null });
     } else if (!event.expected) {
       const reason = reasons.get(name) ?? `ended by ${event.signal ?? `exit code ${event.code}`}; its log says why`;
-      if (serving) report({ event: 'exited', name, reason, restart_in_ms: event.restartInMs });
+      reasons.set(name, reason);
+      pending.delete(name);
+      if (serving || optional.has(name)) report({ event: 'exited', name, reason, restart_in_ms: event.restartInMs });
       else fail(new QuernError('FAILED_PRECONDITION', `${name}: ${reason}`));
     }
   };
@@ -140,6 +153,12 @@ function createWatch(report: Reporter, fail: (error: QuernError) => void) {
     onEvent,
     serving: (): void => {
       serving = true;
+    },
+    reasonOf: (name: string): string | undefined => reasons.get(name),
+    /** Resolves when no optional part is still on its way, or after a while. */
+    async settled(signal: AbortSignal): Promise<void> {
+      const deadline = performance.now() + OPTIONAL_SETTLE_MS;
+      while (pending.size > 0 && performance.now() < deadline && !signal.aborted) await sleep(SERVING_POLL_MS);
     },
   };
 }
@@ -195,15 +214,19 @@ function publicAddresses(info: Info): { http: string; grpc: string; tls: boolean
   return { http: http.replace(/^https?:\/\//, ''), grpc, tls: http.startsWith('https:') };
 }
 
-function partRow(child: { name: string; pid: number | null; info: Info | null }, plan: PlannedProcess[]): PartRow {
+type Child = { name: string; pid: number | null; state: string; info: Info | null };
+
+function partRow(child: Child, plan: PlannedProcess[], reasonOf: (name: string) => string | undefined): PartRow {
   const part = plan.find(({ name }) => name === child.name);
-  const info = child.info ?? { addresses: part?.addresses ?? [] };
+  const info = child.info ?? { addresses: [] };
+  const addresses = info.addresses.length > 0 ? info.addresses : (part?.addresses ?? []);
   const metrics = part?.metrics === undefined ? [] : [`metrics http://${part.metrics}/metrics`];
+  const what = part?.what ?? describePart(info);
   return {
     name: child.name,
-    pid: child.pid ?? 0,
-    where: [...info.addresses, ...metrics].join(', '),
-    what: describePart(info),
+    pid: child.pid,
+    where: [...addresses, ...metrics].join(', '),
+    what: child.state === 'ready' ? what : `not running: ${reasonOf(child.name) ?? 'it is still starting'}`,
   };
 }
 

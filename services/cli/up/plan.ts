@@ -1,6 +1,10 @@
 /** Which processes a one-machine mesh consists of, with their environments. Pure: the supervisor runs it. */
 import { join } from 'node:path';
+import { AUDIT_VARIABLES, type AuditPlan, auditServiceEnv, gatewayAuditEnv, type OwnNats } from './audit-plan.ts';
 import type { ServedModel } from './model-folder.ts';
+
+/** What nats-server is given of the environment. */
+const NATS_VARIABLES = ['PATH', 'HOME', 'TMPDIR', 'LANG', 'QUERN_STATE_DIR'];
 
 export type UpOptions = {
   models: ServedModel[];
@@ -11,6 +15,7 @@ export type UpOptions = {
   contextLength: number | undefined;
   /** Loopback ports for GET /metrics: one per engine. */
   metricsPorts: number[];
+  audit: AuditPlan;
   /** Where the unix sockets lie; 0700. */
   runtimeDir: string;
   /** The checkout. */
@@ -22,7 +27,7 @@ export type UpOptions = {
 
 export type PlannedProcess = {
   name: string;
-  kind: 'tokenizer' | 'engine' | 'gateway';
+  kind: 'nats' | 'audit' | 'tokenizer' | 'engine' | 'gateway';
   command: string;
   args: string[];
   env: NodeJS.ProcessEnv;
@@ -30,28 +35,50 @@ export type PlannedProcess = {
   addresses: string[];
   /** Where GET /metrics answers, if it does. */
   metrics: string | undefined;
+  /** For the last column of the table, when the process does not say it itself. */
+  what?: string;
+  /** A program of others: it is ready when its port answers. */
+  nats?: OwnNats;
 };
 
-/** Tokenizer, one engine per model, gateway last: the order of starting. */
+/** The mesh serves without them: what they would take waits in the gateway's outbox. */
+export function isOptional({ kind }: Pick<PlannedProcess, 'kind'>): boolean {
+  return kind === 'nats' || kind === 'audit';
+}
+
+/** NATS, audit, tokenizer, one engine per model, gateway last: the order of starting, and backwards of stopping. */
 export function planProcesses(options: UpOptions): PlannedProcess[] {
+  const inherited = Object.fromEntries(Object.entries(options.env).filter(([name]) => !AUDIT_VARIABLES.includes(name)));
   const socket = (name: string): string => `unix://${join(options.runtimeDir, `${name}.sock`)}`;
   const tokenizer = socket('tokenizer');
+  const audit = socket('audit');
   const engines = options.models.map((model, index) => ({ model, address: socket(`engine-${index}`), index }));
   const planned = (
-    kind: PlannedProcess['kind'],
+    kind: Exclude<PlannedProcess['kind'], 'nats'>,
     name: string,
     settings: Record<string, string | undefined>,
     addresses: string[],
+    metrics?: string,
   ): PlannedProcess => ({
     name,
     kind,
     command: options.node,
     args: [join(options.root, 'services', kind, 'main.ts')],
-    env: { ...options.env, ...withoutUndefined(settings) },
+    env: { ...inherited, ...withoutUndefined(settings) },
     addresses,
-    metrics: settings.QUERN_ENGINE_METRICS_LISTEN,
+    metrics,
   });
+  const { audit: plan } = options;
   return [
+    ...(plan.kind === 'on' && plan.own ? [plannedNats(plan.own, inherited)] : []),
+    ...(plan.kind === 'on'
+      ? [
+          {
+            ...planned('audit', 'audit', auditServiceEnv(plan, audit), [audit]),
+            what: `ledger in ${plan.folders.ledger}`,
+          },
+        ]
+      : []),
     planned(
       'tokenizer',
       'tokenizer',
@@ -75,6 +102,7 @@ export function planProcesses(options: UpOptions): PlannedProcess[] {
           QUERN_ENGINE_CONTEXT_LENGTH: options.contextLength === undefined ? undefined : String(options.contextLength),
         },
         [address],
+        metricsAddress(options, index),
       ),
     ),
     planned(
@@ -85,10 +113,30 @@ export function planProcesses(options: UpOptions): PlannedProcess[] {
         QUERN_GATEWAY_GRPC_LISTEN: options.grpc,
         QUERN_GATEWAY_TOKENIZER: tokenizer,
         QUERN_GATEWAY_ENGINES: engines.map(({ model, address }) => `${model.name}=${address}`).join(';'),
+        ...gatewayAuditEnv(plan, audit),
       },
       [options.http, options.grpc],
     ),
   ];
+}
+
+/** It hears of the mesh's secrets as little as it can: PATH and where it may put files. */
+function plannedNats(nats: OwnNats, inherited: NodeJS.ProcessEnv): PlannedProcess {
+  const [command = '', ...args] = nats.words;
+  const env = Object.fromEntries(Object.entries(inherited).filter(([name]) => NATS_VARIABLES.includes(name)));
+  const address = `nats://127.0.0.1:${nats.port}`;
+  const what = `${nats.version}, JetStream`;
+  return {
+    name: 'nats-server',
+    kind: 'nats',
+    command,
+    args,
+    env,
+    addresses: [address],
+    metrics: undefined,
+    what,
+    nats,
+  };
 }
 
 function metricsAddress({ metricsPorts }: UpOptions, index: number): string | undefined {

@@ -24,7 +24,8 @@ export type ReadyEvent = {
   keys: string | null;
 };
 
-export type PartRow = { name: string; pid: number; where: string; what: string };
+/** `pid` null: it does not run, or not here. */
+export type PartRow = { name: string; pid: number | null; where: string; what: string };
 
 export type Reporter = (event: UpEvent) => void;
 
@@ -79,7 +80,7 @@ function share(done: number, total: number): string {
 }
 
 function readyText(event: ReadyEvent): string {
-  const rows = event.parts.map(({ name, pid, where, what }) => [name, String(pid), where, what]);
+  const rows = event.parts.map(({ name, pid, where, what }) => [name, pid === null ? '-' : String(pid), where, what]);
   const model = event.models.length > 1 ? ` --model ${event.models[0]}` : '';
   const scheme = event.tls ? 'https://' : '';
   const gateway = event.grpc === '127.0.0.1:50051' && !event.tls ? '' : ` --gateway ${scheme}${event.grpc}`;

@@ -3,46 +3,32 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type ConnectionOptions, connect, type NatsConnection } from '@nats-io/transport-node';
 import { QuernError } from '#kit/errors.ts';
 import type { Log } from '#kit/log.ts';
-import { NATS_RECONNECT_MS, NATS_VERSION_MIN } from './limits.ts';
+import { NATS_RECONNECT_MS } from './limits.ts';
+import { type NatsAddress, parseNatsAddress } from './nats-address.ts';
+import { checkServerVersion } from './nats-version.ts';
 
 export type NatsLinkOptions = {
-  /** 'nats://host:port', several separated by commas. */
+  /** 'nats://user:password@host:port', several separated by commas; credentials are kept out of logs and messages. */
   servers: string;
   /** "gateway": shown in the server's connection list. */
   name: string;
   log: Log;
-  /** Credentials and TLS, as the client library takes them. */
+  /** Other credentials, and TLS, as the client library takes them. */
   auth?: Pick<ConnectionOptions, 'user' | 'pass' | 'token' | 'authenticator' | 'tls'>;
 };
 
-/** Negative, 0 or positive as dotted version `a` is older than, equal to or newer than `b`. */
-function compareVersions(a: string, b: string): number {
-  const [left, right] = [a, b].map((version) => version.split('-')[0]!.split('.').map(Number));
-  for (let i = 0; i < 3; i += 1) {
-    const difference = (left![i] ?? 0) - (right![i] ?? 0);
-    if (difference !== 0) return difference;
-  }
-  return 0;
-}
-
-/** Throws FAILED_PRECONDITION for a server whose stream could lose or rewrite what it acknowledged. */
-export function checkServerVersion(version: string): void {
-  if (compareVersions(version, NATS_VERSION_MIN) >= 0) return;
-  const message =
-    `nats-server ${version}: expected ${NATS_VERSION_MIN} or newer, because older ones take a damaged snapshot for an orphaned ` +
-    'stream and delete it; install a current release (distribution packages are too old)';
-  throw new QuernError('FAILED_PRECONDITION', message, { reason: 'NATS_TOO_OLD' });
-}
-
 export class NatsLink {
   readonly #options: NatsLinkOptions;
+  readonly #address: NatsAddress;
   readonly #stop = new AbortController();
   #connection: NatsConnection | null = null;
   #loop: Promise<void> | null = null;
   #problem = 'not connected yet';
 
+  /** Throws INVALID_ARGUMENT when an address is malformed. */
   constructor(options: NatsLinkOptions) {
     this.#options = options;
+    this.#address = parseNatsAddress(options.servers);
   }
 
   start(): void {
@@ -57,7 +43,7 @@ export class NatsLink {
   /** The connection, which may be reconnecting. Throws UNAVAILABLE when there is none. */
   get(): NatsConnection {
     if (this.#connection && !this.#connection.isClosed()) return this.#connection;
-    const message = `NATS at ${this.#options.servers}: ${this.#problem}`;
+    const message = `NATS at ${this.#address.shown}: ${this.#problem}`;
     throw new QuernError('UNAVAILABLE', message, { reason: 'NATS_UNAVAILABLE' });
   }
 
@@ -76,17 +62,19 @@ export class NatsLink {
   }
 
   #failed(error: Error): void {
-    const { log, servers } = this.#options;
+    const { log } = this.#options;
+    const servers = this.#address.shown;
     if (error.message !== this.#problem) log.warn({ servers, err: error }, 'no connection to NATS');
     this.#problem = error.message;
   }
 
   /** One connection from its first handshake to its end; the library reconnects inside it. */
   async #connectOnce(): Promise<void> {
-    const { servers, name, log, auth } = this.#options;
+    const { name, log, auth } = this.#options;
     const connection = await connect({
+      ...this.#address.auth,
       ...auth,
-      servers: servers.split(','),
+      servers: this.#address.servers,
       name,
       maxReconnectAttempts: -1,
       reconnectTimeWait: NATS_RECONNECT_MS,

@@ -10,6 +10,8 @@ const MESH: MeshRecord = {
   host: 'here',
   http: '127.0.0.1:8080',
   grpc: '127.0.0.1:9090',
+  stateDir: '/s',
+  audited: true,
   tls: false,
   parts: [
     { kind: 'tokenizer', name: 'tokenizer', addresses: ['unix:///run/q/tokenizer.sock'] },

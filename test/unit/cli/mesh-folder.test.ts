@@ -22,7 +22,7 @@ import {
 } from '../../../services/cli/up/mesh-folder.ts';
 
 const NAME = 'quern-0123456789ab';
-const PARTS = { http: '127.0.0.1:1', grpc: '127.0.0.1:2', tls: false, parts: [] };
+const PARTS = { http: '127.0.0.1:1', grpc: '127.0.0.1:2', tls: false, parts: [], stateDir: '/s', audited: true };
 
 function parent(t: TestContext): string {
   const dir = mkdtempSync(join(tmpdir(), 'quern-cli-'));

@@ -4,6 +4,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { type AuditPlan, auditRows } from '../../../services/cli/up/audit-plan.ts';
 import { parseModel, parseModels } from '../../../services/cli/up/model-folder.ts';
 import { planProcesses } from '../../../services/cli/up/plan.ts';
 import { findFreePort, requireFreePort, splitAddress } from '../../../services/cli/up/ports.ts';
@@ -47,8 +48,23 @@ test('two models need two names', (t) => {
   assert.throws(() => parseModels([`m=${dir}`, `m=${dir}`], '/'), /two models are called "m"/);
 });
 
-test('one tokenizer, an engine per model, the gateway last, joined by unix sockets', () => {
-  const plan = planProcesses({
+const FOLDERS = { ledger: '/s/audit', keys: '/s/audit-keys', outbox: '/s/outbox/gateway' };
+const ON: AuditPlan = {
+  kind: 'on',
+  folders: FOLDERS,
+  own: {
+    path: '/bin/nats-server',
+    version: '2.15.2',
+    port: 4222,
+    words: ['/bin/nats-server', '-c', '/s/nats/nats-server.conf'],
+    pidFile: '/s/nats/nats-server.pid',
+  },
+  urls: { gateway: 'nats://gateway:g@127.0.0.1:4222', audit: 'nats://audit:a@127.0.0.1:4222' },
+  shown: 'nats://127.0.0.1:4222',
+};
+
+const plan = (audit: AuditPlan, env: NodeJS.ProcessEnv = { PATH: '/bin' }) =>
+  planProcesses({
     models: [
       { name: 'a', dir: '/models/a' },
       { name: 'b', dir: '/models/b' },
@@ -59,21 +75,87 @@ test('one tokenizer, an engine per model, the gateway last, joined by unix socke
     dtype: undefined,
     contextLength: undefined,
     metricsPorts: [9153, 9154],
+    audit,
     runtimeDir: '/run/q',
     root: '/q',
     node: 'node',
-    env: { PATH: '/bin' },
+    env,
   });
+
+test('one tokenizer, an engine per model, the gateway last, joined by unix sockets', () => {
+  const parts = plan({ kind: 'off' });
   assert.deepEqual(
-    plan.map(({ kind }) => kind),
+    parts.map(({ kind }) => kind),
     ['tokenizer', 'engine', 'engine', 'gateway'],
   );
-  const gateway = plan.at(-1);
+  const gateway = parts.at(-1);
   assert.equal(gateway?.env.QUERN_GATEWAY_ENGINES, 'a=unix:///run/q/engine-0.sock;b=unix:///run/q/engine-1.sock');
-  assert.equal(gateway?.env.QUERN_GATEWAY_TOKENIZER, plan[0]?.env.QUERN_TOKENIZER_LISTEN);
-  assert.equal(plan[1]?.env.QUERN_ENGINE_THREADS, '2');
-  assert.equal(plan[2]?.metrics, '127.0.0.1:9154');
-  assert.equal('QUERN_ENGINE_DTYPE' in (plan[1]?.env ?? {}), false);
+  assert.equal(gateway?.env.QUERN_GATEWAY_TOKENIZER, parts[0]?.env.QUERN_TOKENIZER_LISTEN);
+  assert.equal(parts[1]?.env.QUERN_ENGINE_THREADS, '2');
+  assert.equal(parts[2]?.metrics, '127.0.0.1:9154');
+  assert.equal('QUERN_ENGINE_DTYPE' in (parts[1]?.env ?? {}), false);
+});
+
+/** What a process is told of the audit log. */
+function auditSettings(parts: ReturnType<typeof plan>, kind: string): Record<string, string | undefined> {
+  const env = parts.find((part) => part.kind === kind)?.env ?? {};
+  const names = /^QUERN_(AUDIT_(OUTBOX_DIR|KEY_DIR|ADDRESS|DIR|LISTEN)|NATS_URL)$/;
+  return Object.fromEntries(Object.entries(env).filter(([name]) => names.test(name)));
+}
+
+test('NATS first and audit second, so that they stop last; each speaks to NATS as itself', () => {
+  const parts = plan(ON, { PATH: '/bin', QUERN_API_KEY: 'secret' });
+  assert.deepEqual(
+    parts.map(({ kind }) => kind),
+    ['nats', 'audit', 'tokenizer', 'engine', 'engine', 'gateway'],
+  );
+  assert.deepEqual(parts[0]?.env, { PATH: '/bin' });
+  assert.deepEqual(auditSettings(parts, 'audit'), {
+    QUERN_AUDIT_LISTEN: 'unix:///run/q/audit.sock',
+    QUERN_AUDIT_DIR: '/s/audit',
+    QUERN_AUDIT_KEY_DIR: '/s/audit-keys',
+    QUERN_NATS_URL: 'nats://audit:a@127.0.0.1:4222',
+  });
+  assert.deepEqual(auditSettings(parts, 'gateway'), {
+    QUERN_AUDIT_OUTBOX_DIR: '/s/outbox/gateway',
+    QUERN_AUDIT_KEY_DIR: '/s/audit-keys',
+    QUERN_NATS_URL: 'nats://gateway:g@127.0.0.1:4222',
+    QUERN_AUDIT_ADDRESS: 'unix:///run/q/audit.sock',
+  });
+  assert.deepEqual(auditRows(ON), []);
+});
+
+test('without a nats-server the gateway keeps its records, and the table says how to get one', () => {
+  const outbox: AuditPlan = { kind: 'outbox', folders: FOLDERS, problem: 'no nats-server on PATH' };
+  const parts = plan(outbox, { QUERN_NATS_URL: 'nats://elsewhere:4222' });
+  assert.deepEqual(auditSettings(parts, 'gateway'), {
+    QUERN_AUDIT_OUTBOX_DIR: '/s/outbox/gateway',
+    QUERN_AUDIT_KEY_DIR: '/s/audit-keys',
+  });
+  assert.equal(
+    parts.some(({ kind }) => kind === 'audit' || kind === 'nats'),
+    false,
+  );
+  const rows = auditRows(outbox);
+  assert.match(rows[0]?.what ?? '', /^no nats-server on PATH; "node scripts\/get-nats\.mjs" builds one/);
+  assert.match(rows[1]?.what ?? '', /records wait in this outbox/);
+});
+
+test('switched off, nothing of the audit log reaches the gateway, whatever the environment says', () => {
+  const parts = plan({ kind: 'off' }, { QUERN_AUDIT_OUTBOX_DIR: '/x', QUERN_NATS_URL: 'nats://elsewhere:4222' });
+  assert.deepEqual(auditSettings(parts, 'gateway'), {});
+  assert.match(auditRows({ kind: 'off' })[0]?.what ?? '', /--no-audit/);
+});
+
+test('a server that is there is used and not started', () => {
+  const external: AuditPlan = { ...ON, own: null };
+  assert.equal(plan(external)[0]?.kind, 'audit');
+  assert.deepEqual(auditRows(external)[0], {
+    name: 'nats-server',
+    pid: null,
+    where: 'nats://127.0.0.1:4222',
+    what: 'not started here',
+  });
 });
 
 test('a taken port is one sentence that names the option', async (t) => {

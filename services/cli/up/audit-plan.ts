@@ -1,0 +1,110 @@
+/** How a one-machine mesh keeps its audit log: which NATS, which folders, or why there is none. */
+import { join } from 'node:path';
+import { parseNatsAddress } from '#kit/audit/nats-address.ts';
+import { endsWithUs, findNatsServer, GET_NATS, type NatsServer, prepareNats } from './nats-server.ts';
+import { findFreePort } from './ports.ts';
+import type { PartRow } from './reporter.ts';
+
+const NATS_PORT = 4222;
+
+/** Of the ledger, of the keys and of the gateway's outbox; all survive a restart, and none lies inside another. */
+export type AuditFolders = { ledger: string; keys: string; outbox: string };
+
+/** A nats-server of our own: `words` is its command line. */
+export type OwnNats = NatsServer & { port: number; words: string[]; pidFile: string };
+
+export type AuditPlan =
+  | { kind: 'off' }
+  /** Records wait in the gateway's outbox, for `problem`. */
+  | { kind: 'outbox'; folders: AuditFolders; problem: string }
+  /** `urls` hold credentials; `shown` does not. `own` null: a server that was there. */
+  | {
+      kind: 'on';
+      folders: AuditFolders;
+      own: OwnNats | null;
+      urls: { gateway: string; audit: string };
+      shown: string;
+    };
+
+export type AuditSettings = {
+  /** --no-audit. */
+  off: boolean;
+  /** An existing server's address. */
+  nats: string | undefined;
+  stateDir: string;
+  folders: AuditFolders;
+  path: string;
+  cacheDir: string;
+};
+
+/** Finds a server, chooses its port and writes its configuration. Throws INVALID_ARGUMENT for a malformed address. */
+export async function planAudit(settings: AuditSettings): Promise<AuditPlan> {
+  const { off, nats, folders, stateDir } = settings;
+  if (off) return { kind: 'off' };
+  if (nats !== undefined) {
+    const { shown } = parseNatsAddress(nats);
+    return { kind: 'on', folders, own: null, urls: { gateway: nats, audit: nats }, shown };
+  }
+  const [found, port, prefix] = await Promise.all([
+    findNatsServer(settings),
+    findFreePort(NATS_PORT, []),
+    endsWithUs(),
+  ]);
+  if (!found.ok) return { kind: 'outbox', folders, problem: found.problem };
+  const dir = join(stateDir, 'nats');
+  const { configFile, passwords } = prepareNats(dir, port);
+  const url = (user: 'gateway' | 'audit'): string => `nats://${user}:${passwords[user]}@127.0.0.1:${port}`;
+  const own = {
+    ...found.server,
+    port,
+    words: [...prefix, found.server.path, '-c', configFile],
+    pidFile: join(dir, 'nats-server.pid'),
+  };
+  const urls = { gateway: url('gateway'), audit: url('audit') };
+  return { kind: 'on', folders, own, urls, shown: `nats://127.0.0.1:${port}` };
+}
+
+/** What the gateway is told. */
+export function gatewayAuditEnv(plan: AuditPlan, address: string): Record<string, string | undefined> {
+  if (plan.kind === 'off') return {};
+  const { folders } = plan;
+  return {
+    QUERN_AUDIT_OUTBOX_DIR: folders.outbox,
+    QUERN_AUDIT_KEY_DIR: folders.keys,
+    QUERN_NATS_URL: plan.kind === 'on' ? plan.urls.gateway : undefined,
+    QUERN_AUDIT_ADDRESS: plan.kind === 'on' ? address : undefined,
+  };
+}
+
+/** What the audit service is told. */
+export function auditServiceEnv(
+  { folders, urls }: Extract<AuditPlan, { kind: 'on' }>,
+  address: string,
+): Record<string, string> {
+  return {
+    QUERN_AUDIT_LISTEN: address,
+    QUERN_AUDIT_DIR: folders.ledger,
+    QUERN_AUDIT_KEY_DIR: folders.keys,
+    QUERN_NATS_URL: urls.audit,
+  };
+}
+
+/** Variables that mean something to the children only when the plan says so. */
+export const AUDIT_VARIABLES: readonly string[] = [
+  'QUERN_AUDIT_OUTBOX_DIR',
+  'QUERN_AUDIT_KEY_DIR',
+  'QUERN_AUDIT_ADDRESS',
+  'QUERN_NATS_URL',
+];
+
+/** Rows of the table for what is not started here. */
+export function auditRows(plan: AuditPlan): PartRow[] {
+  const row = (name: string, where: string, what: string): PartRow => ({ name, pid: null, where, what });
+  if (plan.kind === 'off') return [row('audit', '', 'off (--no-audit): requests are not recorded')];
+  if (plan.kind === 'on') return plan.own ? [] : [row('nats-server', plan.shown, 'not started here')];
+  const get = `"${GET_NATS}" builds one (about a minute), then start again`;
+  return [
+    row('nats-server', '', `${plan.problem}; ${get}`),
+    row('audit', plan.folders.outbox, 'records wait in this outbox until there is a nats-server'),
+  ];
+}

@@ -1,0 +1,158 @@
+/** The nats-server of a one-machine mesh: where it is found, and the configuration that lets only this mesh write to it. */
+import { execFile } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { accessSync, constants, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import { delimiter, join } from 'node:path';
+import { promisify } from 'node:util';
+import { checkServerVersion } from '#kit/audit/nats-version.ts';
+
+export type NatsServer = { path: string; version: string };
+export type FoundNats = { ok: true; server: NatsServer } | { ok: false; problem: string };
+
+/** What makes one where there is none. */
+export const GET_NATS = 'node scripts/get-nats.mjs';
+const PROGRAM_TIMEOUT_MS = 5_000;
+const INFO_TIMEOUT_MS = 1_000;
+
+const execute = promisify(execFile);
+
+function isExecutable(file: string): boolean {
+  try {
+    accessSync(file, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Files of this name on a PATH, then those that set-up has built; the newest build first. */
+function candidates({ path, cacheDir }: { path: string; cacheDir: string }): string[] {
+  let built: string[] = [];
+  try {
+    built = readdirSync(cacheDir).filter((name) => name.startsWith('nats-server-'));
+  } catch {
+    // no cache folder: nothing was built
+  }
+  built.sort((a, b) => b.localeCompare(a, 'en', { numeric: true }));
+  const folders = [...path.split(delimiter).filter(Boolean), ...built.map((name) => join(cacheDir, name))];
+  return folders.map((folder) => join(folder, 'nats-server')).filter(isExecutable);
+}
+
+async function versionOf(path: string): Promise<string> {
+  const { stdout } = await execute(path, ['--version'], { timeout: PROGRAM_TIMEOUT_MS });
+  return /\d+(\.\d+)+/.exec(stdout)?.[0] ?? '0';
+}
+
+/** The first nats-server that is new enough, or why there is none. */
+export async function findNatsServer(places: { path: string; cacheDir: string }): Promise<FoundNats> {
+  let problem = 'no nats-server on PATH or in the cache folder';
+  for (const path of candidates(places)) {
+    try {
+      const version = await versionOf(path);
+      checkServerVersion(version);
+      return { ok: true, server: { path, version } };
+    } catch (error) {
+      problem = `${path}: ${(error as Error).message.split('\n')[0]}`;
+    }
+  }
+  return { ok: false, problem };
+}
+
+/** Passwords of the two processes that speak to it; hex, so that they need no escaping anywhere. */
+export type NatsPasswords = { gateway: string; audit: string };
+
+/** From the file, which is made (0600) when it is not there. */
+export function natsPasswords(file: string): NatsPasswords {
+  try {
+    const { gateway, audit } = JSON.parse(readFileSync(file, 'utf8')) as Partial<NatsPasswords>;
+    if (gateway && audit) return { gateway, audit };
+  } catch {
+    // not there yet, or not readable: new ones, which the next server knows
+  }
+  const made = { gateway: randomBytes(24).toString('hex'), audit: randomBytes(24).toString('hex') };
+  writePrivate(file, `${JSON.stringify(made)}\n`);
+  return made;
+}
+
+function writePrivate(file: string, text: string): void {
+  writeFileSync(`${file}.new`, text, { mode: 0o600 });
+  renameSync(`${file}.new`, file);
+}
+
+/** What no service may do: take records out of the stream, or the stream away. */
+const DESTRUCTIVE = [
+  '$JS.API.STREAM.UPDATE.>',
+  '$JS.API.STREAM.DELETE.>',
+  '$JS.API.STREAM.PURGE.>',
+  '$JS.API.STREAM.MSG.DELETE.>',
+  '$JS.API.STREAM.RESTORE.>',
+];
+/** A producer sends its own frames, sees what the stream has of them, and makes the stream when it comes first. */
+const PRODUCER = [
+  'audit.v1.gateway.*',
+  '$JS.API.INFO',
+  '$JS.API.STREAM.INFO.AUDIT',
+  '$JS.API.STREAM.CREATE.AUDIT',
+  '$JS.API.DIRECT.GET.AUDIT',
+  '$JS.API.DIRECT.GET.AUDIT.>',
+];
+
+const list = (subjects: readonly string[]): string => subjects.map((subject) => JSON.stringify(subject)).join(', ');
+
+/** nats-server's configuration. Loopback only; two users; the store's own bound is the stream's. */
+export function natsConfiguration(options: { port: number; storeDir: string; passwords: NatsPasswords }): string {
+  const { port, storeDir, passwords } = options;
+  return `# Written by quern up at every start.
+server_name: quern
+listen: "127.0.0.1:${port}"
+jetstream {
+  store_dir: ${JSON.stringify(storeDir)}
+  max_memory_store: 16MB
+  max_file_store: 1TB
+}
+authorization {
+  users: [
+    { user: gateway, password: "${passwords.gateway}", permissions: { publish: [${list(PRODUCER)}], subscribe: "_INBOX.>" } }
+    { user: audit, password: "${passwords.audit}", permissions: { publish: { deny: [${list(DESTRUCTIVE)}] } } }
+  ]
+}
+`;
+}
+
+/** Writes what the server needs into `dir` (0700); answers its configuration file. */
+export function prepareNats(dir: string, port: number): { configFile: string; passwords: NatsPasswords } {
+  mkdirSync(dir, { recursive: true, mode: 0o700 });
+  const passwords = natsPasswords(join(dir, 'passwords.json'));
+  const configFile = join(dir, 'nats-server.conf');
+  writePrivate(configFile, natsConfiguration({ port, storeDir: join(dir, 'store'), passwords }));
+  return { configFile, passwords };
+}
+
+/** Does a NATS server say hello there? */
+export function natsAnswers(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ host: '127.0.0.1', port });
+    const end = (answer: boolean) => (): void => {
+      socket.destroy();
+      resolve(answer);
+    };
+    socket.setTimeout(INFO_TIMEOUT_MS, end(false));
+    socket.once('error', end(false));
+    socket.once('close', end(false));
+    socket.once('data', (bytes) => end(bytes.toString('latin1').startsWith('INFO '))());
+  });
+}
+
+/**
+ * The words before a program's own that make it end when this process dies, even by SIGKILL; none where util-linux's
+ * setpriv is not there.
+ */
+export async function endsWithUs(): Promise<string[]> {
+  const words = ['setpriv', '--pdeathsig', 'TERM', '--'];
+  const works = await execute(words[0]!, [...words.slice(1), 'true'], { timeout: PROGRAM_TIMEOUT_MS }).then(
+    () => true,
+    () => false,
+  );
+  return works ? words : [];
+}
