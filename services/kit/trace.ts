@@ -1,5 +1,6 @@
 // W3C trace context (https://www.w3.org/TR/trace-context/, level 1) and a place to hand finished spans to.
-// Exporting is a SpanSink given by a service's main; without one, spans cost an object and go nowhere.
+// Exporting is a SpanSink given by a service's main (kit/otlp); without one, spans cost next to nothing and go nowhere.
+// A span is made of plain data and explicit parents: no ambient context, so nothing can be lost between callbacks.
 import { randomHex } from './ids.ts';
 import { TRACESTATE_CHARS_MAX } from './limits.ts';
 
@@ -52,7 +53,7 @@ export function inject(context: TraceContext): { traceparent: string; tracestate
 }
 
 export type SpanKind = 'internal' | 'server' | 'client' | 'producer' | 'consumer';
-export type SpanAttributes = Record<string, string | number | boolean>;
+export type SpanAttributes = Record<string, string | number | boolean | readonly string[]>;
 export type SpanEvent = { name: string; unixNs: bigint; attributes: SpanAttributes };
 
 /** A finished span. Times are explicit: a span may describe work measured elsewhere (an engine step). */
@@ -72,24 +73,46 @@ export type SpanRecord = {
 /** Takes finished, sampled spans. Must not throw and must not block. */
 export interface SpanSink {
   record(span: SpanRecord): void;
+  /** Share of new traces that are recorded, 0..1; absent is all. Traces that a caller began follow the caller's flag. */
+  readonly rootRatio?: number;
 }
 
+/** No export. Spans made for it keep their parent's context and record nothing. */
 export const noSpans: SpanSink = { record() {} };
 
-/** Wall clock in nanoseconds, monotonic within this process to the microsecond or better. */
-export function nowUnixNs(): bigint {
-  return anchorUnixNs + (process.hrtime.bigint() - anchorMonotonicNs);
+/** Chosen by the trace id, as other makes of samplers do (TraceIdRatioBased): all processes agree. */
+function isSampled(traceId: string, ratio: number): boolean {
+  return ratio >= 1 || Number.parseInt(traceId.slice(-12), 16) < ratio * 0x1000000000000;
 }
-const anchorUnixNs = BigInt(Date.now()) * 1_000_000n;
-const anchorMonotonicNs = process.hrtime.bigint();
+
+/** Above a step of the wall clock, below what anybody would see in a trace. */
+const CLOCK_STEP_NS = 2_000_000n;
+
+/** performance.timeOrigin has microseconds; Date.now() alone would shift each process's spans by up to a millisecond. */
+function wallUnixNs(): bigint {
+  return BigInt(Math.round((performance.timeOrigin + performance.now()) * 1000)) * 1000n;
+}
+let anchorMonotonicNs = process.hrtime.bigint();
+let anchorUnixNs = wallUnixNs();
+
+/** Wall clock in nanoseconds, monotonic within this process to the microsecond or better, unless the clock is set. */
+export function nowUnixNs(): bigint {
+  const monotonicNs = process.hrtime.bigint();
+  const unixNs = anchorUnixNs + (monotonicNs - anchorMonotonicNs);
+  const driftNs = BigInt(Date.now()) * 1_000_000n - unixNs;
+  if (driftNs <= CLOCK_STEP_NS && driftNs >= -CLOCK_STEP_NS) return unixNs;
+  anchorMonotonicNs = monotonicNs; // somebody set the clock: spans must agree with those of other processes
+  anchorUnixNs = unixNs + driftNs;
+  return anchorUnixNs;
+}
 
 export type Span = {
   readonly context: TraceContext;
   set(attributes: SpanAttributes): void;
   event(name: string, attributes?: SpanAttributes): void;
   link(context: TraceContext): void;
-  /** Only the first call counts. `error` is a code name such as "UNAVAILABLE". */
-  end(options?: { error?: string; endUnixNs?: bigint }): void;
+  /** Only the first call counts. `error` is a code name such as "UNAVAILABLE"; null or absent: not a failure. */
+  end(options?: { error?: string | null; endUnixNs?: bigint }): void;
 };
 
 export type SpanOptions = {
@@ -99,9 +122,16 @@ export type SpanOptions = {
   links?: TraceContext[];
 };
 
+function inertSpan(context: TraceContext): Span {
+  return { context, set() {}, event() {}, link() {}, end() {} };
+}
+
 /** Starts a span below `parent` (null: a new trace). An unsampled span keeps its ids and records nothing. */
 export function startSpan(sink: SpanSink, name: string, parent: TraceContext | null, options: SpanOptions = {}): Span {
+  if (sink === noSpans) return inertSpan(parent ?? startTrace());
   const context = parent ? child(parent) : startTrace();
+  if (!parent) context.sampled = isSampled(context.traceId, sink.rootRatio ?? 1);
+  if (!context.sampled) return inertSpan(context);
   const record: SpanRecord = {
     context,
     parentSpanId: parent?.spanId ?? null,
@@ -131,7 +161,22 @@ export function startSpan(sink: SpanSink, name: string, parent: TraceContext | n
       ended = true;
       record.endUnixNs = end.endUnixNs ?? nowUnixNs();
       record.error = end.error ?? null;
-      if (context.sampled) sink.record(record);
+      sink.record(record);
     },
   };
+}
+
+/**
+ * The span of a call that came from outside. A caller that was recognised is continued; what anybody else sent is a link
+ * on a new trace, so that a stranger can neither write into others' traces nor choose what is recorded.
+ */
+export function startRemoteSpan(
+  sink: SpanSink,
+  name: string,
+  remote: { context: TraceContext | null; trusted: boolean },
+  options: SpanOptions = {},
+): Span {
+  const { context, trusted } = remote;
+  if (trusted || !context) return startSpan(sink, name, context, options);
+  return startSpan(sink, name, null, { ...options, links: [...(options.links ?? []), context] });
 }

@@ -5,7 +5,28 @@ import { RPC_DEADLINE_SLACK_MS, RPC_DRAIN_RETRY_MS } from '#kit/limits.ts';
 import type { Log } from '#kit/log.ts';
 import type { GaugeMetric, HistogramMetric } from '#kit/metrics.ts';
 import { localPrincipal, type Principal, principalKey } from '#kit/principal.ts';
-import { extract, type Span, type SpanSink, startSpan } from '#kit/trace.ts';
+import {
+  ERROR_TYPE,
+  QUERN_AUTH_DECISION,
+  QUERN_KEY_ID,
+  QUERN_REASON,
+  QUERN_REQUEST_ID,
+  QUERN_TENANT,
+  RPC_METHOD,
+  RPC_STATUS_CODE,
+  RPC_SYSTEM_NAME,
+  serverFault,
+} from '#kit/semconv.ts';
+import {
+  extract,
+  noSpans,
+  nowUnixNs,
+  type Span,
+  type SpanSink,
+  startRemoteSpan,
+  startSpan,
+  type TraceContext,
+} from '#kit/trace.ts';
 import type { ResetMeter } from './reset-meter.ts';
 import type { CallContext, ServiceRegistration } from './service.ts';
 import { toServiceError } from './status.ts';
@@ -16,6 +37,8 @@ export type CallScope = {
   log: Log;
   meter: ResetMeter;
   spans: SpanSink;
+  /** Name of the span around authentication, below the call's. Null: none, as between services. */
+  authorizeSpan: string | null;
   durations: HistogramMetric;
   inFlight: GaugeMetric;
   running: Set<ActiveCall>;
@@ -50,7 +73,9 @@ export class ActiveCall {
   readonly #scope: CallScope;
   readonly #surface: Surface;
   readonly #open: boolean;
-  readonly #span: Span;
+  readonly #startedUnixNs: bigint;
+  /** Starts when it is known whether the caller's word counts. */
+  #span: Span | null = null;
   readonly #controller = new AbortController();
   readonly #startedMs = performance.now();
   readonly #arrivedUnixMs = Date.now();
@@ -66,11 +91,7 @@ export class ActiveCall {
     this.background = service.background;
     const peer = peerOf(surface);
     this.#meterKey = peer;
-    const parent = extract(headerOf(surface, 'traceparent'), headerOf(surface, 'tracestate'));
-    this.#span = startSpan(scope.spans, method, parent, {
-      kind: 'server',
-      attributes: { 'rpc.system.name': 'grpc', 'rpc.method': method },
-    });
+    this.#startedUnixNs = this.#tracing ? nowUnixNs() : 0n;
     this.context = this.#buildContext(method, peer);
     scope.running.add(this);
     scope.inFlight.inc({ method });
@@ -80,6 +101,7 @@ export class ActiveCall {
   #buildContext(method: string, peer: string): CallContext {
     const surface = this.#surface;
     const principal = (): Principal => this.#principal;
+    const trace = (): TraceContext => this.#spanOf(false).context;
     return {
       method,
       requestId: requestIdOf(surface),
@@ -88,11 +110,57 @@ export class ActiveCall {
       get principal() {
         return principal();
       },
-      trace: this.#span.context,
+      get trace() {
+        return trace();
+      },
       peer,
       metadata: { get: (name) => headerOf(surface, name) },
       setTrailer: (name, value) => this.trailers.set(name, value),
     };
+  }
+
+  /** Health and reflection are asked all the time by machines: no spans. */
+  get #tracing(): boolean {
+    return this.#scope.spans !== noSpans && !this.#open && !this.background;
+  }
+
+  /** This call's span. `trusted` counts at the first call: whether the caller's own context is continued. */
+  #spanOf(trusted: boolean): Span {
+    if (this.#span) return this.#span;
+    const surface = this.#surface;
+    const { method } = this.context;
+    const context = extract(headerOf(surface, 'traceparent'), headerOf(surface, 'tracestate'));
+    const sink = this.#tracing ? this.#scope.spans : noSpans;
+    this.#span = startRemoteSpan(
+      sink,
+      method,
+      { context, trusted },
+      {
+        kind: 'server',
+        startUnixNs: this.#startedUnixNs,
+        attributes: { [RPC_SYSTEM_NAME]: 'grpc', [RPC_METHOD]: method },
+      },
+    );
+    return this.#span;
+  }
+
+  async #authenticate(): Promise<Principal> {
+    const { authenticate, authorizeSpan, spans } = this.#scope;
+    const startUnixNs = this.#tracing ? nowUnixNs() : 0n;
+    const note = (trusted: boolean): void => {
+      const { context } = this.#spanOf(trusted);
+      if (!this.#tracing || authorizeSpan === null) return;
+      const attributes = { [QUERN_AUTH_DECISION]: trusted ? 'allow' : 'deny' };
+      startSpan(spans, authorizeSpan, context, { startUnixNs, attributes }).end();
+    };
+    try {
+      const principal = await authenticate(this.#surface, this.context.peer);
+      note(true);
+      return principal;
+    } catch (error) {
+      note(false);
+      throw error;
+    }
   }
 
   #onCancelled(): void {
@@ -112,13 +180,13 @@ export class ActiveCall {
   /** Decides who calls and whether this call may run. Throws the refusal. */
   async admit(): Promise<void> {
     if (this.#open) return;
-    const { meter, refusing, authenticate } = this.#scope;
+    const { meter, refusing } = this.#scope;
     if (refusing) {
       this.trailers.set('grpc-retry-pushback-ms', String(RPC_DRAIN_RETRY_MS));
       const details = { reason: 'DRAINING', retryAfterMs: RPC_DRAIN_RETRY_MS };
       throw new QuernError('UNAVAILABLE', 'this server is stopping; retry, another one may answer', details);
     }
-    this.#principal = await authenticate(this.#surface, this.context.peer);
+    this.#principal = await this.#authenticate();
     this.#meterKey = meterKeyOf(this.#principal, this.context.peer);
     const retryAfterMs = meter.waitMs(this.#meterKey);
     if (retryAfterMs > 0) {
@@ -156,12 +224,24 @@ export class ActiveCall {
     inFlight.dec({ method });
     const durationMs = performance.now() - this.#startedMs;
     const code = error?.code ?? 'OK';
-    durations.observe(durationMs / 1000, { method, code });
-    this.#span.set({ 'rpc.status_code': code, 'quern.request_id': this.context.requestId });
-    this.#span.end(error ? { error: error.code } : {});
+    durations.observe(durationMs / 1000, { method, code }, this.context.trace);
+    this.#endSpan(error);
     this.#writeLine(error, durationMs);
     onEnd();
     return mute ? undefined : error;
+  }
+
+  #endSpan(error: QuernError | null): void {
+    const span = this.#spanOf(false);
+    if (!this.#tracing) return;
+    const { tenant, role, keyId } = this.#principal;
+    span.set({
+      [RPC_STATUS_CODE]: error?.code ?? 'OK',
+      [QUERN_REQUEST_ID]: this.context.requestId,
+      ...(role !== 'service' && { [QUERN_TENANT]: tenant, [QUERN_KEY_ID]: keyId }),
+      ...(error && { [QUERN_REASON]: error.details.reason, [ERROR_TYPE]: error.code }),
+    });
+    span.end({ error: serverFault(error?.code) });
   }
 
   /** The status that counts. */

@@ -21,8 +21,9 @@ import {
   RPC_RETRY_BUFFER_BYTES,
   RPC_UNARY_TIMEOUT_MS,
 } from '#kit/limits.ts';
-import { inject, type TraceContext } from '#kit/trace.ts';
+import { inject, type SpanSink, type TraceContext } from '#kit/trace.ts';
 import { type Address, formatAddress, parseAddress } from './address.ts';
+import { endCallSpan, startCallSpan, traceChannel } from './call-span.ts';
 import { readMessages } from './incoming.ts';
 import { fromServiceError } from './status.ts';
 
@@ -37,6 +38,8 @@ export type ChannelOptions = {
   tls?: ClientTls | undefined;
   /** grpc-js channel options on top of ours. */
   options?: Partial<ClientOptions>;
+  /** Takes a client span of every unary call and server stream that is made with a trace. */
+  spans?: SpanSink | undefined;
 };
 
 type ClientConstructor<C extends Client> = new (
@@ -69,6 +72,7 @@ export function openChannel<C extends Client>(Ctor: ClientConstructor<C>, channe
     ...channel.options,
   });
   if (channel.sharedToken !== undefined) tokens.set(client, channel.sharedToken);
+  traceChannel(client, channel.spans, address);
   return client;
 }
 
@@ -135,13 +139,17 @@ export type UnaryMethods<C> = MethodsOf<C, 'unary'>;
 export type StreamMethods<C> = MethodsOf<C, 'stream'>;
 export type BidiMethods<C> = MethodsOf<C, 'bidi'>;
 
-function callMetadata(client: Client, options: StreamCallOptions | UnaryCallOptions): Metadata {
+function callMetadata(
+  client: Client,
+  options: StreamCallOptions | UnaryCallOptions,
+  span: TraceContext | undefined = options.trace,
+): Metadata {
   const metadata = new Metadata();
   const token = tokens.get(client);
   if (token !== undefined) metadata.set('authorization', `Bearer ${token}`);
   if (options.requestId !== undefined) metadata.set('x-request-id', options.requestId);
-  if (options.trace) {
-    const { traceparent, tracestate } = inject(options.trace);
+  if (span) {
+    const { traceparent, tracestate } = inject(span);
     metadata.set('traceparent', traceparent);
     if (tracestate !== undefined) metadata.set('tracestate', tracestate);
   }
@@ -169,10 +177,14 @@ export function unary<C extends Client, M extends UnaryMethods<C>>(
   const { signal, timeoutMs = RPC_UNARY_TIMEOUT_MS } = options;
   return new Promise((resolve, reject) => {
     throwIfAborted(signal);
+    const span = startCallSpan(client, method as string, options.trace);
     const start = (client[method] as UnaryMethod<unknown, UnaryPair<C[M]>[1]>).bind(client);
-    const call = start(request, callMetadata(client, options), callOptions(timeoutMs), (error, response) => {
+    const metadata = callMetadata(client, options, span?.context ?? options.trace);
+    const call = start(request, metadata, callOptions(timeoutMs), (thrown, response) => {
       signal?.removeEventListener('abort', cancel);
-      if (error) reject(callError(error, signal));
+      const error = thrown ? callError(thrown, signal) : null;
+      endCallSpan(span, error);
+      if (error) reject(error);
       else resolve(response);
     });
     const cancel = (): void => call.cancel();
@@ -215,13 +227,21 @@ export async function* serverStream<C extends Client, M extends StreamMethods<C>
 ): AsyncGenerator<StreamPair<C[M]>[1], void, undefined> {
   const { signal, timeoutMs } = options;
   throwIfAborted(signal);
+  const span = startCallSpan(client, method as string, options.trace);
   const start = (client[method] as StreamMethod<unknown, StreamPair<C[M]>[1]>).bind(client);
-  const call = start(request, callMetadata(client, options), callOptions(timeoutMs));
+  const metadata = callMetadata(client, options, span?.context ?? options.trace);
+  const call = start(request, metadata, callOptions(timeoutMs));
   const watch = watchCall(call, signal);
+  let ended: unknown = new QuernError('CANCELLED', 'the iteration stopped early');
   try {
     yield* readMessages<StreamPair<C[M]>[1]>(call, { signal, failure: watch.failure });
+    ended = null;
+  } catch (error) {
+    ended = error;
+    throw error;
   } finally {
     watch.cancel(); // no effect once the status has come
+    endCallSpan(span, ended);
   }
 }
 

@@ -20,6 +20,7 @@ export type DispatchOptions = {
   maxMessageBytes: number;
   authenticate: CallScope['authenticate'];
   spans: SpanSink;
+  authorizeSpan: string | null;
 };
 
 export type Dispatcher = {
@@ -161,12 +162,13 @@ function streamHandler(
 }
 
 function createScope(options: DispatchOptions, onEnd: () => void): CallScope {
-  const { log, metrics, meter, authenticate, spans } = options;
+  const { log, metrics, meter, authenticate, spans, authorizeSpan } = options;
   return {
     log,
     meter,
     authenticate,
     spans,
+    authorizeSpan,
     onEnd,
     running: new Set(),
     refusing: false,

@@ -76,6 +76,8 @@ export type RpcServerOptions = {
   resetLimit?: { burst: number; perSecond: number };
   /** Takes one server span per call. Default: nowhere. */
   spans?: SpanSink;
+  /** Names a span around authentication, for servers whose callers are people: "gateway.authorize". */
+  authorizeSpan?: string;
 };
 
 export type RpcServer = {
@@ -234,6 +236,7 @@ export async function startRpcServer(options: RpcServerOptions): Promise<RpcServ
     maxMessageBytes,
     authenticate: authenticator(options),
     spans: options.spans ?? noSpans,
+    authorizeSpan: options.authorizeSpan ?? null,
   });
   const reflection = (options.reflection ?? true) ? reflectionServices([...names, health.registration.name]) : [];
   register(server, [...options.services, health.registration, ...reflection], dispatcher);

@@ -11,6 +11,7 @@ import {
 } from '#gen/quern/engine/v1/engine.ts';
 import type { GetVocabularyResponse, TokenizerServiceClient } from '#gen/quern/tokenizer/v1/tokenizer.ts';
 import { CODES, INTERNAL_MESSAGE, QuernError } from '#kit/errors.ts';
+import { localPrincipal, type Principal } from '#kit/principal.ts';
 import { type Bidi, bidi, openChannel, serverStream, unary, waitForReady } from '#kit/rpc/client.ts';
 import { defineService, type Handler } from '#kit/rpc/server.ts';
 import { type SpanRecord, startTrace } from '#kit/trace.ts';
@@ -184,7 +185,7 @@ test('trace, metadata, peer and principal reach the handler; a trailer reaches t
   assert.deepEqual((await trailers).get('x-trailer'), ['end']);
   const received = seen.trace as typeof trace;
   assert.equal(received.traceId, trace.traceId);
-  assert.notEqual(received.spanId, trace.spanId);
+  assert.equal(received.spanId, trace.spanId, "without export nothing stands between the caller's span and the next");
   assert.equal(received.tracestate, 'vendor=1');
   assert.deepEqual(
     [seen.tenant, seen.method, seen.header, seen.absent],
@@ -266,11 +267,72 @@ test("one server span per call, below the caller's, with the status as text", as
     'rpc.method': 'quern.test.v1.EchoService/Say',
     'rpc.status_code': 'OK',
     'quern.request_id': 'r1',
+    'quern.tenant': 'local',
+    'quern.key_id': 'local',
   });
   assert.deepEqual(
-    [failed.parentSpanId, failed.error, failed.attributes['rpc.status_code']],
-    [null, 'NOT_FOUND', 'NOT_FOUND'],
+    [failed.parentSpanId, failed.error, failed.attributes['rpc.status_code'], failed.attributes['error.type']],
+    [null, null, 'NOT_FOUND', 'NOT_FOUND'],
+    'what is missing is no error of the server',
   );
+});
+
+test('a caller that is not recognised gets a new trace with a link, and no say in what is recorded', async (t) => {
+  const spans: SpanRecord[] = [];
+  const authenticate = (metadata: { get(name: string): string | undefined }): Principal => {
+    if (metadata.get('authorization') === 'Bearer good') return localPrincipal;
+    throw new QuernError('UNAUTHENTICATED', 'no');
+  };
+  const sink = { record: (span: SpanRecord) => void spans.push(span) };
+  const echo = await startEcho(t, {}, { authenticate, authorizeSpan: 'test.authorize', spans: sink });
+  const trace = { ...startTrace(), sampled: false };
+  await assert.rejects(unary(echo.client, 'say', {}, { trace }), { code: 'UNAUTHENTICATED' });
+  const good = startTrace();
+  await unary(echo.client, 'say', {}, { trace: good, metadata: { authorization: 'Bearer good', baggage: 'a=b' } });
+  await echo.calls(2);
+  const [deniedCheck, denied, allowedCheck, allowed] = spans as [SpanRecord, SpanRecord, SpanRecord, SpanRecord];
+  assert.equal(spans.length, 4);
+  assert.notEqual(denied.context.traceId, trace.traceId);
+  assert.deepEqual([denied.parentSpanId, denied.links], [null, [trace]]);
+  assert.deepEqual([denied.error, denied.attributes['rpc.status_code']], [null, 'UNAUTHENTICATED']);
+  assert.deepEqual([allowed.context.traceId, allowed.parentSpanId, allowed.links], [good.traceId, good.spanId, []]);
+  for (const [check, call, decision] of [
+    [deniedCheck, denied, 'deny'],
+    [allowedCheck, allowed, 'allow'],
+  ] as const) {
+    assert.deepEqual([check.name, check.parentSpanId], ['test.authorize', call.context.spanId]);
+    assert.equal(check.attributes['quern.auth.decision'], decision);
+    assert.ok(check.startUnixNs >= call.startUnixNs && check.endUnixNs <= call.endUnixNs);
+  }
+});
+
+test('a channel that was given a sink makes one client span per call, and the server lies below it', async (t) => {
+  const spans: SpanRecord[] = [];
+  const sink = { record: (span: SpanRecord) => void spans.push(span) };
+  const count = async (_request: unknown, _call: unknown, out: { write(message: object): boolean }): Promise<void> => {
+    out.write({ number: 1 });
+    throw new QuernError('UNAVAILABLE', 'gone');
+  };
+  const echo = await startEcho(t, { count }, { spans: sink });
+  const client = openChannel(EchoClient, { address: echo.address, spans: sink });
+  t.after(() => client.close());
+  const trace = startTrace();
+  await unary(client, 'say', {}, { trace });
+  for await (const _ of serverStream(client, 'count', {}, { trace })) break;
+  await assert.rejects(Array.fromAsync(serverStream(client, 'count', {}, { trace })), { code: 'UNAVAILABLE' });
+  await echo.calls(3);
+  const clients = spans.filter((span) => span.kind === 'client');
+  assert.deepEqual(
+    clients.map((span) => [span.name, span.parentSpanId, span.error]),
+    [
+      ['quern.test.v1.EchoService/Say', trace.spanId, null],
+      ['quern.test.v1.EchoService/Count', trace.spanId, 'CANCELLED'],
+      ['quern.test.v1.EchoService/Count', trace.spanId, 'UNAVAILABLE'],
+    ],
+  );
+  const servers = spans.filter((span) => span.kind === 'server');
+  const ids = clients.map((span) => span.context.spanId).sort();
+  assert.deepEqual(servers.map((span) => span.parentSpanId).sort(), ids);
 });
 
 test('a client finds a server that was restarted on the same socket', async (t) => {
