@@ -3,6 +3,8 @@ import { resolve } from 'node:path';
 import { bytes, duration_ms, int, list, oneOf, readEnv, str } from '#kit/env.ts';
 import { type InternalAccess, internalEnv, internalProblems, takeInternal } from '#kit/internal-access.ts';
 import { DRAIN_GRACE_MS } from '#kit/limits.ts';
+import { type MetricsAddress, metricsListenField, parseMetricsListen } from '#kit/metrics-listen.ts';
+import { type TracingConfig, takeTracing, tracingEnv } from '#kit/otlp/settings.ts';
 
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 const GIB = 1024 ** 3;
@@ -12,7 +14,10 @@ export const auditEnv = {
     doc: 'Where the service listens, unix:///path, or host:port with a shared token or mutual TLS',
     default: '127.0.0.1:50055',
   }),
-  nats: str('QUERN_NATS_URL', { doc: 'NATS servers, separated by commas; credentials as in nats://user:password@host:4222', default: 'nats://127.0.0.1:4222' }),
+  nats: str('QUERN_NATS_URL', {
+    doc: 'NATS servers, separated by commas; credentials as in nats://user:password@host:4222',
+    default: 'nats://127.0.0.1:4222',
+  }),
   dir: str('QUERN_AUDIT_DIR', { doc: "Folder of the ledger, its view and the service's own outbox" }),
   keyDir: str('QUERN_AUDIT_KEY_DIR', {
     doc: 'Folder of the signing key and of the vault with its key; apart from QUERN_AUDIT_DIR and from its backups',
@@ -32,18 +37,14 @@ export const auditEnv = {
     default: 4 * GIB,
     min: 1024 * 1024,
   }),
-  metricsPort: int('QUERN_AUDIT_METRICS_PORT', {
-    doc: 'Port for GET /metrics on the loopback interface. Absent: none (9155 by custom)',
-    default: null,
-    min: 0,
-    max: 65_535,
-  }),
+  metricsListen: metricsListenField('QUERN_AUDIT_METRICS_LISTEN', 9155),
   drainGraceMs: duration_ms('QUERN_AUDIT_DRAIN_GRACE', {
     doc: 'How long running calls may go on after SIGTERM',
     default: DRAIN_GRACE_MS,
     min: 0,
   }),
   ...internalEnv,
+  ...tracingEnv,
   logLevel: oneOf('QUERN_LOG_LEVEL', LOG_LEVELS, { doc: 'Least level that is logged', default: 'info' }),
 };
 
@@ -55,16 +56,17 @@ export type AuditConfig = {
   origin: string;
   witnesses: readonly string[];
   streamBytes: number;
-  metricsPort: number | null;
+  metricsListen: MetricsAddress | null;
   drainGraceMs: number;
   internal: InternalAccess;
   logLevel: (typeof LOG_LEVELS)[number];
 };
 
 /** Throws INVALID_ARGUMENT, reason CONFIG_INVALID, naming each variable that is wrong. */
-export function readConfig(env: NodeJS.ProcessEnv): AuditConfig {
+export function readConfig(env: NodeJS.ProcessEnv): AuditConfig & { tracing: TracingConfig } {
   const values = readEnv(env, auditEnv, {
     check: (given) => internalProblems(given, [{ name: auditEnv.listen.name, address: given.listen }]),
   });
-  return { ...takeInternal(values), dir: resolve(values.dir), keyDir: resolve(values.keyDir) };
+  const { metricsListen, dir, keyDir, ...rest } = takeTracing(takeInternal(values));
+  return { ...rest, dir: resolve(dir), keyDir: resolve(keyDir), metricsListen: parseMetricsListen(metricsListen) };
 }

@@ -37,6 +37,8 @@ export const CHECKPOINT_EVERY_MS = 10_000;
 /** How often it looks whether a checkpoint is due. */
 export const CHECKPOINT_LOOK_MS = 1_000;
 export const HEALTH_LOOK_MS = 1_000;
+/** What a scrape waits for NATS to say how full the stream is. */
+export const STREAM_LOOK_MS = 1_000;
 
 assert(CHECKPOINT_LOOK_MS < CHECKPOINT_EVERY_MS, 'a due checkpoint is signed soon');
 assert(CONSUMER_WAIT_MS < CONSUMER_ACK_WAIT_MS, 'a message is stored before it comes again');

@@ -6,6 +6,7 @@ import { signerOf } from '#kit/audit/checkpoint.ts';
 import { NatsLink } from '#kit/audit/nats-link.ts';
 import { Outbox } from '#kit/audit/outbox.ts';
 import { lockOutbox } from '#kit/audit/outbox-lock.ts';
+import { watchOutbox } from '#kit/audit/outbox-metrics.ts';
 import { Publisher } from '#kit/audit/publisher.ts';
 import { auditSubject, ensureAuditStream, producerStream } from '#kit/audit/stream.ts';
 import { Vault } from '#kit/audit/vault.ts';
@@ -13,6 +14,7 @@ import { serverAccess } from '#kit/internal-access.ts';
 import type { Log } from '#kit/log.ts';
 import { type Metrics, serveMetrics } from '#kit/metrics.ts';
 import { defineService, startRpcServer } from '#kit/rpc/server.ts';
+import { countBatches, watchAudit } from './audit-metrics.ts';
 import { CheckpointWriter } from './checkpoints.ts';
 import type { AuditConfig } from './config.ts';
 import { AuditConsumer } from './consumer.ts';
@@ -25,7 +27,7 @@ import { getCoverage } from './rpc/get-coverage.ts';
 import { getHead } from './rpc/get-head.ts';
 import { prove } from './rpc/prove.ts';
 import { query } from './rpc/query.ts';
-import { type BatchResult, LedgerWriter } from './writer.ts';
+import { LedgerWriter } from './writer.ts';
 
 const SERVICE = 'quern.audit.v1.AuditService';
 
@@ -40,22 +42,11 @@ export type AuditServiceOptions = { config: AuditConfig; log: Log; metrics: Metr
 /** What was opened, to be closed in reverse. */
 type Undo = () => Promise<void> | void;
 
-function countBatches(metrics: Metrics): (result: BatchResult) => void {
-  const records = metrics.counter({ name: 'quern_audit_records_total', help: 'Records stored in the ledger' });
-  const duplicates = metrics.counter({ name: 'quern_audit_duplicates_total', help: 'Records that came again' });
-  const alarms = metrics.counter({
-    name: 'quern_audit_alarms_total',
-    help: 'Records that do not follow their producer, by what is wrong',
-    labels: ['kind'],
-  });
-  return (result) => {
-    records.inc({}, result.records);
-    duplicates.inc({}, result.duplicates);
-    for (const { kind } of result.alarms) alarms.inc({ kind });
-  };
-}
-
-async function openOutbox({ config, log }: AuditServiceOptions, link: NatsLink, undo: Undo[]): Promise<Outbox> {
+async function openOutbox(
+  { config, log, metrics }: AuditServiceOptions,
+  link: NatsLink,
+  undo: Undo[],
+): Promise<Outbox> {
   const outbox = await Outbox.open({ dir: join(config.dir, 'outbox'), service: 'audit' });
   undo.push(() => outbox.close());
   const stream = producerStream(
@@ -66,6 +57,7 @@ async function openOutbox({ config, log }: AuditServiceOptions, link: NatsLink, 
   const publisher = new Publisher({ outbox, stream, log });
   publisher.start();
   undo.push(() => publisher.close());
+  watchOutbox(metrics, () => ({ outbox, publisher }));
   return outbox;
 }
 
@@ -93,6 +85,13 @@ async function openContext(options: AuditServiceOptions, undo: Undo[]): Promise<
   const consumer = new AuditConsumer({ link, stream, writer, log, onBatch: countBatches(metrics) });
   consumer.start();
   undo.push(() => consumer.close());
+  watchAudit(metrics, {
+    consumer: () => consumer.stats,
+    ledgerRecords: () => ledger.size,
+    viewRecords: () => projection.nextIndex,
+    checkpointTs: () => checkpoints.latest?.ts ?? null,
+    nats: () => link.get(),
+  });
   return { ledger, projection, checkpoints, vault, verifier: signer, outbox, consumerStats: () => consumer.stats };
 }
 
@@ -142,8 +141,9 @@ export async function startAudit(options: AuditServiceOptions): Promise<AuditSer
       metrics,
     });
     undo.push(() => server.close());
-    if (config.metricsPort !== null) {
-      const scrape = await serveMetrics({ port: config.metricsPort, host: '127.0.0.1', metrics });
+    if (config.metricsListen) {
+      const ready = (): boolean => context.consumerStats().state !== 'failed';
+      const scrape = await serveMetrics({ ...config.metricsListen, metrics, ready });
       undo.push(() => scrape.close());
     }
     const look = (): void => {

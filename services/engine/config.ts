@@ -3,6 +3,8 @@ import { fileURLToPath } from 'node:url';
 import { bool, bytes, duration_ms, int, oneOf, path, readEnv, str } from '#kit/env.ts';
 import { type InternalAccess, internalEnv, internalProblems, takeInternal } from '#kit/internal-access.ts';
 import { DRAIN_GRACE_MS } from '#kit/limits.ts';
+import { type MetricsAddress, metricsListenField, parseMetricsListen } from '#kit/metrics-listen.ts';
+import { type TracingConfig, takeTracing, tracingEnv } from '#kit/otlp/settings.ts';
 
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 const ADDON_DEFAULT = fileURLToPath(new URL('../../engine-native/build/engine_addon.node', import.meta.url));
@@ -65,12 +67,7 @@ export const engineEnv = {
     max: 65_536,
   }),
   prefixCache: bool('QUERN_ENGINE_PREFIX_CACHE', { doc: 'Reuse the KV of common prefixes', default: true }),
-  metricsListen: str('QUERN_ENGINE_METRICS_LISTEN', {
-    doc: 'host:port for GET /metrics, /healthz and /readyz. Absent: none (127.0.0.1:9153 by custom)',
-    default: null,
-    pattern: /^[^\s:]+:\d{1,5}$/,
-    expected: 'host:port',
-  }),
+  metricsListen: metricsListenField('QUERN_ENGINE_METRICS_LISTEN', 9153),
   stallMs: duration_ms('QUERN_ENGINE_STALL', {
     doc: 'Health says NOT_SERVING when work was there for this long and no step finished',
     default: 30_000,
@@ -83,6 +80,7 @@ export const engineEnv = {
   }),
   addonPath: path('QUERN_ENGINE_ADDON', { doc: 'The built addon', default: ADDON_DEFAULT }),
   ...internalEnv,
+  ...tracingEnv,
   logLevel: oneOf('QUERN_LOG_LEVEL', LOG_LEVELS, { doc: 'Least level that is logged', default: 'info' }),
 };
 
@@ -101,7 +99,7 @@ export type EngineConfig = {
   maxNumBatchedTokens: number | null;
   maxWaiting: number;
   prefixCache: boolean;
-  metricsListen: { host: string; port: number } | null;
+  metricsListen: MetricsAddress | null;
   stallMs: number;
   drainGraceMs: number;
   addonPath: string;
@@ -110,20 +108,10 @@ export type EngineConfig = {
 };
 
 /** Throws INVALID_ARGUMENT, reason CONFIG_INVALID, naming each variable that is wrong. */
-export function readConfig(env: NodeJS.ProcessEnv): EngineConfig {
+export function readConfig(env: NodeJS.ProcessEnv): EngineConfig & { tracing: TracingConfig } {
   const values = readEnv(env, engineEnv, {
     check: (given) => internalProblems(given, [{ name: engineEnv.listen.name, address: given.listen }]),
   });
-  const { metricsListen, ...rest } = takeInternal(values);
-  const colon = metricsListen?.lastIndexOf(':') ?? -1;
-  return {
-    ...rest,
-    metricsListen:
-      metricsListen === null
-        ? null
-        : {
-            host: metricsListen.slice(0, colon),
-            port: Number(metricsListen.slice(colon + 1)),
-          },
-  };
+  const { metricsListen, ...rest } = takeTracing(takeInternal(values));
+  return { ...rest, metricsListen: parseMetricsListen(metricsListen) };
 }

@@ -114,7 +114,9 @@ function createContext(options: EngineServiceOptions, native: NativeEngine) {
     metrics: registry,
     model: config.modelName,
     load: () => native.load(),
+    blockSize: native.model.blockSize,
     orphans: () => streams.orphanCount,
+    emptySlots: () => streams.emptySlots(native.model.blockSize),
   });
   const streams: TokenStreams = new TokenStreams({
     native,

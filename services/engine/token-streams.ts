@@ -3,7 +3,8 @@
 import type { PositionLogprobs } from '#gen/quern/common/v1/common.ts';
 import type { Finished, GenerationRequest } from '#gen/quern/engine/v1/engine.ts';
 import type { QuernError } from '#kit/errors.ts';
-import type { EngineMetrics } from './engine-metrics.ts';
+import { extract } from '#kit/trace.ts';
+import { type EngineMetrics, openSlots } from './engine-metrics.ts';
 import { errorOf, finishedEvent } from './finished-event.ts';
 import type { NativeEngine } from './native.ts';
 import { toNativeRequest } from './native-request.ts';
@@ -20,6 +21,8 @@ export type TokenStream = Outbound & {
   /** Why this side ended it, in place of the engine's "cancelled". */
   override: QuernError | null;
   cancelledAtMs: number | null;
+  /** Tokens made so far, per choice. */
+  readonly produced: number[];
   readonly onEnd: (error: QuernError | null) => void;
 };
 
@@ -66,6 +69,16 @@ export class TokenStreams {
     return count;
   }
 
+  /** Slots in held KV blocks that hold no token: the ends of the last blocks of all sequences that have begun. */
+  emptySlots(blockSize: number): number {
+    let slots = 0;
+    for (const { request, produced } of this.#live.values()) {
+      const before = request.tokenIds.length + request.resumeTokenIds.length;
+      for (const tokens of produced) if (tokens > 0) slots += openSlots(before + tokens, blockSize);
+    }
+    return slots;
+  }
+
   /** Sequences after the last step. */
   get load(): { running: number; waiting: number } {
     return { running: this.#running, waiting: this.#waiting };
@@ -96,6 +109,7 @@ export class TokenStreams {
       sender: options.sender,
       override: null,
       cancelledAtMs: null,
+      produced: new Array<number>(native.n ?? 1).fill(0),
       onEnd: options.onEnd,
       pending: null,
       finished: null,
@@ -114,6 +128,7 @@ export class TokenStreams {
     stream.override ??= error;
     if (stream.cancelledAtMs !== null) return;
     stream.cancelledAtMs = this.#now_ms();
+    this.#metrics.cancelled();
     this.#native.cancel(stream.id);
   }
 
@@ -147,7 +162,9 @@ export class TokenStreams {
     this.#waiting = step.waiting;
     for (const { id, choice, tokenId, logprobs } of step.tokens) {
       const stream = this.#live.get(id);
-      if (!stream?.sender) continue;
+      if (!stream) continue;
+      stream.produced[choice] = (stream.produced[choice] ?? 0) + 1;
+      if (!stream.sender) continue;
       const event = stream.sender.eventFor(stream, choice);
       event.tokenIds.push(tokenId);
       if (logprobs) event.logprobs.push(position(logprobs));
@@ -173,7 +190,7 @@ export class TokenStreams {
     same?.delete(stream);
     if (same?.size === 0) this.#byRequestId.delete(stream.requestId);
     const cancelledForMs = stream.cancelledAtMs === null ? null : this.#now_ms() - stream.cancelledAtMs;
-    this.#metrics.finished(end, { cancelledForMs });
+    this.#metrics.finished(end, { cancelledForMs, trace: extract(stream.request.traceparent) });
     const error = errorOf(end, stream.override);
     this.#spans.write(stream.request, end, error);
     if (stream.sender) {

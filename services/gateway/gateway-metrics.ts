@@ -1,4 +1,5 @@
-// What the gateway counts, under its own names and under vLLM's, which dashboards know.
+// What the gateway counts: the requests as callers see them. Engines export vLLM's names; a gateway that did too would be
+// counted twice by dashboards that add all series of a name.
 import {
   ITL_BUCKETS_SECONDS,
   LATENCY_BUCKETS_SECONDS,
@@ -6,17 +7,24 @@ import {
   RPC_BUCKETS_SECONDS,
   TTFT_BUCKETS_SECONDS,
 } from '#kit/metrics.ts';
-import { FastHistogram } from './fast-histogram.ts';
+import type { TraceContext } from '#kit/trace.ts';
 
 export type FinishedRequest = {
   model: string;
-  method: string;
+  method: 'complete' | 'infill' | 'chat';
+  tenant: string;
   /** stop, length, cancelled, ... or the error's code. */
   outcome: string;
+  /** The code of what failed; null when it ended by itself. */
+  error: string | null;
   seconds: number;
+  /** From its first token to its last. */
+  decodeSeconds: number;
+  choices: number;
   promptTokens: number;
   cachedTokens: number;
   completionTokens: number;
+  trace: TraceContext;
 };
 
 /** Read at each scrape. */
@@ -39,7 +47,7 @@ export type GatewayMetrics = {
   resumed(model: string): void;
   /** From a Cancel to the engine's end of the request. */
   cancelled(seconds: number): void;
-  firstToken(model: string, seconds: number): void;
+  firstToken(model: string, seconds: number, trace: TraceContext): void;
   /** Seconds between two steps' tokens of one choice. Keep the observer. */
   interToken(model: string): (seconds: number) => void;
   finished(request: FinishedRequest): void;
@@ -47,89 +55,127 @@ export type GatewayMetrics = {
   httpRequest(path: string, method: string, status: number): void;
   watch(gauges: GatewayGauges): void;
   render(): Promise<string>;
-  readonly contentType: string;
+  scrape: Metrics['scrape'];
 };
 
-const METHODS = new Set(['GET', 'POST', 'HEAD', 'OPTIONS', 'PUT', 'DELETE', 'PATCH']);
+const HTTP_METHODS = new Set(['GET', 'POST', 'HEAD', 'OPTIONS', 'PUT', 'DELETE', 'PATCH']);
+/** gen_ai.operation.name of OpenTelemetry's conventions. */
+const OPERATION = { complete: 'text_completion', infill: 'text_completion', chat: 'chat' } as const;
+/** gen_ai.client.token.usage as the conventions advise. */
+const USAGE_BUCKETS = [1, 4, 16, 64, 256, 1024, 4096, 16_384, 65_536, 262_144];
+/** Ends whose tokens nobody used. */
+const WASTED = new Set(['cancelled', 'superseded']);
 
-/** As the text exposition format asks: backslash, quote and line end. */
-function escapeLabel(value: string): string {
-  return value.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n');
+function createCounters(metrics: Metrics) {
+  const counter = (name: string, help: string, labels: string[]) => metrics.counter({ name, help, labels });
+  return {
+    shed: counter('quern_gateway_shed_total', 'Requests refused by admission', ['reason']),
+    resumes: counter('quern_gateway_resumes_total', 'Requests carried over a broken engine session', ['model']),
+    requests: counter('quern_gateway_requests_total', 'Requests by how they ended', ['model', 'method', 'outcome']),
+    tokens: counter('quern_gateway_tokens_total', 'Tokens of ended requests: prompt, of these cached, and completion', [
+      'model',
+      'kind',
+    ]),
+    wasted: counter('quern_gateway_tokens_wasted_total', 'Completion tokens of requests that were given up', [
+      'model',
+      'reason',
+    ]),
+    tenantRequests: counter('quern_gateway_tenant_requests_total', 'Ended requests of each tenant', [
+      'tenant',
+      'outcome',
+    ]),
+    tenantTokens: counter('quern_gateway_tenant_tokens_total', 'Tokens of the ended requests of each tenant', [
+      'tenant',
+      'kind',
+    ]),
+    tenantSeconds: counter('quern_gateway_tenant_request_seconds_total', 'Time of the ended requests of each tenant', [
+      'tenant',
+    ]),
+    http: counter('quern_gateway_http_requests_total', 'HTTP requests by route and status', [
+      'handler',
+      'method',
+      'status',
+    ]),
+  };
+}
+
+function createHistograms(metrics: Metrics) {
+  const histogram = (name: string, help: string, labels: string[], buckets: readonly number[]) =>
+    metrics.histogram({ name, help, labels, buckets });
+  return {
+    cancelLatency: histogram(
+      'quern_gateway_cancel_latency_seconds',
+      'From a Cancel to the end of the request at the engine',
+      [],
+      RPC_BUCKETS_SECONDS,
+    ),
+    ttft: histogram(
+      'gen_ai_server_time_to_first_token_seconds',
+      'From arrival to first token, tokenization included',
+      ['gen_ai_request_model'],
+      TTFT_BUCKETS_SECONDS,
+    ),
+    duration: histogram(
+      'gen_ai_server_request_duration_seconds',
+      'From arrival to the last event; error_type is absent when it ended well',
+      ['gen_ai_request_model', 'gen_ai_operation_name', 'error_type'],
+      LATENCY_BUCKETS_SECONDS,
+    ),
+    perToken: histogram(
+      'gen_ai_server_time_per_output_token_seconds',
+      'Mean time between tokens of a request that ended well',
+      ['gen_ai_request_model'],
+      ITL_BUCKETS_SECONDS,
+    ),
+    usage: histogram(
+      'gen_ai_client_token_usage',
+      'Tokens per request',
+      ['gen_ai_request_model', 'gen_ai_operation_name', 'gen_ai_token_type'],
+      USAGE_BUCKETS,
+    ),
+    itl: histogram('quern_itl_seconds', 'Between two steps of one choice', ['model'], ITL_BUCKETS_SECONDS),
+  };
+}
+
+type Counters = ReturnType<typeof createCounters>;
+type Histograms = ReturnType<typeof createHistograms>;
+
+function countFinished(counters: Counters, histograms: Histograms, request: FinishedRequest): void {
+  const { model, method, tenant, outcome, error, seconds, trace } = request;
+  const { promptTokens, cachedTokens, completionTokens } = request;
+  counters.requests.inc({ model, method, outcome });
+  counters.tenantRequests.inc({ tenant, outcome });
+  counters.tenantSeconds.inc({ tenant }, seconds);
+  const kinds = { prompt: promptTokens, cached: cachedTokens, completion: completionTokens };
+  for (const [kind, count] of Object.entries(kinds)) {
+    counters.tokens.inc({ model, kind }, count);
+    counters.tenantTokens.inc({ tenant, kind }, count);
+  }
+  if (WASTED.has(outcome) || error !== null) counters.wasted.inc({ model, reason: outcome }, completionTokens);
+  const labels = { gen_ai_request_model: model, gen_ai_operation_name: OPERATION[method] };
+  histograms.duration.observe(seconds, { ...labels, error_type: error ?? '' }, trace);
+  if (error !== null) return;
+  const gaps = completionTokens / Math.max(1, request.choices) - 1;
+  if (gaps > 0) histograms.perToken.observe(request.decodeSeconds / gaps, { gen_ai_request_model: model }, trace);
+  histograms.usage.observe(promptTokens, { ...labels, gen_ai_token_type: 'input' });
+  histograms.usage.observe(completionTokens, { ...labels, gen_ai_token_type: 'output' });
 }
 
 export function createGatewayMetrics(metrics: Metrics): GatewayMetrics {
-  const shed = metrics.counter({
-    name: 'quern_gateway_shed_total',
-    help: 'Requests refused by admission',
-    labels: ['reason'],
-  });
-  const resumes = metrics.counter({
-    name: 'quern_gateway_resumes_total',
-    help: 'Requests carried over a broken engine session',
-    labels: ['model'],
-  });
-  const finished = metrics.counter({
-    name: 'quern_gateway_requests_total',
-    help: 'Requests by how they ended',
-    labels: ['model', 'method', 'outcome'],
-  });
-  const counter = (name: string, help: string) => metrics.counter({ name, help, labels: ['model_name'] });
-  const promptTokens = counter('vllm:prompt_tokens_total', 'Prompt tokens of finished requests');
-  const cachedTokens = counter('vllm:prompt_tokens_cached_total', 'Prompt tokens served by the prefix cache');
-  const generationTokens = counter('vllm:generation_tokens_total', 'Generated tokens of finished requests');
-  const success = metrics.counter({
-    name: 'vllm:request_success_total',
-    help: 'Requests that ended without an error',
-    labels: ['model_name', 'finished_reason'],
-  });
-  const http = metrics.counter({
-    name: 'quern_gateway_http_requests_total',
-    help: 'HTTP requests by route and status',
-    labels: ['handler', 'method', 'status'],
-  });
-  const cancelLatency = metrics.histogram({
-    name: 'quern_gateway_cancel_latency_seconds',
-    help: 'From a Cancel to the end of the request at the engine',
-    buckets: RPC_BUCKETS_SECONDS,
-  });
-  const ttftHelp = 'From arrival to first token, tokenization included';
-  const ttft = metrics.histogram({
-    name: 'vllm:time_to_first_token_seconds',
-    help: ttftHelp,
-    labels: ['model_name'],
-    buckets: TTFT_BUCKETS_SECONDS,
-  });
-  const e2e = metrics.histogram({
-    name: 'vllm:e2e_request_latency_seconds',
-    help: 'From arrival to the last event',
-    labels: ['model_name'],
-    buckets: LATENCY_BUCKETS_SECONDS,
-  });
-  const itl = new FastHistogram(
-    'vllm:inter_token_latency_seconds',
-    'Between two steps of one choice',
-    ITL_BUCKETS_SECONDS,
-  );
+  const counters = createCounters(metrics);
+  const histograms = createHistograms(metrics);
   return {
-    contentType: metrics.contentType,
-    shed: (reason) => shed.inc({ reason }),
-    cancelled: (seconds) => cancelLatency.observe(seconds),
-    resumed: (model) => resumes.inc({ model }),
-    firstToken: (model, seconds) => ttft.observe(seconds, { model_name: model }),
-    interToken: (model) => itl.series(`service="${metrics.service}",model_name="${escapeLabel(model)}"`),
-    finished(request) {
-      const { model, method, outcome } = request;
-      finished.inc({ model, method, outcome });
-      promptTokens.inc({ model_name: model }, request.promptTokens);
-      cachedTokens.inc({ model_name: model }, request.cachedTokens);
-      generationTokens.inc({ model_name: model }, request.completionTokens);
-      e2e.observe(request.seconds, { model_name: model });
-      if (outcome === 'stop' || outcome === 'length') success.inc({ model_name: model, finished_reason: outcome });
-    },
+    render: () => metrics.render(),
+    scrape: metrics.scrape,
+    shed: (reason) => counters.shed.inc({ reason }),
+    cancelled: (seconds) => histograms.cancelLatency.observe(seconds),
+    resumed: (model) => counters.resumes.inc({ model }),
+    firstToken: (model, seconds, trace) => histograms.ttft.observe(seconds, { gen_ai_request_model: model }, trace),
+    interToken: (model) => histograms.itl.series({ model }),
+    finished: (request) => countFinished(counters, histograms, request),
     httpRequest: (path, method, status) =>
-      http.inc({ handler: path, method: METHODS.has(method) ? method : 'other', status }),
+      counters.http.inc({ handler: path, method: HTTP_METHODS.has(method) ? method : 'other', status }),
     watch: (gauges) => watchGauges(metrics, gauges),
-    render: async () => (await metrics.render()) + itl.render(),
   };
 }
 
@@ -158,9 +204,9 @@ function watchGauges(metrics: Metrics, gauges: GatewayGauges): void {
     (engine) => engine.zombies,
   );
   perEngine(
-    'vllm:num_requests_running',
+    'quern_gateway_engine_requests_running',
     'Sequences running on the engine after its last step',
     (engine) => engine.running,
   );
-  perEngine('vllm:num_requests_waiting', 'Sequences waiting on the engine', (engine) => engine.waiting);
+  perEngine('quern_gateway_engine_requests_waiting', 'Sequences waiting on the engine', (engine) => engine.waiting);
 }

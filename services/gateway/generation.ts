@@ -9,6 +9,7 @@ import { FinishReason, type PositionLogprobs, type Timings, type Usage } from '#
 import type { Finished, TokenEvent } from '#gen/quern/engine/v1/engine.ts';
 import { QuernError, toQuernError } from '#kit/errors.ts';
 import { uuidv7 } from '#kit/ids.ts';
+import { QUERN_REASON } from '#kit/semconv.ts';
 import type { Span } from '#kit/trace.ts';
 import type { Choice } from './choice.ts';
 import type { GatewayContext } from './context.ts';
@@ -17,11 +18,12 @@ import { engineRefusal } from './engine-refusal.ts';
 import { effectiveClass, engineRequest } from './engine-request.ts';
 import type { EngineSession, HandleListener } from './engine-session.ts';
 import { type Caller, type GenerationEnd, type GenerationSink, outcomeOf } from './generation-events.ts';
-import { endGenerationSpan, startGenerationSpan } from './generation-span.ts';
+import { endGenerationSpan, noteFirstToken, startGenerationSpan } from './generation-span.ts';
 import { END_WAIT_MS, ENGINE_WAIT_MS, RESUME_WAIT_MS, RESUMES_MAX, TIMEOUT_MS_MAX } from './limits.ts';
 import type { ServedModel } from './models.ts';
 import { type Prepared, prepare } from './preparation.ts';
 import { affinityKey } from './replica-picker.ts';
+import { admitted, charged, routed } from './stage-spans.ts';
 import { promptLogprobs } from './text-assembler.ts';
 import { Timers } from './timers.ts';
 import { TokenClock } from './token-clock.ts';
@@ -78,7 +80,7 @@ export class Generation {
     this.#caller = caller;
     this.#sink = sink;
     this.requestId = request.requestId || uuidv7();
-    this.#clock = new TokenClock(context.metrics, performance.now());
+    this.#clock = new TokenClock(context.metrics, performance.now(), caller.trace);
     const { promise, resolve } = Promise.withResolvers<void>();
     this.done = promise;
     this.#resolveDone = resolve;
@@ -110,38 +112,36 @@ export class Generation {
   // ---- from the request to the engine
 
   async #prepare(): Promise<void> {
-    const { models, admission, requests } = this.#context;
-    const { principal, samplingPrefix = '' } = this.#caller;
+    const { models, requests, spans } = this.#context;
+    const { principal, trace, samplingPrefix = '' } = this.#caller;
     const request = this.#request;
     checkRequest(request, samplingPrefix);
     this.#model = models.resolve(request.model);
-    const ticket = admission.admit(principal, effectiveClass(request, principal));
+    const priorityClass = effectiveClass(request, principal);
+    const ticket = admitted(this.#context, { principal, priorityClass, trace });
     this.#cleanups.push(() => ticket.release());
     this.#cleanups.push(requests.add(principal, this.requestId, this));
     this.#armDeadlines();
-    const call = { signal: this.#stop.signal, trace: this.#caller.trace };
+    const call = { signal: this.#stop.signal, trace };
     const prepared = await prepare(this.#context, { request, model: this.#model, principal }, call);
     if (this.#isDone()) return;
     const { prompt, sampling } = prepared;
-    ticket.charge(prompt.tokenIds.length + (sampling.maxTokens ?? 0) * (sampling.n ?? 1));
+    charged(spans, trace, ticket, prompt.tokenIds.length + (sampling.maxTokens ?? 0) * (sampling.n ?? 1));
     this.#start(prepared);
     await this.#submit(prepared, ENGINE_WAIT_MS);
   }
 
   #start(prepared: Prepared): void {
-    const { model, sampling, choices } = prepared;
-    const request = this.#request;
+    const { choices } = prepared;
     this.#prepared = prepared;
     this.#choices = choices;
     this.#delivery = new Delivery({
       choices,
       sink: this.#sink,
       timers: this.#timers,
-      coalesceMs: request.coalesceMs,
+      coalesceMs: this.#request.coalesceMs,
       onFault: (error) => this.#onFault(error),
     });
-    const facts = { request, model: model.name, requestId: this.requestId, sampling };
-    this.#span = startGenerationSpan(this.#context.spans, this.#caller.trace, facts);
   }
 
   #armDeadlines(): void {
@@ -166,11 +166,14 @@ export class Generation {
 
   /** Submits every unfinished choice: all in one handle while none has tokens, else each in its own. */
   async #submit({ model, prompt, sampling }: Prepared, waitMs: number): Promise<void> {
-    const { models } = this.#context;
+    const { trace } = this.#caller;
     const cacheSalt = this.#context.cacheSalt(this.#caller.principal.tenant);
     const { signal } = this.#stop;
-    const engine = await models.replica(model, affinityKey(cacheSalt, prompt.tokenIds), { waitMs, signal });
+    const from = { model, key: affinityKey(cacheSalt, prompt.tokenIds), trace, resumes: this.#resumes };
+    const engine = await routed(this.#context, from, { waitMs, signal });
     if (this.#isDone()) return;
+    const facts = { request: this.#request, model: model.name, requestId: this.requestId, sampling };
+    this.#span ??= startGenerationSpan(this.#context.spans, trace, facts);
     const carried = new Set(this.#legs.flatMap((leg) => leg.choices));
     const open = this.#choices.flatMap((choice, i) => (choice.finished || carried.has(i) ? [] : [i]));
     const fresh = open.length === this.#choices.length && this.#choices.every((choice) => choice.ids.length === 0);
@@ -178,7 +181,7 @@ export class Generation {
       const request = engineRequest({
         requestId: this.requestId,
         principal: this.#caller.principal,
-        trace: this.#span?.context ?? this.#caller.trace,
+        trace: this.#span.context,
         request: this.#request,
         prompt,
         sampling,
@@ -194,7 +197,7 @@ export class Generation {
     }
     if (this.#state === 'preparing') {
       this.#state = 'running';
-      const { traceId } = this.#caller.trace;
+      const { traceId } = trace;
       const promptTokenIds = this.#request.returnTokenIds ? [...prompt.tokenIds] : [];
       this.#sink.accepted({ requestId: this.requestId, model: model.name, traceId, promptTokenIds });
       // A prompt of one token has no position with a log probability: the engine sends nothing.
@@ -280,7 +283,9 @@ export class Generation {
       if (this.#legs.length === 0) this.#complete();
       return;
     }
-    if (this.#stepHasTokens && this.#clock.step((this.#model as ServedModel).name)) this.#span?.event('first_token');
+    if (this.#stepHasTokens && this.#clock.step((this.#model as ServedModel).name)) {
+      noteFirstToken(this.#span, this.#clock.elapsedMs);
+    }
     this.#stepHasTokens = false;
     if (this.#choices.every((choice) => choice.finished)) this.#finishLegs();
     else this.#delivery?.step();
@@ -291,6 +296,7 @@ export class Generation {
   /** All choices are done for the client; the engine's own end brings exact usage and timings. */
   #finishLegs(): void {
     this.#delivery?.flush();
+    this.#span?.event('last_token');
     this.#state = 'ending';
     if (this.#legs.length === 0) {
       this.#complete();
@@ -327,6 +333,7 @@ export class Generation {
       return;
     }
     this.#resumes += 1;
+    this.#span?.event('engine_lost', { [QUERN_REASON]: error.details.reason });
     this.#context.metrics.resumed((this.#model as ServedModel).name);
     this.#resubmitting = true;
     // The other legs of a broken Session are told in the same turn: one submit for all.
@@ -402,10 +409,24 @@ export class Generation {
     for (const cleanup of this.#cleanups) cleanup();
     this.#cleanups = [];
     const usage = this.#usage();
-    if (this.#span) endGenerationSpan(this.#span, { usage, outcome, resumes: this.#resumes, error });
     const model = this.#model?.name ?? '';
+    if (this.#span) {
+      const finishReasons = this.#choices.flatMap(({ finished }) => (finished ? [outcomeOf(finished)] : []));
+      endGenerationSpan(this.#span, { model, usage, outcome, finishReasons, resumes: this.#resumes, error });
+    }
     const seconds = this.#clock.elapsedMs / 1000;
-    this.#context.metrics.finished({ model, method: this.#request.method, outcome, seconds, ...usage });
+    this.#context.metrics.finished({
+      model,
+      method: this.#request.method,
+      tenant: this.#caller.principal.tenant,
+      outcome,
+      error,
+      seconds,
+      decodeSeconds: this.#clock.decodeSeconds,
+      choices: this.#choices.length,
+      trace: this.#caller.trace,
+      ...usage,
+    });
   }
 
   /** A method, so that the type checker does not take the state as known across an await. */

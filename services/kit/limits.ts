@@ -68,6 +68,11 @@ export const RESTART_RESET_MS = 30_000;
 /** One line of a child's output; longer ones are cut into pieces. */
 export const CHILD_LINE_CHARS_MAX = 64 * KIB;
 
+/** Distinct values of one metric label; more count as "other". Tenants and models stay far below. */
+export const METRIC_LABEL_VALUES_MAX = 200;
+/** Series of one metric (a histogram's buckets count as one); label sets beyond count as "other". */
+export const METRIC_SERIES_MAX = 1_000;
+
 assert(RPC_STREAM_HIGH_WATER_BYTES < RPC_STREAM_UNSENT_BYTES_MAX, 'write() must answer false before it throws');
 assert(RPC_MESSAGE_BYTES_MAX < RPC_STREAM_UNSENT_BYTES_MAX, 'one largest message must fit into the unsent bound');
 assert(HTTP2_RESETS_BURST > RPC_RESETS_BURST, 'the connection may not die before the principal is refused');

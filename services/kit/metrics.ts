@@ -1,21 +1,41 @@
 // Prometheus metrics with units in their names, one registry per process.
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { collectDefaultMetrics, Registry } from 'prom-client';
 import { assert } from './assert.ts';
 import { QuernError } from './errors.ts';
+import {
+  CONTENT_TYPES,
+  type Family,
+  formatFor,
+  formatLabels,
+  type MetricFormat,
+  renderFamilies,
+} from './exposition.ts';
+import { Histogram, type Observe } from './histogram.ts';
+import { watchHost } from './host-metrics.ts';
+import { type Labels, MetricSeries } from './metric-series.ts';
+import type { TraceContext } from './trace.ts';
 
-/** vLLM's buckets (peers.md §3), seconds, with lower ones in front: a code completion answers in tens of milliseconds. */
+export type { Labels } from './metric-series.ts';
+
+/**
+ * Seconds to the first token. From a millisecond on, since a small model answers a code completion in a few; 350 ms and 1.5 s
+ * are objectives (docs/observability.md), so that they are bounds here.
+ */
 export const TTFT_BUCKETS_SECONDS = [
-  0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640,
-  2560,
+  0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 0.75, 1, 1.5, 2.5, 5,
+  7.5, 10, 20, 40, 80,
 ];
+/** Seconds between tokens; a small model on a GPU takes 2 to 8 ms. */
 export const ITL_BUCKETS_SECONDS = [
-  0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80,
+  0.001, 0.002, 0.003, 0.004, 0.006, 0.008, 0.01, 0.015, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1,
+  2.5, 5, 10,
 ];
+/** Seconds of a whole request: completions below 2, chats up to minutes. */
 export const LATENCY_BUCKETS_SECONDS = [
-  0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960,
-  1920, 7680,
+  0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 0.75, 1, 1.5, 2.5, 5, 7.5, 10, 20, 40, 80, 160,
+  320, 640,
 ];
 /** Calls between our own processes: half a millisecond is usual. */
 export const RPC_BUCKETS_SECONDS = [
@@ -26,17 +46,20 @@ export const TOKEN_BUCKETS = [
   1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072,
 ];
 
-export type Labels = Record<string, string | number>;
 export type CounterMetric = { inc(labels?: Labels, by?: number): void };
 export type GaugeMetric = {
   set(value: number, labels?: Labels): void;
   inc(labels?: Labels, by?: number): void;
   dec(labels?: Labels, by?: number): void;
 };
-export type HistogramMetric = { observe(value: number, labels?: Labels): void };
+export type HistogramMetric = {
+  observe(value: number, labels?: Labels, trace?: TraceContext | null): void;
+  /** The observer of one label set; keep it where it is called often. */
+  series(labels: Labels): Observe;
+};
 
 export type MetricOptions = {
-  /** quern_<what>_<unit>; counters end in _total. A vLLM alias is written vllm:<name>. */
+  /** quern_<what>_<unit>; counters end in _total. gen_ai_* are OpenTelemetry's names, vllm:* aliases for dashboards. */
   name: string;
   help: string;
   labels?: readonly string[];
@@ -46,18 +69,23 @@ export type Metrics = {
   readonly service: string;
   counter(options: MetricOptions): CounterMetric;
   /** `collect` is called at each scrape with a setter, for values that are cheaper to read than to follow. */
-  gauge(options: MetricOptions & { collect?: (set: GaugeMetric['set']) => void }): GaugeMetric;
+  gauge(options: MetricOptions & { collect?: (set: GaugeMetric['set']) => void | Promise<void> }): GaugeMetric;
   histogram(options: MetricOptions & { buckets: readonly number[] }): HistogramMetric;
-  /** The text exposition format. */
-  render(): Promise<string>;
-  readonly contentType: string;
+  /** All metrics with their values now, by name. */
+  families(): Promise<Family[]>;
+  /** The text exposition format; 'openmetrics' has exemplars. */
+  render(format?: MetricFormat): Promise<string>;
+  /** What a scrape with this Accept header is answered. */
+  scrape(accept: string | undefined): Promise<{ contentType: string; text: string }>;
 };
 
-const NAME = /^(?:quern_[a-z0-9_]+|vllm:[a-z0-9_]+)$/;
-const HISTOGRAM_UNIT = /_(?:seconds|bytes|tokens|ratio|count)$/;
+type Kind = 'counter' | 'gauge' | 'histogram';
 
-function checkName(kind: 'counter' | 'gauge' | 'histogram', name: string): void {
-  assert(NAME.test(name), `metric name "${name}": expected quern_<what>_<unit> or vllm:<name>`);
+const NAME = /^(?:quern_[a-z0-9_]+|gen_ai_[a-z0-9_]+|vllm:[a-z0-9_]+)$/;
+const HISTOGRAM_UNIT = /_(?:seconds|bytes|tokens|ratio|count|usage)$/;
+
+function checkName(kind: Kind, name: string): void {
+  assert(NAME.test(name), `metric name "${name}": expected quern_<what>_<unit>, gen_ai_<what> or vllm:<name>`);
   if (name.startsWith('vllm:')) return;
   if (kind === 'counter') assert(name.endsWith('_total'), `counter "${name}" must end in _total`);
   else assert(!name.endsWith('_total'), `${kind} "${name}" must not end in _total`);
@@ -66,58 +94,124 @@ function checkName(kind: 'counter' | 'gauge' | 'histogram', name: string): void 
   }
 }
 
-/**
- * The registry of one process; every series carries the label service="<service>". `processMetrics` adds CPU, memory and
- * event-loop series.
- */
-export function createMetrics(service: string, options: { processMetrics?: boolean } = {}): Metrics {
-  const registry = new Registry();
-  registry.setDefaultLabels({ service });
-  if (options.processMetrics) collectDefaultMetrics({ register: registry });
-  const registers = [registry];
-  const built = new Map<string, CounterMetric | GaugeMetric | HistogramMetric>();
-  /** Asking again for a name gives the same metric: two servers of one process share their series. */
-  function once<M extends CounterMetric | GaugeMetric | HistogramMetric>(name: string, build: () => M): M {
-    const metric = (built.get(name) as M | undefined) ?? build();
-    built.set(name, metric);
-    return metric;
-  }
+type Built<M> = { metric: M; family(): Family | Promise<Family> };
+
+function familyOf(kind: Kind, { name, help }: MetricOptions, series: MetricSeries<{ value: number }>): Family {
+  const samples = [...series].map(({ labels, state }) => ({ name, labels, value: state.value }));
+  return { name, help, type: kind, samples };
+}
+
+function buildCounter(options: MetricOptions): Built<CounterMetric> {
+  const series = new MetricSeries(options.labels ?? [], () => ({ value: 0 }));
   return {
-    service,
-    contentType: registry.contentType,
-    render: () => registry.metrics(),
-    counter({ name, help, labels = [] }) {
-      checkName('counter', name);
-      return once<CounterMetric>(name, () => {
-        const metric = new Counter({ name, help, labelNames: labels, registers });
-        return { inc: (values = {}, by = 1) => metric.inc(values, by) };
-      });
+    metric: {
+      inc(labels = {}, by = 1) {
+        series.of(labels).value += by;
+      },
     },
-    gauge({ name, help, labels = [], collect }) {
-      checkName('gauge', name);
-      return once<GaugeMetric>(name, () => {
-        const metric: Gauge = new Gauge({
-          name,
-          help,
-          labelNames: labels,
-          registers,
-          ...(collect && { collect: () => collect((value, values = {}) => metric.set(values, value)) }),
-        });
-        return {
-          set: (value, values = {}) => metric.set(values, value),
-          inc: (values = {}, by = 1) => metric.inc(values, by),
-          dec: (values = {}, by = 1) => metric.dec(values, by),
-        };
-      });
+    family: () => familyOf('counter', options, series),
+  };
+}
+
+function buildGauge(
+  options: MetricOptions & { collect?: (set: GaugeMetric['set']) => void | Promise<void> },
+): Built<GaugeMetric> {
+  const { collect } = options;
+  const series = new MetricSeries(options.labels ?? [], () => ({ value: 0 }));
+  const metric: GaugeMetric = {
+    set(value, labels = {}) {
+      series.of(labels).value = value;
     },
-    histogram({ name, help, labels = [], buckets }) {
-      checkName('histogram', name);
-      return once<HistogramMetric>(name, () => {
-        const metric = new Histogram({ name, help, labelNames: labels, buckets: [...buckets], registers });
-        return { observe: (value, values = {}) => metric.observe(values, value) };
-      });
+    inc(labels = {}, by = 1) {
+      series.of(labels).value += by;
+    },
+    dec(labels = {}, by = 1) {
+      series.of(labels).value -= by;
     },
   };
+  return {
+    metric,
+    async family() {
+      if (collect) {
+        series.clear(); // what is not set again is gone
+        try {
+          await collect(metric.set);
+        } catch {
+          // What cannot be read now is absent; the other metrics of the scrape are not.
+        }
+      }
+      return familyOf('gauge', options, series);
+    },
+  };
+}
+
+function buildHistogram(options: MetricOptions & { buckets: readonly number[] }): Built<HistogramMetric> {
+  const histogram = new Histogram(options);
+  return { metric: histogram, family: () => histogram.family() };
+}
+
+/** CPU, memory, file descriptors, event loop and garbage collection of this process, as prom-client names them. */
+function processFamilies(): () => Promise<Family[]> {
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
+  return async () => {
+    const families = await registry.getMetricsAsJSON();
+    return families.map(({ name, help, type, values }) => ({
+      name,
+      help,
+      type: String(type),
+      samples: (values ?? []).map((sample) => ({
+        name: (sample as { metricName?: string }).metricName ?? name,
+        labels: formatLabels(sample.labels as Labels),
+        value: sample.value,
+      })),
+    }));
+  };
+}
+
+/**
+ * The registry of one process; every series carries the label service="<service>". `processMetrics` adds CPU, memory,
+ * event-loop and host series.
+ */
+export function createMetrics(service: string, options: { processMetrics?: boolean } = {}): Metrics {
+  const built = new Map<string, { kind: Kind } & Built<CounterMetric | GaugeMetric | HistogramMetric>>();
+  const ofProcess = options.processMetrics ? processFamilies() : null;
+  /** Asking again for a name gives the same metric: two servers of one process share their series. */
+  function once<M extends CounterMetric | GaugeMetric | HistogramMetric>(
+    kind: Kind,
+    name: string,
+    build: () => Built<M>,
+  ): M {
+    checkName(kind, name);
+    const known = built.get(name);
+    if (known) {
+      assert(known.kind === kind, `metric "${name}" is a ${known.kind}, not a ${kind}`);
+      return known.metric as M;
+    }
+    const fresh = build();
+    built.set(name, { kind, ...fresh });
+    return fresh.metric;
+  }
+  async function families(): Promise<Family[]> {
+    const own = await Promise.all([...built.values()].map((one) => one.family()));
+    return [...own, ...((await ofProcess?.()) ?? [])];
+  }
+  const render = async (format: MetricFormat = 'prometheus'): Promise<string> =>
+    renderFamilies(await families(), formatLabels({ service }), format);
+  const metrics: Metrics = {
+    service,
+    families,
+    render,
+    async scrape(accept) {
+      const format = formatFor(accept);
+      return { contentType: CONTENT_TYPES[format], text: await render(format) };
+    },
+    counter: (metric) => once('counter', metric.name, () => buildCounter(metric)),
+    gauge: (metric) => once('gauge', metric.name, () => buildGauge(metric)),
+    histogram: (metric) => once('histogram', metric.name, () => buildHistogram(metric)),
+  };
+  if (options.processMetrics) watchHost(metrics);
+  return metrics;
 }
 
 export type MetricsListener = { readonly address: string; readonly port: number; close(): Promise<void> };
@@ -133,8 +227,8 @@ export function serveMetrics(options: {
   const server = createServer(async (request, response) => {
     const path = (request.url ?? '/').split('?')[0];
     if (path === '/metrics') {
-      const text = await metrics.render();
-      response.writeHead(200, { 'content-type': metrics.contentType }).end(text);
+      const { contentType, text } = await metrics.scrape(request.headers.accept);
+      response.writeHead(200, { 'content-type': contentType }).end(text);
     } else if (path === '/healthz' || path === '/readyz') {
       const ok = path === '/healthz' || (ready?.() ?? true);
       response.writeHead(ok ? 200 : 503, { 'content-type': 'text/plain' }).end(ok ? 'ok\n' : 'not ready\n');

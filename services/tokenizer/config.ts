@@ -4,6 +4,8 @@ import { bytes, duration_ms, int, list, oneOf, readEnv, str } from '#kit/env.ts'
 import { QuernError } from '#kit/errors.ts';
 import { type InternalAccess, internalEnv, internalProblems, takeInternal } from '#kit/internal-access.ts';
 import { DRAIN_GRACE_MS } from '#kit/limits.ts';
+import { type MetricsAddress, metricsListenField, parseMetricsListen } from '#kit/metrics-listen.ts';
+import { type TracingConfig, takeTracing, tracingEnv } from '#kit/otlp/settings.ts';
 import { TEXT_BYTES_DEFAULT, TEXT_BYTES_MAX } from './limits.ts';
 
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
@@ -29,18 +31,14 @@ export const tokenizerEnv = {
     default: null,
     min: 64,
   }),
-  metricsPort: int('QUERN_TOKENIZER_METRICS_PORT', {
-    doc: 'Port for GET /metrics on the loopback interface. Absent: none (9152 by custom)',
-    default: null,
-    min: 0,
-    max: 65_535,
-  }),
+  metricsListen: metricsListenField('QUERN_TOKENIZER_METRICS_LISTEN', 9152),
   drainGraceMs: duration_ms('QUERN_TOKENIZER_DRAIN_GRACE', {
     doc: 'How long running calls may go on after SIGTERM',
     default: DRAIN_GRACE_MS,
     min: 0,
   }),
   ...internalEnv,
+  ...tracingEnv,
   logLevel: oneOf('QUERN_LOG_LEVEL', LOG_LEVELS, { doc: 'Least level that is logged', default: 'info' }),
 };
 
@@ -51,7 +49,7 @@ export type TokenizerConfig = {
   maxTextBytes: number;
   /** Null: the model's own. */
   contextLength: number | null;
-  metricsPort: number | null;
+  metricsListen: MetricsAddress | null;
   drainGraceMs: number;
   internal: InternalAccess;
   logLevel: (typeof LOG_LEVELS)[number];
@@ -73,9 +71,10 @@ function parseModels(items: readonly string[]): TokenizerConfig['models'] {
 }
 
 /** Throws INVALID_ARGUMENT, reason CONFIG_INVALID, naming each variable that is wrong. */
-export function readConfig(env: NodeJS.ProcessEnv): TokenizerConfig {
+export function readConfig(env: NodeJS.ProcessEnv): TokenizerConfig & { tracing: TracingConfig } {
   const values = readEnv(env, tokenizerEnv, {
     check: (given) => internalProblems(given, [{ name: tokenizerEnv.listen.name, address: given.listen }]),
   });
-  return { ...takeInternal(values), models: parseModels(values.models) };
+  const { metricsListen, ...rest } = takeTracing(takeInternal(values));
+  return { ...rest, models: parseModels(values.models), metricsListen: parseMetricsListen(metricsListen) };
 }

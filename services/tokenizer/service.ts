@@ -3,7 +3,7 @@ import { TokenizerServiceService } from '#gen/quern/tokenizer/v1/tokenizer.ts';
 import { QuernError } from '#kit/errors.ts';
 import { serverAccess } from '#kit/internal-access.ts';
 import type { Log } from '#kit/log.ts';
-import { type Metrics, type MetricsListener, RPC_BUCKETS_SECONDS, serveMetrics } from '#kit/metrics.ts';
+import { type Metrics, type MetricsListener, serveMetrics } from '#kit/metrics.ts';
 import { reportProgress } from '#kit/parent.ts';
 import { defineService, startRpcServer } from '#kit/rpc/server.ts';
 import { noSpans, type SpanSink } from '#kit/trace.ts';
@@ -20,6 +20,7 @@ import { renderChat } from './rpc/render-chat.ts';
 import { renderInfill } from './rpc/render-infill.ts';
 import { type SessionCalls, type SessionOptions, session } from './rpc/session.ts';
 import { checkTexts } from './text-limits.ts';
+import { createTokenizerMetrics, type TokenizerMetrics } from './tokenizer-metrics.ts';
 
 const SERVICE = 'quern.tokenizer.v1.TokenizerService';
 
@@ -71,30 +72,19 @@ async function loadModels({ config, log, signal }: TokenizerServiceOptions): Pro
   return loaded;
 }
 
-function createContext({ config, metrics }: TokenizerServiceOptions, loaded: readonly LoadedModel[]): TokenizerContext {
-  const tokens = metrics.counter({
-    name: 'quern_tokenizer_tokens_total',
-    help: 'Tokens made from text, by RPC',
-    labels: ['rpc'],
-  });
+function createContext(
+  config: TokenizerConfig,
+  metrics: TokenizerMetrics,
+  loaded: readonly LoadedModel[],
+): TokenizerContext {
   return {
     models: createModels(loaded),
     checkTexts(model, field, texts) {
       checkTexts(texts, { field, maxBytes: config.maxTextBytes, isByteLevel: model.tokenizer.isByteLevel });
     },
     contextLength: (model) => config.contextLength ?? model.contextLength,
-    countTokens: (rpc, count) => tokens.inc({ rpc }, count),
+    countTokens: metrics.countTokens,
   };
-}
-
-function sessionOptions({ metrics, spans = noSpans }: TokenizerServiceOptions, draining: AbortSignal): SessionOptions {
-  const durations = metrics.histogram({
-    name: 'quern_tokenizer_session_call_duration_seconds',
-    help: 'Time of one call that came through a session, by RPC',
-    labels: ['rpc'],
-    buckets: RPC_BUCKETS_SECONDS,
-  });
-  return { spans, draining, onAnswered: (rpc, seconds) => durations.observe(seconds, { rpc }) };
 }
 
 function bind(context: TokenizerContext, sessions: SessionOptions) {
@@ -117,22 +107,27 @@ export async function startTokenizer(options: TokenizerServiceOptions): Promise<
   const { config, log, metrics } = options;
   const loaded = await loadModels(options);
   const draining = new AbortController();
+  const spans = options.spans ?? noSpans;
+  const counts = createTokenizerMetrics(metrics, loaded);
+  const sessions: SessionOptions = { spans, draining: draining.signal, onAnswered: counts.sessionCall };
   const server = await startRpcServer({
     service: 'tokenizer',
     listen: [config.listen],
-    services: [bind(createContext(options, loaded), sessionOptions(options, draining.signal))],
+    services: [bind(createContext(config, counts, loaded), sessions)],
     ...serverAccess(config.internal),
     requireDeadline: true,
     log,
     metrics,
-    spans: options.spans ?? noSpans,
+    spans,
   });
   let scrape: MetricsListener | null = null;
-  if (config.metricsPort !== null) {
-    scrape = await serveMetrics({ port: config.metricsPort, host: '127.0.0.1', metrics }).catch(async (error) => {
-      await server.close();
-      throw error;
-    });
+  if (config.metricsListen) {
+    scrape = await serveMetrics({ ...config.metricsListen, metrics, ready: () => !draining.signal.aborted }).catch(
+      async (error) => {
+        await server.close();
+        throw error;
+      },
+    );
   }
   for (const name of ['', SERVICE]) server.setServing(name, true);
   server.setServing(

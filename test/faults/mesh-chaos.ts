@@ -52,8 +52,8 @@ const IDLE_GAUGES = [
   'quern_gateway_tokens_in_flight',
   'quern_gateway_engine_requests',
   'quern_gateway_zombie_requests',
-  'vllm:num_requests_running',
-  'vllm:num_requests_waiting',
+  'quern_gateway_engine_requests_running',
+  'quern_gateway_engine_requests_waiting',
 ];
 
 /** What is left when all is over; every number must be 0. */

@@ -14,7 +14,16 @@ import type {
 import { QuernError, toQuernError } from '#kit/errors.ts';
 import type { Out } from '#kit/rpc/service.ts';
 import { toStatusProto } from '#kit/rpc/status.ts';
-import { extract, type SpanSink, startSpan } from '#kit/trace.ts';
+import {
+  ERROR_TYPE,
+  GEN_AI_USAGE_INPUT_TOKENS,
+  QUERN_FIM_FAMILY,
+  RPC_METHOD,
+  RPC_STATUS_CODE,
+  RPC_SYSTEM_NAME,
+  serverFault,
+} from '#kit/semconv.ts';
+import { extract, type SpanAttributes, type SpanSink, startSpan, type TraceContext } from '#kit/trace.ts';
 
 /** The calls that a session carries. They throw QuernError. */
 export type SessionCalls = {
@@ -27,8 +36,8 @@ export type SessionOptions = {
   spans: SpanSink;
   /** Aborted when the service drains: what was read is answered, then the session ends with UNAVAILABLE. */
   draining: AbortSignal;
-  /** Seconds that one call took, by the name of the RPC that it stands for. */
-  onAnswered?: (rpc: string, seconds: number) => void;
+  /** Seconds that one call took and the code it ended with, by the name of the RPC that it stands for. */
+  onAnswered?: (rpc: string, seconds: number, code: string, trace: TraceContext) => void;
 };
 
 type Result = NonNullable<SessionResponse['result']>;
@@ -50,6 +59,13 @@ function answer(calls: SessionCalls, { callId, request }: SessionRequest): Resul
   }
 }
 
+/** What a span says of an answer: sizes and names, no text. */
+function resultAttributes(result: Result): SpanAttributes {
+  if (result.$case === 'error') return {};
+  const tokens = { [GEN_AI_USAGE_INPUT_TOKENS]: result.value.tokenIds.length };
+  return result.$case === 'renderInfill' ? { ...tokens, [QUERN_FIM_FAMILY]: result.value.family } : tokens;
+}
+
 function serveOne(
   calls: SessionCalls,
   message: SessionRequest,
@@ -61,20 +77,23 @@ function serveOne(
   const method = `quern.tokenizer.v1.TokenizerService/${rpc}`;
   const span = startSpan(options.spans, method, extract(traceparent, tracestate || undefined), {
     kind: 'server',
-    attributes: { 'rpc.system.name': 'grpc', 'rpc.method': method },
+    attributes: { [RPC_SYSTEM_NAME]: 'grpc', [RPC_METHOD]: method },
   });
   const startedMs = performance.now();
   let writable: boolean;
   let code: string | null = null;
   try {
-    writable = out.write({ callId, result: answer(calls, message) });
+    const result = answer(calls, message);
+    span.set(resultAttributes(result));
+    writable = out.write({ callId, result });
   } catch (thrown) {
     const error = toQuernError(thrown);
     code = error.code;
     writable = out.write({ callId, result: { $case: 'error', value: toStatusProto(error) } });
   }
-  options.onAnswered?.(rpc, (performance.now() - startedMs) / 1000);
-  span.end(code === null ? {} : { error: code });
+  options.onAnswered?.(rpc, (performance.now() - startedMs) / 1000, code ?? 'OK', span.context);
+  span.set({ [RPC_STATUS_CODE]: code ?? 'OK', ...(code !== null && { [ERROR_TYPE]: code }) });
+  span.end({ error: serverFault(code) });
   return writable;
 }
 

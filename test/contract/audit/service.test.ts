@@ -46,7 +46,7 @@ async function setUp(t: TestContext) {
     origin: ORIGIN,
     witnesses: [join(dir, 'witness.jsonl')],
     streamBytes: 64 * 1024 * 1024,
-    metricsPort: null,
+    metricsListen: null,
     drainGraceMs: 100,
     internal: { token: null, tls: null },
     logLevel: 'silent',

@@ -165,12 +165,13 @@ test('keys over HTTP: Bearer and x-api-key, 401 without, open health and metrics
   const metrics = await (await fetch(`${mesh.url}/metrics`)).text();
   assert.match(metrics, /quern_gateway_requests_total\{[^}]*outcome="length"[^}]*\} 2/);
   assert.match(metrics, /quern_gateway_requests_running\{[^}]*\} 0/);
-  assert.match(metrics, /vllm:time_to_first_token_seconds_count\{[^}]*\} 2/);
+  assert.match(metrics, /gen_ai_server_time_to_first_token_seconds_count\{[^}]*\} 2/);
   assert.match(
     metrics,
     /quern_gateway_http_requests_total\{[^}]*handler="\/v1\/completions"[^}]*status="401"[^}]*\} 1/,
   );
-  assert.match(metrics, /# TYPE vllm:inter_token_latency_seconds histogram/);
+  assert.match(metrics, /# TYPE quern_itl_seconds histogram/);
+  assert.match(metrics, /quern_gateway_tenant_requests_total\{tenant="acme",outcome="length"[^}]*\} 2/);
 });
 
 test('tokenize and detokenize in the shape of vLLM', async (t) => {

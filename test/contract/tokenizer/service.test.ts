@@ -75,7 +75,7 @@ const config = (models: { name: string; dir: string }[]) => ({
   listen: '127.0.0.1:0',
   maxTextBytes: 100_000,
   contextLength: null,
-  metricsPort: null,
+  metricsListen: null,
   drainGraceMs: 100,
   internal: { token: 'mesh-token', tls: null },
   logLevel: 'debug' as const,

@@ -51,7 +51,14 @@ function setUp() {
   const metrics = createMetrics('test');
   const streams: TokenStreams = new TokenStreams({
     native,
-    metrics: createEngineMetrics({ metrics, model: 'm', load: () => LOAD, orphans: () => streams.orphanCount }),
+    metrics: createEngineMetrics({
+      metrics,
+      model: 'm',
+      blockSize: 16,
+      load: () => LOAD,
+      orphans: () => streams.orphanCount,
+      emptySlots: () => streams.emptySlots(16),
+    }),
     spans: { write: () => {} },
     now_ms: () => control.ms,
   });

@@ -14,7 +14,7 @@ test('models by name, everything else by default', () => {
   assert.equal(config.listen, '127.0.0.1:50052');
   assert.equal(config.maxTextBytes, 4 * 2 ** 20);
   assert.deepEqual(config.internal, { token: 't', tls: null });
-  assert.equal(config.metricsPort, null);
+  assert.equal(config.metricsListen, null);
 });
 
 test('what is wrong is named with what was expected', () => {
