@@ -14,6 +14,7 @@ import { serverAccess } from '#kit/internal-access.ts';
 import type { Log } from '#kit/log.ts';
 import { type Metrics, serveMetrics } from '#kit/metrics.ts';
 import { defineService, startRpcServer } from '#kit/rpc/server.ts';
+import { noSpans, type SpanSink } from '#kit/trace.ts';
 import { countBatches, watchAudit } from './audit-metrics.ts';
 import { CheckpointWriter } from './checkpoints.ts';
 import type { AuditConfig } from './config.ts';
@@ -37,7 +38,7 @@ export type AuditService = {
   close(): Promise<void>;
 };
 
-export type AuditServiceOptions = { config: AuditConfig; log: Log; metrics: Metrics };
+export type AuditServiceOptions = { config: AuditConfig; log: Log; metrics: Metrics; spans?: SpanSink };
 
 /** What was opened, to be closed in reverse. */
 type Undo = () => Promise<void> | void;
@@ -139,6 +140,7 @@ export async function startAudit(options: AuditServiceOptions): Promise<AuditSer
       requireDeadline: true,
       log,
       metrics,
+      spans: options.spans ?? noSpans,
     });
     undo.push(() => server.close());
     if (config.metricsListen) {

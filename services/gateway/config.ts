@@ -4,6 +4,7 @@ import { certificateFile, incompleteProblems, pairProblems, privateKeyFile, secr
 import { QuernError } from '#kit/errors.ts';
 import { type InternalAccess, internalEnv, internalProblems, takeInternal } from '#kit/internal-access.ts';
 import { DRAIN_GRACE_MS } from '#kit/limits.ts';
+import { type TracingConfig, takeTracing, tracingEnv } from '#kit/otlp/settings.ts';
 import { isLocal, parseAddress } from '#kit/rpc/address.ts';
 import type { AdmissionBounds } from './admission.ts';
 import {
@@ -76,6 +77,7 @@ export const gatewayEnv = {
     default: null,
   }),
   ...internalEnv,
+  ...tracingEnv,
   logLevel: oneOf('QUERN_LOG_LEVEL', LOG_LEVELS, { doc: 'Least level that is logged', default: 'info' }),
 };
 
@@ -143,7 +145,7 @@ function problems(given: Partial<Values>): string[] {
 }
 
 /** Throws INVALID_ARGUMENT, reason CONFIG_INVALID, for what cannot be served or would be open to others. */
-export function readConfig(env: NodeJS.ProcessEnv): GatewayConfig {
+export function readConfig(env: NodeJS.ProcessEnv): GatewayConfig & { tracing: TracingConfig } {
   const values = readEnv(env, gatewayEnv, { check: problems });
   const { tlsCert: cert, tlsKey: key } = values;
   const http = parseHttp(values.httpListen);
@@ -174,6 +176,7 @@ export function readConfig(env: NodeJS.ProcessEnv): GatewayConfig {
     saltSecret: values.saltSecret ?? values.saltSecretFile?.secret ?? null,
     keysFile: values.keysFile,
     internal: takeInternal(values).internal,
+    tracing: takeTracing(values).tracing,
     logLevel: values.logLevel,
   };
 }

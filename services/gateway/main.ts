@@ -2,6 +2,7 @@
 import { createLifecycle, runMain } from '#kit/lifecycle.ts';
 import { createLog } from '#kit/log.ts';
 import { createMetrics } from '#kit/metrics.ts';
+import { startTracing, type Tracing } from '#kit/otlp/tracing.ts';
 import { reportReady } from '#kit/parent.ts';
 import { readConfig } from './config.ts';
 import { type Gateway, startGateway } from './service.ts';
@@ -11,14 +12,22 @@ async function main(): Promise<void> {
   const log = createLog({ service: 'gateway', level: config.logLevel });
   const metrics = createMetrics('gateway', { processMetrics: true });
   let gateway: Gateway | null = null;
+  let tracing: Tracing | null = null;
   const lifecycle = createLifecycle({
     log,
     drainGraceMs: config.drainGraceMs,
     steps: [
       {
+        name: 'tracing', // first, so that it stops last: the others' last spans still go out
+        async start() {
+          tracing = await startTracing({ service: 'gateway', config: config.tracing, log, metrics });
+        },
+        stop: () => tracing?.close(),
+      },
+      {
         name: 'gateway',
         async start() {
-          gateway = await startGateway({ config, log, metrics });
+          gateway = await startGateway({ config, log, metrics, ...(tracing && { spans: tracing.spans }) });
         },
         ready() {
           if (!gateway) return;

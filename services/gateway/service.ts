@@ -17,6 +17,7 @@ import { type HttpFront, startHttpFront } from './http/server.ts';
 import { Models } from './models.ts';
 import { RequestTable } from './request-table.ts';
 import { gatewayServices } from './rpc/services.ts';
+import { AUTHORIZE_SPAN } from './stage-spans.ts';
 import { TokenizerClient } from './tokenizer-client.ts';
 
 export type Gateway = {
@@ -65,6 +66,7 @@ function build({ config, log, metrics, spans = noSpans }: GatewayOptions): Parts
     models: names,
     ...access,
     log,
+    spans,
     onChange: changed,
   });
   const models = new Models(served, tokenizer);
@@ -118,6 +120,7 @@ function startGrpc(config: GatewayConfig, context: GatewayContext, log: Log, met
     listen: [config.grpcListen],
     services: gatewayServices(context),
     spans: context.spans,
+    authorizeSpan: AUTHORIZE_SPAN,
     openOnLoopback: true,
     log,
     metrics,

@@ -13,7 +13,7 @@ import {
 import { QuernError, toQuernError } from '#kit/errors.ts';
 import type { Log } from '#kit/log.ts';
 import { type ClientTls, openChannel, serverStream, unary } from '#kit/rpc/client.ts';
-import type { TraceContext } from '#kit/trace.ts';
+import type { SpanSink, TraceContext } from '#kit/trace.ts';
 import {
   RECONNECT_MAX_MS,
   RECONNECT_MIN_MS,
@@ -35,6 +35,8 @@ export type TokenizerOptions = {
   sharedToken?: string | undefined;
   tls?: ClientTls | undefined;
   log: Log;
+  /** Takes the client spans of calls that come with a trace. */
+  spans?: SpanSink | undefined;
   onChange?: () => void;
 };
 
@@ -55,9 +57,10 @@ export class TokenizerClient {
       address: options.address,
       sharedToken: options.sharedToken,
       tls: options.tls,
+      spans: options.spans,
       options: { 'grpc.max_reconnect_backoff_ms': RECONNECT_MAX_MS },
     });
-    this.#session = new TokenizerSession(this.#client);
+    this.#session = new TokenizerSession(this.#client, options.spans);
   }
 
   start(): void {

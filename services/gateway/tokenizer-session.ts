@@ -14,7 +14,8 @@ import type {
 import { QuernError, throwIfAborted, toQuernError } from '#kit/errors.ts';
 import { type Bidi, bidi } from '#kit/rpc/client.ts';
 import { fromStatusProto } from '#kit/rpc/status.ts';
-import { inject, type TraceContext } from '#kit/trace.ts';
+import { ERROR_TYPE, GEN_AI_USAGE_INPUT_TOKENS, RPC_METHOD, RPC_STATUS_CODE, RPC_SYSTEM_NAME } from '#kit/semconv.ts';
+import { inject, noSpans, type Span, type SpanSink, startSpan, type TraceContext } from '#kit/trace.ts';
 
 export type SessionCallOptions = { signal: AbortSignal; trace?: TraceContext | undefined; timeoutMs: number };
 
@@ -23,6 +24,23 @@ type Result = NonNullable<SessionResponse['result']>;
 type Pending = { resolve(result: Result): void; reject(error: QuernError): void };
 
 const CALL_ID_MAX = 0xffffffff;
+const METHODS = { encode: 'Encode', renderChat: 'RenderChat', renderInfill: 'RenderInfill' } as const;
+
+/** The client's span of one call, named for the RPC that the message stands for. Null without a trace. */
+function startCall(spans: SpanSink, { $case }: Request, trace: TraceContext | undefined): Span | null {
+  if (!trace || spans === noSpans) return null;
+  const method = `quern.tokenizer.v1.TokenizerService/${METHODS[$case]}`;
+  const attributes = { [RPC_SYSTEM_NAME]: 'grpc', [RPC_METHOD]: method };
+  return startSpan(spans, method, trace, { kind: 'client', attributes });
+}
+
+function endCall(span: Span | null, error: QuernError | null, tokens: number): void {
+  if (!span) return;
+  if (error) span.set({ [ERROR_TYPE]: error.code });
+  else span.set({ [GEN_AI_USAGE_INPUT_TOKENS]: tokens });
+  span.set({ [RPC_STATUS_CODE]: error?.code ?? 'OK' });
+  span.end({ error: error?.code ?? null });
+}
 
 /**
  * Invariant: every call settles exactly once: with its answer, its own error, its timeout, its signal's reason, or
@@ -30,13 +48,15 @@ const CALL_ID_MAX = 0xffffffff;
  */
 export class TokenizerSession {
   readonly #client: TokenizerServiceClient;
+  readonly #spans: SpanSink;
   readonly #pending = new Map<number, Pending>();
   readonly #stop = new AbortController();
   #call: Bidi<SessionRequest, SessionResponse> | null = null;
   #nextId = 1;
 
-  constructor(client: TokenizerServiceClient) {
+  constructor(client: TokenizerServiceClient, spans: SpanSink = noSpans) {
     this.#client = client;
+    this.#spans = spans;
   }
 
   async encode(value: EncodeRequest, options: SessionCallOptions): Promise<EncodeResponse> {
@@ -67,6 +87,7 @@ export class TokenizerSession {
     throwIfAborted(signal);
     const call = this.#open();
     const callId = this.#takeId();
+    const span = startCall(this.#spans, request, trace);
     const { promise, resolve, reject } = Promise.withResolvers<Result>();
     const settle = (): void => {
       this.#pending.delete(callId);
@@ -76,10 +97,12 @@ export class TokenizerSession {
     const pending: Pending = {
       resolve(result) {
         settle();
+        endCall(span, null, 'tokenIds' in result.value ? result.value.tokenIds.length : 0);
         resolve(result);
       },
       reject(error) {
         settle();
+        endCall(span, error, 0);
         reject(error);
       },
     };
@@ -90,7 +113,8 @@ export class TokenizerSession {
     }, timeoutMs);
     signal.addEventListener('abort', onAbort, { once: true });
     this.#pending.set(callId, pending);
-    const { traceparent = '', tracestate = '' } = trace ? inject(trace) : {};
+    const context = span?.context ?? trace;
+    const { traceparent = '', tracestate = '' } = context ? inject(context) : {};
     call.write({ callId, traceparent, tracestate, request });
     return promise;
   }

@@ -2,6 +2,7 @@
 import { createLifecycle, runMain } from '#kit/lifecycle.ts';
 import { createLog } from '#kit/log.ts';
 import { createMetrics } from '#kit/metrics.ts';
+import { startTracing, type Tracing } from '#kit/otlp/tracing.ts';
 import { reportReady } from '#kit/parent.ts';
 import { readConfig } from './config.ts';
 import { startTokenizer, type TokenizerService } from './service.ts';
@@ -11,14 +12,22 @@ async function main(): Promise<void> {
   const log = createLog({ service: 'tokenizer', level: config.logLevel });
   const metrics = createMetrics('tokenizer', { processMetrics: true });
   let service: TokenizerService | null = null;
+  let tracing: Tracing | null = null;
   const lifecycle = createLifecycle({
     log,
     drainGraceMs: config.drainGraceMs,
     steps: [
       {
+        name: 'tracing', // first, so that it stops last: the others' last spans still go out
+        async start() {
+          tracing = await startTracing({ service: 'tokenizer', config: config.tracing, log, metrics });
+        },
+        stop: () => tracing?.close(),
+      },
+      {
         name: 'tokenizer',
         async start({ signal }) {
-          service = await startTokenizer({ config, log, metrics, signal });
+          service = await startTokenizer({ config, log, metrics, signal, ...(tracing && { spans: tracing.spans }) });
         },
         ready() {
           if (!service) return;

@@ -2,9 +2,19 @@
 import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
-import { QuernError } from '#kit/errors.ts';
+import { QuernError, toQuernError } from '#kit/errors.ts';
 import { localPrincipal } from '#kit/principal.ts';
-import { extract, type Span, startSpan } from '#kit/trace.ts';
+import {
+  ERROR_TYPE,
+  HTTP_REQUEST_METHOD,
+  HTTP_RESPONSE_STATUS_CODE,
+  HTTP_ROUTE,
+  QUERN_KEY_ID,
+  QUERN_REASON,
+  QUERN_REQUEST_ID,
+  QUERN_TENANT,
+} from '#kit/semconv.ts';
+import { extract, noSpans, nowUnixNs, type Span, startRemoteSpan, startSpan } from '#kit/trace.ts';
 import { bearerToken } from '../api-keys.ts';
 import type { GatewayContext } from '../context.ts';
 import {
@@ -16,11 +26,12 @@ import {
   HTTP_KEEP_ALIVE_MS,
   HTTP_REQUEST_TIMEOUT_MS,
 } from '../limits.ts';
+import { authorizeSpan, received } from '../stage-spans.ts';
 import { REQUEST_ID } from '../typed-request.ts';
 import { clientGone, parseJson, readBody } from './body.ts';
 import { failureOf, HttpFailure, isClientGone, sendFailure } from './failure.ts';
 import { checkOrigin, type OriginPolicy, originPolicy } from './origin-check.ts';
-import { type FoundRoute, findRoute } from './routes.ts';
+import { type FoundRoute, findRoute, type Route } from './routes.ts';
 
 export type HttpFront = {
   /** "127.0.0.1:8000", the real port filled in. */
@@ -45,10 +56,11 @@ function header(request: IncomingMessage, name: string): string | undefined {
 function createListener(context: GatewayContext, policy: OriginPolicy): RequestListener {
   return (request, response) => {
     const startedAt = performance.now();
-    const facts: RequestFacts = { path: 'none', traceId: '', keyId: '' };
+    const facts: RequestFacts = { path: 'none', traceId: '', keyId: '', span: null };
     response.once('close', () => logRequest(context, request, response, facts, startedAt));
     handle(context, policy, request, response, facts).catch((error) => {
       if (isClientGone(error)) return;
+      facts.span?.set({ [QUERN_REASON]: reasonOf(error) });
       const { status } = failureOf(error);
       if (status >= 500 && status !== 503 && status !== 504) {
         context.log.error({ err: error, path: facts.path, trace_id: facts.traceId }, 'HTTP request failed');
@@ -59,7 +71,11 @@ function createListener(context: GatewayContext, policy: OriginPolicy): RequestL
 }
 
 /** What is known once the request was looked at. `path` is the route's, so that logs and metrics stay small. */
-type RequestFacts = { path: string; traceId: string; keyId: string };
+type RequestFacts = { path: string; traceId: string; keyId: string; span: Span | null };
+
+function reasonOf(error: unknown): string {
+  return error instanceof HttpFailure ? error.code : toQuernError(error).details.reason;
+}
 
 /** One line per request; 499 is a client that went away. Probes and scrapes are only of interest when debugging. */
 function logRequest(
@@ -86,10 +102,45 @@ function logRequest(
   context.metrics.httpRequest(facts.path, request.method ?? '', status);
 }
 
-function endRequestSpan(span: Span, request: IncomingMessage, response: ServerResponse): void {
+/** 499 stands for a client that went away, which is no error of ours. */
+function endRequestSpan(span: Span, response: ServerResponse): void {
   const status = response.writableFinished ? response.statusCode : 499;
-  span.set({ 'http.request.method': request.method ?? '', 'http.response.status_code': status });
-  span.end(status >= 500 ? { error: String(status) } : {});
+  const requestId = response.getHeader('x-request-id');
+  span.set({
+    [HTTP_RESPONSE_STATUS_CODE]: status,
+    ...(status >= 400 && { [ERROR_TYPE]: String(status) }),
+    ...(requestId !== undefined && { [QUERN_REQUEST_ID]: String(requestId) }),
+  });
+  span.end({ error: status >= 500 ? String(status) : null });
+}
+
+/**
+ * Who calls, and the span of the call: it continues the caller's trace when the caller was recognised. Probes and scrapes
+ * come all the time and have none.
+ */
+function recognise(context: GatewayContext, route: Route, request: IncomingMessage, response: ServerResponse) {
+  if (route.open) return { principal: localPrincipal, span: startSpan(noSpans, '', null) };
+  const startUnixNs = nowUnixNs();
+  const remote = extract(header(request, 'traceparent'), header(request, 'tracestate'));
+  const begin = (trusted: boolean): Span => {
+    const attributes = { [HTTP_REQUEST_METHOD]: route.method, [HTTP_ROUTE]: route.path };
+    const name = `${request.method} ${route.path}`;
+    const options = { kind: 'server' as const, startUnixNs, attributes };
+    const span = startRemoteSpan(context.spans, name, { context: remote, trusted }, options);
+    response.once('close', () => endRequestSpan(span, response));
+    authorizeSpan(context.spans, span.context, startUnixNs, trusted);
+    return span;
+  };
+  const token = bearerToken(header(request, 'authorization')) ?? header(request, 'x-api-key') ?? null;
+  try {
+    const principal = context.authenticate(token);
+    const span = begin(true);
+    span.set({ [QUERN_TENANT]: principal.tenant, [QUERN_KEY_ID]: principal.keyId });
+    return { principal, span };
+  } catch (error) {
+    begin(false).set({ [QUERN_REASON]: reasonOf(error) });
+    throw error;
+  }
 }
 
 async function handle(
@@ -107,11 +158,8 @@ async function handle(
       retryAfterMs: 1_000,
     });
   }
-  const token = bearerToken(header(request, 'authorization')) ?? header(request, 'x-api-key') ?? null;
-  const principal = route.open ? localPrincipal : context.authenticate(token);
-  const parent = extract(header(request, 'traceparent'), header(request, 'tracestate'));
-  const span = startSpan(context.spans, `${request.method} ${route.path}`, parent, { kind: 'server' });
-  response.once('close', () => endRequestSpan(span, request, response));
+  const { principal, span } = recognise(context, route, request, response);
+  facts.span = span;
   const trace = span.context;
   facts.traceId = trace.traceId;
   response.setHeader('x-trace-id', trace.traceId);
@@ -121,7 +169,8 @@ async function handle(
   response.once('close', () => {
     if (!response.writableFinished) controller.abort(clientGone(undefined));
   });
-  const body = request.method === 'POST' ? parseJson(await readBody(request)) : undefined;
+  const read = async (): Promise<unknown> => parseJson(await readBody(request));
+  const body = request.method === 'POST' ? await received(context.spans, trace, read) : undefined;
   await route.handler(context)({
     request,
     response,

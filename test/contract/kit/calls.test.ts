@@ -319,7 +319,7 @@ test('a channel that was given a sink makes one client span per call, and the se
   const trace = startTrace();
   await unary(client, 'say', {}, { trace });
   for await (const _ of serverStream(client, 'count', {}, { trace })) break;
-  await assert.rejects(Array.fromAsync(serverStream(client, 'count', {}, { trace })), { code: 'UNAVAILABLE' });
+  await assert.rejects(collect(serverStream(client, 'count', {}, { trace })), { code: 'UNAVAILABLE' });
   await echo.calls(3);
   const clients = spans.filter((span) => span.kind === 'client');
   assert.deepEqual(
