@@ -33,6 +33,9 @@ export type Dispatcher = {
   abortAll(reason: QuernError, options?: { background: boolean }): void;
 };
 
+/** Made once: an error per call would cost a stack trace each. */
+const CALL_ENDED = new QuernError('CANCELLED', 'the call has ended');
+
 /** What a request that does not decode becomes; grpc-js itself would answer INTERNAL. */
 class Malformed {
   readonly cause: unknown;
@@ -154,7 +157,7 @@ function streamHandler(
       thrown = thrownValue(error);
     }
     const error = call.settle(thrown);
-    out.close(error ?? new QuernError('CANCELLED', 'the call has ended'));
+    out.close(error ?? CALL_ENDED);
     if (error === undefined) return;
     if (error) surface.emit('error', call.failure(error));
     else surface.end(call.trailers);
