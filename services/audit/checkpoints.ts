@@ -85,6 +85,7 @@ export class CheckpointWriter {
   #latest: KeptCheckpoint | null;
   #size: number;
   #signedAtMs = performance.now();
+  #signing: Promise<unknown> = Promise.resolve();
 
   private constructor(options: CheckpointOptions, latest: KeptCheckpoint | null, size: number) {
     this.#options = options;
@@ -113,8 +114,19 @@ export class CheckpointWriter {
     return this.#latest;
   }
 
+  /** Every checkpoint there is, oldest first. Throws DATA_LOSS when their file has been changed. */
+  all(): Promise<KeptCheckpoint[]> {
+    return readCheckpoints(this.#options.path);
+  }
+
   /** Signs when enough records or time have passed; `now` signs whatever is new. Answers whether it signed. */
-  async sign(options: { now?: boolean } = {}): Promise<boolean> {
+  sign(options: { now?: boolean } = {}): Promise<boolean> {
+    const signed = this.#signing.then(() => this.#sign(options));
+    this.#signing = signed.catch(() => {}); // one after the other; whoever asked hears of the error
+    return signed;
+  }
+
+  async #sign(options: { now?: boolean }): Promise<boolean> {
     const { tree, everyRecords = CHECKPOINT_EVERY_RECORDS, everyMs = CHECKPOINT_EVERY_MS } = this.#options;
     const fresh = tree.size - this.#size;
     if (fresh === 0) return false;

@@ -32,6 +32,12 @@ export const auditEnv = {
     doc: 'Files, best on other machines, to which every checkpoint is appended',
     default: [],
   }),
+  retentionDays: int('QUERN_AUDIT_RETENTION_DAYS', {
+    doc: 'Days after which records go from the ledger; their hashes and the checkpoints stay, so that proofs stay valid',
+    default: 90,
+    min: 1,
+    max: 36_500,
+  }),
   streamBytes: bytes('QUERN_AUDIT_STREAM_MAX_BYTES', {
     doc: 'Size of the stream AUDIT when it is made',
     default: 4 * GIB,
@@ -55,6 +61,7 @@ export type AuditConfig = {
   keyDir: string;
   origin: string;
   witnesses: readonly string[];
+  retentionDays: number;
   streamBytes: number;
   metricsListen: MetricsAddress | null;
   drainGraceMs: number;

@@ -15,5 +15,7 @@ export type AuditContext = {
   readonly verifier: NoteVerifier;
   /** The service's own records: who read the log. */
   readonly outbox: Outbox;
+  /** Aborts when the service drains: what would go on for ever ends. */
+  readonly stopping: AbortSignal;
   consumerStats(): ConsumerStats;
 };

@@ -95,6 +95,19 @@ export class HashStore {
     return hash;
   }
 
+  /** The leaf hashes [0, end), in order. */
+  async *leaves(end: number): AsyncGenerator<Buffer, void, undefined> {
+    const { file } = await this.#level(0);
+    for (let at = 0; at < end; ) {
+      const count = Math.min(LEDGER_HASHES_PER_READ, end - at, this.#levels[0]!.count - at);
+      if (count <= 0) return; // not written yet
+      const bytes = Buffer.allocUnsafe(count * HASH_BYTES);
+      await file.read(bytes, 0, bytes.length, at * HASH_BYTES);
+      for (let i = 0; i < count; i += 1) yield bytes.subarray(i * HASH_BYTES, (i + 1) * HASH_BYTES);
+      at += count;
+    }
+  }
+
   /** Forgets the leaves from `size` on, as after a write whose records did not become durable. */
   async truncate(size: number): Promise<void> {
     for (const unwritten of this.#unopened) unwritten.length = 0;

@@ -19,6 +19,8 @@ export type Taken = { fresh: Buffer[]; duplicates: number; alarms: Alarm[] };
 export type KnownRecords = {
   chainHead(producer: string): ChainHead | null;
   hasRecord(id: string): boolean;
+  /** Up to which number a producer's records are past their retention and not known one by one any more. */
+  agedSeq(producer: string): number;
 };
 
 /** Follows the chains of all producers. One instance sees every message, in stream order. */
@@ -56,7 +58,7 @@ export class ChainFollower {
     }
     const { producer, seq, id, prev } = record;
     const head = this.#head(producer);
-    if (seq <= head.seq && (this.#uncommitted.has(id) || this.#known.hasRecord(id))) {
+    if (seq <= head.seq && this.#isKnown(producer, seq, id)) {
       taken.duplicates += 1;
       return;
     }
@@ -69,6 +71,10 @@ export class ChainFollower {
     if (seq > head.seq + 1) taken.alarms.push({ kind: 'gap', producer, expectedSeq: head.seq + 1, seq });
     else if (prev !== head.sha256) taken.alarms.push({ kind: 'forked', producer, seq, id });
     this.#heads.set(producer, { seq, sha256: sha256Hex(bytes) });
+  }
+
+  #isKnown(producer: string, seq: number, id: string): boolean {
+    return this.#uncommitted.has(id) || this.#known.hasRecord(id) || seq <= this.#known.agedSeq(producer);
   }
 
   #head(producer: string): ChainHead {

@@ -1,18 +1,31 @@
 // The ledger: every record's exact bytes in the order of the log, in segments of its own, and the Merkle tree over them.
-// append() returns when bytes and leaf hashes are on this disk; only then may a checkpoint speak of them.
+// append() returns when bytes and leaf hashes are on this disk; only then may a checkpoint speak of them. Segments age away
+// whole; their leaf hashes stay, and so do the places where the producers' chains stood behind them.
 import { join } from 'node:path';
 import { leafHash } from '#kit/audit/merkle.ts';
+import { placeOf } from '#kit/audit/record.ts';
 import { openSegmentFiles, type SegmentFile, type SegmentFiles } from '#kit/audit/segment-files.ts';
+import type { ChainHead } from '#kit/audit/verify.ts';
 import { QuernError } from '#kit/errors.ts';
 import { HashStore } from './hash-store.ts';
 import { encodeLedgerFrame, type LedgerFrame, ledgerFrameAt, ledgerFrameBytes, scanLedger } from './ledger-frame.ts';
-import { LEDGER_FRAME_BYTES_MAX, LEDGER_RECORD_BYTES_MAX, LEDGER_SEGMENT_BYTES_MAX } from './limits.ts';
+import {
+  LEDGER_FRAME_BYTES_MAX,
+  LEDGER_RECORD_BYTES_MAX,
+  LEDGER_SEGMENT_AGE_MS,
+  LEDGER_SEGMENT_BYTES_MAX,
+} from './limits.ts';
 
-type Segment = { name: string; firstIndex: number; bytes: number };
+/** `startedMs`: wall clock of its first record. */
+type Segment = { name: string; firstIndex: number; bytes: number; startedMs: number };
+
+/** Where the producers' chains stood behind the last record that has aged. */
+export type AgedHeads = ReadonlyMap<string, ChainHead>;
 
 export type LedgerEntry = { index: number; bytes: Buffer };
 
 const SEGMENT = /^(\d{16})\.qal$/;
+const AGED = 'aged.json';
 const segmentName = (firstIndex: number): string => `${String(firstIndex).padStart(16, '0')}.qal`;
 
 function damaged(what: string): QuernError {
@@ -23,6 +36,7 @@ function damaged(what: string): QuernError {
 export type LedgerOptions = {
   dir: string;
   segmentBytesMax?: number;
+  segmentAgeMs?: number;
   /** For tests: files that fail. */
   files?: SegmentFiles;
 };
@@ -33,14 +47,25 @@ export class Ledger {
   readonly #segments: Segment[];
   readonly #hashes: HashStore;
   readonly #segmentBytesMax: number;
+  readonly #segmentAgeMs: number;
+  #agedHeads: AgedHeads;
   #active: SegmentFile | null = null;
   #failed = false;
+  #readers = 0;
 
-  private constructor(files: SegmentFiles, segments: Segment[], hashes: HashStore, segmentBytesMax: number) {
+  private constructor(
+    files: SegmentFiles,
+    segments: Segment[],
+    hashes: HashStore,
+    agedHeads: AgedHeads,
+    options: LedgerOptions,
+  ) {
     this.#files = files;
     this.#segments = segments;
     this.#hashes = hashes;
-    this.#segmentBytesMax = segmentBytesMax;
+    this.#agedHeads = agedHeads;
+    this.#segmentBytesMax = options.segmentBytesMax ?? LEDGER_SEGMENT_BYTES_MAX;
+    this.#segmentAgeMs = options.segmentAgeMs ?? LEDGER_SEGMENT_AGE_MS;
   }
 
   /** Throws DATA_LOSS when anything but an unfinished last write is wrong. */
@@ -48,8 +73,9 @@ export class Ledger {
     const files = options.files ?? (await openSegmentFiles(join(options.dir, 'records')));
     const hashes = await HashStore.open(join(options.dir, 'tree'));
     try {
+      const agedHeads = await finishAgeing(files);
       const segments = await recover(files, hashes);
-      return new Ledger(files, segments, hashes, options.segmentBytesMax ?? LEDGER_SEGMENT_BYTES_MAX);
+      return new Ledger(files, segments, hashes, agedHeads, options);
     } catch (error) {
       await hashes.close();
       throw error;
@@ -65,8 +91,22 @@ export class Ledger {
     return this.#segments[0]?.firstIndex ?? this.size;
   }
 
+  get agedHeads(): AgedHeads {
+    return this.#agedHeads;
+  }
+
+  /** Index of the first record of each segment. */
+  get segmentStarts(): number[] {
+    return this.#segments.map(({ firstIndex }) => firstIndex);
+  }
+
   root(): Buffer {
     return this.#hashes.root();
+  }
+
+  /** Leaf hashes of the records [0, end), aged ones too. */
+  leaves(end: number): AsyncGenerator<Buffer, void, undefined> {
+    return this.#hashes.leaves(end);
   }
 
   node(level: number, index: number): Promise<Buffer> {
@@ -105,11 +145,12 @@ export class Ledger {
 
   async #segmentFor(length: number, firstIndex: number): Promise<Segment> {
     const last = this.#segments.at(-1);
-    if (last && (last.bytes === 0 || last.bytes + length <= this.#segmentBytesMax)) {
+    const isYoung = last && Date.now() - last.startedMs < this.#segmentAgeMs;
+    if (last && (last.bytes === 0 || (isYoung && last.bytes + length <= this.#segmentBytesMax))) {
       this.#active ??= await this.#files.open(last.name);
       return last;
     }
-    const segment = { name: segmentName(firstIndex), firstIndex, bytes: 0 };
+    const segment = { name: segmentName(firstIndex), firstIndex, bytes: 0, startedMs: Date.now() };
     const next = await this.#files.open(segment.name);
     await this.#active?.close();
     this.#active = next;
@@ -125,11 +166,16 @@ export class Ledger {
       throw new QuernError('OUT_OF_RANGE', message, { reason: 'AUDIT_RECORD_AGED' });
     }
     const from = this.#segments.findLastIndex(({ firstIndex }) => firstIndex <= index);
-    for (const segment of this.#segments.slice(Math.max(0, from))) {
-      for await (const entry of this.#readSegment(segment)) {
-        if (entry.index >= end) return;
-        if (entry.index >= index) yield entry;
+    this.#readers += 1; // segments do not go while they are read
+    try {
+      for (const segment of this.#segments.slice(Math.max(0, from))) {
+        for await (const entry of this.#readSegment(segment)) {
+          if (entry.index >= end) return;
+          if (entry.index >= index) yield entry;
+        }
       }
+    } finally {
+      this.#readers -= 1;
     }
   }
 
@@ -147,10 +193,17 @@ export class Ledger {
     }
   }
 
-  /** Deletes the segments whose every record lies before `index`; their leaf hashes stay. The newest segment stays. */
-  async dropBefore(index: number): Promise<number> {
+  /**
+   * Deletes the segments whose every record lies before `index`; their leaf hashes stay. The newest segment stays, and all do
+   * while somebody reads. `heads`: where the chains stand behind them, on disk before anything goes.
+   */
+  async dropBefore(index: number, heads: AgedHeads): Promise<number> {
     const kept = this.#segments.findLastIndex(({ firstIndex }) => firstIndex <= index);
-    if (kept <= 0) return 0;
+    if (kept <= 0 || this.#readers > 0) return 0;
+    const firstIndex = this.#segments[kept]!.firstIndex;
+    const aged = { v: 1, firstIndex, heads: Object.fromEntries(heads) };
+    await this.#files.replace(AGED, Buffer.from(`${JSON.stringify(aged)}\n`));
+    this.#agedHeads = heads;
     for (const { name } of this.#segments.splice(0, kept)) await this.#files.remove(name);
     return kept;
   }
@@ -192,10 +245,10 @@ async function recover(files: SegmentFiles, hashes: HashStore): Promise<Segment[
   for (const [i, name] of names.entries()) {
     const [firstIndex, following] = [firstIndexes[i]!, firstIndexes[i + 1]];
     const known = following !== undefined && hashes.size >= following;
-    const bytes = known
-      ? await files.size(name)
+    const checked = known
+      ? { bytes: await files.size(name), startedMs: 0 }
       : await checkSegment(files, hashes, { name, firstIndex, following: following ?? null });
-    segments.push({ name, firstIndex, bytes });
+    segments.push({ name, firstIndex, ...checked });
   }
   await hashes.flush();
   return segments;
@@ -204,7 +257,7 @@ async function recover(files: SegmentFiles, hashes: HashStore): Promise<Segment[
 type Unchecked = { name: string; firstIndex: number; following: number | null };
 
 /** Reads a segment, adds the leaves that the tree lacks, takes back those that the newest one does not have. */
-async function checkSegment(files: SegmentFiles, hashes: HashStore, segment: Unchecked): Promise<number> {
+async function checkSegment(files: SegmentFiles, hashes: HashStore, segment: Unchecked) {
   const { name, firstIndex, following } = segment;
   const { verdict, frames, goodBytes } = scanLedger((await files.read(name)) ?? Buffer.alloc(0));
   if (verdict === 'damaged' || (verdict === 'torn' && following !== null)) {
@@ -221,7 +274,33 @@ async function checkSegment(files: SegmentFiles, hashes: HashStore, segment: Unc
   if (following !== null && following !== next) throw damaged(`expected a segment that begins with record ${next}`);
   if (hashes.size > next) await hashes.truncate(next);
   if (verdict === 'torn') await cut(files, name, goodBytes);
-  return goodBytes;
+  return { bytes: goodBytes, startedMs: startOf(frames) };
+}
+
+/** What is known of the records that have aged. A deletion that a crash interrupted is brought to its end. */
+async function finishAgeing(files: SegmentFiles): Promise<AgedHeads> {
+  const bytes = await files.read(AGED);
+  if (bytes === null) return new Map();
+  let aged: { firstIndex: number; heads: Record<string, ChainHead> };
+  try {
+    aged = JSON.parse(bytes.toString('utf8')) as typeof aged;
+  } catch (cause) {
+    throw damaged(`${AGED} is not readable (${(cause as Error).message})`);
+  }
+  for (const name of await files.list()) {
+    const match = SEGMENT.exec(name);
+    if (match && Number(match[1]) < aged.firstIndex) await files.remove(name);
+  }
+  return new Map(Object.entries(aged.heads));
+}
+
+function startOf(frames: readonly LedgerFrame[]): number {
+  const first = frames[0]?.records[0];
+  try {
+    return first ? Date.parse(placeOf(first).ts) || Date.now() : Date.now();
+  } catch {
+    return Date.now(); // no record: kept as it is
+  }
 }
 
 async function cut(files: SegmentFiles, name: string, length: number): Promise<void> {

@@ -6,6 +6,12 @@ const MIB = 1024 * KIB;
 
 /** One ledger segment: deleted whole when all of it is older than the retention. */
 export const LEDGER_SEGMENT_BYTES_MAX = 64 * MIB;
+/** A segment is closed after it, however small: what is past its retention goes within a day. */
+export const LEDGER_SEGMENT_AGE_MS = 24 * 3_600_000;
+/** How often it looks whether records are past their retention. */
+export const RETENTION_LOOK_MS = 3_600_000;
+/** Rows taken out of the view at once; calls are answered in between. */
+export const PRUNE_ROWS = 2_000;
 /** One ledger frame: the records of one commit. Bounds what a damaged length can ask for. */
 export const LEDGER_FRAME_BYTES_MAX = 8 * MIB;
 /** What one record may have: producers keep to 16 KiB, a message that is no frame is kept whole. */
@@ -19,6 +25,21 @@ export const QUERY_ROWS_MAX = 1000;
 /** Rows of one Query call. */
 export const QUERY_LIMIT_DEFAULT = 100;
 export const QUERY_LIMIT_MAX = 100_000;
+/** Records that a Tail call may ask for from before its time, and how often it looks for new ones. */
+export const TAIL_BACKLOG_MAX = 1_000;
+export const TAIL_ROWS = 500;
+export const TAIL_LOOK_MS = 250;
+/** One message of an export: some hundred records. */
+export const EXPORT_MESSAGE_BYTES = 256 * KIB;
+/** Signed notes that go with an export, beside the newest. */
+export const EXPORT_CHECKPOINTS_MAX = 1_000;
+/** Signed notes that one verification checks, evenly spread: each costs a signature, one record in ten thousand is close. */
+export const VERIFY_CHECKPOINTS_MAX = 10_000;
+/** Records read between two reports of a verification, and between two looks at other work. */
+export const VERIFY_REPORT_RECORDS = 50_000;
+export const VERIFY_SLICE_RECORDS = 1_000;
+/** A signed note that a caller brings along. */
+export const CHECKPOINT_NOTE_BYTES_MAX = 4_096;
 /** Records applied to the view in one transaction while it is made from the ledger. */
 export const CATCH_UP_RECORDS = 5_000;
 /** Messages stored and acknowledged at once; each is a group commit of up to 64 records. */
@@ -40,6 +61,8 @@ export const HEALTH_LOOK_MS = 1_000;
 /** What a scrape waits for NATS to say how full the stream is. */
 export const STREAM_LOOK_MS = 1_000;
 
+assert(RETENTION_LOOK_MS <= LEDGER_SEGMENT_AGE_MS, 'a segment goes soon after its time');
+assert(EXPORT_MESSAGE_BYTES + LEDGER_RECORD_BYTES_MAX < 4 * MIB, 'any client takes a message of an export');
 assert(CHECKPOINT_LOOK_MS < CHECKPOINT_EVERY_MS, 'a due checkpoint is signed soon');
 assert(CONSUMER_WAIT_MS < CONSUMER_ACK_WAIT_MS, 'a message is stored before it comes again');
 assert(LEDGER_RECORD_BYTES_MAX < LEDGER_FRAME_BYTES_MAX, 'every record fits a frame');

@@ -3,15 +3,16 @@
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { type AuditRecord, sha256Hex } from '#kit/audit/record.ts';
 import type { LedgerEntry } from './ledger.ts';
-import { QUERY_ROWS_MAX } from './limits.ts';
+import { PRUNE_ROWS, QUERY_ROWS_MAX } from './limits.ts';
 
 /** Raised when the tables change: an older file is dropped and made again from the ledger. */
-const SCHEMA_VERSION = 2;
+const SCHEMA_VERSION = 3;
 
 const SCHEMA = `
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE producers (
-  producer TEXT PRIMARY KEY, seq INTEGER NOT NULL, sha256 TEXT NOT NULL, whole_seq INTEGER NOT NULL) WITHOUT ROWID;
+  producer TEXT PRIMARY KEY, seq INTEGER NOT NULL, sha256 TEXT NOT NULL, whole_seq INTEGER NOT NULL,
+  aged_seq INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
 CREATE TABLE records (
   idx INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, ts TEXT NOT NULL, producer TEXT NOT NULL, seq INTEGER NOT NULL,
   tenant TEXT NOT NULL, actor_kind TEXT NOT NULL, actor_ref TEXT NOT NULL, action TEXT NOT NULL, outcome TEXT NOT NULL,
@@ -50,6 +51,25 @@ export type RequestRow = {
   usage: string | null;
   accepted_idx: number;
   finished_idx: number | null;
+};
+
+/** One record as it is shown. Null: not told. */
+export type RecordRow = {
+  idx: number;
+  ts: string;
+  producer: string;
+  tenant: string;
+  actor_kind: string;
+  actor_ref: string;
+  action: string;
+  outcome: string;
+  code: string | null;
+  reason: string | null;
+  target: string | null;
+  request_id: string | null;
+  trace_id: string | null;
+  /** Integers by name, JSON. */
+  usage: string | null;
 };
 
 export type RequestQuery = {
@@ -102,7 +122,7 @@ export class Projection {
          (SELECT id FROM requests WHERE tenant = ? AND request_id = ? AND finished_idx IS NULL ORDER BY accepted_idx LIMIT 1))`,
     );
     this.#setProducer = database.prepare(
-      `INSERT INTO producers VALUES (?, ?, ?, 0)
+      `INSERT INTO producers (producer, seq, sha256, whole_seq) VALUES (?, ?, ?, 0)
        ON CONFLICT (producer) DO UPDATE SET seq = excluded.seq, sha256 = excluded.sha256 WHERE excluded.seq > seq`,
     );
     this.#setMeta = database.prepare('INSERT OR REPLACE INTO meta VALUES (?, ?)');
@@ -184,8 +204,7 @@ export class Projection {
 
   /** Adds records in the order of the log, all or none. Those below nextIndex are passed over. */
   apply(entries: readonly LedgerEntry[], position?: StreamPosition): void {
-    this.#database.exec('BEGIN IMMEDIATE');
-    try {
+    this.#inTransaction(() => {
       let next = this.nextIndex;
       for (const { index, bytes } of entries) {
         if (index < next) continue;
@@ -197,11 +216,7 @@ export class Projection {
         this.#setMeta.run('stream_created_ms', position.createdMs);
         this.#setMeta.run('stream_seq', position.seq);
       }
-      this.#database.exec('COMMIT');
-    } catch (error) {
-      this.#database.exec('ROLLBACK');
-      throw error;
-    }
+    });
   }
 
   #applyOne(index: number, bytes: Buffer): void {
@@ -256,6 +271,106 @@ export class Projection {
     const limit = Math.min(query.limit, QUERY_ROWS_MAX);
     const sql = `SELECT * FROM requests WHERE ${where.join(' AND ')} ORDER BY accepted_ts DESC, accepted_idx DESC LIMIT ${limit}`;
     return this.#database.prepare(sql).all(...values) as unknown as RequestRow[];
+  }
+
+  /** Records of a tenant in the order of the log, from index `from` on. */
+  records({ tenant, from, limit }: { tenant: string; from: number; limit: number }): RecordRow[] {
+    const sql = 'SELECT * FROM records WHERE tenant = ? AND idx >= ? ORDER BY idx LIMIT ?';
+    return this.#database.prepare(sql).all(tenant, from, limit) as unknown as RecordRow[];
+  }
+
+  /** The index from which on there are at most `count` records of a tenant. */
+  indexBefore(tenant: string, count: number): number {
+    if (count === 0) return this.nextIndex;
+    const sql = 'SELECT min(idx) AS idx FROM (SELECT idx FROM records WHERE tenant = ? ORDER BY idx DESC LIMIT ?)';
+    const row = this.#database.prepare(sql).get(tenant, count) as { idx: number | null };
+    return row.idx ?? this.nextIndex;
+  }
+
+  /** The first record of this time or later, or null. It asks each tenant and action, for which there is an index. */
+  firstIndexSince(ts: string): number | null {
+    const next = this.#database.prepare(
+      'SELECT tenant, action FROM records WHERE (tenant, action) > (?, ?) ORDER BY tenant, action LIMIT 1',
+    );
+    const least = this.#database.prepare(
+      'SELECT min(idx) AS idx FROM records WHERE tenant = ? AND action = ? AND ts >= ?',
+    );
+    let found: number | null = null;
+    type Kind = { tenant: string; action: string };
+    for (let at = next.get('', '') as Kind | undefined; at; at = next.get(at.tenant, at.action) as Kind | undefined) {
+      const { idx } = least.get(at.tenant, at.action, ts) as { idx: number | null };
+      if (idx !== null && (found === null || idx < found)) found = idx;
+    }
+    return found;
+  }
+
+  /** The index behind the last record that is older than this time, or 0. Quick for times near the end. */
+  endIndexUntil(ts: string): number {
+    const sql = "SELECT idx FROM records WHERE ts < ? AND tenant <> '' ORDER BY idx DESC LIMIT 1";
+    const row = this.#database.prepare(sql).get(ts) as { idx: number } | undefined;
+    return row ? row.idx + 1 : 0;
+  }
+
+  /** Up to which number a producer's rows were taken out: a record of such a number that comes again is no news. */
+  agedSeq(producer: string): number {
+    const row = this.#database.prepare('SELECT aged_seq FROM producers WHERE producer = ?').get(producer);
+    return (row as { aged_seq: number } | undefined)?.aged_seq ?? 0;
+  }
+
+  /** For a view that is made anew from a ledger whose first records have aged: what is known of them. */
+  startAt(index: number, heads: ReadonlyMap<string, ChainHead>): void {
+    const insert = this.#database.prepare('INSERT OR REPLACE INTO producers VALUES (?, ?, ?, ?, ?)');
+    this.#inTransaction(() => {
+      for (const [producer, { seq, sha256 }] of heads) insert.run(producer, seq, sha256, seq, seq);
+      this.#setMeta.run('next_index', index);
+    });
+  }
+
+  /**
+   * Takes out rows of records below `index`, some at a time; answers whether there may be more. The record up to which a
+   * producer is whole keeps its place and number, and nothing else.
+   */
+  prune(index: number): boolean {
+    const find = this.#database.prepare(
+      "SELECT idx, id, action, producer, seq FROM records WHERE idx < ? AND tenant <> '' ORDER BY idx LIMIT ?",
+    );
+    const rows = find.all(index, PRUNE_ROWS) as {
+      idx: number;
+      id: string;
+      action: string;
+      producer: string;
+      seq: number;
+    }[];
+    const dropRequest = this.#database.prepare('DELETE FROM requests WHERE id = ?');
+    const dropRecord = this.#database.prepare('DELETE FROM records WHERE idx = ?');
+    const blank = this.#database.prepare(
+      `UPDATE records SET tenant = '', actor_kind = '', actor_ref = '', action = '', outcome = '', code = NULL, reason = NULL,
+       target = NULL, request_id = NULL, trace_id = NULL, sealed = NULL, usage = NULL WHERE idx = ?`,
+    );
+    const age = this.#database.prepare('UPDATE producers SET aged_seq = max(aged_seq, ?) WHERE producer = ?');
+    this.#inTransaction(() => {
+      this.#database.exec(
+        `DELETE FROM records WHERE tenant = '' AND seq <> (SELECT whole_seq FROM producers p WHERE p.producer = records.producer)`,
+      );
+      for (const { idx, id, action, producer, seq } of rows) {
+        if (action === 'request.accepted') dropRequest.run(id);
+        if (this.#wholeUpTo(producer) === seq) blank.run(idx);
+        else dropRecord.run(idx);
+        age.run(seq, producer);
+      }
+    });
+    return rows.length === PRUNE_ROWS;
+  }
+
+  #inTransaction(work: () => void): void {
+    this.#database.exec('BEGIN IMMEDIATE');
+    try {
+      work();
+      this.#database.exec('COMMIT');
+    } catch (error) {
+      this.#database.exec('ROLLBACK');
+      throw error;
+    }
   }
 
   /** A digest over all rows: equal after dropping and applying everything again. */

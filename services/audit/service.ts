@@ -22,15 +22,21 @@ import { AuditConsumer } from './consumer.ts';
 import type { AuditContext } from './context.ts';
 import { auditKeys } from './key-files.ts';
 import { Ledger } from './ledger.ts';
-import { CHECKPOINT_LOOK_MS, HEALTH_LOOK_MS } from './limits.ts';
+import { CHECKPOINT_LOOK_MS, HEALTH_LOOK_MS, RETENTION_LOOK_MS } from './limits.ts';
 import { Projection } from './projection.ts';
+import { ageOut } from './retention.ts';
+import { erase } from './rpc/erase.ts';
+import { exportLog } from './rpc/export.ts';
 import { getCoverage } from './rpc/get-coverage.ts';
 import { getHead } from './rpc/get-head.ts';
 import { prove } from './rpc/prove.ts';
 import { query } from './rpc/query.ts';
+import { tail } from './rpc/tail.ts';
+import { verify } from './rpc/verify.ts';
 import { LedgerWriter } from './writer.ts';
 
 const SERVICE = 'quern.audit.v1.AuditService';
+const DAY_MS = 24 * 3_600_000;
 
 export type AuditService = {
   readonly address: string;
@@ -62,7 +68,7 @@ async function openOutbox(
   return outbox;
 }
 
-async function openContext(options: AuditServiceOptions, undo: Undo[]): Promise<AuditContext> {
+async function openContext(options: AuditServiceOptions, stopping: AbortSignal, undo: Undo[]): Promise<AuditContext> {
   const { config, log, metrics } = options;
   // First of all: opening a ledger cuts what looks like a torn last write, which may be another process's write under way.
   await mkdir(config.dir, { recursive: true, mode: 0o700 });
@@ -93,7 +99,8 @@ async function openContext(options: AuditServiceOptions, undo: Undo[]): Promise<
     checkpointTs: () => checkpoints.latest?.ts ?? null,
     nats: () => link.get(),
   });
-  return { ledger, projection, checkpoints, vault, verifier: signer, outbox, consumerStats: () => consumer.stats };
+  const files = { ledger, projection, checkpoints, vault, outbox };
+  return { ...files, verifier: signer, stopping, consumerStats: () => consumer.stats };
 }
 
 /** Signs in the background; what is new at the end is signed too. */
@@ -112,6 +119,24 @@ function keepSigning({ checkpoints }: AuditContext, log: Log, undo: Undo[]): voi
   });
 }
 
+/** Lets go of what is past its time, now and then. */
+function keepAgeing({ ledger, projection }: AuditContext, { config, log }: AuditServiceOptions, undo: Undo[]): void {
+  let ageing: Promise<unknown> = Promise.resolve();
+  const age = (): void => {
+    const before = new Date(Date.now() - config.retentionDays * DAY_MS);
+    ageing = ageing
+      .then(() => ageOut(ledger, projection, before))
+      .then((segments) => segments > 0 && log.info({ segments, before }, 'records past their retention are gone'))
+      .catch((error: unknown) => log.error({ err: error }, 'records past their retention could not be let go'));
+  };
+  age();
+  const timer = setInterval(age, RETENTION_LOOK_MS);
+  undo.push(async () => {
+    clearInterval(timer);
+    await ageing;
+  });
+}
+
 async function undoAll(undo: Undo[], log: Log): Promise<void> {
   for (const action of undo.splice(0).reverse()) {
     await (async () => action())().catch((error: unknown) => log.error({ err: error }, 'closing failed'));
@@ -123,8 +148,10 @@ export async function startAudit(options: AuditServiceOptions): Promise<AuditSer
   const { config, log, metrics } = options;
   const undo: Undo[] = [];
   try {
-    const context = await openContext(options, undo);
+    const stopping = new AbortController();
+    const context = await openContext(options, stopping.signal, undo);
     keepSigning(context, log, undo);
+    keepAgeing(context, options, undo);
     const server = await startRpcServer({
       service: 'audit',
       listen: [config.listen],
@@ -134,6 +161,10 @@ export async function startAudit(options: AuditServiceOptions): Promise<AuditSer
           getHead: () => getHead(context),
           prove: (request) => prove(context, request),
           getCoverage: (request) => getCoverage(context, request),
+          verify: (request, call, out) => verify(context, request, call, out),
+          export: (request, call, out) => exportLog(context, request, call, out),
+          tail: (request, call, out) => tail(context, request, call, out),
+          erase: (request, call) => erase(context, request, call),
         }),
       ],
       ...serverAccess(config.internal),
@@ -157,8 +188,14 @@ export async function startAudit(options: AuditServiceOptions): Promise<AuditSer
     undo.push(() => clearInterval(timer));
     return {
       address: server.addresses[0]!,
-      drain: ({ graceMs }) => server.drain(graceMs),
-      close: () => undoAll(undo, log),
+      drain: ({ graceMs }) => {
+        stopping.abort();
+        return server.drain(graceMs);
+      },
+      close: () => {
+        stopping.abort();
+        return undoAll(undo, log);
+      },
     };
   } catch (error) {
     await undoAll(undo, log);

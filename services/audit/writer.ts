@@ -65,7 +65,8 @@ export class LedgerWriter {
 
 async function catchUp(ledger: Ledger, projection: Projection): Promise<void> {
   let portion: LedgerEntry[] = [];
-  const from = Math.max(projection.nextIndex, ledger.firstIndex);
+  if (projection.nextIndex < ledger.firstIndex) projection.startAt(ledger.firstIndex, ledger.agedHeads);
+  const from = projection.nextIndex;
   if (from >= ledger.size) return;
   for await (const entry of ledger.read(from)) {
     portion.push(entry);

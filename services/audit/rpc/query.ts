@@ -1,28 +1,18 @@
 // Query: requests newest first. That somebody read, and what was asked for, is recorded before the first row goes out.
 import type { QueryRequest, QueryResponse } from '#gen/quern/audit/v1/audit.ts';
 import type { AuditValue } from '#kit/audit/record.ts';
-import { QuernError } from '#kit/errors.ts';
 import type { CallContext, Out } from '#kit/rpc/service.ts';
+import { recordAccess } from '../access.ts';
 import type { AuditContext } from '../context.ts';
 import { QUERY_LIMIT_DEFAULT, QUERY_LIMIT_MAX, QUERY_ROWS_MAX } from '../limits.ts';
 import type { RequestQuery, RequestRow } from '../projection.ts';
-
-function invalid(field: string, description: string): QuernError {
-  return new QuernError('INVALID_ARGUMENT', `${field}: ${description}`, { fields: [{ field, description }] });
-}
-
-function instant(field: string, text: string): string | undefined {
-  if (text === '') return undefined;
-  const ms = Date.parse(text);
-  if (Number.isNaN(ms)) throw invalid(field, `expected an RFC 3339 time such as 2026-01-31T12:00:00Z, got "${text}"`);
-  return new Date(ms).toISOString(); // as records have it, so that text compares like time
-}
+import { instantField, invalidField, tenantField } from '../request-fields.ts';
 
 /** Null: nobody of this name was ever recorded, or was erased. */
 function toQuery({ vault }: AuditContext, request: QueryRequest): RequestQuery | null {
-  const { tenant, user, requestId, traceId, since, until, limit } = request;
-  if (tenant === '') throw invalid('tenant', 'expected the name of a tenant, got nothing');
-  if (limit > QUERY_LIMIT_MAX) throw invalid('limit', `expected at most ${QUERY_LIMIT_MAX}, got ${limit}`);
+  const { user, requestId, traceId, since, until, limit } = request;
+  const tenant = tenantField(request.tenant);
+  if (limit > QUERY_LIMIT_MAX) throw invalidField('limit', `expected at most ${QUERY_LIMIT_MAX}, got ${limit}`);
   const actorRef = user === '' ? undefined : vault.find({ tenant, kind: 'user', id: user });
   if (actorRef === null) return null;
   return {
@@ -30,8 +20,8 @@ function toQuery({ vault }: AuditContext, request: QueryRequest): RequestQuery |
     actorRef,
     requestId: requestId || undefined,
     traceId: traceId || undefined,
-    since: instant('since', since),
-    until: instant('until', until),
+    since: instantField('since', since),
+    until: instantField('until', until),
     limit: limit === 0 ? QUERY_LIMIT_DEFAULT : limit,
   };
 }
@@ -62,26 +52,6 @@ function toResponse({ vault }: AuditContext, row: RequestRow): QueryResponse {
   };
 }
 
-async function recordReading(
-  { outbox, vault }: AuditContext,
-  { principal }: CallContext,
-  request: QueryRequest,
-): Promise<void> {
-  const reader = vault.subject({
-    tenant: request.tenant,
-    kind: 'operator',
-    id: `${principal.tenant}/${principal.user}`,
-  });
-  await outbox.append({
-    tenant: request.tenant,
-    actor: { kind: 'operator', ref: reader.ref },
-    action: 'audit.read',
-    outcome: 'ok',
-    // Whom the reader asked about names a person: it is readable as long as the reader's own key is.
-    sealed: reader.seal({ user: request.user, request_id: request.requestId, trace_id: request.traceId }),
-  });
-}
-
 export async function query(
   context: AuditContext,
   request: QueryRequest,
@@ -89,7 +59,13 @@ export async function query(
   out: Out<QueryResponse>,
 ): Promise<void> {
   const wanted = toQuery(context, request);
-  await recordReading(context, call, request);
+  const { tenant, requestId, traceId, since, until, exports } = request;
+  await recordAccess(context, call.principal, {
+    tenant,
+    action: exports ? 'audit.exported' : 'audit.read',
+    target: wanted?.actorRef,
+    asked: { request_id: requestId, trace_id: traceId, since, until },
+  });
   if (!wanted) return;
   let left = wanted.limit;
   let after: RequestQuery['after'];

@@ -47,6 +47,19 @@ async function rangeRoot(begin: number, end: number, node: NodeReader): Promise<
   return nodeHash(await rangeRoot(begin, middle, node), await rangeRoot(middle, end, node));
 }
 
+/** The perfect subtrees that make up the leaves [begin, end), in order; those of [0, size) are a frontier's edge. */
+export function subtreesBetween(begin: number, end: number): { level: number; index: number }[] {
+  assert(Number.isSafeInteger(begin) && begin >= 0 && begin <= end, `no leaves from ${begin} to ${end}`);
+  const subtrees: { level: number; index: number }[] = [];
+  for (let at = begin; at < end; ) {
+    let [level, size] = [0, 1];
+    while (at % (size * 2) === 0 && at + size * 2 <= end) [level, size] = [level + 1, size * 2];
+    subtrees.push({ level, index: at / size });
+    at += size;
+  }
+  return subtrees;
+}
+
 /** Root of the first `size` leaves. */
 export async function rootOf(size: number, node: NodeReader): Promise<Buffer> {
   return size === 0 ? emptyRoot() : rangeRoot(0, size, node);
@@ -163,9 +176,20 @@ export class MerkleFrontier {
 
   /** `onNode` hears of every perfect subtree that this leaf completes, leaf first. */
   append(leaf: Buffer, onNode?: (level: number, index: number, hash: Buffer) => void): void {
-    let [level, hash] = [0, leaf];
-    let index = this.#size;
-    onNode?.(0, index, hash);
+    this.appendSubtree(0, leaf, onNode);
+  }
+
+  /** As 2^subtreeLevel leaves at once, of which only the root of their perfect subtree is known; they begin at a multiple of it. */
+  appendSubtree(
+    subtreeLevel: number,
+    root: Buffer,
+    onNode?: (level: number, index: number, hash: Buffer) => void,
+  ): void {
+    const leaves = 2 ** subtreeLevel;
+    assert(this.#size % leaves === 0, `no perfect subtree of ${leaves} leaves begins at ${this.#size}`);
+    let [level, hash] = [subtreeLevel, root];
+    let index = this.#size / leaves;
+    onNode?.(level, index, hash);
     while (this.#edge.at(-1)?.level === level) {
       hash = nodeHash(this.#edge.pop()!.hash, hash);
       level += 1;
@@ -173,7 +197,7 @@ export class MerkleFrontier {
       onNode?.(level, index, hash);
     }
     this.#edge.push({ level, hash });
-    this.#size += 1;
+    this.#size += leaves;
   }
 
   /** Takes over the next perfect subtree of a stored tree; levels must fall. */

@@ -1,7 +1,8 @@
 // Checks a log offline: the records' bytes in the order of the log, and signed checkpoints that somebody kept. It needs no
 // service, no key but the public one, and names what is wrong and where.
+import { QuernError } from '#kit/errors.ts';
 import { type Checkpoint, type NoteVerifier, openCheckpoint } from './checkpoint.ts';
-import { leafHash, MerkleFrontier } from './merkle.ts';
+import { leafHash, MerkleFrontier, subtreesBetween } from './merkle.ts';
 import { NO_RECORD_SHA256, placeOf, sha256Hex } from './record.ts';
 
 /**
@@ -30,13 +31,33 @@ export type Verification = {
   message: string;
   /** Records read. */
   records: number;
-  /** Records that a checkpoint vouches for. */
+  /** Of them, those that a checkpoint vouches for. */
   covered: number;
 };
 
+/** Where a producer's chain stands; index -1: not among the records read. */
+export type ChainHead = { seq: number; sha256: string };
+
+/** A part of a log: `first` records before it and some behind it are known by the roots of the subtrees that they make up. */
+export type LogPart = {
+  first: number;
+  /** Index behind its last record. */
+  end: number;
+  /** The records of the tree in which it lies. */
+  treeSize: number;
+  /** Hashes of subtreesBetween(0, first) and of subtreesBetween(end, treeSize). */
+  before: readonly Buffer[];
+  after: readonly Buffer[];
+};
+
 export type VerifyOptions = {
-  /** From index 0. */
+  /** From index 0, or from where `aged` ends, or those of `part`. */
   records: AsyncIterable<Buffer> | Iterable<Buffer>;
+  /** Leaf hashes, from index 0, of records whose bytes are not kept any more. */
+  aged?: AsyncIterable<Buffer> | Iterable<Buffer>;
+  part?: LogPart | undefined;
+  /** Where the producers' chains stand at the first record. */
+  heads?: ReadonlyMap<string, ChainHead>;
   origin: string;
   verifiers: readonly NoteVerifier[];
   /** Signed notes that come with the log, in any order. */
@@ -53,6 +74,10 @@ class Chains {
   readonly #heads = new Map<string, Head>();
   odd: Finding | null = null;
   gap: Finding | null = null;
+
+  constructor(heads: ReadonlyMap<string, ChainHead> = new Map()) {
+    for (const [producer, head] of heads) this.#heads.set(producer, { ...head, index: -1 });
+  }
 
   take(index: number, bytes: Buffer): void {
     let place: ReturnType<typeof placeOf>;
@@ -128,36 +153,117 @@ function explain(chains: Chains, checkpoint: Checkpoint, lastGood: number): Find
   return { verdict: 'rechained', index: lastGood, message };
 }
 
-/** Reads the whole log once. The verdict is the first thing that is wrong, in the order: signatures, contradictions, records. */
-export async function verifyLog(options: VerifyOptions): Promise<Verification> {
-  const { good: checkpoints, bad } = open(options);
-  const early = bad ?? contradiction(checkpoints);
-  if (early) return { ...early, records: 0, covered: 0 };
-  const frontier = new MerkleFrontier();
-  const chains = new Chains();
-  let [next, covered] = [0, 0];
-  const skipEmpty = (): void => {
-    while (checkpoints[next] && checkpoints[next]!.size === 0) next += 1;
-  };
-  skipEmpty();
-  let wrong: Checkpoint | null = null;
-  for await (const bytes of options.records) {
-    chains.take(frontier.size, bytes);
-    frontier.append(leafHash(bytes));
-    while (checkpoints[next]?.size === frontier.size) {
-      const checkpoint = checkpoints[next]!;
-      if (!frontier.root().equals(checkpoint.root)) wrong ??= checkpoint;
-      else if (!wrong) covered = checkpoint.size;
-      next += 1;
+/** Compares the tree, as it grows, with every checkpoint of its size. */
+class Comparison {
+  readonly frontier = new MerkleFrontier();
+  readonly #checkpoints: readonly Checkpoint[];
+  #next = 0;
+  /** The largest true checkpoint before any false one. */
+  covered = 0;
+  wrong: Checkpoint | null = null;
+
+  constructor(checkpoints: readonly Checkpoint[]) {
+    this.#checkpoints = checkpoints;
+  }
+
+  /** To be called at every size. Throws FAILED_PRECONDITION for a checkpoint of a size that the tree passed over. */
+  compare(): void {
+    const { frontier } = this;
+    for (let one = this.pending; one && one.size <= frontier.size; one = this.pending) {
+      if (one.size < frontier.size) throw notInPart(one.size);
+      if (!frontier.root().equals(one.root)) this.wrong ??= one;
+      else if (!this.wrong) this.covered = one.size;
+      this.#next += 1;
     }
   }
+
+  /** The smallest checkpoint that the tree has not reached. */
+  get pending(): Checkpoint | undefined {
+    return this.#checkpoints[this.#next];
+  }
+}
+
+function notInPart(size: number): QuernError {
+  const message =
+    `the checkpoint of ${size} records lies outside of this part of the log, which cannot be compared with it; export from ` +
+    'the beginning, or verify through the service';
+  return new QuernError('FAILED_PRECONDITION', message, { reason: 'CHECKPOINT_OUTSIDE' });
+}
+
+function malformedPart(part: LogPart): Finding | null {
+  const { first, end, treeSize, before, after } = part;
+  const whole = [first, end, treeSize].every(Number.isSafeInteger) && 0 <= first && first <= end && end <= treeSize;
+  if (
+    whole &&
+    before.length === subtreesBetween(0, first).length &&
+    after.length === subtreesBetween(end, treeSize).length
+  ) {
+    return null;
+  }
+  const message = 'what the log says of its place in the tree does not fit together: it was changed';
+  return { verdict: 'altered', index: null, message };
+}
+
+/** Records and then, behind a part, the subtrees that follow it. Answers whether records are missing at its end. */
+async function readAll(options: VerifyOptions, chains: Chains, comparison: Comparison): Promise<Finding | null> {
+  const { records, aged = [], part } = options;
+  const { frontier } = comparison;
+  for (const [i, { level }] of subtreesBetween(0, part?.first ?? 0).entries()) {
+    frontier.appendSubtree(level, part!.before[i]!);
+  }
+  comparison.compare();
+  for await (const leaf of aged) {
+    frontier.append(leaf);
+    comparison.compare();
+  }
+  let extra = 0;
+  for await (const bytes of records) {
+    chains.take(frontier.size + extra, bytes);
+    if (part && frontier.size === part.end) {
+      extra += 1;
+      continue;
+    }
+    frontier.append(leafHash(bytes));
+    if (comparison.pending && comparison.pending.size <= frontier.size) comparison.compare();
+  }
+  if (!part) return null;
+  if (extra > 0) {
+    const message = `there are ${extra} records more than the ${part.end - part.first} that were exported`;
+    return chains.odd ?? { verdict: 'altered', index: part.end, message };
+  }
+  if (frontier.size < part.end) return ended(chains, frontier.size, part.end);
+  for (const [i, { level }] of subtreesBetween(part.end, part.treeSize).entries()) {
+    frontier.appendSubtree(level, part.after[i]!);
+    comparison.compare();
+  }
+  return null;
+}
+
+/**
+ * Reads the whole log once. The verdict is the first thing that is wrong, in the order: signatures, contradictions, records.
+ * Throws FAILED_PRECONDITION when a checkpoint cannot be compared with a part.
+ */
+export async function verifyLog(options: VerifyOptions): Promise<Verification> {
+  const { part } = options;
+  const { good: checkpoints, bad } = open(options);
+  const early = bad ?? contradiction(checkpoints) ?? (part ? malformedPart(part) : null);
+  if (early) return { ...early, records: 0, covered: 0 };
+  const chains = new Chains(options.heads);
+  const first = part?.first ?? 0;
+  const outside = checkpoints.find(({ size }) => size < first);
+  if (outside) throw notInPart(outside.size);
+  const comparison = new Comparison(checkpoints);
+  const tail = await readAll(options, chains, comparison);
   // What is wrong with a record often shows at its producer's next one, behind the checkpoint: so all is read first.
-  const records = frontier.size;
-  let finding: Finding | null = wrong && explain(chains, wrong, covered);
-  if (!finding && next < checkpoints.length) finding = ended(chains, records, checkpoints.at(-1)!.size);
+  const { covered, wrong, pending, frontier } = comparison;
+  const size = part ? Math.min(frontier.size, part.end) : frontier.size;
+  const records = size - first;
+  const signed = Math.max(0, Math.min(covered, size) - first);
+  let finding: Finding | null = tail ?? (wrong && explain(chains, wrong, Math.max(covered, first)));
+  if (!finding && pending) finding = ended(chains, frontier.size, checkpoints.at(-1)!.size);
   finding ??= chains.odd ??
-    chains.gap ?? { verdict: 'ok', index: null, message: `${records} records, ${covered} of them signed` };
-  return { ...finding, records, covered };
+    chains.gap ?? { verdict: 'ok', index: null, message: `${records} records, ${signed} of them signed` };
+  return { ...finding, records, covered: signed };
 }
 
 /** The log ends before a checkpoint's size: records were cut off its end, or taken out of it. */

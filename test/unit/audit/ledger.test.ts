@@ -34,7 +34,8 @@ async function check(ledger: Ledger, size: number, from = 0): Promise<void> {
   assert.equal(index, size);
 }
 
-const segmentsOf = async (dir: string): Promise<string[]> => (await readdir(join(dir, 'records'))).sort();
+const segmentsOf = async (dir: string): Promise<string[]> =>
+  (await readdir(join(dir, 'records'))).filter((name) => name.endsWith('.qal')).sort();
 const open = (dir: string, over: Partial<LedgerOptions> = {}) => Ledger.open({ dir, segmentBytesMax: 500, ...over });
 
 test('records come back as they were, in order, over segments and restarts', async (t) => {
@@ -164,7 +165,7 @@ test('aged segments go, their leaf hashes stay, and records before them say so',
   const ledger = await open(dir);
   for (let i = 0; i < 40; i += 2) await ledger.append(records(i, i + 2));
   const before = (await segmentsOf(dir)).length;
-  assert.ok((await ledger.dropBefore(25)) > 0);
+  assert.ok((await ledger.dropBefore(25, new Map())) > 0);
   assert.ok((await segmentsOf(dir)).length < before);
   assert.ok(ledger.firstIndex > 0 && ledger.firstIndex <= 25);
   await check(ledger, 40, ledger.firstIndex);

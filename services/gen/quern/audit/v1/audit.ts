@@ -40,6 +40,8 @@ export interface QueryRequest {
   until: string;
   /** rows, 1..100000; 0 = 100 */
   limit: number;
+  /** the rows go into a file: recorded as audit.exported, not as audit.read */
+  exports: boolean;
 }
 
 /** One request. Facts about a person are empty once the person was erased. */
@@ -151,8 +153,146 @@ export interface GetCoverageResponse {
   consistency: Buffer[];
 }
 
+export interface VerifyRequest {
+  /** signed note that was kept elsewhere, at most 4096 bytes; "" = none */
+  trustedCheckpoint: string;
+}
+
+export interface VerifyResponse {
+  /** read so far; in the last message: of the log */
+  records: bigint;
+  /** of the log when the call began */
+  total: bigint;
+  /** ok, altered, missing, reordered, truncated, rechained, forked, bad_signature, gap; "" = still reading */
+  verdict: string;
+  /** of the first record concerned, from 0; absent = none is */
+  index?:
+    | bigint
+    | undefined;
+  /** one sentence; "" = still reading */
+  message: string;
+  /** records that a checkpoint vouches for */
+  covered: bigint;
+  /** the newest signed note, to be kept elsewhere; "" = none yet, or still reading */
+  checkpoint: string;
+}
+
+export interface ExportRequest {
+  /** RFC 3339, inclusive; "" = from the oldest record whose bytes are kept */
+  since: string;
+  /** RFC 3339, exclusive; "" = to the end */
+  until: string;
+}
+
+/** The stretch reaches from the first to the last record of the time asked for; what lies between comes with it. */
+export interface ExportResponse {
+  part:
+    | //
+    /** in the order of the log */
+    { $case: "records"; value: ExportRecords }
+    | //
+    /** once, last */
+    { $case: "manifest"; value: ExportManifest }
+    | undefined;
+}
+
+export interface ExportRecords {
+  /** of the first record of this message */
+  firstIndex: bigint;
+  /** exact stored bytes, 1..1048576 each */
+  records: Buffer[];
+}
+
+export interface ExportManifest {
+  /** of the checkpoints */
+  origin: string;
+  /** public key lines, newest last */
+  verifierKeys: string[];
+  /** index of the first record */
+  first: bigint;
+  /** records */
+  count: bigint;
+  /** records of the newest checkpoint */
+  treeSize: bigint;
+  /** 0..53 hashes of the perfect subtrees of the records before the first, largest first */
+  before: Buffer[];
+  /** 0..106 hashes of those behind the last, up to tree_size, in order */
+  after: Buffer[];
+  /** signed notes of the stretch, at most 1001; the last is that of tree_size */
+  checkpoints: string[];
+  /** where each producer's chain stands before the first record */
+  producers: ExportProducer[];
+  /** RFC 3339 */
+  exported: string;
+}
+
+export interface ExportProducer {
+  /** at most 128 characters */
+  producer: string;
+  /** of its last record before the stretch; 0 = none */
+  seq: bigint;
+  /** of that record's bytes, 64 hex digits */
+  sha256: string;
+}
+
+export interface TailRequest {
+  /** 1..128 characters */
+  tenant: string;
+  /** records that are there already and come first, 0..1000 */
+  backlog: number;
+}
+
+/** One record. Facts about a person are empty once the person was erased. */
+export interface TailResponse {
+  /** place in the log, from 0 */
+  index: bigint;
+  /** RFC 3339, UTC, milliseconds, by the producer's clock */
+  time: string;
+  /** service and instance */
+  producer: string;
+  /** such as request.accepted */
+  action: string;
+  /** ok, denied, error, cancelled or unknown */
+  outcome: string;
+  /** user, api_key, service, model or operator */
+  actorKind: string;
+  /** id; "" = erased, or known by its pseudonym only */
+  actor: string;
+  /** pseudonym in the record */
+  actorRef: string;
+  /** what was acted on; "" = nothing in particular */
+  target: string;
+  /** name of the gRPC code; "" = none told */
+  code: string;
+  /** reason word; "" = none told */
+  reason: string;
+  /** "" = none */
+  requestId: string;
+  /** 32 hex digits; "" = none */
+  traceId: string;
+  /** tokens, bytes and milliseconds by name, 0..2^53 - 1 */
+  usage: Map<string, bigint>;
+}
+
+export interface TailResponse_UsageEntry {
+  key: string;
+  value: bigint;
+}
+
+export interface EraseRequest {
+  /** 1..128 characters */
+  tenant: string;
+  /** user id, 1..256 characters */
+  user: string;
+}
+
+export interface EraseResponse {
+  /** the pseudonym that means nobody from now on, 32 hex digits */
+  userRef: string;
+}
+
 function createBaseQueryRequest(): QueryRequest {
-  return { tenant: "", user: "", requestId: "", traceId: "", since: "", until: "", limit: 0 };
+  return { tenant: "", user: "", requestId: "", traceId: "", since: "", until: "", limit: 0, exports: false };
 }
 
 export const QueryRequest: MessageFns<QueryRequest> = {
@@ -177,6 +317,9 @@ export const QueryRequest: MessageFns<QueryRequest> = {
     }
     if (message.limit !== 0) {
       writer.uint32(56).uint32(message.limit);
+    }
+    if (message.exports !== false) {
+      writer.uint32(64).bool(message.exports);
     }
     return writer;
   },
@@ -248,6 +391,14 @@ export const QueryRequest: MessageFns<QueryRequest> = {
             }
 
             message.limit = reader.uint32();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.exports = reader.bool();
             continue;
           }
         }
@@ -1084,6 +1235,1018 @@ export const GetCoverageResponse: MessageFns<GetCoverageResponse> = {
   },
 };
 
+function createBaseVerifyRequest(): VerifyRequest {
+  return { trustedCheckpoint: "" };
+}
+
+export const VerifyRequest: MessageFns<VerifyRequest> = {
+  encode(message: VerifyRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.trustedCheckpoint !== "") {
+      writer.uint32(10).string(message.trustedCheckpoint);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): VerifyRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseVerifyRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.trustedCheckpoint = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseVerifyResponse(): VerifyResponse {
+  return { records: 0n, total: 0n, verdict: "", index: undefined, message: "", covered: 0n, checkpoint: "" };
+}
+
+export const VerifyResponse: MessageFns<VerifyResponse> = {
+  encode(message: VerifyResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.records !== 0n) {
+      if (BigInt.asUintN(64, message.records) !== message.records) {
+        throw new globalThis.Error("value provided for field message.records of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.records);
+    }
+    if (message.total !== 0n) {
+      if (BigInt.asUintN(64, message.total) !== message.total) {
+        throw new globalThis.Error("value provided for field message.total of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.total);
+    }
+    if (message.verdict !== "") {
+      writer.uint32(26).string(message.verdict);
+    }
+    if (message.index !== undefined) {
+      if (BigInt.asUintN(64, message.index) !== message.index) {
+        throw new globalThis.Error("value provided for field message.index of type uint64 too large");
+      }
+      writer.uint32(32).uint64(message.index);
+    }
+    if (message.message !== "") {
+      writer.uint32(42).string(message.message);
+    }
+    if (message.covered !== 0n) {
+      if (BigInt.asUintN(64, message.covered) !== message.covered) {
+        throw new globalThis.Error("value provided for field message.covered of type uint64 too large");
+      }
+      writer.uint32(48).uint64(message.covered);
+    }
+    if (message.checkpoint !== "") {
+      writer.uint32(58).string(message.checkpoint);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): VerifyResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseVerifyResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.records = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.total = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.verdict = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.index = reader.uint64() as bigint;
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.message = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.covered = reader.uint64() as bigint;
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.checkpoint = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseExportRequest(): ExportRequest {
+  return { since: "", until: "" };
+}
+
+export const ExportRequest: MessageFns<ExportRequest> = {
+  encode(message: ExportRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.since !== "") {
+      writer.uint32(10).string(message.since);
+    }
+    if (message.until !== "") {
+      writer.uint32(18).string(message.until);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ExportRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseExportRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.since = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.until = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseExportResponse(): ExportResponse {
+  return { part: undefined };
+}
+
+export const ExportResponse: MessageFns<ExportResponse> = {
+  encode(message: ExportResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.part?.$case) {
+      case "records":
+        ExportRecords.encode(message.part.value, writer.uint32(10).fork()).join();
+        break;
+      case "manifest":
+        ExportManifest.encode(message.part.value, writer.uint32(18).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ExportResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseExportResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.part = { $case: "records", value: ExportRecords.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.part = { $case: "manifest", value: ExportManifest.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseExportRecords(): ExportRecords {
+  return { firstIndex: 0n, records: [] };
+}
+
+export const ExportRecords: MessageFns<ExportRecords> = {
+  encode(message: ExportRecords, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.firstIndex !== 0n) {
+      if (BigInt.asUintN(64, message.firstIndex) !== message.firstIndex) {
+        throw new globalThis.Error("value provided for field message.firstIndex of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.firstIndex);
+    }
+    for (const v of message.records) {
+      writer.uint32(18).bytes(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ExportRecords {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseExportRecords();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.firstIndex = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.records.push(Buffer.from(reader.bytes()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseExportManifest(): ExportManifest {
+  return {
+    origin: "",
+    verifierKeys: [],
+    first: 0n,
+    count: 0n,
+    treeSize: 0n,
+    before: [],
+    after: [],
+    checkpoints: [],
+    producers: [],
+    exported: "",
+  };
+}
+
+export const ExportManifest: MessageFns<ExportManifest> = {
+  encode(message: ExportManifest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.origin !== "") {
+      writer.uint32(10).string(message.origin);
+    }
+    for (const v of message.verifierKeys) {
+      writer.uint32(18).string(v!);
+    }
+    if (message.first !== 0n) {
+      if (BigInt.asUintN(64, message.first) !== message.first) {
+        throw new globalThis.Error("value provided for field message.first of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.first);
+    }
+    if (message.count !== 0n) {
+      if (BigInt.asUintN(64, message.count) !== message.count) {
+        throw new globalThis.Error("value provided for field message.count of type uint64 too large");
+      }
+      writer.uint32(32).uint64(message.count);
+    }
+    if (message.treeSize !== 0n) {
+      if (BigInt.asUintN(64, message.treeSize) !== message.treeSize) {
+        throw new globalThis.Error("value provided for field message.treeSize of type uint64 too large");
+      }
+      writer.uint32(40).uint64(message.treeSize);
+    }
+    for (const v of message.before) {
+      writer.uint32(50).bytes(v!);
+    }
+    for (const v of message.after) {
+      writer.uint32(58).bytes(v!);
+    }
+    for (const v of message.checkpoints) {
+      writer.uint32(66).string(v!);
+    }
+    for (const v of message.producers) {
+      ExportProducer.encode(v!, writer.uint32(74).fork()).join();
+    }
+    if (message.exported !== "") {
+      writer.uint32(82).string(message.exported);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ExportManifest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseExportManifest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.origin = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.verifierKeys.push(reader.string());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.first = reader.uint64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.count = reader.uint64() as bigint;
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.treeSize = reader.uint64() as bigint;
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.before.push(Buffer.from(reader.bytes()));
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.after.push(Buffer.from(reader.bytes()));
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.checkpoints.push(reader.string());
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.producers.push(ExportProducer.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.exported = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseExportProducer(): ExportProducer {
+  return { producer: "", seq: 0n, sha256: "" };
+}
+
+export const ExportProducer: MessageFns<ExportProducer> = {
+  encode(message: ExportProducer, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.producer !== "") {
+      writer.uint32(10).string(message.producer);
+    }
+    if (message.seq !== 0n) {
+      if (BigInt.asUintN(64, message.seq) !== message.seq) {
+        throw new globalThis.Error("value provided for field message.seq of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.seq);
+    }
+    if (message.sha256 !== "") {
+      writer.uint32(26).string(message.sha256);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ExportProducer {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseExportProducer();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.producer = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.seq = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.sha256 = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseTailRequest(): TailRequest {
+  return { tenant: "", backlog: 0 };
+}
+
+export const TailRequest: MessageFns<TailRequest> = {
+  encode(message: TailRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.tenant !== "") {
+      writer.uint32(10).string(message.tenant);
+    }
+    if (message.backlog !== 0) {
+      writer.uint32(16).uint32(message.backlog);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TailRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTailRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.tenant = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.backlog = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseTailResponse(): TailResponse {
+  return {
+    index: 0n,
+    time: "",
+    producer: "",
+    action: "",
+    outcome: "",
+    actorKind: "",
+    actor: "",
+    actorRef: "",
+    target: "",
+    code: "",
+    reason: "",
+    requestId: "",
+    traceId: "",
+    usage: new Map(),
+  };
+}
+
+export const TailResponse: MessageFns<TailResponse> = {
+  encode(message: TailResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.index !== 0n) {
+      if (BigInt.asUintN(64, message.index) !== message.index) {
+        throw new globalThis.Error("value provided for field message.index of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.index);
+    }
+    if (message.time !== "") {
+      writer.uint32(18).string(message.time);
+    }
+    if (message.producer !== "") {
+      writer.uint32(26).string(message.producer);
+    }
+    if (message.action !== "") {
+      writer.uint32(34).string(message.action);
+    }
+    if (message.outcome !== "") {
+      writer.uint32(42).string(message.outcome);
+    }
+    if (message.actorKind !== "") {
+      writer.uint32(50).string(message.actorKind);
+    }
+    if (message.actor !== "") {
+      writer.uint32(58).string(message.actor);
+    }
+    if (message.actorRef !== "") {
+      writer.uint32(66).string(message.actorRef);
+    }
+    if (message.target !== "") {
+      writer.uint32(74).string(message.target);
+    }
+    if (message.code !== "") {
+      writer.uint32(82).string(message.code);
+    }
+    if (message.reason !== "") {
+      writer.uint32(90).string(message.reason);
+    }
+    if (message.requestId !== "") {
+      writer.uint32(98).string(message.requestId);
+    }
+    if (message.traceId !== "") {
+      writer.uint32(106).string(message.traceId);
+    }
+    message.usage.forEach((value, key) => {
+      TailResponse_UsageEntry.encode({ key: key as any, value }, writer.uint32(114).fork()).join();
+    });
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TailResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTailResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.index = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.time = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.producer = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.action = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.outcome = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.actorKind = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.actor = reader.string();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.actorRef = reader.string();
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.target = reader.string();
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.code = reader.string();
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.traceId = reader.string();
+            continue;
+          }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            const entry14 = TailResponse_UsageEntry.decode(reader, reader.uint32());
+            if (entry14.value !== undefined) {
+              message.usage.set(entry14.key, entry14.value);
+            }
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseTailResponse_UsageEntry(): TailResponse_UsageEntry {
+  return { key: "", value: 0n };
+}
+
+export const TailResponse_UsageEntry: MessageFns<TailResponse_UsageEntry> = {
+  encode(message: TailResponse_UsageEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== 0n) {
+      if (BigInt.asIntN(64, message.value) !== message.value) {
+        throw new globalThis.Error("value provided for field message.value of type int64 too large");
+      }
+      writer.uint32(16).int64(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TailResponse_UsageEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTailResponse_UsageEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.value = reader.int64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseEraseRequest(): EraseRequest {
+  return { tenant: "", user: "" };
+}
+
+export const EraseRequest: MessageFns<EraseRequest> = {
+  encode(message: EraseRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.tenant !== "") {
+      writer.uint32(10).string(message.tenant);
+    }
+    if (message.user !== "") {
+      writer.uint32(18).string(message.user);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): EraseRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEraseRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.tenant = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.user = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseEraseResponse(): EraseResponse {
+  return { userRef: "" };
+}
+
+export const EraseResponse: MessageFns<EraseResponse> = {
+  encode(message: EraseResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.userRef !== "") {
+      writer.uint32(10).string(message.userRef);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): EraseResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEraseResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.userRef = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
 export type AuditServiceService = typeof AuditServiceService;
 export const AuditServiceService = {
   /** Requests, newest first, one row per request. The reading is recorded too. */
@@ -1116,6 +2279,52 @@ export const AuditServiceService = {
     responseSerialize: (value: ProveResponse): Buffer => Buffer.from(ProveResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ProveResponse => ProveResponse.decode(value),
   },
+  /** Reads the whole ledger again and says whether it is what was signed: progress, then one verdict. */
+  verify: {
+    path: "/quern.audit.v1.AuditService/Verify" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: VerifyRequest): Buffer => Buffer.from(VerifyRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): VerifyRequest => VerifyRequest.decode(value),
+    responseSerialize: (value: VerifyResponse): Buffer => Buffer.from(VerifyResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): VerifyResponse => VerifyResponse.decode(value),
+  },
+  /**
+   * The exact stored bytes of a stretch of the log, of all tenants, and at the end what a third party needs to verify them.
+   * Recorded before anything goes out.
+   */
+  export: {
+    path: "/quern.audit.v1.AuditService/Export" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: ExportRequest): Buffer => Buffer.from(ExportRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ExportRequest => ExportRequest.decode(value),
+    responseSerialize: (value: ExportResponse): Buffer => Buffer.from(ExportResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ExportResponse => ExportResponse.decode(value),
+  },
+  /** Records of one tenant as they reach the ledger, until the caller ends the call. The reading is recorded too. */
+  tail: {
+    path: "/quern.audit.v1.AuditService/Tail" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: TailRequest): Buffer => Buffer.from(TailRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): TailRequest => TailRequest.decode(value),
+    responseSerialize: (value: TailResponse): Buffer => Buffer.from(TailResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): TailResponse => TailResponse.decode(value),
+  },
+  /**
+   * Destroys a user's key and pseudonym: from then on nobody can tell whom the records speak of. Recorded before it is done;
+   * proofs stay valid.
+   */
+  erase: {
+    path: "/quern.audit.v1.AuditService/Erase" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: EraseRequest): Buffer => Buffer.from(EraseRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): EraseRequest => EraseRequest.decode(value),
+    responseSerialize: (value: EraseResponse): Buffer => Buffer.from(EraseResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): EraseResponse => EraseResponse.decode(value),
+  },
   /** How far the newest checkpoint covers one producer's records: what its outbox may let go of. */
   getCoverage: {
     path: "/quern.audit.v1.AuditService/GetCoverage" as const,
@@ -1135,6 +2344,20 @@ export interface AuditServiceServer extends UntypedServiceImplementation {
   getHead: handleUnaryCall<GetHeadRequest, GetHeadResponse>;
   /** That one record is in the log, and that the log only grew (RFC 6962). */
   prove: handleUnaryCall<ProveRequest, ProveResponse>;
+  /** Reads the whole ledger again and says whether it is what was signed: progress, then one verdict. */
+  verify: handleServerStreamingCall<VerifyRequest, VerifyResponse>;
+  /**
+   * The exact stored bytes of a stretch of the log, of all tenants, and at the end what a third party needs to verify them.
+   * Recorded before anything goes out.
+   */
+  export: handleServerStreamingCall<ExportRequest, ExportResponse>;
+  /** Records of one tenant as they reach the ledger, until the caller ends the call. The reading is recorded too. */
+  tail: handleServerStreamingCall<TailRequest, TailResponse>;
+  /**
+   * Destroys a user's key and pseudonym: from then on nobody can tell whom the records speak of. Recorded before it is done;
+   * proofs stay valid.
+   */
+  erase: handleUnaryCall<EraseRequest, EraseResponse>;
   /** How far the newest checkpoint covers one producer's records: what its outbox may let go of. */
   getCoverage: handleUnaryCall<GetCoverageRequest, GetCoverageResponse>;
 }
@@ -1178,6 +2401,45 @@ export interface AuditServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ProveResponse) => void,
+  ): ClientUnaryCall;
+  /** Reads the whole ledger again and says whether it is what was signed: progress, then one verdict. */
+  verify(request: VerifyRequest, options?: Partial<CallOptions>): ClientReadableStream<VerifyResponse>;
+  verify(
+    request: VerifyRequest,
+    metadata?: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<VerifyResponse>;
+  /**
+   * The exact stored bytes of a stretch of the log, of all tenants, and at the end what a third party needs to verify them.
+   * Recorded before anything goes out.
+   */
+  export(request: ExportRequest, options?: Partial<CallOptions>): ClientReadableStream<ExportResponse>;
+  export(
+    request: ExportRequest,
+    metadata?: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<ExportResponse>;
+  /** Records of one tenant as they reach the ledger, until the caller ends the call. The reading is recorded too. */
+  tail(request: TailRequest, options?: Partial<CallOptions>): ClientReadableStream<TailResponse>;
+  tail(request: TailRequest, metadata?: Metadata, options?: Partial<CallOptions>): ClientReadableStream<TailResponse>;
+  /**
+   * Destroys a user's key and pseudonym: from then on nobody can tell whom the records speak of. Recorded before it is done;
+   * proofs stay valid.
+   */
+  erase(
+    request: EraseRequest,
+    callback: (error: ServiceError | null, response: EraseResponse) => void,
+  ): ClientUnaryCall;
+  erase(
+    request: EraseRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: EraseResponse) => void,
+  ): ClientUnaryCall;
+  erase(
+    request: EraseRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: EraseResponse) => void,
   ): ClientUnaryCall;
   /** How far the newest checkpoint covers one producer's records: what its outbox may let go of. */
   getCoverage(

@@ -440,6 +440,62 @@ export interface CancelResponse {
   cancelled: boolean;
 }
 
+export interface ExplainRequest {
+  /** 1..128 characters */
+  requestId: string;
+}
+
+export interface ExplainResponse {
+  /** as asked */
+  requestId: string;
+  /** served name; "" = refused before it was known */
+  model: string;
+  /** complete, infill or chat */
+  method: string;
+  /** user id of who sent it */
+  user: string;
+  /** RFC 3339, UTC, milliseconds */
+  arrived: string;
+  /** 32 hex digits */
+  traceId: string;
+  /** stop, length, cancelled, superseded, or the code's name in lower case; "" = still running */
+  outcome: string;
+  /** name of the gRPC code of a failure; "" = none */
+  code: string;
+  /** UPPER_SNAKE reason of a failure, such as why it was shed; "" = none */
+  reason: string;
+  /** of a failure, as the caller got it; "" = none */
+  message: string;
+  /** in order of their start, at most 8 and 4 more per resume */
+  stages: ExplainStage[];
+  /** microseconds from arrival to end, or until now */
+  durationUs: bigint;
+  /** so far */
+  usage:
+    | Usage
+    | undefined;
+  /** the engine's own; absent = it has not ended there, or never began */
+  timings:
+    | Timings
+    | undefined;
+  /** times the engine was lost and the request went on elsewhere, >= 0 */
+  resumes: number;
+  /** engine steps that brought tokens, >= 0 */
+  steps: number;
+  /** microseconds, the longest wait between two such steps; 0 = fewer than two */
+  longestGapUs: bigint;
+}
+
+/** One span of time of a request. The stages may leave gaps between them, and a part of one is never in another. */
+export interface ExplainStage {
+  /** admit, tokenize, route, queue, prefill, decode, deliver or audit */
+  name: string;
+  /** microseconds after arrival */
+  startUs: bigint;
+  /** microseconds */
+  durationUs: bigint;
+}
+
 function createBaseCallOptions(): CallOptions {
   return {
     requestId: "",
@@ -2969,6 +3025,372 @@ export const CancelResponse: MessageFns<CancelResponse> = {
   },
 };
 
+function createBaseExplainRequest(): ExplainRequest {
+  return { requestId: "" };
+}
+
+export const ExplainRequest: MessageFns<ExplainRequest> = {
+  encode(message: ExplainRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.requestId !== "") {
+      writer.uint32(10).string(message.requestId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ExplainRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseExplainRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseExplainResponse(): ExplainResponse {
+  return {
+    requestId: "",
+    model: "",
+    method: "",
+    user: "",
+    arrived: "",
+    traceId: "",
+    outcome: "",
+    code: "",
+    reason: "",
+    message: "",
+    stages: [],
+    durationUs: 0n,
+    usage: undefined,
+    timings: undefined,
+    resumes: 0,
+    steps: 0,
+    longestGapUs: 0n,
+  };
+}
+
+export const ExplainResponse: MessageFns<ExplainResponse> = {
+  encode(message: ExplainResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.requestId !== "") {
+      writer.uint32(10).string(message.requestId);
+    }
+    if (message.model !== "") {
+      writer.uint32(18).string(message.model);
+    }
+    if (message.method !== "") {
+      writer.uint32(26).string(message.method);
+    }
+    if (message.user !== "") {
+      writer.uint32(34).string(message.user);
+    }
+    if (message.arrived !== "") {
+      writer.uint32(42).string(message.arrived);
+    }
+    if (message.traceId !== "") {
+      writer.uint32(50).string(message.traceId);
+    }
+    if (message.outcome !== "") {
+      writer.uint32(58).string(message.outcome);
+    }
+    if (message.code !== "") {
+      writer.uint32(66).string(message.code);
+    }
+    if (message.reason !== "") {
+      writer.uint32(74).string(message.reason);
+    }
+    if (message.message !== "") {
+      writer.uint32(82).string(message.message);
+    }
+    for (const v of message.stages) {
+      ExplainStage.encode(v!, writer.uint32(90).fork()).join();
+    }
+    if (message.durationUs !== 0n) {
+      if (BigInt.asUintN(64, message.durationUs) !== message.durationUs) {
+        throw new globalThis.Error("value provided for field message.durationUs of type uint64 too large");
+      }
+      writer.uint32(96).uint64(message.durationUs);
+    }
+    if (message.usage !== undefined) {
+      Usage.encode(message.usage, writer.uint32(106).fork()).join();
+    }
+    if (message.timings !== undefined) {
+      Timings.encode(message.timings, writer.uint32(114).fork()).join();
+    }
+    if (message.resumes !== 0) {
+      writer.uint32(120).uint32(message.resumes);
+    }
+    if (message.steps !== 0) {
+      writer.uint32(128).uint32(message.steps);
+    }
+    if (message.longestGapUs !== 0n) {
+      if (BigInt.asUintN(64, message.longestGapUs) !== message.longestGapUs) {
+        throw new globalThis.Error("value provided for field message.longestGapUs of type uint64 too large");
+      }
+      writer.uint32(136).uint64(message.longestGapUs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ExplainResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseExplainResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.model = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.method = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.user = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.arrived = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.traceId = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.outcome = reader.string();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.code = reader.string();
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.message = reader.string();
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.stages.push(ExplainStage.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.durationUs = reader.uint64() as bigint;
+            continue;
+          }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.usage = Usage.decode(reader, reader.uint32());
+            continue;
+          }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.timings = Timings.decode(reader, reader.uint32());
+            continue;
+          }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.resumes = reader.uint32();
+            continue;
+          }
+          case 16: {
+            if (tag !== 128) {
+              break;
+            }
+
+            message.steps = reader.uint32();
+            continue;
+          }
+          case 17: {
+            if (tag !== 136) {
+              break;
+            }
+
+            message.longestGapUs = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseExplainStage(): ExplainStage {
+  return { name: "", startUs: 0n, durationUs: 0n };
+}
+
+export const ExplainStage: MessageFns<ExplainStage> = {
+  encode(message: ExplainStage, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.startUs !== 0n) {
+      if (BigInt.asUintN(64, message.startUs) !== message.startUs) {
+        throw new globalThis.Error("value provided for field message.startUs of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.startUs);
+    }
+    if (message.durationUs !== 0n) {
+      if (BigInt.asUintN(64, message.durationUs) !== message.durationUs) {
+        throw new globalThis.Error("value provided for field message.durationUs of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.durationUs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ExplainStage {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseExplainStage();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.startUs = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.durationUs = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
 /** Code completion: raw prompts and fill-in-the-middle. */
 export type CompletionServiceService = typeof CompletionServiceService;
 export const CompletionServiceService = {
@@ -3189,11 +3611,29 @@ export const RequestServiceService = {
     responseSerialize: (value: CancelResponse): Buffer => Buffer.from(CancelResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): CancelResponse => CancelResponse.decode(value),
   },
+  /**
+   * What happened to a request, and where its time went. Running ones and the last few thousand that ended are known, to
+   * the caller who sent them and to admins of the tenant. NOT_FOUND otherwise.
+   */
+  explain: {
+    path: "/quern.gateway.v1.RequestService/Explain" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ExplainRequest): Buffer => Buffer.from(ExplainRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ExplainRequest => ExplainRequest.decode(value),
+    responseSerialize: (value: ExplainResponse): Buffer => Buffer.from(ExplainResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ExplainResponse => ExplainResponse.decode(value),
+  },
 } as const;
 
 export interface RequestServiceServer extends UntypedServiceImplementation {
   /** Ends a running request of the same principal. Idempotent. */
   cancel: handleUnaryCall<CancelRequest, CancelResponse>;
+  /**
+   * What happened to a request, and where its time went. Running ones and the last few thousand that ended are known, to
+   * the caller who sent them and to admins of the tenant. NOT_FOUND otherwise.
+   */
+  explain: handleUnaryCall<ExplainRequest, ExplainResponse>;
 }
 
 export interface RequestServiceClient extends Client {
@@ -3212,6 +3652,25 @@ export interface RequestServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions1>,
     callback: (error: ServiceError | null, response: CancelResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * What happened to a request, and where its time went. Running ones and the last few thousand that ended are known, to
+   * the caller who sent them and to admins of the tenant. NOT_FOUND otherwise.
+   */
+  explain(
+    request: ExplainRequest,
+    callback: (error: ServiceError | null, response: ExplainResponse) => void,
+  ): ClientUnaryCall;
+  explain(
+    request: ExplainRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ExplainResponse) => void,
+  ): ClientUnaryCall;
+  explain(
+    request: ExplainRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions1>,
+    callback: (error: ServiceError | null, response: ExplainResponse) => void,
   ): ClientUnaryCall;
 }
 

@@ -1,0 +1,86 @@
+// Verify: the whole ledger against every checkpoint, as somebody outside would do it.
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { VerifyRequest, VerifyResponse } from '#gen/quern/audit/v1/audit.ts';
+import { type Verification, verifyLog } from '#kit/audit/verify.ts';
+import { QuernError, throwIfAborted } from '#kit/errors.ts';
+import type { CallContext, Out } from '#kit/rpc/service.ts';
+import type { AuditContext } from '../context.ts';
+import { VERIFY_CHECKPOINTS_MAX, VERIFY_REPORT_RECORDS, VERIFY_SLICE_RECORDS } from '../limits.ts';
+import { noteField } from '../request-fields.ts';
+import { evenly } from '../spread.ts';
+
+/** Stored bytes that are not what was written: found before any hash is compared. */
+class Damage extends Error {
+  readonly verification: Verification;
+
+  constructor(verdict: 'altered' | 'missing', index: number, message: string) {
+    super(message);
+    this.verification = { verdict, index, message, records: index, covered: 0 };
+  }
+}
+
+/** The records, with a look at other work and at the caller now and then. */
+async function* stored(
+  { ledger }: AuditContext,
+  { signal }: CallContext,
+  report: (records: number) => Promise<void>,
+): AsyncGenerator<Buffer, void, undefined> {
+  let expected = ledger.firstIndex;
+  try {
+    for await (const { index, bytes } of ledger.read(expected)) {
+      if (index !== expected) throw new Damage('missing', expected, `the ledger goes on with record ${index}`);
+      yield bytes;
+      expected += 1;
+      if (expected % VERIFY_SLICE_RECORDS === 0) {
+        throwIfAborted(signal);
+        await nextTurn();
+      }
+      if (expected % VERIFY_REPORT_RECORDS === 0) await report(expected);
+    }
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') {
+      throw new Damage('missing', expected, 'a file of the ledger is gone');
+    }
+    if (!(error instanceof QuernError) || error.code !== 'DATA_LOSS') throw error;
+    throw new Damage('altered', expected, error.message);
+  }
+}
+
+export async function verify(
+  context: AuditContext,
+  request: VerifyRequest,
+  call: CallContext,
+  out: Out<VerifyResponse>,
+): Promise<void> {
+  const { ledger, checkpoints, verifier } = context;
+  const trusted = noteField('trusted_checkpoint', request.trustedCheckpoint);
+  // Before the records: each of these checkpoints then speaks of what is there.
+  const notes = (await checkpoints.all()).map(({ note }) => note);
+  const total = BigInt(ledger.size);
+  const progress = { total, verdict: '', message: '', covered: 0n, checkpoint: '' };
+  const report = async (records: number): Promise<void> => {
+    if (!out.write({ ...progress, records: BigInt(records) })) await out.drained();
+  };
+  const result = await verifyLog({
+    records: stored(context, call, report),
+    aged: ledger.leaves(ledger.firstIndex),
+    heads: ledger.agedHeads,
+    origin: verifier.name,
+    verifiers: [verifier],
+    checkpoints: evenly(notes, VERIFY_CHECKPOINTS_MAX),
+    trusted,
+  }).catch((error: unknown) => {
+    if (error instanceof Damage) return error.verification;
+    throw error;
+  });
+  const { verdict, index, message, records, covered } = result;
+  out.write({
+    records: BigInt(records),
+    total,
+    verdict,
+    index: index === null ? undefined : BigInt(index),
+    message,
+    covered: BigInt(covered),
+    checkpoint: notes.at(-1) ?? '',
+  });
+}
