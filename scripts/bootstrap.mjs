@@ -1,12 +1,13 @@
 // node scripts/bootstrap.mjs start|test
 // Makes a fresh checkout ready for `npm start` or `npm test`: npm packages, build tools, the native engine, nats-server
-// and, for tests, a Python client and the CUDA compiler. Plain JavaScript for Node >= 20, because this is what
+// and, for tests, promtool, a Python client and the CUDA compiler. Plain JavaScript for Node >= 20, because this is what
 // installs Node 24. Says nothing when nothing is to do.
 import { cudaSkipReason, hasCudaSources, installCudaWheels } from './setup/cuda-wheels.mjs';
 import { buildNative, startTargets, testTargets } from './setup/native-build.mjs';
 import { installNatsServer, installNatsServerOnce } from './setup/nats-server.mjs';
 import { installPackages } from './setup/packages.mjs';
 import { checkPlatform } from './setup/prerequisites.mjs';
+import { installPromtool } from './setup/promtool.mjs';
 import { installPythonClients } from './setup/python-clients.mjs';
 import { SetupError, say } from './setup/steps.mjs';
 import { skippedSuites } from './testing/skip.mjs';
@@ -14,7 +15,14 @@ import { skippedSuites } from './testing/skip.mjs';
 /** In order; each part does nothing when its result is already there. */
 const parts = {
   start: [installPackages, () => buildNative({ targets: startTargets }), prepareAudit],
-  test: [installPackages, () => buildNative({ targets: testTargets }), prepareNats, preparePythonClients, prepareCuda],
+  test: [
+    installPackages,
+    () => buildNative({ targets: testTargets }),
+    prepareNats,
+    preparePromtool,
+    preparePythonClients,
+    prepareCuda,
+  ],
 };
 
 function prepareAudit() {
@@ -23,6 +31,11 @@ function prepareAudit() {
 
 function prepareNats() {
   return orSay('nats-server', 'the tests of the audit stream will fail', installNatsServer);
+}
+
+async function preparePromtool() {
+  if (skippedSuites().has('deploy')) return;
+  await orSay('promtool', 'the deploy suite will fail (QUERN_TEST_SKIP=deploy leaves it out)', installPromtool);
 }
 
 function preparePythonClients() {

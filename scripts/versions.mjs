@@ -12,6 +12,7 @@ export const minimum = {
   ubuntu: '24.04',
   natsServer: '2.14.0', // older ones delete a stream whose snapshot is damaged
   go: '1.26', // builds nats-server
+  promtool: '2.42.0', // Debian 12's
 };
 
 /** Build tools from PyPI, used where the system has none or too old ones. */

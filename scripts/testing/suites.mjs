@@ -33,6 +33,7 @@ export const suites = [
   { name: 'native', run: () => runNativeTests('release', { timeoutMs: minutes(10) }) },
   nodeSuite('contract', ['test/contract'], { isolated: true, timeoutMs: minutes(10) }),
   nodeSuite('e2e', ['test/e2e'], { isolated: true, timeoutMs: minutes(10) }),
+  nodeSuite('deploy', ['test/deploy'], { isolated: true, timeoutMs: minutes(5) }),
   nodeSuite('faults', ['test/faults'], { isolated: true, timeoutMs: minutes(10) }),
   { name: 'asan', run: () => runNativeTests('asan', { timeoutMs: minutes(20) }) },
   { name: 'tsan', run: () => runNativeTests('tsan', { args: tsanArgs, timeoutMs: minutes(20) }) },
