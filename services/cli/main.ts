@@ -16,7 +16,15 @@ const COMMANDS: Record<string, { summary: string; load: () => Promise<Command> }
     summary: 'call any method: SERVICE/METHOD JSON',
     load: async () => (await import('./commands/call.ts')).call,
   },
+  trace: {
+    summary: 'show where the time of a request went',
+    load: async () => (await import('./commands/trace.ts')).trace,
+  },
   keys: { summary: 'create, list, revoke API keys', load: async () => (await import('./commands/keys.ts')).keys },
+  audit: {
+    summary: 'who asked what; verify, export, erase',
+    load: async () => (await import('./commands/audit.ts')).audit,
+  },
   bench: { summary: 'measure a running mesh', load: async () => (await import('./commands/bench.ts')).bench },
   doctor: {
     summary: 'say what is missing or slow here',

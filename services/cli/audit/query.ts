@@ -1,0 +1,87 @@
+/** `quern audit query` and `quern audit tail`: what was asked of the mesh, and what happens now. */
+import type { QueryRequest, TailResponse } from '#gen/quern/audit/v1/audit.ts';
+import type { Io } from '../command.ts';
+import { parseOptions, wholeNumber } from '../options.ts';
+import { AUDIT_OPTIONS, connectAudit } from './audit-client.ts';
+import { instant } from './instant.ts';
+import { jsonLine, plain, requestTable } from './request-rows.ts';
+import { collect, noPositionals, TENANT_DEFAULT } from './words.ts';
+
+const LIMIT_DEFAULT = 100;
+const LIMIT_MAX = 100_000;
+const BACKLOG_MAX = 1_000;
+
+const FILTERS = {
+  tenant: { type: 'string' },
+  user: { type: 'string' },
+  since: { type: 'string' },
+  until: { type: 'string' },
+  request: { type: 'string' },
+  trace: { type: 'string' },
+} as const;
+
+export async function queryRequests(args: string[], io: Io): Promise<number> {
+  const options = { ...AUDIT_OPTIONS, ...FILTERS, limit: { type: 'string' }, json: { type: 'boolean' } } as const;
+  const { values, positionals } = parseOptions(args, options);
+  noPositionals('query', positionals);
+  const request: QueryRequest = {
+    tenant: values.tenant ?? TENANT_DEFAULT,
+    user: values.user ?? '',
+    requestId: values.request ?? '',
+    traceId: values.trace ?? '',
+    since: instant('since', values.since, Date.now()),
+    until: instant('until', values.until, Date.now()),
+    limit: wholeNumber('limit', values.limit, LIMIT_DEFAULT, 1, LIMIT_MAX),
+    exports: false,
+  };
+  const audit = connectAudit(values.address, io);
+  try {
+    if (values.json) {
+      for await (const row of audit.query(request)) io.stdout.write(jsonLine(row));
+      return 0;
+    }
+    const rows = await collect(audit.query(request));
+    if (rows.length > 0) io.stdout.write(requestTable(rows));
+    io.stderr.write(summary(rows.length, request));
+    return 0;
+  } finally {
+    audit.close();
+  }
+}
+
+function summary(count: number, { tenant, limit }: QueryRequest): string {
+  if (count === 0) return `no such request of tenant "${tenant}" in the log (--tenant names another)\n`;
+  return count < limit ? '' : `the newest ${count}; --limit gives more\n`;
+}
+
+/** "12:00:01.123 request.finished ok ada quern-mini STOP 0198…" */
+function tailLine(row: TailResponse): string {
+  const actor = row.actor || `${row.actorKind}:${row.actorRef.slice(0, 8)}`;
+  const parts = [row.time, row.action, row.outcome, actor, row.target, row.reason, row.requestId];
+  return `${plain(parts.filter((part) => part !== '').join('  '))}\n`;
+}
+
+export async function followRecords(args: string[], io: Io): Promise<number> {
+  const options = {
+    ...AUDIT_OPTIONS,
+    tenant: { type: 'string' },
+    backlog: { type: 'string' },
+    json: { type: 'boolean' },
+  } as const;
+  const { values, positionals } = parseOptions(args, options);
+  noPositionals('tail', positionals);
+  const backlog = wholeNumber('backlog', values.backlog, 10, 0, BACKLOG_MAX);
+  const audit = connectAudit(values.address, io);
+  try {
+    for await (const row of audit.tail({ tenant: values.tenant ?? TENANT_DEFAULT, backlog })) {
+      io.stdout.write(values.json ? jsonLine(row) : tailLine(row));
+    }
+    io.stderr.write('the audit service has stopped\n');
+    return 0;
+  } catch (error) {
+    if (io.signal.aborted) return 0; // Ctrl-C is how one leaves
+    throw error;
+  } finally {
+    audit.close();
+  }
+}

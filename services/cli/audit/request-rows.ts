@@ -1,0 +1,105 @@
+/** Rows of requests as a table, as CSV and in the classic form of one line per request. */
+import type { QueryResponse } from '#gen/quern/audit/v1/audit.ts';
+import { formatTable } from '../table.ts';
+
+const count = (row: QueryResponse, name: string): string => row.usage.get(name)?.toString() ?? '';
+
+/** A person's id, or that there is none any more. */
+const who = ({ user }: QueryResponse): string => user || '(erased)';
+
+/** "812 ms (q 3, p 41, d 768)": all, queue, prefill, decode. */
+function latency(row: QueryResponse): string {
+  const [all, queue, prefill, decode] = ['latency_ms', 'queue_ms', 'prefill_ms', 'decode_ms'].map((name) =>
+    count(row, name),
+  );
+  return all === '' ? '' : `${all} ms (q ${queue}, p ${prefill}, d ${decode})`;
+}
+
+/** How it ended: the finish reason, and what is not ok. */
+function ending(row: QueryResponse): string {
+  if (row.finished === '') return 'not finished';
+  return row.outcome === 'ok' ? row.reason.toLowerCase() : `${row.outcome} ${row.reason.toLowerCase()}`.trim();
+}
+
+/** What a terminal gets: whatever a client or a person wrote holds no control characters. */
+export const plain = (text: string): string => text.replace(/\p{Cc}/gu, '\u{fffd}');
+
+export function requestTable(rows: readonly QueryResponse[]): string {
+  const header = ['time', 'user', 'model', 'in', 'out', 'latency', 'end', 'request', 'trace'];
+  return formatTable(
+    header,
+    rows.map((row) =>
+      [
+        row.accepted,
+        who(row),
+        row.model,
+        count(row, 'prompt_tokens'),
+        count(row, 'completion_tokens'),
+        latency(row),
+        ending(row),
+        row.requestId,
+        row.traceId,
+      ].map(plain),
+    ),
+  );
+}
+
+const USAGE = [
+  'prompt_tokens',
+  'cached_tokens',
+  'completion_tokens',
+  'response_bytes',
+  'queue_ms',
+  'prefill_ms',
+  'decode_ms',
+  'latency_ms',
+];
+
+/** RFC 4180; a cell that a spreadsheet would take for a formula begins with an apostrophe. */
+function cell(text: string): string {
+  const safe = /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
+  return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+}
+
+export function csvHeader(): string {
+  const names = [
+    'accepted',
+    'finished',
+    'tenant',
+    'user',
+    'user_ref',
+    'client_ip',
+    'key_id',
+    'model',
+    'outcome',
+    'code',
+  ];
+  return `${[...names, 'reason', 'request_id', 'trace_id', ...USAGE].join(',')}\r\n`;
+}
+
+export function csvLine(row: QueryResponse): string {
+  const { accepted, finished, tenant, user, userRef, clientIp, keyId, model, outcome, code, reason } = row;
+  const cells = [accepted, finished, tenant, user, userRef, clientIp, keyId, model, outcome, code, reason];
+  const usage = USAGE.map((name) => count(row, name));
+  return `${[...cells, row.requestId, row.traceId, ...usage].map(cell).join(',')}\r\n`;
+}
+
+/** Brackets, backslashes and line ends of a value would pass for the form's own. */
+const bracketed = (text: string): string =>
+  `[${plain(text === '' ? '-' : text).replace(/[\\[\]]/g, (mark) => `\\${mark}`)}]`;
+
+/** [TIMESTAMP] [CLIENT_IP] [USER_ID] [PROMPT] [RESPONSE_LENGTH] [LATENCY]: bytes and milliseconds. Prompts are not kept. */
+export function classicLine(row: QueryResponse): string {
+  const { accepted, clientIp, user } = row;
+  const fields = [accepted, clientIp, user, '', count(row, 'response_bytes'), count(row, 'latency_ms')];
+  return `${fields.map(bracketed).join(' ')}\n`;
+}
+
+/** One JSON object per line; numbers as they are. */
+export function jsonLine(row: object): string {
+  const plainValues = (_: string, value: unknown): unknown => {
+    if (typeof value === 'bigint') return Number(value);
+    return value instanceof Map ? Object.fromEntries(value) : value;
+  };
+  return `${JSON.stringify(row, plainValues)}\n`;
+}

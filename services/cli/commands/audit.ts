@@ -1,0 +1,56 @@
+/** `quern audit`: who asked what, and the proof that nothing was changed. */
+import { QuernError } from '#kit/errors.ts';
+import { eraseUser } from '../audit/erase.ts';
+import { exportRecords } from '../audit/export.ts';
+import { followRecords, queryRequests } from '../audit/query.ts';
+import { showHead, verifyRecords } from '../audit/verify.ts';
+import type { Command, Io } from '../command.ts';
+import { didYouMean } from '../did-you-mean.ts';
+
+const VERBS: Record<string, (args: string[], io: Io) => Promise<number>> = {
+  query: queryRequests,
+  tail: followRecords,
+  export: exportRecords,
+  verify: verifyRecords,
+  erase: eraseUser,
+  head: showHead,
+};
+
+export const audit: Command = {
+  help: `usage: quern audit query [--user U] [--since 1d] [--until TIME] [--request ID] [--trace ID] [--limit N] [--json]
+       quern audit tail [--backlog N] [--json]
+       quern audit export [--format jsonl|csv|classic] [--since 1d] [--until TIME] --out FILE
+       quern audit verify [EXPORT] [--trusted-checkpoint FILE] [--key KEY] [--json]
+       quern audit erase --user U [--yes]
+       quern audit head [--note] [--json]
+
+Asks the audit service of the running mesh. TIME is a time ago (90s, 15m, 6h, 1d, 2w) or a date (2026-01-31T12:00:00Z).
+Reading, exporting and erasing are recorded themselves.
+
+  query   requests, newest first: time, user, model, tokens in and out, latency (queue, prefill, decode), end, ids
+  tail    records as they reach the ledger, until Ctrl-C
+  export  jsonl: the stored bytes of all tenants and FILE.manifest.json, which anybody can verify offline;
+          csv, classic: requests of one tenant; classic is [TIMESTAMP] [CLIENT_IP] [USER_ID] [PROMPT] [RESPONSE_LENGTH] [LATENCY]
+          in bytes and milliseconds, with "-" for the prompt, which is not kept
+  verify  the whole ledger through the service, or an exported file without any; one word (ok, altered, missing, reordered,
+          truncated, rechained, forked, bad_signature, gap) and where; exit code 0 only for ok
+  erase   destroys a user's key and pseudonym: the records stay and speak of nobody
+  head    how far the log has come; --note prints the signed checkpoint, to be kept elsewhere for --trusted-checkpoint
+
+  --tenant T                 (default: local, which everyone is without a keys file)
+  --address ADDR             unix:///PATH or HOST:PORT of an audit service (default: QUERN_AUDIT_ADDRESS, else the running
+                             mesh's); on TCP with QUERN_INTERNAL_TOKEN or QUERN_INTERNAL_TLS_*, as the services have them
+  --trusted-checkpoint FILE  a checkpoint that was kept elsewhere, or a witness file: the check that counts
+  --key KEY                  the log's public key line, as "quern audit head" prints it`,
+  async run(args, io) {
+    const [verb = '', ...rest] = args;
+    const run = Object.hasOwn(VERBS, verb) ? VERBS[verb] : undefined;
+    if (run) return run(rest, io);
+    const names = Object.keys(VERBS);
+    const got = verb === '' ? 'nothing' : `"${verb}"`;
+    throw new QuernError(
+      'INVALID_ARGUMENT',
+      `quern audit: expected one of ${names.join(', ')}, got ${got}${didYouMean(verb, names)}; see quern audit --help`,
+    );
+  },
+};
