@@ -3,10 +3,13 @@ import { readFileSync } from 'node:fs';
 import {
   ChatServiceClient,
   CompletionServiceClient,
+  type ExplainRequest,
+  type ExplainResponse,
   type InfillRequest,
   type InfillResponse,
   type ListModelsResponse,
   ModelServiceClient,
+  RequestServiceClient,
   type StreamChatRequest,
   type StreamChatResponse,
   type StreamCompleteRequest,
@@ -74,7 +77,8 @@ export function connect(values: GatewayValues, io: Io) {
   const completion = openChannel(CompletionServiceClient, { address, tls });
   const chat = openChannel(ChatServiceClient, { address, tls });
   const model = openChannel(ModelServiceClient, { address, tls });
-  const explain = (error: unknown): never => {
+  const requests = openChannel(RequestServiceClient, { address, tls });
+  const failed = (error: unknown): never => {
     throw explainFailure(error, {
       address,
       tls: tls !== undefined,
@@ -95,7 +99,7 @@ export function connect(values: GatewayValues, io: Io) {
     try {
       yield* open(AbortSignal.any([signal, silent.signal]));
     } catch (error) {
-      explain(error);
+      failed(error);
     } finally {
       clearTimeout(timer);
     }
@@ -104,7 +108,9 @@ export function connect(values: GatewayValues, io: Io) {
     address,
     tls,
     listModels: ({ signal }: Cancel): Promise<ListModelsResponse> =>
-      unary(model, 'listModels', {}, { signal, timeoutMs: CONNECT_TIMEOUT_MS, metadata }).catch(explain),
+      unary(model, 'listModels', {}, { signal, timeoutMs: CONNECT_TIMEOUT_MS, metadata }).catch(failed),
+    explain: (request: ExplainRequest, { signal }: Cancel): Promise<ExplainResponse> =>
+      unary(requests, 'explain', request, { signal, timeoutMs: CONNECT_TIMEOUT_MS, metadata }).catch(failed),
     streamComplete: (request: StreamCompleteRequest, cancel: Cancel): AsyncIterable<StreamCompleteResponse> =>
       guarded(completion, cancel, (signal) =>
         serverStream(completion, 'streamComplete', request, { signal, metadata }),
@@ -114,7 +120,7 @@ export function connect(values: GatewayValues, io: Io) {
     streamChat: (request: StreamChatRequest, cancel: Cancel): AsyncIterable<StreamChatResponse> =>
       guarded(chat, cancel, (signal) => serverStream(chat, 'streamChat', request, { signal, metadata })),
     close: (): void => {
-      for (const client of [completion, chat, model]) client.close();
+      for (const client of [completion, chat, model, requests]) client.close();
     },
   };
 }

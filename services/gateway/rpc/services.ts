@@ -11,6 +11,7 @@ import { cancel } from './cancel.ts';
 import { chat } from './chat.ts';
 import { complete } from './complete.ts';
 import { withFastDeltas } from './delta-encoding.ts';
+import { explain } from './explain.ts';
 import { infill } from './infill.ts';
 import { getModel, listModels } from './models.ts';
 import { streamChat } from './stream-chat.ts';
@@ -33,6 +34,6 @@ export function gatewayServices(context: GatewayContext): ServiceRegistration[] 
     }),
     defineService(chatService, { chat: chat(context), streamChat: streamChat(context) }),
     defineService(ModelServiceService, { listModels: listModels(context), getModel: getModel(context) }),
-    defineService(RequestServiceService, { cancel: cancel(context) }),
+    defineService(RequestServiceService, { cancel: cancel(context), explain: explain(context) }),
   ];
 }

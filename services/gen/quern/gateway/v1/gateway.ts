@@ -488,7 +488,7 @@ export interface ExplainResponse {
 
 /** One span of time of a request. The stages may leave gaps between them, and a part of one is never in another. */
 export interface ExplainStage {
-  /** admit, tokenize, route, queue, prefill, decode, deliver or audit */
+  /** admit, tokenize, route, queue, prefill, decode or finish; engine = its own stages are not known (yet) */
   name: string;
   /** microseconds after arrival */
   startUs: bigint;
