@@ -5,6 +5,7 @@ import { type InternalAccess, internalEnv, internalProblems, takeInternal } from
 import { DRAIN_GRACE_MS } from '#kit/limits.ts';
 import { type MetricsAddress, metricsListenField, parseMetricsListen } from '#kit/metrics-listen.ts';
 import { type TracingConfig, takeTracing, tracingEnv } from '#kit/otlp/settings.ts';
+import { TRACE_STEP_EVERY } from './limits.ts';
 
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 const ADDON_DEFAULT = fileURLToPath(new URL('../../engine-native/build/engine_addon.node', import.meta.url));
@@ -79,6 +80,11 @@ export const engineEnv = {
     min: 0,
   }),
   addonPath: path('QUERN_ENGINE_ADDON', { doc: 'The built addon', default: ADDON_DEFAULT }),
+  traceSteps: int('QUERN_ENGINE_TRACE_STEPS', {
+    doc: 'One engine step of this many becomes a trace of its own; slow ones always do. 0: only slow ones',
+    default: TRACE_STEP_EVERY,
+    min: 0,
+  }),
   ...internalEnv,
   ...tracingEnv,
   logLevel: oneOf('QUERN_LOG_LEVEL', LOG_LEVELS, { doc: 'Least level that is logged', default: 'info' }),
@@ -108,7 +114,7 @@ export type EngineConfig = {
 };
 
 /** Throws INVALID_ARGUMENT, reason CONFIG_INVALID, naming each variable that is wrong. */
-export function readConfig(env: NodeJS.ProcessEnv): EngineConfig & { tracing: TracingConfig } {
+export function readConfig(env: NodeJS.ProcessEnv): EngineConfig & { tracing: TracingConfig; traceSteps: number } {
   const values = readEnv(env, engineEnv, {
     check: (given) => internalProblems(given, [{ name: engineEnv.listen.name, address: given.listen }]),
   });

@@ -16,5 +16,19 @@ export const DRAIN_POLL_MS = 100;
 export const WATCH_INTERVAL_MS = 1_000;
 /** What a cancelled session's handles get to hear their end once the server drains. */
 export const END_DELIVERY_MS = 300;
+/** One engine step of this many is shown as a trace of its own, unless settings say otherwise. */
+export const TRACE_STEP_EVERY = 1_000;
+/** Steps that teach what a step usually takes, before any is called slow. */
+export const STEP_LEARN_COUNT = 50;
+/** A step is slow when it took this much longer than expected ... */
+export const SLOW_STEP_FACTOR = 4;
+/** ... and longer than this: nobody feels less. */
+export const SLOW_STEP_MIN_MS = 20;
+/** At most one slow step is shown in this time: on a machine that is busy with other things all of them are slow. */
+export const SLOW_STEP_GAP_MS = 200;
+/** Requests that a step's span links to. */
+export const STEP_LINKS_MAX = 32;
+/** Steps that a request's phase links to: the slowest of those that are shown. */
+export const STEPS_KEPT_MAX = 8;
 /** What a refused caller is told to wait: inboxes empty within a few requests. */
 export const RETRY_AFTER_MS = 1_000;

@@ -2,6 +2,7 @@
 import { createLifecycle, runMain } from '#kit/lifecycle.ts';
 import { createLog } from '#kit/log.ts';
 import { createMetrics } from '#kit/metrics.ts';
+import { startTracing, type Tracing } from '#kit/otlp/tracing.ts';
 import { reportReady } from '#kit/parent.ts';
 import { readConfig } from './config.ts';
 import { type EngineService, startEngine } from './service.ts';
@@ -11,14 +12,30 @@ async function main(): Promise<void> {
   const log = createLog({ service: 'engine', level: config.logLevel });
   const metrics = createMetrics('engine', { processMetrics: true });
   let service: EngineService | null = null;
+  let tracing: Tracing | null = null;
   const lifecycle = createLifecycle({
     log,
     drainGraceMs: config.drainGraceMs,
     steps: [
       {
+        name: 'tracing', // first, so that it stops last: the others' last spans still go out
+        async start() {
+          tracing = await startTracing({ service: 'engine', config: config.tracing, log, metrics });
+        },
+        stop: () => tracing?.close(),
+      },
+      {
         name: 'engine',
         async start({ signal }) {
-          service = await startEngine({ config, log, metrics, signal });
+          service = await startEngine({
+            config,
+            log,
+            metrics,
+            signal,
+            traceSteps: config.traceSteps,
+            vllmSpanNames: config.tracing.vllmNames,
+            ...(tracing && { spans: tracing.spans }),
+          });
         },
         ready() {
           if (!service) return;

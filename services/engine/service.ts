@@ -11,9 +11,9 @@ import { noSpans, type SpanSink } from '#kit/trace.ts';
 import type { EngineConfig } from './config.ts';
 import type { EngineContext } from './context.ts';
 import { createEngineMetrics, type EngineMetrics } from './engine-metrics.ts';
-import { WATCH_INTERVAL_MS } from './limits.ts';
+import { TRACE_STEP_EVERY, WATCH_INTERVAL_MS } from './limits.ts';
 import { type NativeEngine, openNativeEngine } from './native.ts';
-import { createSpanWriter } from './request-spans.ts';
+import { SpanWriter } from './request-spans.ts';
 import { abort } from './rpc/abort.ts';
 import { describe } from './rpc/describe.ts';
 import { drain } from './rpc/drain.ts';
@@ -31,6 +31,10 @@ export type EngineServiceOptions = {
   metrics: Metrics;
   /** Takes the requests' spans. Default: nowhere. */
   spans?: SpanSink;
+  /** One engine step of this many is shown; 0: only slow ones. Default TRACE_STEP_EVERY. */
+  traceSteps?: number;
+  /** Write vLLM's span attribute names beside ours. */
+  vllmSpanNames?: boolean;
   signal?: AbortSignal;
 };
 
@@ -121,7 +125,12 @@ function createContext(options: EngineServiceOptions, native: NativeEngine) {
   const streams: TokenStreams = new TokenStreams({
     native,
     metrics,
-    spans: createSpanWriter(spans, config.modelName),
+    spans: new SpanWriter({
+      sink: spans,
+      model: config.modelName,
+      stepEvery: options.traceSteps ?? TRACE_STEP_EVERY,
+      vllmNames: options.vllmSpanNames ?? false,
+    }),
     now_ms,
   });
   const context: EngineContext = {

@@ -10,6 +10,9 @@ export type NativePromptLogprobs = { id: number; positions: NativeLogprob[][] };
 
 export type NativeChoiceEnd = { choice: number; reason: number; stopTokenId: number | null };
 
+/** One time that a choice waited after it had run. afterNs: since receivedUnixNs. */
+export type NativePreempted = { afterNs: bigint; ns: bigint; displaced: boolean };
+
 /** The one end of a request. statusCode: the gRPC number, 0 = fine. */
 export type NativeFinished = {
   id: number;
@@ -27,6 +30,20 @@ export type NativeFinished = {
   prefillNs: bigint;
   decodeNs: bigint;
   choices: NativeChoiceEnd[];
+  /** The first few of `preemptions`. */
+  preempted: NativePreempted[];
+};
+
+/** How the model ran in a step, and for whom. */
+export type NativeRun = {
+  beginUnixNs: bigint;
+  forwardNs: bigint;
+  prefillTokens: number;
+  decodeTokens: number;
+  /** KV blocks that sequences hold after it. */
+  heldBlocks: number;
+  /** Triples: request id, tokens, 1 for a decode. A view, so that a step nobody looks at costs nothing. */
+  slices: Uint32Array;
 };
 
 /** What one engine step produced. running and waiting count sequences after it. */
@@ -36,9 +53,15 @@ export type NativeStep = {
   tokens: NativeToken[];
   prompts: NativePromptLogprobs[];
   finished: NativeFinished[];
+  /** Null: the model did not run; the step only brings refusals and cancels. */
+  run: NativeRun | null;
 };
 
 const utf8 = new TextDecoder();
+
+function misfit(at: number, end: number): Error {
+  return new Error(`engine addon: a record ends at word ${at}, expected ${end}; rebuild the addon`);
+}
 
 /** Decodes every record of one batch: one per engine step since the last batch. */
 export function decodeSteps(words: Uint32Array): NativeStep[] {
@@ -92,6 +115,7 @@ export function decodeSteps(words: Uint32Array): NativeStep[] {
       prefillNs: wide(),
       decodeNs: wide(),
       choices: [],
+      preempted: [],
     };
     for (let left = next(); left > 0; left -= 1) {
       const choice = next();
@@ -105,15 +129,39 @@ export function decodeSteps(words: Uint32Array): NativeStep[] {
     return end;
   }
 
+  function run(): NativeRun | null {
+    if (next() === 0) return null;
+    const found = {
+      beginUnixNs: wide(),
+      forwardNs: wide(),
+      prefillTokens: next(),
+      decodeTokens: next(),
+      heldBlocks: next(),
+    };
+    const count = next() * 3;
+    at += count;
+    return { ...found, slices: words.subarray(at - count, at) };
+  }
+
+  function preempted(ends: readonly NativeFinished[]): void {
+    for (let left = next(); left > 0; left -= 1) {
+      const end = ends[next()]!;
+      end.preempted.push({ afterNs: wide(), ns: wide(), displaced: next() === 1 });
+    }
+  }
+
   const steps: NativeStep[] = [];
   while (at < words.length) {
     const end = at + next();
-    const step: NativeStep = { running: next(), waiting: next(), tokens: [], prompts: [], finished: [] };
+    const step: NativeStep = { running: next(), waiting: next(), tokens: [], prompts: [], finished: [], run: null };
     const [tokens, prompts, ends] = [next(), next(), next()];
     for (let i = 0; i < tokens; i += 1) step.tokens.push(token());
     for (let i = 0; i < prompts; i += 1) step.prompts.push(prompt());
     for (let i = 0; i < ends; i += 1) step.finished.push(finished());
-    if (at !== end) throw new Error(`engine addon: a record ends at word ${at}, expected ${end}; rebuild the addon`);
+    if (at >= end || end > words.length) throw misfit(at, end);
+    step.run = run();
+    preempted(step.finished);
+    if (at !== end) throw misfit(at, end);
     steps.push(step);
   }
   return steps;

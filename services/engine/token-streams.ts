@@ -2,13 +2,13 @@
 // A request lives here from submit to the engine's one finished event, also when its caller has gone.
 import type { PositionLogprobs } from '#gen/quern/common/v1/common.ts';
 import type { Finished, GenerationRequest } from '#gen/quern/engine/v1/engine.ts';
-import type { QuernError } from '#kit/errors.ts';
-import { extract } from '#kit/trace.ts';
+import { type QuernError, toQuernError } from '#kit/errors.ts';
+import { extract, type TraceContext } from '#kit/trace.ts';
 import { type EngineMetrics, openSlots } from './engine-metrics.ts';
 import { errorOf, finishedEvent } from './finished-event.ts';
 import type { NativeEngine } from './native.ts';
 import { toNativeRequest } from './native-request.ts';
-import type { SpanWriter } from './request-spans.ts';
+import type { RequestTrace, SpanWriter } from './request-spans.ts';
 import type { NativeFinished, NativeLogprob, NativeStep } from './step-decoder.ts';
 import type { Outbound, StepSender } from './step-sender.ts';
 
@@ -21,9 +21,19 @@ export type TokenStream = Outbound & {
   /** Why this side ended it, in place of the engine's "cancelled". */
   override: QuernError | null;
   cancelledAtMs: number | null;
+  /** Null: its spans are not recorded. */
+  readonly trace: RequestTrace | null;
   /** Tokens made so far, per choice. */
   readonly produced: number[];
   readonly onEnd: (error: QuernError | null) => void;
+};
+
+export type SubmitOptions = {
+  handle: number;
+  sender: StepSender;
+  timeoutMs: number | null;
+  onEnd: TokenStream['onEnd'];
+  span?: TraceContext;
 };
 
 export type StreamsOptions = {
@@ -86,12 +96,18 @@ export class TokenStreams {
 
   /**
    * Gives a request to the engine. Its events go through `sender`; `onEnd` is called once, when its end was queued there.
-   * Throws the refusal as a QuernError.
+   * Throws the refusal as a QuernError. `span`: of the RPC that carries this request alone.
    */
-  submit(
-    request: GenerationRequest | undefined,
-    options: { handle: number; sender: StepSender; timeoutMs: number | null; onEnd: TokenStream['onEnd'] },
-  ): TokenStream {
+  submit(request: GenerationRequest | undefined, options: SubmitOptions): TokenStream {
+    try {
+      return this.#submit(request, options);
+    } catch (thrown) {
+      if (!options.span) this.#spans.refused(request, toQuernError(thrown));
+      throw thrown;
+    }
+  }
+
+  #submit(request: GenerationRequest | undefined, options: SubmitOptions): TokenStream {
     const id = this.#takeId();
     const { contextLength } = this.#native.model;
     const native = toNativeRequest(request, { id, contextLength, timeoutMs: options.timeoutMs });
@@ -109,6 +125,7 @@ export class TokenStreams {
       sender: options.sender,
       override: null,
       cancelledAtMs: null,
+      trace: this.#spans.begin(accepted, options.span ?? null, this.#waiting),
       produced: new Array<number>(native.n ?? 1).fill(0),
       onEnd: options.onEnd,
       pending: null,
@@ -160,6 +177,7 @@ export class TokenStreams {
   #onStep(step: NativeStep): void {
     this.#running = step.running;
     this.#waiting = step.waiting;
+    if (step.run && this.#spans.active) this.#spans.step(step.run, (id) => this.#live.get(id)?.trace);
     for (const { id, choice, tokenId, logprobs } of step.tokens) {
       const stream = this.#live.get(id);
       if (!stream) continue;
@@ -192,7 +210,7 @@ export class TokenStreams {
     const cancelledForMs = stream.cancelledAtMs === null ? null : this.#now_ms() - stream.cancelledAtMs;
     this.#metrics.finished(end, { cancelledForMs, trace: extract(stream.request.traceparent) });
     const error = errorOf(end, stream.override);
-    this.#spans.write(stream.request, end, error);
+    if (stream.trace) this.#spans.end(stream.trace, end, error);
     if (stream.sender) {
       const event: Finished = finishedEvent(stream.handle, end, stream.override);
       stream.sender.finish(stream, event);

@@ -9,6 +9,7 @@
 // deadline, close() or an internal error. Nothing allocates in a step once warmed up.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -97,6 +98,14 @@ struct ChoiceEnd {
   std::optional<uint32_t> stop_token_id;
 };
 
+// One time that a choice waited after it had run: its blocks were taken, and what they held is computed again.
+struct PreemptedOut {
+  uint64_t after_ns = 0;  // since received_unix_ns
+  uint64_t ns = 0;
+  bool displaced = false;  // by a stronger class; else the KV cache was full
+};
+inline constexpr size_t kPreemptedOutMax = 4;
+
 struct FinishedOut {
   uint64_t id = 0;
   std::span<const ChoiceEnd> choices;
@@ -108,6 +117,8 @@ struct FinishedOut {
   uint64_t received_unix_ns = 0;
   uint64_t queue_ns = 0, prefill_ns = 0, decode_ns = 0;
   uint32_t prefill_chunks = 0, decode_steps = 0, preemptions = 0;
+  std::array<PreemptedOut, kPreemptedOutMax> preempted;  // the first `preempted_count` are set
+  uint32_t preempted_count = 0;
 };
 
 struct Load {
@@ -119,12 +130,28 @@ struct Load {
   bool draining = false;
 };
 
+// One request's share of a step.
+struct StepSlice {
+  uint64_t id = 0;
+  uint32_t tokens = 0;
+  bool decode = false;
+};
+
+// How the model ran in a step. begin_unix_ns 0: it did not, the step only brought refusals and cancels.
+struct StepRun {
+  uint64_t begin_unix_ns = 0, forward_ns = 0;
+  uint32_t prefill_tokens = 0, decode_tokens = 0;
+  uint32_t held_blocks = 0;  // KV blocks that sequences hold after it
+};
+
 // All that one step produced.
 struct StepOut {
   std::span<const TokenOut> tokens;
   std::span<const PromptLogprobsOut> prompt_logprobs;
   std::span<const FinishedOut> finished;
   uint32_t running = 0, waiting = 0;
+  StepRun run;
+  std::span<const StepSlice> slices;
 };
 
 struct EngineOptions {

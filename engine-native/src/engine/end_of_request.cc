@@ -30,6 +30,18 @@ Status overloaded_status(const EndedSequence& ended) {
                             "; retry later or on another replica");
 }
 
+void note_preempted(const LiveRequest& live, uint64_t now_ns, FinishedOut* out) {
+  for (const Sequence& s : live.choices) {
+    const uint32_t kept = std::min(s.preemptions, kPreemptedTimesKept);
+    for (uint32_t i = 0; i < kept && out->preempted_count < kPreemptedOutMax; ++i) {
+      const PreemptedTime& time = s.preempted[i];
+      const uint64_t end_ns = time.end_ns != 0 ? time.end_ns : now_ns;
+      out->preempted[out->preempted_count++] = {time.begin_ns - std::min(time.begin_ns, live.arrival_ns),
+                                                end_ns - std::min(end_ns, time.begin_ns), time.cause == PreemptCause::kDisplaced};
+    }
+  }
+}
+
 }  // namespace
 
 void note_end(LiveRequest* live, const EndedSequence& ended) {
@@ -102,6 +114,7 @@ FinishedOut finished_out(const LiveRequest& live, uint64_t now_ns) {
   const uint64_t prefill_end = first_token_ns != 0 ? first_token_ns : now_ns;
   out.prefill_ns = prefill_end > first.first_scheduled_ns ? prefill_end - first.first_scheduled_ns : 0;
   out.decode_ns = last_token_ns > first_token_ns ? last_token_ns - first_token_ns : 0;
+  note_preempted(live, now_ns, &out);
   return out;
 }
 

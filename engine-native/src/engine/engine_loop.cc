@@ -54,6 +54,7 @@ class EngineLoop final : public Engine {
   void take_mail(bool block);
   bool step();
   bool run_plan(std::span<const PlannedSlice> plan);
+  void note_run(std::span<const PlannedSlice> plan, uint64_t begin_unix_ns, uint64_t forward_ns);
   void fail_plan(std::span<const PlannedSlice> plan, const Status& status);
   void sample_plan();
   bool sample_prompt_rows(const PlannedSlice& slice, std::span<const float> rows);
@@ -217,6 +218,7 @@ bool EngineLoop::run_plan(std::span<const PlannedSlice> plan) {
   inbox_.begin_batch(batch_requests_);
   const Batch& batch = batch_.build(plan);
   const std::span<float> logits = std::span(logits_).first(batch.logit_rows.size() * parts_.runner->vocabulary_size());
+  const uint64_t begin_unix_ns = clock_->unix_ns();
   const uint64_t begin_ns = clock_->now_ns();
   const Status status = parts_.runner->forward(batch, logits, inbox_.interrupt());
   now_ns_ = clock_->now_ns();
@@ -224,6 +226,7 @@ bool EngineLoop::run_plan(std::span<const PlannedSlice> plan) {
   inbox_.end_batch(batch_requests_);
   if (status.ok()) {
     failed_steps_ = 0;
+    note_run(plan, begin_unix_ns, now_ns_ - begin_ns);
     scheduler_.commit(now_ns_ - begin_ns);
     return true;
   }
@@ -233,6 +236,15 @@ bool EngineLoop::run_plan(std::span<const PlannedSlice> plan) {
   fail_plan(plan, status);
   CHECK(++failed_steps_ < limits::kFailedStepsMax, "every step of the model fails; the process must be restarted");
   return false;
+}
+
+void EngineLoop::note_run(std::span<const PlannedSlice> plan, uint64_t begin_unix_ns, uint64_t forward_ns) {
+  StepRun run{begin_unix_ns, forward_ns, 0, 0, pool_.held_count()};
+  for (const PlannedSlice& slice : plan) {
+    (slice.decode ? run.decode_tokens : run.prefill_tokens) += slice.count;
+    buffer_.add_slice({slice.sequence->request_id, slice.count, slice.decode});
+  }
+  buffer_.set_run(run);
 }
 
 void EngineLoop::fail_plan(std::span<const PlannedSlice> plan, const Status& status) {

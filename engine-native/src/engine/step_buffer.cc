@@ -12,6 +12,7 @@ StepBuffer::StepBuffer(uint32_t max_num_seqs, uint32_t max_live) {
   finished_.reserve(max_live);
   finished_choices_.reserve(max_live);
   choices_.reserve(max_live);
+  slices_.reserve(max_num_seqs);
 }
 
 void StepBuffer::clear() {
@@ -22,6 +23,8 @@ void StepBuffer::clear() {
   finished_.clear();
   finished_choices_.clear();
   choices_.clear();
+  run_ = {};
+  slices_.clear();
 }
 
 void StepBuffer::add_token(uint64_t id, uint32_t choice, uint32_t token_id, const std::vector<RankedLogprob>& logprobs) {
@@ -45,7 +48,7 @@ StepOut StepBuffer::view(uint32_t running, uint32_t waiting) {
   for (size_t i = 0; i < finished_.size(); ++i) {
     finished_[i].choices = std::span(choices_).subspan(finished_choices_[i].begin, finished_choices_[i].count);
   }
-  return {tokens_, prompts_, finished_, running, waiting};
+  return {tokens_, prompts_, finished_, running, waiting, run_, slices_};
 }
 
 }  // namespace quern

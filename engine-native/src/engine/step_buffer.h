@@ -18,7 +18,10 @@ class StepBuffer {
   StepBuffer(uint32_t max_num_seqs, uint32_t max_live);
 
   void clear();
-  bool empty() const { return tokens_.empty() && prompts_.empty() && finished_.empty(); }
+  bool empty() const { return tokens_.empty() && prompts_.empty() && finished_.empty() && run_.begin_unix_ns == 0; }
+  // The model ran: what with, and for whom. Slices are added one by one.
+  void set_run(const StepRun& run) { run_ = run; }
+  void add_slice(const StepSlice& slice) { slices_.push_back(slice); }
   // `logprobs` is copied.
   void add_token(uint64_t id, uint32_t choice, uint32_t token_id, const std::vector<RankedLogprob>& logprobs);
   // Borrows the spans until the next clear().
@@ -39,6 +42,8 @@ class StepBuffer {
   std::vector<FinishedOut> finished_;
   std::vector<Range> finished_choices_; // per finished, into choices_
   std::vector<ChoiceEnd> choices_;
+  StepRun run_;
+  std::vector<StepSlice> slices_;
 };
 
 }  // namespace quern

@@ -41,6 +41,32 @@ void put_finished(const FinishedOut& end, Words* words) {
   if (!message.empty()) std::memcpy(words->data() + at, message.data(), message.size());
 }
 
+void put_run(const StepOut& step, Words* words) {
+  const StepRun& run = step.run;
+  words->push_back(run.begin_unix_ns != 0 ? 1 : 0);
+  if (run.begin_unix_ns == 0) return;
+  put_u64(run.begin_unix_ns, words);
+  put_u64(run.forward_ns, words);
+  words->insert(words->end(), {run.prefill_tokens, run.decode_tokens, run.held_blocks, count(step.slices.size())});
+  for (const StepSlice& slice : step.slices) {
+    words->insert(words->end(), {static_cast<uint32_t>(slice.id), slice.tokens, slice.decode ? 1u : 0u});
+  }
+}
+
+void put_preempted(const StepOut& step, Words* words) {
+  const size_t at = words->size();
+  words->push_back(0);
+  for (size_t i = 0; i < step.finished.size(); ++i) {
+    for (const PreemptedOut& time : std::span(step.finished[i].preempted).first(step.finished[i].preempted_count)) {
+      ++(*words)[at];
+      words->push_back(count(i));
+      put_u64(time.after_ns, words);
+      put_u64(time.ns, words);
+      words->push_back(time.displaced ? 1 : 0);
+    }
+  }
+}
+
 }  // namespace
 
 void pack_step(const StepOut& step, Words* words) {
@@ -57,6 +83,8 @@ void pack_step(const StepOut& step, Words* words) {
     put_entries(prompt.entries, words);
   }
   for (const FinishedOut& end : step.finished) put_finished(end, words);
+  put_run(step, words);
+  put_preempted(step, words);
   (*words)[start] = count(words->size() - start);
 }
 

@@ -152,7 +152,7 @@ void Scheduler::cancel(uint64_t request_id, EndCause cause) {
   }
 }
 
-void Scheduler::preempt(Sequence* victim) {
+void Scheduler::preempt(Sequence* victim, PreemptCause cause) {
   CHECK(victim->state == SequenceState::kRunning, "preempted a sequence that does not run");
   if (victim->planned) unplan(victim);
   const auto it = std::find(running_.begin(), running_.end(), victim);
@@ -161,6 +161,7 @@ void Scheduler::preempt(Sequence* victim) {
   release_blocks(victim);
   victim->state = SequenceState::kWaiting;
   victim->waiting_since_ns = now_ns_;
+  if (victim->preemptions < kPreemptedTimesKept) victim->preempted[victim->preemptions] = {now_ns_, 0, cause};
   ++victim->preemptions;
   ++stats_.preemptions;
   waiting_.push_back(victim);

@@ -107,7 +107,7 @@ class Scheduler {
   uint32_t plan_slice(Sequence* s, uint32_t count_max, bool decode);
   uint32_t cap_by_rows(const Sequence& s, uint32_t count, uint32_t* row_begin, uint32_t* row_count);
   void unplan(Sequence* s);
-  void preempt(Sequence* victim);
+  void preempt(Sequence* victim, PreemptCause cause);
   void release_blocks(Sequence* s);
   void charge(PlannedSlice* slice);
   void refund(const PlannedSlice& slice);

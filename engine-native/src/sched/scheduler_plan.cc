@@ -82,7 +82,7 @@ void Scheduler::relieve_pressure() {
       return s->priority_class < weakest->priority_class && s->effective_class() < weakest->effective_class();
     });
     if (!mixed) return;
-    preempt(weakest);
+    preempt(weakest, PreemptCause::kKvFull);
     ++stats_.pressure_evictions;
   }
 }
@@ -95,7 +95,7 @@ bool Scheduler::ensure_block(Sequence* s) {
       continue;
     }
     Sequence* victim = weakest_running();
-    preempt(victim);
+    preempt(victim, PreemptCause::kKvFull);
     if (victim == s) return false;
   }
   return true;
@@ -246,6 +246,8 @@ bool Scheduler::admit(Sequence* s, uint64_t now_ns) {
     s->charged_count = hits * size;
     stats_.prefix_query_tokens += s->prompt_count;
     stats_.prefix_hit_tokens += s->cached_count;
+  } else if (s->preemptions <= kPreemptedTimesKept) {
+    s->preempted[s->preemptions - 1].end_ns = now_ns;
   }
   return true;
 }
@@ -269,7 +271,7 @@ bool Scheduler::displace_for(const Sequence& s, uint32_t blocks_wanted) {
          pool_->free_count() < blocks_wanted + static_cast<uint32_t>(running_.size())) {
     Sequence* victim = weakest_running();
     if (victim == nullptr || !gives_way(*victim)) return false;
-    preempt(victim);
+    preempt(victim, PreemptCause::kDisplaced);
     ++stats_.displacements;
   }
   return true;

@@ -8,6 +8,7 @@
 // Memory belongs to the engine's request; the scheduler links it until it reports the end.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -18,6 +19,16 @@ namespace quern {
 inline constexpr uint64_t kNoDeadline = UINT64_MAX;
 
 enum class SequenceState : uint8_t { kNew, kWaiting, kRunning, kEnded };
+
+// Why a running sequence had to give its blocks back.
+enum class PreemptCause : uint8_t { kKvFull, kDisplaced };
+
+// One time that a sequence waited after it had run. end_ns 0: it still waits.
+struct PreemptedTime {
+  uint64_t begin_ns = 0, end_ns = 0;
+  PreemptCause cause = PreemptCause::kKvFull;
+};
+inline constexpr uint32_t kPreemptedTimesKept = 4;
 
 struct Sequence {
   // Identity; fixed at submit.
@@ -60,6 +71,7 @@ struct Sequence {
   bool admitted_once = false;
   uint64_t first_scheduled_ns = 0, first_token_ns = 0, last_token_ns = 0;
   uint32_t prefill_chunks = 0, decode_steps = 0, preemptions = 0;
+  std::array<PreemptedTime, kPreemptedTimesKept> preempted;  // the first of `preemptions`
 
   uint32_t token_count() const { return static_cast<uint32_t>(tokens.size()); }
   uint32_t output_count() const { return token_count() - prompt_count; }

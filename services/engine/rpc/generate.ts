@@ -39,6 +39,7 @@ export async function generate(
     handle: 0,
     sender,
     timeoutMs: timeLeftMs(call),
+    span: call.trace,
     onEnd(error) {
       failed = error !== null;
       ended.resolve(error);

@@ -6,8 +6,12 @@ function bits(value: number): number {
   return new Uint32Array(Float32Array.of(value).buffer)[0] as number;
 }
 
-/** A record with its length word in front. */
+/** A record with its length word in front and, behind, a step in which the model did not run. */
 function record(...words: number[]): number[] {
+  return wholeRecord(...words, 0, 0);
+}
+
+function wholeRecord(...words: number[]): number[] {
   return [words.length + 1, ...words];
 }
 
@@ -33,8 +37,16 @@ test('tokens with and without logprobs, of several steps in order', () => {
       ],
       prompts: [],
       finished: [],
+      run: null,
     },
-    { running: 1, waiting: 0, tokens: [{ id: 7, choice: 1, tokenId: 502, logprobs: null }], prompts: [], finished: [] },
+    {
+      running: 1,
+      waiting: 0,
+      tokens: [{ id: 7, choice: 1, tokenId: 502, logprobs: null }],
+      prompts: [],
+      finished: [],
+      run: null,
+    },
   ]);
 });
 
@@ -84,8 +96,26 @@ test('finished carries 64-bit numbers, choices and a UTF-8 message that does not
         { choice: 0, reason: 1, stopTokenId: 0 },
         { choice: 1, reason: 2, stopTokenId: null },
       ],
+      preempted: [],
     },
   ]);
+});
+
+test('a step tells how the model ran and for whom, and an end when its choices had to wait again', () => {
+  const end = [42, 0, 0, 0, 0, 1, 0, 1, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+  const run = [1, 5, 1, 7, 0, 32, 2, 9, 2, 42, 32, 0, 43, 1, 1];
+  const preempted = [1, 0, 3, 0, 4, 1, 1];
+  const [step] = decodeSteps(Uint32Array.from(wholeRecord(2, 0, 0, 0, 1, ...end, ...run, ...preempted)));
+  const { slices, ...numbers } = step?.run ?? { slices: null };
+  assert.deepEqual(numbers, {
+    beginUnixNs: (1n << 32n) | 5n,
+    forwardNs: 7n,
+    prefillTokens: 32,
+    decodeTokens: 2,
+    heldBlocks: 9,
+  });
+  assert.deepEqual([...(slices ?? [])], [42, 32, 0, 43, 1, 1]);
+  assert.deepEqual(step?.finished[0]?.preempted, [{ afterNs: 3n, ns: (1n << 32n) | 4n, displaced: true }]);
 });
 
 test('a batch whose lengths do not add up is a loud error', () => {

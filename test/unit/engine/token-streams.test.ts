@@ -4,9 +4,11 @@ import type { GenerationRequest, StepBatch } from '#gen/quern/engine/v1/engine.t
 import { QuernError } from '#kit/errors.ts';
 import { createMetrics } from '#kit/metrics.ts';
 import { fromStatusProto } from '#kit/rpc/status.ts';
+import { noSpans } from '#kit/trace.ts';
 import { createEngineMetrics } from '../../../services/engine/engine-metrics.ts';
 import type { NativeEngine, NativeLoad, NativeModel, NativeRequest } from '../../../services/engine/native.ts';
 import { nativeError } from '../../../services/engine/native.ts';
+import { SpanWriter } from '../../../services/engine/request-spans.ts';
 import type { NativeFinished, NativeStep } from '../../../services/engine/step-decoder.ts';
 import { StepSender } from '../../../services/engine/step-sender.ts';
 import { TokenStreams } from '../../../services/engine/token-streams.ts';
@@ -59,7 +61,7 @@ function setUp() {
       orphans: () => streams.orphanCount,
       emptySlots: () => streams.emptySlots(16),
     }),
-    spans: { write: () => {} },
+    spans: new SpanWriter({ sink: noSpans, model: 'm' }),
     now_ms: () => control.ms,
   });
   const batches: StepBatch[] = [];
@@ -73,7 +75,7 @@ function setUp() {
     onUnread: () => {},
   });
   const step = (part: Partial<NativeStep>) =>
-    listener({ running: 1, waiting: 0, tokens: [], prompts: [], finished: [], ...part });
+    listener({ running: 1, waiting: 0, tokens: [], prompts: [], finished: [], run: null, ...part });
   return { streams, sender, batches, submitted, cancelled, control, step, metrics };
 }
 
@@ -113,6 +115,7 @@ function finished(id: number, part: Partial<NativeFinished> = {}): NativeFinishe
     prefillNs: 1n,
     decodeNs: 1n,
     choices: [{ choice: 0, reason: 2, stopTokenId: null }],
+    preempted: [],
     ...part,
   };
 }
