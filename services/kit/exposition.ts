@@ -9,8 +9,14 @@ export type Exemplar = { traceId: string; spanId: string; value: number; unixMs:
 /** `labels` as in the format, without braces: `model="m",code="OK"`. */
 export type Sample = { name: string; labels: string; value: number; exemplar?: Exemplar | null };
 
-/** `name` as it is scraped: that of a counter ends in _total. */
-export type Family = { name: string; help: string; type: string; samples: Sample[] };
+/** `name` as it is scraped: that of a counter ends in _total. `labelNames`: those a sample may have, where they are known. */
+export type Family = {
+  name: string;
+  help: string;
+  type: string;
+  labelNames?: readonly string[];
+  samples: Sample[];
+};
 
 export const CONTENT_TYPES: Record<MetricFormat, string> = {
   prometheus: 'text/plain; version=0.0.4; charset=utf-8',

@@ -57,7 +57,7 @@ export class Histogram {
   }
 
   family(): Family {
-    const { name, help, buckets } = this.#options;
+    const { name, help, buckets, labels: labelNames = [] } = this.#options;
     const samples: Sample[] = [];
     for (const { labels, state } of this.#series) {
       let total = 0;
@@ -69,6 +69,6 @@ export class Histogram {
       }
       samples.push({ name: `${name}_sum`, labels, value: state.sum }, { name: `${name}_count`, labels, value: total });
     }
-    return { name, help, type: 'histogram', samples };
+    return { name, help, type: 'histogram', labelNames: [...labelNames, 'le'], samples };
   }
 }

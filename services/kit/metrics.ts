@@ -96,9 +96,13 @@ function checkName(kind: Kind, name: string): void {
 
 type Built<M> = { metric: M; family(): Family | Promise<Family> };
 
-function familyOf(kind: Kind, { name, help }: MetricOptions, series: MetricSeries<{ value: number }>): Family {
+function familyOf(
+  kind: Kind,
+  { name, help, labels = [] }: MetricOptions,
+  series: MetricSeries<{ value: number }>,
+): Family {
   const samples = [...series].map(({ labels, state }) => ({ name, labels, value: state.value }));
-  return { name, help, type: kind, samples };
+  return { name, help, type: kind, labelNames: labels, samples };
 }
 
 function buildCounter(options: MetricOptions): Built<CounterMetric> {
