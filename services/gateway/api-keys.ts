@@ -7,7 +7,8 @@ import type { Log } from '#kit/log.ts';
 import { localPrincipal, type Principal } from '#kit/principal.ts';
 import { KEYS_RECHECK_MS } from './limits.ts';
 
-export type Authenticate = (token: string | null) => Principal;
+/** `client`: the caller's address, for the record of a failure. */
+export type Authenticate = (token: string | null, client?: string) => Principal;
 
 function unauthenticated(message: string): QuernError {
   return new QuernError('UNAUTHENTICATED', message, { reason: 'INVALID_API_KEY' });
@@ -24,6 +25,7 @@ export function createAuthenticate(
   path: string,
   log: Log,
   now: () => number = performance.now.bind(performance),
+  onChanged: (before: KeySet, after: KeySet) => void = () => {},
 ): Authenticate {
   let version = fileVersion(path);
   let keys: KeySet = parseKeysFile(readFileSync(path, 'utf8'), path);
@@ -34,13 +36,17 @@ export function createAuthenticate(
     try {
       const current = fileVersion(path);
       if (current === version) return;
+      const before = keys;
       keys = parseKeysFile(readFileSync(path, 'utf8'), path);
       version = current;
+      onChanged(before, keys);
       log.info({ keys: keys.size }, 'API keys read again');
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT' && version !== '') {
+        const before = keys;
         keys = new Map();
         version = '';
+        onChanged(before, keys);
       }
       log.error({ err: error, path }, 'the keys file cannot be read');
     }

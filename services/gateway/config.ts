@@ -1,5 +1,8 @@
 // The gateway's settings from the environment. The only file here that reads it.
-import { duration_ms, int, list, oneOf, path, readEnv, str, type ValuesOf } from '#kit/env.ts';
+
+import { parseVerifierKey } from '#kit/audit/checkpoint.ts';
+import { parseNatsAddress } from '#kit/audit/nats-address.ts';
+import { bool, duration_ms, int, list, oneOf, path, readEnv, str, type ValuesOf } from '#kit/env.ts';
 import { certificateFile, incompleteProblems, pairProblems, privateKeyFile, secretFile } from '#kit/env-files.ts';
 import { QuernError } from '#kit/errors.ts';
 import { type InternalAccess, internalEnv, internalProblems, takeInternal } from '#kit/internal-access.ts';
@@ -76,6 +79,31 @@ export const gatewayEnv = {
     doc: 'API keys; without it only loopback is bound and everyone is "local"',
     default: null,
   }),
+  auditOutboxDir: path('QUERN_AUDIT_OUTBOX_DIR', {
+    doc: "Folder of the gateway's audit outbox, on a disk that outlives it. Absent: no audit records are kept",
+    default: null,
+  }),
+  auditKeyDir: path('QUERN_AUDIT_KEY_DIR', {
+    doc: 'Folder of the signing key and of the vault with its key; the gateway opens the vault only',
+    default: null,
+  }),
+  nats: str('QUERN_NATS_URL', {
+    doc: 'NATS servers, separated by commas; nats://user:password@host:port',
+    default: 'nats://127.0.0.1:4222',
+    secret: true,
+  }),
+  auditRequired: bool('QUERN_AUDIT_REQUIRED', {
+    doc: 'Whether a request that cannot be recorded is refused; 0: it is served and counted',
+    default: true,
+  }),
+  auditAddress: str('QUERN_AUDIT_ADDRESS', {
+    doc: 'Address of the audit service, asked what a checkpoint covers. Absent: outbox segments stay',
+    default: null,
+  }),
+  auditVerifierKey: str('QUERN_AUDIT_VERIFIER_KEY', {
+    doc: 'Verifier key line by which checkpoints are checked. Absent: the first one seen is kept',
+    default: null,
+  }),
   ...internalEnv,
   ...tracingEnv,
   logLevel: oneOf('QUERN_LOG_LEVEL', LOG_LEVELS, { doc: 'Least level that is logged', default: 'info' }),
@@ -93,6 +121,16 @@ export type GatewayConfig = {
   drainGraceMs: number;
   saltSecret: string | null;
   keysFile: string | null;
+  /** Null: no audit records are kept. */
+  audit: {
+    dir: string;
+    keyDir: string;
+    nats: string;
+    required: boolean;
+    /** Null: nobody to ask for coverage. */
+    service: string | null;
+    verifierKey: string | null;
+  } | null;
   internal: InternalAccess;
   logLevel: (typeof LOG_LEVELS)[number];
 };
@@ -131,15 +169,42 @@ function parseHttp(text: string): GatewayConfig['http'] {
 
 type Values = ValuesOf<typeof gatewayEnv>;
 
+function auditProblems({ auditOutboxDir, auditKeyDir, auditVerifierKey, nats }: Partial<Values>): string[] {
+  const wrong = (name: string, read: () => unknown): string[] => {
+    try {
+      read();
+      return [];
+    } catch (error) {
+      return [`${name}: ${(error as Error).message}; correct it`];
+    }
+  };
+  if (!auditOutboxDir) return [];
+  const problems = auditKeyDir
+    ? []
+    : [`${gatewayEnv.auditKeyDir.name}: expected the folder of the vault, which audit records need, got none; set it`];
+  if (nats) problems.push(...wrong(gatewayEnv.nats.name, () => parseNatsAddress(nats)));
+  if (auditVerifierKey)
+    problems.push(...wrong(gatewayEnv.auditVerifierKey.name, () => parseVerifierKey(auditVerifierKey)));
+  return problems;
+}
+
+function takeAudit(values: Values): GatewayConfig['audit'] {
+  const { auditOutboxDir: dir, auditKeyDir: keyDir, nats, auditRequired: required } = values;
+  if (dir === null || keyDir === null) return null;
+  return { dir, keyDir, nats, required, service: values.auditAddress, verifierKey: values.auditVerifierKey };
+}
+
 function problems(given: Partial<Values>): string[] {
   const { tlsCert: cert, tlsKey: key } = given;
   const engines = splitModels(given.engines ?? '').flatMap((model) => model.addresses);
   return [
     ...incompleteProblems({ QUERN_GATEWAY_TLS_CERT_FILE: cert, QUERN_GATEWAY_TLS_KEY_FILE: key }),
     ...pairProblems('QUERN_GATEWAY_TLS_KEY_FILE', { cert, key }),
+    ...auditProblems(given),
     ...internalProblems(given, [
       { name: gatewayEnv.tokenizer.name, address: given.tokenizer },
       ...engines.map((address) => ({ name: gatewayEnv.engines.name, address })),
+      ...(given.auditAddress ? [{ name: gatewayEnv.auditAddress.name, address: given.auditAddress }] : []),
     ]),
   ];
 }
@@ -175,6 +240,7 @@ export function readConfig(env: NodeJS.ProcessEnv): GatewayConfig & { tracing: T
     drainGraceMs: values.drainGraceMs,
     saltSecret: values.saltSecret ?? values.saltSecretFile?.secret ?? null,
     keysFile: values.keysFile,
+    audit: takeAudit(values),
     internal: takeInternal(values).internal,
     tracing: takeTracing(values).tracing,
     logLevel: values.logLevel,

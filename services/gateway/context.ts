@@ -3,6 +3,7 @@ import type { Log } from '#kit/log.ts';
 import type { SpanSink } from '#kit/trace.ts';
 import type { Admission } from './admission.ts';
 import type { Authenticate } from './api-keys.ts';
+import type { GatewayAudit } from './audit/gateway-audit.ts';
 import type { GatewayMetrics } from './gateway-metrics.ts';
 import type { Models } from './models.ts';
 import type { RequestTable } from './request-table.ts';
@@ -15,6 +16,7 @@ export type GatewayContext = {
   readonly models: Models;
   readonly tokenizer: TokenizerClient;
   readonly admission: Admission;
+  readonly audit: GatewayAudit;
   readonly requests: RequestTable;
   readonly authenticate: Authenticate;
   /** The prefix-cache region of a tenant. */

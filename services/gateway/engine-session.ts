@@ -39,6 +39,8 @@ export type EngineOptions = {
   log: Log;
   /** Called whenever `ready` may have changed. */
   onChange?: () => void;
+  /** An open Session broke, and not because the engine or this gateway stops. Told before its handles are. */
+  onCrash?: (error: QuernError, handles: number) => void;
   /** From a Cancel to the end of its handle. */
   onCancelled?: (seconds: number) => void;
 };
@@ -181,7 +183,7 @@ export class EngineSession {
   }
 
   #broken(error: QuernError, loud: boolean): void {
-    const { log, onChange } = this.#options;
+    const { log, onChange, onCrash } = this.#options;
     const wasOpen = this.#call !== null;
     this.#call = null;
     this.#running = 0;
@@ -192,6 +194,7 @@ export class EngineSession {
       log.warn({ engine: this.name, err: error, handles: lost.length }, 'engine session broken; reconnecting');
     }
     onChange?.();
+    if (wasOpen && !this.#draining && !this.#stop.signal.aborted) onCrash?.(error, lost.length);
     for (const handle of lost) handle.listener?.onBroken(error);
   }
 

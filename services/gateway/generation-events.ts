@@ -7,7 +7,14 @@ import type { TraceContext } from '#kit/trace.ts';
 import type { InfillFacts } from './prompt-rendering.ts';
 
 /** The signal is disconnect and deadline in one. `samplingPrefix` is where sampling stands in the caller's message. */
-export type Caller = { principal: Principal; trace: TraceContext; signal: AbortSignal; samplingPrefix?: string };
+export type Caller = {
+  principal: Principal;
+  trace: TraceContext;
+  signal: AbortSignal;
+  /** Address, with or without a port; absent: not known. */
+  client?: string | undefined;
+  samplingPrefix?: string;
+};
 
 export type GenerationEnd = RequestEnd & { infill: InfillFacts | null };
 

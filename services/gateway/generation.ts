@@ -11,6 +11,7 @@ import { QuernError, toQuernError } from '#kit/errors.ts';
 import { uuidv7 } from '#kit/ids.ts';
 import { QUERN_REASON } from '#kit/semconv.ts';
 import type { Span } from '#kit/trace.ts';
+import type { RequestAudit } from './audit/request-audit.ts';
 import type { Choice } from './choice.ts';
 import type { GatewayContext } from './context.ts';
 import { Delivery } from './delivery.ts';
@@ -54,7 +55,7 @@ export class Generation {
   readonly #context: GatewayContext;
   readonly #request: TypedRequest;
   readonly #caller: Caller;
-  readonly #sink: GenerationSink;
+  #sink: GenerationSink;
   readonly #clock: TokenClock;
   readonly #resolveDone: () => void;
   readonly #stop = new AbortController();
@@ -67,6 +68,7 @@ export class Generation {
   #legs: Leg[] = [];
   #resumes = 0;
   #delivery: Delivery | null = null;
+  #audit: RequestAudit | null = null;
   #span: Span | null = null;
   #resubmitting = false;
   #sawPromptLogprobs = false;
@@ -121,6 +123,7 @@ export class Generation {
     const ticket = admitted(this.#context, { principal, priorityClass, trace });
     this.#cleanups.push(() => ticket.release());
     this.#cleanups.push(requests.add(principal, this.requestId, this));
+    this.#recordAccepted(this.#model.name);
     this.#armDeadlines();
     const call = { signal: this.#stop.signal, trace };
     const prepared = await prepare(this.#context, { request, model: this.#model, principal }, call);
@@ -129,6 +132,13 @@ export class Generation {
     charged(spans, trace, ticket, prompt.tokenIds.length + (sampling.maxTokens ?? 0) * (sampling.n ?? 1));
     this.#start(prepared);
     await this.#submit(prepared, ENGINE_WAIT_MS);
+  }
+
+  /** From here on every event goes through the audit's gate, and the end is told to it once. */
+  #recordAccepted(model: string): void {
+    const accepted = { request: this.#request, caller: this.#caller, model, requestId: this.requestId };
+    this.#audit = this.#context.audit.accept(accepted, this.#sink, this);
+    this.#sink = this.#audit.sink;
   }
 
   #start(prepared: Prepared): void {
@@ -214,6 +224,7 @@ export class Generation {
       onStep: () => this.#onStep(),
       onBroken: (error) => {
         this.#drop(leg);
+        if (this.#state === 'running' && !this.#resubmitting) this.#audit?.affected(error);
         this.#interrupted(error);
       },
       onFault: (error) => {
@@ -358,7 +369,7 @@ export class Generation {
 
   #fail(error: QuernError): void {
     if (this.#isDone()) return;
-    this.#settle(error.code.toLowerCase(), error.code);
+    this.#settle(error.code.toLowerCase(), error);
     try {
       this.#sink.fail(error);
     } finally {
@@ -367,7 +378,7 @@ export class Generation {
   }
 
   #complete(): void {
-    if (this.#isDone()) return;
+    if (this.#isDone() || this.#audit?.holds(() => this.#complete())) return;
     const end = this.#end();
     const reason = this.#choices[0]?.finished ?? FinishReason.FINISH_REASON_UNSPECIFIED;
     this.#settle(outcomeOf(reason), null);
@@ -400,7 +411,8 @@ export class Generation {
   }
 
   /** Frees everything, counts the request and ends its span. */
-  #settle(outcome: string, error: string | null): void {
+  #settle(outcome: string, failure: QuernError | null): void {
+    const error = failure?.code ?? null;
     this.#state = 'done';
     for (const leg of this.#legs) leg.engine.cancel(leg.handle, { forget: true });
     this.#legs = [];
@@ -409,12 +421,14 @@ export class Generation {
     for (const cleanup of this.#cleanups) cleanup();
     this.#cleanups = [];
     const usage = this.#usage();
+    const latencyMs = this.#clock.elapsedMs;
+    this.#audit?.finish({ error: failure, reason: outcome, usage, timings: this.#timings, latencyMs });
     const model = this.#model?.name ?? '';
     if (this.#span) {
       const finishReasons = this.#choices.flatMap(({ finished }) => (finished ? [outcomeOf(finished)] : []));
       endGenerationSpan(this.#span, { model, usage, outcome, finishReasons, resumes: this.#resumes, error });
     }
-    const seconds = this.#clock.elapsedMs / 1000;
+    const seconds = latencyMs / 1000;
     this.#context.metrics.finished({
       model,
       method: this.#request.method,

@@ -87,6 +87,24 @@ export const SHED_RETRY_MS = 1_000;
 /** Revoking a key must work within a second, on open connections too. */
 export const KEYS_RECHECK_MS = 500;
 
+/** A request whose accepted record is not on disk by then is refused: the disk is sick. Its client must hear that reason. */
+export const AUDIT_RECEIPT_MS_MAX = 5_000;
+/** How often it is looked whether the outbox takes records again, and how soon a record that it refused is tried again. */
+export const AUDIT_LOOK_MS = 500;
+export const AUDIT_OWED_RETRY_MS = 250;
+/** End records and the like that wait for an outbox that refuses: as many as requests can be running. */
+export const AUDIT_OWED_RECORDS_MAX = 1 << 16;
+/** End records written at once for what a crash left open; fewer than the outbox lets wait. */
+export const AUDIT_RECOVERY_BATCH = 1_000;
+/** How long a stop waits for records that are owed. */
+export const AUDIT_CLOSE_MS_MAX = 2_000;
+/** A flood of failed authentications makes one record per window, naming so many clients and keys. */
+export const AUTH_FAILURES_WINDOW_MS = 10_000;
+export const AUTH_FAILURES_CLIENTS_MAX = 16;
+/** Changes of one reading of the keys file that get a record each. */
+export const AUDIT_KEY_CHANGES_MAX = 256;
+
+assert(AUDIT_RECEIPT_MS_MAX < SLOW_CLIENT_MS, 'a sick disk is not taken for a slow client');
 assert(AFFINITY_TOKENS % AFFINITY_BLOCK === 0, 'affinity is cut at block boundaries');
 assert(WARM_SHARE < SPECULATIVE_SHARE && SPECULATIVE_SHARE < 1, 'weakest classes are shed first');
 assert(KEYS_RECHECK_MS < 1_000, 'a revoked key is refused within a second');

@@ -35,6 +35,7 @@ async function main(): Promise<void> {
           reportReady({
             addresses: [`${config.tls ? 'https' : 'http'}://${httpAddress}`, grpcAddress],
             models: config.models.map((model) => model.name),
+            audit: gateway.context.audit.report,
           });
         },
         drain: (options) => gateway?.drain(options),

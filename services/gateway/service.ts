@@ -1,14 +1,21 @@
 // The gateway as one object with a life: engines, tokenizer, both front doors, drain and close.
 import { randomBytes } from 'node:crypto';
+import { AuditServiceClient } from '#gen/quern/audit/v1/audit.ts';
+import type { AskCoverage } from '#kit/audit/coverage.ts';
+import { COVERAGE_TIMEOUT_MS } from '#kit/audit/limits.ts';
 import { QuernError } from '#kit/errors.ts';
 import { channelAccess } from '#kit/internal-access.ts';
+import { keyIdOf } from '#kit/keys-file.ts';
 import type { Log } from '#kit/log.ts';
 import type { Metrics } from '#kit/metrics.ts';
+import { openChannel, unary } from '#kit/rpc/client.ts';
 import { type RpcServer, type RpcServerOptions, startRpcServer } from '#kit/rpc/server.ts';
 import { deriveSalt } from '#kit/secure.ts';
 import { noSpans, type SpanSink } from '#kit/trace.ts';
 import { Admission } from './admission.ts';
-import { authenticateLocal, bearerToken, createAuthenticate } from './api-keys.ts';
+import { type Authenticate, authenticateLocal, bearerToken, createAuthenticate } from './api-keys.ts';
+import { type GatewayAudit, type GatewayAuditOptions, noAudit, openGatewayAudit } from './audit/gateway-audit.ts';
+import { keyChanges } from './audit/key-changes.ts';
 import type { GatewayConfig } from './config.ts';
 import type { GatewayContext } from './context.ts';
 import { EngineSession } from './engine-session.ts';
@@ -29,7 +36,14 @@ export type Gateway = {
   close(): Promise<void>;
 };
 
-export type GatewayOptions = { config: GatewayConfig; log: Log; metrics: Metrics; spans?: SpanSink };
+export type GatewayOptions = {
+  config: GatewayConfig;
+  log: Log;
+  metrics: Metrics;
+  spans?: SpanSink;
+  /** For tests: an outbox on a disk that fails, and smaller bounds. */
+  audit?: Partial<GatewayAuditOptions>;
+};
 
 type Parts = {
   context: GatewayContext;
@@ -38,7 +52,52 @@ type Parts = {
   onChange(listener: () => void): void;
 };
 
-function build({ config, log, metrics, spans = noSpans }: GatewayOptions): Parts {
+/** Where the audit service says what a checkpoint covers. */
+function coverageOf({ audit, internal }: GatewayConfig): { coverage: GatewayAuditOptions['coverage']; close(): void } {
+  if (!audit?.service) return { coverage: null, close: () => {} };
+  const client = openChannel(AuditServiceClient, { address: audit.service, ...channelAccess(internal) });
+  const ask: AskCoverage = (request, { signal }) =>
+    unary(client, 'getCoverage', request, { signal, timeoutMs: COVERAGE_TIMEOUT_MS });
+  return { coverage: { ask, verifierKey: audit.verifierKey }, close: () => client.close() };
+}
+
+async function openAudit({
+  config,
+  log,
+  metrics,
+  spans = noSpans,
+  audit: over,
+}: GatewayOptions): Promise<GatewayAudit> {
+  if (config.audit === null) {
+    log.warn({}, 'no audit records are kept: QUERN_AUDIT_OUTBOX_DIR is not set');
+    return noAudit;
+  }
+  const { dir, keyDir, nats: servers, required } = config.audit;
+  const { coverage, close } = coverageOf(config);
+  const options = { dir, keyDir, servers, required, coverage, log, metrics, spans, onClosed: close, ...over };
+  return openGatewayAudit(options).catch((error: unknown) => {
+    close();
+    throw error;
+  });
+}
+
+/** The callers' check, with failures and changes of the keys told to the audit. */
+function authenticator({ keysFile }: GatewayConfig, audit: GatewayAudit, log: Log): Authenticate {
+  if (keysFile === null) return authenticateLocal;
+  const check = createAuthenticate(keysFile, log, undefined, (before, after) => {
+    audit.keysChanged(keyChanges(before, after));
+  });
+  return (token, client = '') => {
+    try {
+      return check(token);
+    } catch (error) {
+      audit.authFailed({ clientIp: client, keyId: token === null ? '' : keyIdOf(token) });
+      throw error;
+    }
+  };
+}
+
+function build({ config, log, metrics, spans = noSpans }: GatewayOptions, audit: GatewayAudit): Parts {
   const listeners: (() => void)[] = [];
   const changed = (): void => {
     models.changed();
@@ -57,6 +116,7 @@ function build({ config, log, metrics, spans = noSpans }: GatewayOptions): Parts
           log,
           onChange: changed,
           onCancelled: gatewayMetrics.cancelled,
+          onCrash: (error, requests) => audit.engineCrashed({ model: name, error, requests }),
         }),
     ),
   }));
@@ -95,8 +155,9 @@ function build({ config, log, metrics, spans = noSpans }: GatewayOptions): Parts
     models,
     tokenizer,
     admission,
+    audit,
     requests: new RequestTable(),
-    authenticate: config.keysFile === null ? authenticateLocal : createAuthenticate(config.keysFile, log),
+    authenticate: authenticator(config, audit, log),
     cacheSalt(tenant) {
       const known = salts.get(tenant);
       if (known !== undefined) return known;
@@ -127,33 +188,43 @@ function startGrpc(config: GatewayConfig, context: GatewayContext, log: Log, met
   };
   if (config.tls) options.tls = config.tls;
   if (config.keysFile !== null) {
-    options.authenticate = (metadata) =>
-      context.authenticate(bearerToken(metadata.get('authorization')) ?? metadata.get('x-api-key') ?? null);
+    options.authenticate = (metadata, peer) =>
+      context.authenticate(bearerToken(metadata.get('authorization')) ?? metadata.get('x-api-key') ?? null, peer);
   }
   return startRpcServer(options);
 }
+
+/** NOT_SERVING while no records are kept or the outbox takes none; whether requests are refused then is a setting. */
+const AUDIT_CAPABILITY = 'audit.outbox';
 
 /** Serving means: a completion would be served now. Each service name follows, as health probes ask for either. */
 function followReadiness(rpc: RpcServer, parts: Parts): void {
   const names = ['', ...gatewayServices(parts.context).map((service) => service.name)];
   const update = (): void => {
-    const { models, draining } = parts.context;
-    const serving = !draining() && models.all().some((model) => models.ready(model));
+    const { models, draining, audit } = parts.context;
+    rpc.setServing(AUDIT_CAPABILITY, audit.serving && audit.report?.outbox === 'open');
+    const serving = !draining() && audit.serving && models.all().some((model) => models.ready(model));
     for (const name of names) rpc.setServing(name, serving);
   };
   parts.onChange(update);
+  parts.context.audit.onChange(update);
   update();
 }
 
 /** Starts everything; engines and tokenizer may come later. Throws UNAVAILABLE when an address is taken. */
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const { config, log, metrics } = options;
-  const parts = build(options);
+  const audit = await openAudit(options);
+  const parts = await (async () => build(options, audit))().catch(async (error: unknown) => {
+    await audit.close();
+    throw error;
+  });
   const { context, engines } = parts;
   context.tokenizer.start();
   for (const engine of engines) engine.start();
   const closeClients = async (): Promise<void> => {
     await Promise.all([...engines.map((engine) => engine.close()), context.tokenizer.close()]);
+    await audit.close(); // last: what the others end is recorded
   };
   let rpc: RpcServer | null = null;
   let http: HttpFront;

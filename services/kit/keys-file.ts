@@ -61,6 +61,11 @@ export function parseKeysFile(text: string, path: string): KeySet {
   return keys;
 }
 
+/** The id in a token, or "": it is none of ours. */
+export function keyIdOf(token: string): string {
+  return TOKEN.exec(token)?.[1] ?? '';
+}
+
 /** The principal of a token, or null: malformed, unknown, revoked or not matching. */
 export function findPrincipal(keys: KeySet, token: string): Principal | null {
   const id = TOKEN.exec(token)?.[1];

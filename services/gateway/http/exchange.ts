@@ -24,7 +24,8 @@ export type Exchange = {
 export type Handler = (exchange: Exchange) => Promise<void> | void;
 
 export function callerOf(exchange: Exchange): Caller {
-  return { principal: exchange.principal, trace: exchange.trace, signal: exchange.signal };
+  const { principal, trace, signal, request } = exchange;
+  return { principal, trace, signal, client: request.socket.remoteAddress };
 }
 
 /** Answers with JSON and the status 200. */

@@ -133,7 +133,7 @@ function recognise(context: GatewayContext, route: Route, request: IncomingMessa
   };
   const token = bearerToken(header(request, 'authorization')) ?? header(request, 'x-api-key') ?? null;
   try {
-    const principal = context.authenticate(token);
+    const principal = context.authenticate(token, request.socket.remoteAddress);
     const span = begin(true);
     span.set({ [QUERN_TENANT]: principal.tenant, [QUERN_KEY_ID]: principal.keyId });
     return { principal, span };

@@ -20,7 +20,8 @@ type Common = Omit<
 >;
 
 export function callerOf(call: CallContext): Caller {
-  return { principal: call.principal, trace: call.trace, signal: call.signal, samplingPrefix: 'sampling.' };
+  const { principal, trace, signal, peer: client } = call;
+  return { principal, trace, signal, client, samplingPrefix: 'sampling.' };
 }
 
 function common(options: CallOptions | undefined, call: CallContext): Common {

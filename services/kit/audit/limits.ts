@@ -24,6 +24,13 @@ export const PUBLISH_RETRY_MAX_MS = 5_000;
 /** A publish without an answer is sent again: one in flight at a server's death is lost without an error. */
 export const PUBLISH_TIMEOUT_MS = 2_000;
 
+/** How often a producer asks what a checkpoint covers, and how long an answer may take. */
+export const COVERAGE_EVERY_MS = 10_000;
+export const COVERAGE_TIMEOUT_MS = 5_000;
+
+/** How long a stop waits for the stream to take what is left. */
+export const PRODUCER_FLUSH_MS = 3_000;
+
 /** Subjects whose keys a process keeps open; the oldest is looked up again. */
 export const VAULT_SUBJECTS_CACHED_MAX = 10_000;
 

@@ -108,7 +108,7 @@ export class Outbox {
   }
 
   get status(): OutboxStatus {
-    return this.#status;
+    return this.#status === 'open' && this.bytes >= this.#hardBytes ? 'full' : this.#status;
   }
 
   get bytes(): number {
@@ -275,10 +275,60 @@ export class Outbox {
     return { bytes: payload, epoch, firstSeq, firstTs, lastSeq: firstSeq + records.length - 1, next };
   }
 
+  /** The first record that is kept; the next one's number when none is. */
+  get firstSeq(): number {
+    return this.firstPosition.segment;
+  }
+
+  /** Record `seq` as it was written, or null: released, or not written yet. */
+  async recordAt(seq: number): Promise<Buffer | null> {
+    if (seq < this.firstSeq || seq > this.#durable.seq) return null;
+    let frame = await this.frameAt(this.#segmentOf(seq));
+    while (frame && frame.lastSeq < seq) frame = await this.frameAt(frame.next);
+    return frame ? (recordsOf(frame.bytes)[seq - frame.firstSeq] ?? null) : null;
+  }
+
+  #segmentOf(seq: number): OutboxPosition {
+    const at = this.#segments.findLastIndex(({ firstSeq }) => firstSeq <= seq);
+    return at < 0 ? this.firstPosition : { segment: this.#segments[at]!.firstSeq, offset: 0 };
+  }
+
+  /** Every record that is kept, oldest first, up to the last one on disk when it gets there. */
+  async *records(): AsyncGenerator<Buffer, void, undefined> {
+    let frame = await this.frameAt(this.firstPosition);
+    while (frame) {
+      yield* recordsOf(frame.bytes);
+      frame = await this.frameAt(frame.next);
+    }
+  }
+
+  /** Tries whether a disk that had no room has some again, so that it need not wait for somebody's record to know. */
+  async retry(): Promise<void> {
+    const segment = this.#segments.at(-1);
+    if (this.#status !== 'full' || this.#flushing || !segment) return;
+    const work = this.#probe(segment).catch((error: NodeJS.ErrnoException) => {
+      this.#status = OUT_OF_ROOM.has(error.code ?? '') ? 'full' : 'failed';
+    });
+    this.#flushing = work.then(() => this.#flush());
+    await work;
+  }
+
+  /** Zeros are no frame: what a crash leaves of them is cut as a torn write. */
+  async #probe(segment: Segment): Promise<void> {
+    this.#active ??= await this.#files.open(segment.name);
+    try {
+      await this.#active.write(Buffer.alloc(FRAME_HEADER_BYTES + AUDIT_FRAME_BYTES_MAX), segment.bytes);
+      await this.#active.datasync();
+    } finally {
+      await this.#active.truncate(segment.bytes);
+    }
+    await this.#active.datasync();
+    this.#status = 'open';
+  }
+
   /** Where the first frame that begins after record `seq` is, or will be. */
   async positionAfter(seq: number): Promise<OutboxPosition> {
-    const at = this.#segments.findLastIndex(({ firstSeq }) => firstSeq <= seq + 1);
-    let position: OutboxPosition = at < 0 ? this.firstPosition : { segment: this.#segments[at]!.firstSeq, offset: 0 };
+    let position = this.#segmentOf(seq + 1);
     while (true) {
       const frame = await this.frameAt(position);
       if (!frame || frame.firstSeq > seq) return position;
@@ -300,10 +350,14 @@ export class Outbox {
     });
   }
 
-  /** Deletes the segments whose every record has seq <= coveredSeq, which a verified checkpoint vouches for. */
-  async release(coveredSeq: number): Promise<void> {
+  /**
+   * Deletes the segments whose every record has seq <= coveredSeq, which a verified checkpoint vouches for. `before` is awaited
+   * when there are any, with the last seq that goes.
+   */
+  async release(coveredSeq: number, before?: (lastSeq: number) => Promise<void>): Promise<void> {
     const kept = this.#segments.findLastIndex(({ firstSeq }) => firstSeq - 1 <= coveredSeq);
     if (kept <= 0) return;
+    await before?.(this.#segments[kept]!.firstSeq - 1);
     // The newest segment may still be empty: then only the state knows where the chain stands.
     await this.#saveState();
     for (const { name } of this.#segments.splice(0, kept)) await this.#files.remove(name);

@@ -83,7 +83,7 @@ export class Publisher {
       state: this.#state,
       reason: this.#reason,
       publishedSeq: this.#publishedSeq,
-      unsentRecords: this.#outbox.durableSeq - this.#publishedSeq,
+      unsentRecords: this.#outbox.durableSeq - Math.max(this.#publishedSeq, this.#outbox.firstSeq - 1),
       oldestUnsentMs: oldest === null ? 0 : Math.max(0, Date.now() - Date.parse(oldest)),
     };
   }

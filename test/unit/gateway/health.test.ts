@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
+import { noAudit } from '../../../services/gateway/audit/gateway-audit.ts';
 import type { GatewayContext } from '../../../services/gateway/context.ts';
 import type { Exchange } from '../../../services/gateway/http/exchange.ts';
 import { health } from '../../../services/gateway/http/health.ts';
@@ -16,7 +17,7 @@ test('one ready model is enough, each is listed, and draining is not ready', asy
     all: () => [...ready.keys()].map((name) => ({ name, replicas: [] })),
     ready: ({ name }: { name: string }) => ready.get(name) ?? false,
   };
-  const handler = health({ models, draining: () => draining } as unknown as GatewayContext);
+  const handler = health({ models, audit: noAudit, draining: () => draining } as unknown as GatewayContext);
   const server = createServer((_request, response) => void handler({ response } as unknown as Exchange));
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   t.after(() => {

@@ -14,7 +14,7 @@ import { createMetrics } from '#kit/metrics.ts';
 import { openChannel } from '#kit/rpc/client.ts';
 import type { SpanSink } from '#kit/trace.ts';
 import { type GatewayConfig, readConfig } from '../../../../services/gateway/config.ts';
-import { type Gateway, startGateway } from '../../../../services/gateway/service.ts';
+import { type Gateway, type GatewayOptions, startGateway } from '../../../../services/gateway/service.ts';
 import { type MockEngine, type MockEngineOptions, startMockEngine } from './mock-engine.ts';
 import { type MockTokenizer, startMockTokenizer } from './mock-tokenizer.ts';
 
@@ -33,12 +33,16 @@ export type TestMesh = {
   restartTokenizer(): Promise<MockTokenizer>;
 };
 
+type AuditOptions = NonNullable<GatewayOptions['audit']>;
+
 export type MeshOptions = {
   engines?: number;
   engine?: Partial<MockEngineOptions>;
   env?: Record<string, string>;
   config?: Partial<GatewayConfig>;
   spans?: SpanSink;
+  /** Keeps audit records in folder/outbox; what it answers for that folder is for its disk and its bounds. */
+  audit?: (dir: string) => Promise<AuditOptions> | AuditOptions;
 };
 
 export async function eventually(
@@ -67,6 +71,11 @@ export async function startMesh(t: Pick<TestContext, 'after'>, options: MeshOpti
     QUERN_GATEWAY_TOKENIZER: socket('tokenizer'),
     QUERN_GATEWAY_ENGINES: `mock=${engines.map((_, i) => socket(`engine${i}`)).join(',')}`,
     QUERN_LOG_LEVEL: process.env.QUERN_TEST_LOG ?? 'silent',
+    ...(options.audit && {
+      QUERN_AUDIT_OUTBOX_DIR: join(folder, 'outbox'),
+      QUERN_AUDIT_KEY_DIR: join(folder, 'keys'),
+      QUERN_NATS_URL: 'nats://127.0.0.1:1', // nobody is there
+    }),
     ...options.env,
   });
   const log = createLog({ service: 'gateway', level: config.logLevel });
@@ -75,6 +84,7 @@ export async function startMesh(t: Pick<TestContext, 'after'>, options: MeshOpti
     log,
     metrics: createMetrics('gateway'),
     ...(options.spans && { spans: options.spans }),
+    ...(options.audit && { audit: await options.audit(join(folder, 'outbox')) }),
   });
   const address = gateway.grpcAddress;
   const clients = [

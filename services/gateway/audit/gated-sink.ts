@@ -1,0 +1,63 @@
+// A generation's sink with a gate: nothing of the answer passes before it is opened. A refusal passes at any time.
+
+import type { FinishReason } from '#gen/quern/common/v1/common.ts';
+import type { Accepted, TextLogprobs } from '#gen/quern/gateway/v1/gateway.ts';
+import type { QuernError } from '#kit/errors.ts';
+import type { GenerationEnd, GenerationSink } from '../generation-events.ts';
+
+export class GatedSink implements GenerationSink {
+  /** UTF-8 bytes of text that were given to the sink. */
+  textBytes = 0;
+  readonly #inner: GenerationSink;
+  /** Null once open. While it is closed deltas are merged by their sender, so this stays small. */
+  #held: (() => void)[] | null = [];
+  #isWritable = true;
+
+  constructor(inner: GenerationSink) {
+    this.#inner = inner;
+  }
+
+  /** Gives what was held. False: the client is behind and says itself when it has caught up. Throws what the sink throws. */
+  open(): boolean {
+    const held = this.#held ?? [];
+    this.#held = null;
+    for (const give of held) give();
+    return this.#isWritable;
+  }
+
+  accepted(info: Accepted): void {
+    this.#give(() => this.#inner.accepted(info));
+  }
+
+  promptLogprobs(entries: TextLogprobs[]): void {
+    this.#give(() => this.#inner.promptLogprobs(entries));
+  }
+
+  delta(choice: number, text: string, logprobs: TextLogprobs[], tokenIds: number[]): boolean {
+    this.textBytes += Buffer.byteLength(text);
+    if (this.#held === null) return this.#inner.delta(choice, text, logprobs, tokenIds);
+    this.#held.push(() => {
+      this.#isWritable = this.#inner.delta(choice, text, logprobs, tokenIds) && this.#isWritable;
+    });
+    return false;
+  }
+
+  choiceFinished(choice: number, reason: FinishReason, stopString: string, stopTokenId: number | null): void {
+    this.#give(() => this.#inner.choiceFinished(choice, reason, stopString, stopTokenId));
+  }
+
+  end(end: GenerationEnd): void {
+    this.#give(() => this.#inner.end(end));
+  }
+
+  /** Nothing of what was held is given any more. */
+  fail(error: QuernError): void {
+    this.#held = [];
+    this.#inner.fail(error);
+  }
+
+  #give(event: () => void): void {
+    if (this.#held === null) event();
+    else this.#held.push(event);
+  }
+}

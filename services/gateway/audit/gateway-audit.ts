@@ -1,0 +1,343 @@
+// The gateway as a producer of audit records: who asked what and how it ended, who was turned away, which keys came and went,
+// which engines were lost. Content never enters a record: lengths and keyed digests only.
+import { openVault } from '#kit/audit/key-folder.ts';
+import type { OutboxStatus } from '#kit/audit/outbox.ts';
+import { Producer, type ProducerOptions } from '#kit/audit/producer.ts';
+import type { PublisherState } from '#kit/audit/publisher.ts';
+import { type AuditActor, type AuditEvent, type AuditValue, SYSTEM_TENANT } from '#kit/audit/record.ts';
+import { openSegmentFiles } from '#kit/audit/segment-files.ts';
+import type { Vault } from '#kit/audit/vault.ts';
+import type { QuernError } from '#kit/errors.ts';
+import type { Log } from '#kit/log.ts';
+import type { CounterMetric, Metrics } from '#kit/metrics.ts';
+import { type SpanSink, startSpan } from '#kit/trace.ts';
+import type { Caller, GenerationSink } from '../generation-events.ts';
+import {
+  AUDIT_CLOSE_MS_MAX,
+  AUDIT_KEY_CHANGES_MAX,
+  AUDIT_LOOK_MS,
+  AUDIT_RECOVERY_BATCH,
+  AUTH_FAILURES_WINDOW_MS,
+} from '../limits.ts';
+import type { TypedRequest } from '../typed-request.ts';
+import { type AuthFailure, type AuthFailures, AuthFailureWindow } from './auth-failures.ts';
+import type { KeyChange } from './key-changes.ts';
+import { type OpenRequest, OpenRequests } from './open-requests.ts';
+import { OwedRecords } from './owed-records.ts';
+import { promptBytes } from './prompt-bytes.ts';
+import {
+  type AuditedGeneration,
+  AuditedRequest,
+  auditUnavailable,
+  type RequestAudit,
+  type RequestFacts,
+  withoutAudit,
+} from './request-audit.ts';
+
+/** A request at the moment at which it is accepted. */
+export type AcceptedRequest = { request: TypedRequest; caller: Caller; model: string; requestId: string };
+
+/** For health, `quern up` and whoever looks. */
+export type AuditReport = {
+  outbox: OutboxStatus;
+  required: boolean;
+  unsentRecords: number;
+  stream: PublisherState;
+  /** Why records do not flow; "" = they do. */
+  problem: string;
+};
+
+export type GatewayAudit = {
+  /**
+   * Records that a request was accepted; from now on its end must be told. Throws UNAVAILABLE, reason AUDIT_UNAVAILABLE, when
+   * it cannot be recorded and must be.
+   */
+  accept(accepted: AcceptedRequest, sink: GenerationSink, generation: AuditedGeneration): RequestAudit;
+  authFailed(failure: AuthFailure): void;
+  keysChanged(changes: readonly KeyChange[]): void;
+  engineCrashed(engine: { model: string; error: QuernError; requests: number }): void;
+  /** False: no request is served, because it could not be recorded. */
+  readonly serving: boolean;
+  /** Null: no records are kept. */
+  readonly report: AuditReport | null;
+  /** Told whenever `serving` has changed. */
+  onChange(listener: () => void): void;
+  /** Writes what is owed, says goodbye, gives the stream a moment to take it all, closes. Idempotent. */
+  close(): Promise<void>;
+};
+
+export const noAudit: GatewayAudit = {
+  accept: (_accepted, sink) => withoutAudit(sink),
+  authFailed: () => {},
+  keysChanged: () => {},
+  engineCrashed: () => {},
+  serving: true,
+  report: null,
+  onChange: () => {},
+  close: () => Promise.resolve(),
+};
+
+export type GatewayAuditOptions = Pick<
+  ProducerOptions,
+  'dir' | 'servers' | 'coverage' | 'files' | 'hardBytes' | 'segmentBytesMax'
+> & {
+  keyDir: string;
+  required: boolean;
+  log: Log;
+  metrics: Metrics;
+  spans: SpanSink;
+  /** Called at the end of close(). */
+  onClosed?: () => void;
+  /** For tests. */
+  authWindowMs?: number;
+};
+
+/** "127.0.0.1:40312" without the port; what is not an address of TCP stays. */
+function hostOf(client: string): string {
+  const match = /^\[?(.*?)\]?:\d+$/.exec(client);
+  return match?.[1] ?? client;
+}
+
+function acceptedUsage({ sampling }: TypedRequest, promptSize: number): Record<string, number> {
+  return {
+    prompt_bytes: promptSize,
+    choices: sampling.n ?? 1,
+    ...(sampling.maxTokens !== undefined && { max_tokens: sampling.maxTokens }),
+  };
+}
+
+/** What a crash left without an end. */
+function recoveredEvent({ id, seq: _seq, ...facts }: OpenRequest): AuditEvent {
+  return { ...facts, action: 'request.finished', outcome: 'unknown', reason: 'RECOVERED', parent_id: id };
+}
+
+class ProducingAudit implements GatewayAudit {
+  readonly #options: GatewayAuditOptions;
+  readonly #producer: Producer;
+  readonly #vault: Vault;
+  readonly #open: OpenRequests;
+  readonly #owed: OwedRecords;
+  readonly #failures: AuthFailureWindow;
+  readonly #unrecorded: CounterMetric;
+  readonly #listeners: (() => void)[] = [];
+  readonly #timer: NodeJS.Timeout;
+  #receiptsPending = 0;
+  #wasServing = true;
+  #closing: Promise<void> | null = null;
+
+  constructor(options: GatewayAuditOptions, producer: Producer, vault: Vault, open: OpenRequests) {
+    const { metrics, log, authWindowMs = AUTH_FAILURES_WINDOW_MS } = options;
+    this.#options = options;
+    this.#producer = producer;
+    this.#vault = vault;
+    this.#open = open;
+    this.#unrecorded = metrics.counter({
+      name: 'quern_gateway_unrecorded_requests_total',
+      help: 'Requests served without an audit record, because none is required',
+    });
+    this.#owed = new OwedRecords({
+      append: (event) => producer.append(event),
+      onDropped: ({ action }) => log.error({ action }, 'an audit record was given up: the outbox has refused too many'),
+    });
+    this.#failures = new AuthFailureWindow((failures) => this.#tellFailures(failures), authWindowMs);
+    this.#timer = setInterval(() => this.#look(), AUDIT_LOOK_MS);
+  }
+
+  /** Ends what an earlier process left open, then says that this one is here. Nothing is served before. */
+  async start(): Promise<void> {
+    const { log, required } = this.#options;
+    const left = this.#open.all();
+    for (let at = 0; at < left.length; at += AUDIT_RECOVERY_BATCH) {
+      const batch = left.slice(at, at + AUDIT_RECOVERY_BATCH);
+      await Promise.all(batch.map((one) => this.#owed.write(recoveredEvent(one), () => this.#open.delete(one.id))));
+    }
+    await this.#owed.write(this.#systemEvent('service.started', { usage: { recovered_requests: left.length } }));
+    this.#producer.start();
+    this.#look();
+    const { producer, epoch } = this.#producer.outbox;
+    log.info({ producer, epoch, recovered_requests: left.length, required }, 'audit records are kept');
+  }
+
+  get serving(): boolean {
+    return !this.#options.required || this.#producer.outbox.status === 'open';
+  }
+
+  get report(): AuditReport {
+    const { outbox, unsentRecords, stream, problem } = this.#producer.state;
+    return { outbox, required: this.#options.required, unsentRecords, stream, problem };
+  }
+
+  onChange(listener: () => void): void {
+    this.#listeners.push(listener);
+  }
+
+  accept(accepted: AcceptedRequest, sink: GenerationSink, generation: AuditedGeneration): RequestAudit {
+    const { required, spans } = this.#options;
+    if (!this.serving) throw auditUnavailable();
+    const onUnrecorded = (): void => this.#unrecorded.inc();
+    let told: { facts: RequestFacts; event: AuditEvent };
+    try {
+      told = this.#acceptedEvent(accepted);
+    } catch (error) {
+      this.#options.log.error({ err: error, request_id: accepted.requestId }, 'the audit vault failed');
+      if (required) throw auditUnavailable(error);
+      onUnrecorded();
+      return withoutAudit(sink);
+    }
+    const span = startSpan(spans, 'audit.append', accepted.caller.trace, { kind: 'internal' });
+    this.#receiptsPending += 1;
+    return new AuditedRequest({
+      facts: told.facts,
+      receipt: this.#producer.append(told.event),
+      sink,
+      generation,
+      required,
+      owed: this.#owed,
+      open: this.#open,
+      onUnrecorded,
+      onReceipt: (error) => {
+        this.#receiptsPending -= 1;
+        span.end(error ? { error: error.code } : {});
+        if (error) this.#look();
+      },
+    });
+  }
+
+  #acceptedEvent({ request, caller, model, requestId }: AcceptedRequest): { facts: RequestFacts; event: AuditEvent } {
+    const { tenant, user, keyId } = caller.principal;
+    const subject = this.#vault.subject({ tenant, kind: 'user', id: user });
+    const prompt = promptBytes(request.prompt);
+    const facts: RequestFacts = {
+      tenant,
+      actor: { kind: 'user', ref: subject.ref },
+      target: model,
+      request_id: requestId,
+      trace_id: caller.trace.traceId,
+    };
+    const event: AuditEvent = {
+      ...facts,
+      action: 'request.accepted',
+      outcome: 'ok',
+      span_id: caller.trace.spanId,
+      args_mac: subject.mac(prompt),
+      sealed: subject.seal({ key_id: keyId, client_ip: hostOf(caller.client ?? '') }),
+      usage: acceptedUsage(request, prompt.length),
+    };
+    return { facts, event };
+  }
+
+  authFailed(failure: AuthFailure): void {
+    this.#failures.add({ ...failure, clientIp: hostOf(failure.clientIp) });
+  }
+
+  #tellFailures({ attempts, clients, keys }: AuthFailures): void {
+    try {
+      const sealed = { clients: Object.fromEntries(clients), key_ids: Object.fromEntries(keys) };
+      this.#owe('auth.failed', {
+        outcome: 'denied',
+        code: 'UNAUTHENTICATED',
+        ...this.#sealed('unauthenticated', sealed),
+        usage: { attempts, clients: clients.size },
+      });
+    } catch (error) {
+      this.#options.log.error({ err: error }, 'the audit vault failed'); // the call is refused all the same
+    }
+  }
+
+  keysChanged(changes: readonly KeyChange[]): void {
+    for (const { kind, key } of changes.slice(0, AUDIT_KEY_CHANGES_MAX)) {
+      const action = kind === 'policy' ? 'policy.changed' : (`key.${kind}` as const);
+      this.#owe(action, { tenant: key.tenant, target: key.id, reason: 'KEYS_FILE' }); // who edited it nobody told us
+    }
+    const more = changes.length - AUDIT_KEY_CHANGES_MAX;
+    if (more > 0) this.#owe('policy.changed', { target: 'keys', reason: 'KEYS_FILE', usage: { changes: more } });
+  }
+
+  engineCrashed({ model, error, requests }: { model: string; error: QuernError; requests: number }): void {
+    const { code, details } = error;
+    this.#owe('engine.crashed', { outcome: 'error', target: model, code, reason: details.reason, usage: { requests } });
+  }
+
+  #actor(): AuditActor {
+    return { kind: 'service', ref: this.#producer.outbox.producer };
+  }
+
+  #systemEvent(action: AuditEvent['action'], over: Partial<AuditEvent> = {}): AuditEvent {
+    return { tenant: SYSTEM_TENANT, actor: this.#actor(), outcome: 'ok', target: 'gateway', ...over, action };
+  }
+
+  #owe(action: AuditEvent['action'], over: Partial<AuditEvent>): void {
+    void this.#owed.write(this.#systemEvent(action, over));
+  }
+
+  /** Facts about people who are nobody's users: readable by whoever has the vault. */
+  #sealed(name: string, facts: { readonly [name: string]: AuditValue }): Pick<AuditEvent, 'actor' | 'sealed'> {
+    const subject = this.#vault.subject({ tenant: SYSTEM_TENANT, kind: 'service', id: name });
+    return { actor: { kind: 'service', ref: subject.ref }, sealed: subject.seal(facts) };
+  }
+
+  /** Finds out whether a full disk has room again, and tells when requests are served again or no more. */
+  #look(): void {
+    if (this.#producer.outbox.status === 'full') void this.#producer.outbox.retry();
+    const { serving } = this;
+    if (serving === this.#wasServing) return;
+    this.#wasServing = serving;
+    const { log } = this.#options;
+    const { outbox } = this.#producer.state;
+    if (serving) log.info({ outbox }, 'audit records are taken again: requests are served');
+    else log.error({ outbox }, 'audit records cannot be written: requests are refused');
+    for (const listener of this.#listeners) listener();
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    this.#failures.close();
+    const until = performance.now() + AUDIT_CLOSE_MS_MAX;
+    const isOwing = (): boolean => this.#receiptsPending > 0 || this.#owed.size > 0;
+    while (isOwing() && this.#producer.outbox.status === 'open' && performance.now() < until) {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    await this.#owed.write(this.#systemEvent('service.drained', { usage: { open_requests: this.#open.size } }));
+    this.#owed.close();
+    clearInterval(this.#timer);
+    const sent = await this.#producer.flush({ signal: new AbortController().signal });
+    if (!sent) this.#options.log.info(this.report, 'audit records stay in the outbox until the next start');
+    await this.#producer.close();
+    this.#vault.close();
+    this.#options.onClosed?.();
+  }
+}
+
+/**
+ * Opens outbox and vault, and ends what an earlier process left open. Throws FAILED_PRECONDITION when another process writes
+ * there, DATA_LOSS when safe bytes have changed.
+ */
+export async function openGatewayAudit(options: GatewayAuditOptions): Promise<GatewayAudit> {
+  const files = options.files ?? (await openSegmentFiles(options.dir));
+  const open = new OpenRequests(files);
+  const vault = await openVault(options.keyDir);
+  try {
+    const producer = await Producer.open({
+      ...options,
+      files,
+      service: 'gateway',
+      beforeRelease: (lastSeq) => open.carry(lastSeq),
+    });
+    try {
+      await open.recover(producer.outbox);
+      const audit = new ProducingAudit(options, producer, vault, open);
+      await audit.start();
+      return audit;
+    } catch (error) {
+      await producer.close();
+      throw error;
+    }
+  } catch (error) {
+    vault.close();
+    throw error;
+  }
+}

@@ -1,0 +1,336 @@
+// What the gateway records of each request, and that nothing of an answer leaves before its record is on disk.
+import assert from 'node:assert/strict';
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { PriorityClass } from '#gen/quern/common/v1/common.ts';
+import {
+  type CompleteRequest,
+  CompleteRequest as CompleteRequests,
+  InfillRequest,
+} from '#gen/quern/gateway/v1/gateway.ts';
+import { openVault } from '#kit/audit/key-folder.ts';
+import type { AuditRecord } from '#kit/audit/record.ts';
+import { QuernError } from '#kit/errors.ts';
+import { createKey, revokeKey } from '#kit/keys-file.ts';
+import { serverStream, unary } from '#kit/rpc/client.ts';
+import type { SpanRecord } from '#kit/trace.ts';
+import { emptySampling } from '../../../services/gateway/typed-request.ts';
+import { assertPaired, named, recordsIn } from './fakes/audit-records.ts';
+import { faultyDisk } from './fakes/faulty-disk.ts';
+import { eventually, type MeshOptions, startMesh, type TestMesh } from './fakes/mesh.ts';
+
+const EMPTY = new Uint8Array(0);
+
+function completeRequest(text = 'x = ', maxTokens = 8): CompleteRequest {
+  return {
+    ...CompleteRequests.decode(EMPTY),
+    prompt: { $case: 'text', value: text },
+    sampling: { ...emptySampling(), maxTokens },
+  };
+}
+
+function audited(t: TestContext, options: MeshOptions = {}): Promise<TestMesh> {
+  return startMesh(t, { audit: () => ({}), ...options });
+}
+
+const post = (mesh: TestMesh, path: string, body: object, headers: Record<string, string> = {}): Promise<Response> =>
+  fetch(`${mesh.url}${path}`, { method: 'POST', body: JSON.stringify(body), headers });
+
+/** All records, when as many requests have ended in them. */
+async function ended(mesh: TestMesh, requests: number): Promise<AuditRecord[]> {
+  const dir = join(mesh.folder, 'outbox');
+  await eventually(
+    async () => named(await recordsIn(dir), 'request.finished').length >= requests,
+    `${requests} requests have ended in the audit`,
+  );
+  await sleep(20); // an end too many would come now
+  const records = await recordsIn(dir);
+  assert.equal(named(records, 'request.finished').length, requests);
+  assertPaired(records);
+  return records;
+}
+
+const code = (work: Promise<unknown>): Promise<string> =>
+  work.then(
+    () => 'OK',
+    (error: QuernError) => error.code,
+  );
+
+async function drain(stream: AsyncIterable<unknown>): Promise<void> {
+  for await (const _ of stream);
+}
+
+test('one accepted and one finished record, through every door', async (t) => {
+  const mesh = await audited(t);
+  const request = completeRequest();
+  await unary(mesh.completion, 'complete', request, { timeoutMs: 5_000 });
+  await drain(serverStream(mesh.completion, 'streamComplete', { request }));
+  const infill = { ...InfillRequest.decode(EMPTY), prefix: 'a', suffix: 'b' };
+  await drain(serverStream(mesh.completion, 'infill', infill));
+  const messages = [{ role: 'user', content: 'hello' }];
+  for (const [path, body] of [
+    ['/v1/completions', { prompt: 'x', max_tokens: 4 }],
+    ['/v1/completions', { prompt: 'x', max_tokens: 4, stream: true }],
+    ['/v1/completions', { prompt: ['x', 'y'], max_tokens: 4 }],
+    ['/v1/completions', { prompt: 'x', suffix: 'y', max_tokens: 4 }],
+    ['/v1/chat/completions', { messages, max_tokens: 4 }],
+    ['/v1/chat/completions', { messages, max_tokens: 4, stream: true }],
+    ['/generate', { prompt: 'x', max_length: 4 }],
+    ['/chat', { input_text: 'hello', max_tokens: 4 }],
+  ] as const) {
+    const answer = await post(mesh, path, body);
+    assert.equal(answer.status, 200, path);
+    await answer.text();
+  }
+  const records = await ended(mesh, 12);
+  assert.equal(records[0]?.action, 'service.started');
+  for (const end of named(records, 'request.finished')) {
+    assert.deepEqual([end.outcome, end.code, end.reason], ['ok', 'OK', 'LENGTH']);
+  }
+});
+
+test('the record says who, what and how much, and nothing of the content', async (t) => {
+  const mesh = await audited(t);
+  const body = { prompt: 'a secret prompt', max_tokens: 5, request_id: 'r-1' };
+  const answer = await post(mesh, '/v1/completions', body);
+  const { choices } = (await answer.json()) as { choices: { text: string }[] };
+  const text = choices[0]?.text ?? '';
+  const records = await ended(mesh, 1);
+  const [accepted] = named(records, 'request.accepted');
+  const [finished] = named(records, 'request.finished');
+  assert.ok(accepted && finished);
+  const vault = await openVault(join(mesh.folder, 'keys'));
+  t.after(() => vault.close());
+  const { tenant, actor, target, request_id, trace_id } = accepted;
+  assert.deepEqual([tenant, actor.kind, target, request_id], ['local', 'user', 'mock', 'r-1']);
+  assert.equal(trace_id, answer.headers.get('x-trace-id'));
+  assert.equal(vault.reveal('local', actor.ref)?.id, 'local');
+  assert.deepEqual(vault.unseal('local', actor.ref, accepted.sealed ?? ''), {
+    key_id: 'local',
+    client_ip: '127.0.0.1',
+  });
+  assert.deepEqual(accepted.usage, { prompt_bytes: 27, choices: 1, max_tokens: 5 });
+  assert.match(accepted.args_mac ?? '', /^[0-9a-f]{64}$/);
+  assert.equal(finished.parent_id, accepted.id);
+  assert.deepEqual(
+    [finished.tenant, finished.actor, finished.request_id, finished.trace_id],
+    [tenant, actor, request_id, trace_id],
+  );
+  const { queue_ms, prefill_ms, decode_ms, latency_ms, ...usage } = finished.usage ?? {};
+  assert.deepEqual(usage, {
+    prompt_tokens: 15,
+    cached_tokens: 4,
+    completion_tokens: 5,
+    response_bytes: Buffer.byteLength(text),
+  });
+  for (const ms of [queue_ms, prefill_ms, decode_ms, latency_ms]) assert.ok(Number.isInteger(ms));
+  const stored = await readFile(join(mesh.folder, 'outbox', '0000000000000001.log'), 'utf8');
+  for (const content of ['secret', text]) assert.ok(!stored.includes(content));
+  // The same prompt of the same person has the same digest, another has another.
+  for (const prompt of ['a secret prompt', 'another']) await post(mesh, '/generate', { prompt, max_length: 1 });
+  const macs = named(await ended(mesh, 3), 'request.accepted').map(({ args_mac: mac }) => mac);
+  assert.deepEqual([macs[1] === macs[0], macs[2] === macs[0]], [true, false]);
+});
+
+test('nothing of an answer leaves before the record is on disk, and all of it does then', async (t) => {
+  let disk: Awaited<ReturnType<typeof faultyDisk>> | null = null;
+  const spans: SpanRecord[] = [];
+  const mesh = await startMesh(t, {
+    spans: { record: (span) => void spans.push(span) },
+    audit: async (dir) => {
+      disk = await faultyDisk(dir);
+      return { files: disk.files };
+    },
+  });
+  assert.ok(disk);
+  const { hold } = disk as Awaited<ReturnType<typeof faultyDisk>>;
+  const release = hold();
+  let events = 0;
+  const request = completeRequest('x', 12);
+  const streamed = (async () => {
+    for await (const _ of serverStream(mesh.completion, 'streamComplete', { request })) events += 1;
+  })();
+  let answers = 0;
+  const whole = unary(mesh.completion, 'complete', request, { timeoutMs: 5_000 }).then((answer) => {
+    answers += 1;
+    return answer;
+  });
+  let heads = 0;
+  const sse = post(mesh, '/v1/completions', { prompt: 'x', max_tokens: 12, stream: true }).then((answer) => {
+    heads += 1;
+    return answer.text();
+  });
+  // The engine works meanwhile: it has finished all three, and no client has heard of it.
+  await eventually(() => mesh.engine.requests.length === 3 && mesh.engine.live === 0, 'the engine is done');
+  await sleep(100);
+  assert.deepEqual([events, answers, heads], [0, 0, 0]);
+  assert.deepEqual(named(await recordsIn(join(mesh.folder, 'outbox')), 'request.finished'), []);
+  release();
+  await streamed;
+  assert.ok(events >= 3, `${events} events`);
+  assert.equal((await whole).choices[0]?.text.length, 12);
+  const chunks = (await sse).split('\n\n').filter((event) => event.startsWith('data: {'));
+  const texts = chunks.map((chunk) => JSON.parse(chunk.slice(6)) as { choices: { text: string }[] });
+  assert.equal(texts.map(({ choices }) => choices[0]?.text ?? '').join(''), (await whole).choices[0]?.text);
+  await ended(mesh, 3);
+  const waits = spans.filter(({ name }) => name === 'audit.append');
+  assert.equal(waits.length, 3);
+  for (const { kind, startUnixNs, endUnixNs } of waits) {
+    assert.equal(kind, 'internal');
+    assert.ok(endUnixNs - startUnixNs >= 90_000_000n);
+  }
+});
+
+test('exactly one end for what does not go well', async (t) => {
+  const mesh = await audited(t, { engine: { stepMs: 5 }, config: { bounds: { ...BOUNDS, tokensMax: 5_000 } } });
+  const long = completeRequest('x', 2_000);
+  const running = () => eventually(() => mesh.engine.live === 1, 'running');
+  const idle = () => eventually(() => mesh.engine.live === 0, 'ended');
+  const outcomes: Record<string, string> = {};
+  const note = async (name: string, requests: number): Promise<void> => {
+    const end = named(await ended(mesh, requests), 'request.finished').at(-1);
+    outcomes[name] = [end?.outcome, end?.code, end?.reason].join(' ');
+    await idle();
+  };
+  // Cancelled by an RPC.
+  const withId = { ...long, options: { ...CALL, requestId: 'to-cancel' } };
+  const cancelled = code(unary(mesh.completion, 'complete', withId, { timeoutMs: 9_000 }));
+  await running();
+  await unary(mesh.requests, 'cancel', { requestId: 'to-cancel' });
+  assert.equal(await cancelled, 'OK');
+  await note('cancel', 1);
+  // The client goes away, over gRPC and over HTTP.
+  for (const [name, requests] of [
+    ['grpc client gone', 2],
+    ['http client gone', 3],
+  ] as const) {
+    const gone = new AbortController();
+    const work =
+      requests === 2
+        ? drain(serverStream(mesh.completion, 'streamComplete', { request: long }, { signal: gone.signal }))
+        : fetch(`${mesh.url}/v1/completions`, {
+            method: 'POST',
+            body: JSON.stringify({ prompt: 'x', max_tokens: 2_000, stream: true }),
+            signal: gone.signal,
+          }).then((answer) => answer.text());
+    const failed = assert.rejects(work);
+    await running();
+    gone.abort();
+    await failed;
+    await note(name, requests);
+  }
+  assert.equal(await code(unary(mesh.completion, 'complete', long, { timeoutMs: 100 })), 'DEADLINE_EXCEEDED');
+  await note('deadline', 4);
+  // Accepted, and then found not to fit: by its tokens, by the tokenizer, by the engine.
+  assert.equal(
+    await code(unary(mesh.completion, 'complete', completeRequest('x'.repeat(600), 4_000))),
+    'INVALID_ARGUMENT',
+  );
+  await note('too long', 5);
+  const held = drain(serverStream(mesh.completion, 'streamComplete', { request: completeRequest('x', 3_000) })).catch(
+    () => {},
+  );
+  await running();
+  assert.equal(await code(unary(mesh.completion, 'complete', completeRequest('y', 3_000))), 'RESOURCE_EXHAUSTED');
+  const shed = named(await recordsIn(join(mesh.folder, 'outbox')), 'request.finished').at(-1);
+  outcomes.shed = [shed?.outcome, shed?.code, shed?.reason].join(' ');
+  mesh.engine.breakSessions();
+  mesh.engine.settings.stepMs = 0;
+  await held;
+  await note('resumed', 7);
+  mesh.engine.settings.refuse = new QuernError('INVALID_ARGUMENT', 'no');
+  assert.equal(await code(unary(mesh.completion, 'complete', completeRequest())), 'INVALID_ARGUMENT');
+  await note('engine refuses', 8);
+  mesh.engine.settings.refuse = null;
+  // Refused before it was accepted: no record, and nothing that would need an end.
+  assert.equal(await code(unary(mesh.completion, 'complete', completeRequest('x', 0xffffffff))), 'INVALID_ARGUMENT');
+  assert.equal((await post(mesh, '/v1/completions', { prompt: 'x', model: 'none' })).status, 404);
+  assert.deepEqual(outcomes, {
+    cancel: 'cancelled OK CANCELLED',
+    'grpc client gone': 'cancelled CANCELLED CANCELLED',
+    'http client gone': 'cancelled CANCELLED CLIENT_GONE',
+    deadline: 'error DEADLINE_EXCEEDED DEADLINE_EXCEEDED',
+    'too long': 'error INVALID_ARGUMENT CONTEXT_LENGTH_EXCEEDED',
+    shed: 'denied RESOURCE_EXHAUSTED SHED',
+    resumed: 'ok OK LENGTH',
+    'engine refuses': 'error INVALID_ARGUMENT INVALID_ARGUMENT',
+  });
+  const all = await recordsIn(join(mesh.folder, 'outbox'));
+  const [crash] = named(all, 'engine.crashed');
+  assert.deepEqual([crash?.tenant, crash?.target, crash?.usage], ['_system', 'mock', { requests: 1 }]);
+  assert.deepEqual(
+    named(all, 'request.affected').map(({ parent_id, reason }) => [parent_id, reason]),
+    [[named(all, 'request.accepted')[5]?.id, 'ENGINE_LOST']],
+  );
+});
+
+const CALL = { requestId: '', priorityClass: 0 as PriorityClass, supersedeKey: '' };
+const BOUNDS = { requestsMax: 64, tokensMax: 1 << 20, principalRequestsMax: 64, principalTokensMax: 1 << 20 };
+
+test('a flood of failed authentications makes few records; keys that come and go are told', async (t) => {
+  const { dir, keys, first } = await keysFile(t);
+  const mesh = await startMesh(t, { env: { QUERN_KEYS_FILE: keys }, audit: () => ({ authWindowMs: 150 }) });
+  const outbox = join(mesh.folder, 'outbox');
+  const ask = (token: string) =>
+    post(mesh, '/generate', { prompt: 'x', max_length: 1 }, { authorization: `Bearer ${token}` });
+  assert.ok(dir !== '');
+  assert.equal((await ask(first.token)).status, 200);
+  await Promise.all(Array.from({ length: 40 }, () => ask('qk_0123456789ab_wrong')));
+  assert.equal(await code(unary(mesh.completion, 'complete', completeRequest())), 'UNAUTHENTICATED');
+  const failures = async () => named(await recordsIn(outbox), 'auth.failed');
+  const attempts = async () => (await failures()).reduce((sum, { usage }) => sum + (usage?.attempts ?? 0), 0);
+  await eventually(async () => (await attempts()) === 41, 'all failures are counted');
+  const told = await failures();
+  assert.ok(told.length <= 3, `${told.length} records of 41 failures`);
+  assert.deepEqual([told[0]?.outcome, told[0]?.code], ['denied', 'UNAUTHENTICATED']);
+  const vault = await openVault(join(mesh.folder, 'keys'));
+  t.after(() => vault.close());
+  const facts = vault.unseal('_system', told.at(-1)?.actor.ref ?? '', told.at(-1)?.sealed ?? '');
+  const clients = (facts?.clients ?? {}) as Record<string, number>;
+  assert.ok((clients['127.0.0.1'] ?? 0) > 0);
+  // A key is made, another revoked, and what a third may do is changed: told when the file is read again.
+  const second = await createKey(keys, { tenant: 'acme', user: 'bob' });
+  await revokeKey(keys, first.key.id);
+  await eventually(async () => (await ask(first.token)).status === 401, 'the revoked key is refused');
+  const changed = JSON.parse(await readFile(keys, 'utf8')) as { keys: { id: string; role: string }[] };
+  for (const key of changed.keys) if (key.id === second.key.id) key.role = 'admin';
+  await sleep(600);
+  await writeFile(keys, JSON.stringify(changed));
+  await eventually(async () => {
+    await ask(second.token);
+    return named(await recordsIn(outbox), 'policy.changed').length === 1;
+  }, 'the change of a key is told');
+  const records = await recordsIn(outbox);
+  const targets = (action: AuditRecord['action']) =>
+    named(records, action).map(({ tenant, target }) => `${tenant} ${target}`);
+  assert.deepEqual(targets('key.created'), [`acme ${second.key.id}`]);
+  assert.deepEqual(targets('key.revoked'), [`acme ${first.key.id}`]);
+  assert.deepEqual(targets('policy.changed'), [`acme ${second.key.id}`]);
+  assertPaired(records);
+});
+
+async function keysFile(t: TestContext) {
+  const { mkdtemp, rm } = await import('node:fs/promises');
+  const { tmpdir } = await import('node:os');
+  const dir = await mkdtemp(join(tmpdir(), 'quern-keys-'));
+  t.after(() => rm(dir, { recursive: true, force: true }));
+  const keys = join(dir, 'keys.json');
+  return { dir, keys, first: await createKey(keys, { tenant: 'acme', user: 'ada' }) };
+}
+
+test('it says goodbye, and health tells of the outbox', async (t) => {
+  const mesh = await audited(t);
+  const health = (await (await fetch(`${mesh.url}/health`)).json()) as { audit: Record<string, unknown> };
+  assert.deepEqual(Object.keys(health.audit), ['outbox', 'stream', 'unsent_records']);
+  assert.equal(health.audit.outbox, 'open');
+  const metrics = await (await fetch(`${mesh.url}/metrics`)).text();
+  assert.match(metrics, /quern_audit_outbox_unsent_records\{[^}]*\} 1/);
+  assert.match(metrics, /quern_audit_appended_records_total\{[^}]*action="service.started"[^}]*\} 1/);
+  await post(mesh, '/generate', { prompt: 'x', max_length: 2 });
+  await mesh.gateway.close();
+  const records = await recordsIn(join(mesh.folder, 'outbox'));
+  assert.equal(records.at(-1)?.action, 'service.drained');
+  assertPaired(records);
+});
