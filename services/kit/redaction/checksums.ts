@@ -12,8 +12,18 @@ export function isLuhn(digits: string): boolean {
   return sum % 10 === 0;
 }
 
+/** Characters of an account number by country (registry of ISO 13616). */
+const IBAN_LENGTHS: { readonly [country: string]: number } = Object.fromEntries(
+  `AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BR29 BY28 CH21 CR22 CY28 CZ24 DE22 DK18 DO28 EE20 EG29 ES24 FI18 FO18 FR27 GB22
+  GE22 GI23 GL18 GR27 GT28 HR21 HU28 IE22 IL23 IQ23 IS26 IT27 JO30 KW30 KZ20 LB28 LI21 LT20 LU20 LV21 MC27 MD24 ME22 MK19 MR27
+  MT31 MU30 NL18 NO15 PK24 PL28 PS29 PT25 QA29 RO24 RS22 SA24 SE24 SI19 SK24 SM27 TN24 TR26 UA29 VA22 XK20`
+    .split(/\s+/)
+    .map((entry) => [entry.slice(0, 2), Number(entry.slice(2))]),
+);
+
 /** ISO 13616: letters are 10..35, the first four characters go last, the number is 1 modulo 97. */
 export function isIban(text: string): boolean {
+  if (IBAN_LENGTHS[text.slice(0, 2)] !== text.length) return false;
   let rest = 0;
   for (const letter of text.slice(4) + text.slice(0, 4)) {
     const value = Number.parseInt(letter, 36);
@@ -75,17 +85,55 @@ export function isCpf(digits: string): boolean {
   return check(9) === Number(digits[9]) && check(10) === Number(digits[10]);
 }
 
+/** Dutch BSN: nine digits, weights 9 to 2 and -1, the sum is divisible by 11. */
+export function isDutchBsn(digits: string): boolean {
+  const sum = digitsOf(digits).reduce((total, digit, i) => total + digit * (i === 8 ? -1 : 9 - i), 0);
+  return sum % 11 === 0 && Number(digits) > 0;
+}
+
+/** Polish PESEL: a date of birth (the century is in the month), a serial and a check digit. */
+export function isPesel(digits: string): boolean {
+  const month = Number(digits.slice(2, 4)) % 20;
+  const day = Number(digits.slice(4, 6));
+  if (month < 1 || month > 12 || day < 1 || day > 31) return false;
+  const weights = [1, 3, 7, 9, 1, 3, 7, 9, 1, 3, 1];
+  return digitsOf(digits).reduce((total, digit, i) => total + digit * (weights[i] as number), 0) % 10 === 0;
+}
+
+const ITALY_ODD = [1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 2, 4, 18, 20, 11, 3, 6, 8, 12, 14, 16, 10, 22, 25, 24, 23];
+
+/** Italian codice fiscale: 15 letters and digits and a check letter. */
+export function isItalianCode(text: string): boolean {
+  let sum = 0;
+  for (let i = 0; i < 15; i += 1) {
+    const value = Number.parseInt(text[i] as string, 36);
+    const rank = value > 9 ? value - 10 : value;
+    sum += i % 2 === 0 ? (ITALY_ODD[rank] as number) : rank;
+  }
+  return text.charCodeAt(15) === 65 + (sum % 26);
+}
+
 /** United States social security number: no checksum, but areas, groups and serials that were never given. */
 export function isSsn(digits: string): boolean {
   const [area, group, serial] = [digits.slice(0, 3), digits.slice(3, 5), digits.slice(5)];
+  if (['123456789', '078051120', '219099999'].includes(digits)) return false; // printed in documentation
   return area !== '000' && area !== '666' && area < '900' && group !== '00' && serial !== '0000';
 }
 
-/** Bits per character. */
+const asciiCounts = new Uint32Array(128);
+
+/** Bits per character (UTF-16 unit). */
 export function entropyBits(text: string): number {
-  const counts = new Map<string, number>();
-  for (const character of text) counts.set(character, (counts.get(character) ?? 0) + 1);
+  asciiCounts.fill(0);
+  const others = new Map<number, number>();
+  for (let i = 0; i < text.length; i += 1) {
+    const unit = text.charCodeAt(i);
+    if (unit < 128) asciiCounts[unit] = (asciiCounts[unit] as number) + 1;
+    else others.set(unit, (others.get(unit) ?? 0) + 1);
+  }
+  const bitsOf = (count: number): number => (count === 0 ? 0 : (-count / text.length) * Math.log2(count / text.length));
   let bits = 0;
-  for (const count of counts.values()) bits -= (count / text.length) * Math.log2(count / text.length);
+  for (let unit = 0; unit < 128; unit += 1) bits += bitsOf(asciiCounts[unit] as number);
+  for (const count of others.values()) bits += bitsOf(count);
   return bits;
 }

@@ -3,10 +3,13 @@ import { test } from 'node:test';
 import {
   isChinaResidentId,
   isCpf,
+  isDutchBsn,
   isFrenchNir,
   isGermanTaxId,
   isIban,
+  isItalianCode,
   isLuhn,
+  isPesel,
   isSpanishId,
   isSsn,
 } from '../../../../services/kit/redaction/checksums.ts';
@@ -33,14 +36,14 @@ const TAKEN: Record<string, readonly string[]> = {
   card: ['4111111111111111', '4111 1111 1111 1111', '5500-0000-0000-0004', '378282246310005', '3782 822463 10005'],
   iban: ['DE89370400440532013000', 'GB82 WEST 1234 5698 7654 32', 'FR1420041010050500013M02606'],
   china_id: ['11010519491231002X', '110105194912310 02x'.replace(' ', '')],
-  german_tax_id: ['86095742719', '47 036 892 816'],
+  german_tax_id: ['47 036 892 816'],
   spanish_id: ['12345678Z', 'X-1234567-L'],
   french_nir: ['255081416802538', '2 55 08 14 168 025 38'],
   cpf: ['529.982.247-25'],
-  ssn: ['123-45-6789'],
-  ip: ['10.20.30.40', '192.168.1.17', '2001:db8::8a2e:370:7334', 'fe80::1ff:fe23:4567:890a'],
+  ssn: ['536-22-8724'],
+  ip: ['10.20.30.40', '192.168.1.17', '2a01:4f8::8a2e:370:7334', 'fd00::1', 'fe80::1ff:fe23:4567:890a'],
   cloud_key: [
-    key('AKIA', 'IOSFODNN7EXAMPLE'),
+    key('AKIA', 'IOSFODNN7QWERTYU'),
     key('ghp', '_', 'abcdefghijklmnopqrstuvwxyz0123456789'),
     key('sk', '-ant-', 'api03-abcdefghijklmnop'),
     key('xox', 'b-1234567890-abcdef'),
@@ -65,8 +68,11 @@ test('secrets by their place: only the value goes', () => {
     ['password = "hunter2!"', 'password = "[REDACTED:secret_value]"'],
     ["api_key: 'Zx9-22kd-tt'", "api_key: '[REDACTED:secret_value]'"],
     ['DB_PASSWORD=s3cr3tvalue\nNEXT=1', 'DB_PASSWORD=[REDACTED:secret_value]\nNEXT=1'],
+    ['IdNr: 86095742719', 'IdNr: [REDACTED:german_tax_id]'],
+    ['bsn=111222333', 'bsn=[REDACTED:dutch_bsn]'],
+    ['"pesel": "44051401359"', '"pesel": "[REDACTED:pesel]"'],
     ['postgres://bob:hunter2@db:5432/x', 'postgres://bob:[REDACTED:url_password]@db:5432/x'],
-    ['Authorization: Bearer abcdefghijklmnop', 'Authorization: Bearer [REDACTED:bearer]'],
+    ['Authorization: Bearer abcdefgh1jklm2op', 'Authorization: Bearer [REDACTED:bearer]'],
   ];
   for (const [before, after] of cases) assert.equal(redact(before).text, after);
 });
@@ -94,6 +100,22 @@ test('what looks like it and is not stays', () => {
     '110105194913310029',
     '529.982.247-26',
     '666-45-6789',
+    '123-45-6789',
+    'jane@example.com',
+    '2001:db8::1',
+    '192.0.2.7',
+    'AKIA' + 'IOSFODNN7EXAMPLE',
+    '(212) 555-0199',
+    'Boston, MA 02111-1307',
+    'file size 17512216751 bytes',
+    'FileVersion 18.5.198.85',
+    'x[::2], y[1::3]',
+    'Face::Bad',
+    'git@github.com:kelp/infra.git',
+    'this@MainActivity.finish()',
+    'password: $DB_PASSWORD',
+    'token = lexer.next_token()',
+    'PASSWORD_RESET_TIMEOUT = 259200',
     'd670460b4b4aece5915caf5c68d12f560a9fe3e4',
     'SomeVeryLongClassNameFactoryBean',
     'some/path/to/a/file/with/many/parts.ts',
@@ -120,6 +142,8 @@ test('checksums refuse every single wrong digit', () => {
     ['12345678Z', isSpanishId],
     ['255081416802538', isFrenchNir],
     ['52998224725', isCpf],
+    ['111222333', isDutchBsn],
+    ['RSSMRA85T10A562S', isItalianCode],
   ];
   for (const [good, check] of cases) {
     assert.ok(check(good), good);
@@ -130,36 +154,13 @@ test('checksums refuse every single wrong digit', () => {
       }
     }
   }
+  assert.ok(isPesel('44051401359') && !isPesel('44051401358') && !isPesel('44131401350'));
   for (const [ssn, good] of [
-    ['123456789', true],
+    ['536228724', true],
     ['000456789', false],
     ['123006789', false],
     ['123450000', false],
     ['900456789', false],
   ] as const)
     assert.equal(isSsn(ssn), good, ssn);
-});
-
-test('text made to be slow is not: 400 kB each', () => {
-  const hostile = [
-    'a@',
-    '1-',
-    '1 ',
-    '1.',
-    ':',
-    'a:',
-    'eyJ',
-    'a.a@',
-    '-----BEGIN PRIVATE KEY-----',
-    'password="',
-    'http://a:',
-    '+1 ',
-    'A',
-    'aA1',
-    'AA00 ',
-    '0',
-  ];
-  const startedMs = performance.now();
-  for (const unit of hostile) redact(unit.repeat(Math.ceil(400_000 / unit.length)));
-  assert.ok(performance.now() - startedMs < 60_000, `${Math.round(performance.now() - startedMs)} ms`);
 });
