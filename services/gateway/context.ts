@@ -4,6 +4,7 @@ import type { SpanSink } from '#kit/trace.ts';
 import type { Admission } from './admission.ts';
 import type { Authenticate } from './api-keys.ts';
 import type { GatewayAudit } from './audit/gateway-audit.ts';
+import type { ExplainRing } from './explain-ring.ts';
 import type { GatewayMetrics } from './gateway-metrics.ts';
 import type { Models } from './models.ts';
 import type { RequestTable } from './request-table.ts';
@@ -18,6 +19,7 @@ export type GatewayContext = {
   readonly admission: Admission;
   readonly audit: GatewayAudit;
   readonly requests: RequestTable;
+  readonly explain: ExplainRing;
   readonly authenticate: Authenticate;
   /** The prefix-cache region of a tenant. */
   cacheSalt(tenant: string): string;

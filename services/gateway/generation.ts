@@ -24,6 +24,7 @@ import { END_WAIT_MS, ENGINE_WAIT_MS, RESUME_WAIT_MS, RESUMES_MAX, TIMEOUT_MS_MA
 import type { ServedModel } from './models.ts';
 import { type Prepared, prepare } from './preparation.ts';
 import { affinityKey } from './replica-picker.ts';
+import type { RequestTimeline } from './request-timeline.ts';
 import { admitted, charged, routed } from './stage-spans.ts';
 import { promptLogprobs } from './text-assembler.ts';
 import { Timers } from './timers.ts';
@@ -57,6 +58,7 @@ export class Generation {
   readonly #caller: Caller;
   #sink: GenerationSink;
   readonly #clock: TokenClock;
+  readonly #timeline: RequestTimeline;
   readonly #resolveDone: () => void;
   readonly #stop = new AbortController();
   readonly #timers = new Timers();
@@ -82,7 +84,11 @@ export class Generation {
     this.#caller = caller;
     this.#sink = sink;
     this.requestId = request.requestId || uuidv7();
-    this.#clock = new TokenClock(context.metrics, performance.now(), caller.trace);
+    const { principal, trace } = caller;
+    const startedMs = performance.now();
+    this.#clock = new TokenClock(context.metrics, startedMs, trace);
+    const facts = { requestId: this.requestId, principal, method: request.method, traceId: trace.traceId };
+    this.#timeline = context.explain.begin(facts, startedMs);
     const { promise, resolve } = Promise.withResolvers<void>();
     this.done = promise;
     this.#resolveDone = resolve;
@@ -119,6 +125,7 @@ export class Generation {
     const request = this.#request;
     checkRequest(request, samplingPrefix);
     this.#model = models.resolve(request.model);
+    this.#timeline.model = this.#model.name;
     const priorityClass = effectiveClass(request, principal);
     const ticket = admitted(this.#context, { principal, priorityClass, trace });
     this.#cleanups.push(() => ticket.release());
@@ -126,6 +133,7 @@ export class Generation {
     this.#recordAccepted(this.#model.name);
     this.#armDeadlines();
     const call = { signal: this.#stop.signal, trace };
+    this.#timeline.enter('tokenize');
     const prepared = await prepare(this.#context, { request, model: this.#model, principal }, call);
     if (this.#isDone()) return;
     const { prompt, sampling } = prepared;
@@ -179,11 +187,13 @@ export class Generation {
     const { trace } = this.#caller;
     const cacheSalt = this.#context.cacheSalt(this.#caller.principal.tenant);
     const { signal } = this.#stop;
+    this.#timeline.enter('route');
     const from = { model, key: affinityKey(cacheSalt, prompt.tokenIds), trace, resumes: this.#resumes };
     const engine = await routed(this.#context, from, { waitMs, signal });
     if (this.#isDone()) return;
     const facts = { request: this.#request, model: model.name, requestId: this.requestId, sampling };
     this.#span ??= startGenerationSpan(this.#context.spans, trace, facts);
+    this.#timeline.enter('engine');
     const carried = new Set(this.#legs.flatMap((leg) => leg.choices));
     const open = this.#choices.flatMap((choice, i) => (choice.finished || carried.has(i) ? [] : [i]));
     const fresh = open.length === this.#choices.length && this.#choices.every((choice) => choice.ids.length === 0);
@@ -294,6 +304,7 @@ export class Generation {
       if (this.#legs.length === 0) this.#complete();
       return;
     }
+    if (this.#stepHasTokens) this.#timeline.step();
     if (this.#stepHasTokens && this.#clock.step((this.#model as ServedModel).name)) {
       noteFirstToken(this.#span, this.#clock.elapsedMs);
     }
@@ -308,6 +319,7 @@ export class Generation {
   #finishLegs(): void {
     this.#delivery?.flush();
     this.#span?.event('last_token');
+    this.#timeline.enter('finish');
     this.#state = 'ending';
     if (this.#legs.length === 0) {
       this.#complete();
@@ -344,6 +356,7 @@ export class Generation {
       return;
     }
     this.#resumes += 1;
+    this.#timeline.resumes = this.#resumes;
     this.#span?.event('engine_lost', { [QUERN_REASON]: error.details.reason });
     this.#context.metrics.resumed((this.#model as ServedModel).name);
     this.#resubmitting = true;
@@ -422,6 +435,7 @@ export class Generation {
     this.#cleanups = [];
     const usage = this.#usage();
     const latencyMs = this.#clock.elapsedMs;
+    this.#timeline.finish({ outcome, error: failure, usage, timings: this.#timings });
     this.#audit?.finish({ error: failure, reason: outcome, usage, timings: this.#timings, latencyMs });
     const model = this.#model?.name ?? '';
     if (this.#span) {

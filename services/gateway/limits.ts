@@ -87,6 +87,9 @@ export const SHED_RETRY_MS = 1_000;
 /** Revoking a key must work within a second, on open connections too. */
 export const KEYS_RECHECK_MS = 500;
 
+/** Requests that RequestService.Explain still knows, about 1 KiB each. */
+export const EXPLAIN_REQUESTS_MAX = 4096;
+
 /** A request whose accepted record is not on disk by then is refused: the disk is sick. Its client must hear that reason. */
 export const AUDIT_RECEIPT_MS_MAX = 5_000;
 /** How often it is looked whether the outbox takes records again, and how soon a record that it refused is tried again. */

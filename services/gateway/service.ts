@@ -19,6 +19,7 @@ import { keyChanges } from './audit/key-changes.ts';
 import type { GatewayConfig } from './config.ts';
 import type { GatewayContext } from './context.ts';
 import { EngineSession } from './engine-session.ts';
+import { ExplainRing } from './explain-ring.ts';
 import { createGatewayMetrics } from './gateway-metrics.ts';
 import { type HttpFront, startHttpFront } from './http/server.ts';
 import { Models } from './models.ts';
@@ -157,6 +158,7 @@ function build({ config, log, metrics, spans = noSpans }: GatewayOptions, audit:
     admission,
     audit,
     requests: new RequestTable(),
+    explain: new ExplainRing(),
     authenticate: authenticator(config, audit, log),
     cacheSalt(tenant) {
       const known = salts.get(tenant);
