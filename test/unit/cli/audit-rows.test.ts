@@ -1,0 +1,87 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { QueryResponse } from '#gen/quern/audit/v1/audit.ts';
+import { instant } from '../../../services/cli/audit/instant.ts';
+import { classicLine, csvHeader, csvLine, jsonLine, requestTable } from '../../../services/cli/audit/request-rows.ts';
+
+const ROW: QueryResponse = {
+  requestId: 'r1',
+  tenant: 'local',
+  user: 'ada',
+  userRef: 'ab',
+  accepted: '2026-01-01T00:00:00.000Z',
+  finished: '2026-01-01T00:00:01.000Z',
+  model: 'quern-mini',
+  outcome: 'ok',
+  code: 'OK',
+  reason: 'STOP',
+  traceId: 't1',
+  clientIp: '192.0.2.7',
+  keyId: 'k1',
+  usage: new Map(
+    Object.entries({
+      prompt_tokens: 12n,
+      cached_tokens: 4n,
+      completion_tokens: 7n,
+      response_bytes: 31n,
+      queue_ms: 1n,
+      prefill_ms: 2n,
+      decode_ms: 30n,
+      latency_ms: 35n,
+    }),
+  ),
+  acceptedIndex: 0n,
+  finishedIndex: 1n,
+};
+
+test('the table has who, what, tokens, the split of the latency and how it ended', () => {
+  const [, , line] = requestTable([ROW]).split('\n');
+  assert.equal(line, '2026-01-01T00:00:00.000Z  ada   quern-mini  12  7    35 ms (q 1, p 2, d 30)  stop  r1       t1');
+  const open: QueryResponse = { ...ROW, user: '', finished: '', outcome: '', usage: new Map() };
+  assert.match(requestTable([open]), /\(erased\) .* not finished /);
+  assert.match(requestTable([{ ...ROW, outcome: 'error', reason: 'ENGINE_LOST' }]), / error engine_lost /);
+});
+
+test('what a client wrote moves no cursor and looks like no other field', () => {
+  const evil: QueryResponse = { ...ROW, user: 'a\u001b[2J] [root', requestId: 'x\ny' };
+  for (const part of ['\u001b', 'x\ny']) assert.equal(requestTable([evil]).includes(part), false);
+  const line = classicLine(evil);
+  assert.equal(line.split('\n').length, 2);
+  assert.match(line, /\[a\ufffd\\\[2J\\\] \\\[root\]/);
+});
+
+test('classic is one bracketed line with bytes and milliseconds, "-" for what is not there', () => {
+  assert.equal(classicLine(ROW), '[2026-01-01T00:00:00.000Z] [192.0.2.7] [ada] [-] [31] [35]\n');
+  const open: QueryResponse = { ...ROW, user: '', clientIp: '', usage: new Map() };
+  assert.equal(classicLine(open), '[2026-01-01T00:00:00.000Z] [-] [-] [-] [-] [-]\n');
+});
+
+test('CSV has as many cells as names, and no cell that a spreadsheet would run', () => {
+  const names = csvHeader().trimEnd().split(',');
+  assert.equal(csvLine(ROW).trimEnd().split(',').length, names.length);
+  for (const start of ['=', '+', '-', '@']) {
+    const line = csvLine({ ...ROW, user: `${start}cmd()` });
+    assert.ok(line.includes(`,'${start}cmd(),`), line);
+  }
+  assert.ok(csvLine({ ...ROW, user: 'a,"b"\n' }).includes(',"a,""b""\n",'));
+});
+
+test('JSON has numbers for numbers', () => {
+  const parsed = JSON.parse(jsonLine(ROW)) as { usage: Record<string, number>; acceptedIndex: number };
+  assert.deepEqual([parsed.usage.latency_ms, parsed.acceptedIndex], [35, 0]);
+});
+
+test('times are ago or dates', () => {
+  const now = Date.parse('2026-01-31T00:00:00.000Z');
+  assert.equal(instant('since', undefined, now), '');
+  assert.equal(instant('since', '1d', now), '2026-01-30T00:00:00.000Z');
+  assert.equal(instant('since', '90s', now), '2026-01-30T23:58:30.000Z');
+  assert.equal(instant('since', '2w', now), '2026-01-17T00:00:00.000Z');
+  assert.equal(instant('since', '2026-01-01', now), '2026-01-01T00:00:00.000Z');
+  for (const bad of ['', '1y', 'yesterday', '-1d']) {
+    assert.throws(() => instant('since', bad, now), {
+      code: 'INVALID_ARGUMENT',
+      message: /--since: expected a time ago/,
+    });
+  }
+});
