@@ -12,7 +12,7 @@ import { undo } from './undo.ts';
 
 const SETUP = fileURLToPath(new URL('../../../../scripts/setup/nats-server.mjs', import.meta.url));
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address() as { port: number };
@@ -33,7 +33,7 @@ export type TestNats = {
   start(): Promise<void>;
 };
 
-export async function startNats(t: TestContext): Promise<TestNats> {
+export async function startNats(t: Pick<TestContext, 'after'>): Promise<TestNats> {
   const setup = (await import(SETUP)) as { findNatsServer(): Promise<string | null> };
   const path = await setup.findNatsServer();
   if (!path) {

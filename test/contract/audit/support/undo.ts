@@ -2,11 +2,12 @@
 import type { TestContext } from 'node:test';
 
 type Action = () => Promise<unknown> | unknown;
+type Scope = Pick<TestContext, 'after'>;
 
-const stacks = new WeakMap<TestContext, Action[]>();
+const stacks = new WeakMap<Scope, Action[]>();
 
 /** Runs `action` after the test, before all that was given earlier; the first error is thrown when all have run. */
-export function undo(t: TestContext, action: Action): void {
+export function undo(t: Scope, action: Action): void {
   const known = stacks.get(t);
   if (known) {
     known.push(action);
