@@ -55,7 +55,8 @@ export type GatewayMetrics = {
   httpRequest(path: string, method: string, status: number): void;
   watch(gauges: GatewayGauges): void;
   render(): Promise<string>;
-  scrape: Metrics['scrape'];
+  /** `tenants`: with the series that name tenants. */
+  scrape(accept: string | undefined, options: { tenants: boolean }): ReturnType<Metrics['scrape']>;
 };
 
 const HTTP_METHODS = new Set(['GET', 'POST', 'HEAD', 'OPTIONS', 'PUT', 'DELETE', 'PATCH']);
@@ -166,7 +167,8 @@ export function createGatewayMetrics(metrics: Metrics): GatewayMetrics {
   const histograms = createHistograms(metrics);
   return {
     render: () => metrics.render(),
-    scrape: metrics.scrape,
+    scrape: (accept, { tenants }) =>
+      metrics.scrape(accept, (name) => tenants || !name.startsWith('quern_gateway_tenant_')),
     shed: (reason) => counters.shed.inc({ reason }),
     cancelled: (seconds) => histograms.cancelLatency.observe(seconds),
     resumed: (model) => counters.resumes.inc({ model }),

@@ -75,8 +75,8 @@ export type Metrics = {
   families(): Promise<Family[]>;
   /** The text exposition format; 'openmetrics' has exemplars. */
   render(format?: MetricFormat): Promise<string>;
-  /** What a scrape with this Accept header is answered. */
-  scrape(accept: string | undefined): Promise<{ contentType: string; text: string }>;
+  /** What a scrape with this Accept header is answered; `keep` chooses metrics by name. */
+  scrape(accept: string | undefined, keep?: (name: string) => boolean): Promise<{ contentType: string; text: string }>;
 };
 
 type Kind = 'counter' | 'gauge' | 'histogram';
@@ -200,15 +200,17 @@ export function createMetrics(service: string, options: { processMetrics?: boole
     const own = await Promise.all([...built.values()].map((one) => one.family()));
     return [...own, ...((await ofProcess?.()) ?? [])];
   }
-  const render = async (format: MetricFormat = 'prometheus'): Promise<string> =>
-    renderFamilies(await families(), formatLabels({ service }), format);
+  async function render(format: MetricFormat = 'prometheus', keep = (_name: string): boolean => true): Promise<string> {
+    const kept = (await families()).filter(({ name }) => keep(name));
+    return renderFamilies(kept, formatLabels({ service }), format);
+  }
   const metrics: Metrics = {
     service,
     families,
-    render,
-    async scrape(accept) {
+    render: (format) => render(format),
+    async scrape(accept, keep) {
       const format = formatFor(accept);
-      return { contentType: CONTENT_TYPES[format], text: await render(format) };
+      return { contentType: CONTENT_TYPES[format], text: await render(format, keep) };
     },
     counter: (metric) => once('counter', metric.name, () => buildCounter(metric)),
     gauge: (metric) => once('gauge', metric.name, () => buildGauge(metric)),

@@ -2,8 +2,8 @@
 import { PriorityClass } from '#gen/quern/common/v1/common.ts';
 
 /**
- * A label that whoever made the key chose. It allows and refuses nothing; only the meter of cancels looks at it: a key of
- * role service stands for many callers and is counted per connection.
+ * A label that whoever made the key chose. The meter of cancels looks at it (a key of role service stands for many callers
+ * and is counted per connection), and GET /metrics, which shows the tenants to admin and service only.
  */
 export type Role = 'user' | 'admin' | 'service';
 

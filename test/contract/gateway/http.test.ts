@@ -171,7 +171,15 @@ test('keys over HTTP: Bearer and x-api-key, 401 without, open health and metrics
     /quern_gateway_http_requests_total\{[^}]*handler="\/v1\/completions"[^}]*status="401"[^}]*\} 1/,
   );
   assert.match(metrics, /# TYPE quern_itl_seconds histogram/);
-  assert.match(metrics, /quern_gateway_tenant_requests_total\{tenant="acme",outcome="length"[^}]*\} 2/);
+  assert.doesNotMatch(metrics, /acme/, 'whoever reaches the port does not learn who the tenants are');
+  const scraper = await createKey(path, { tenant: 'ops', user: 'prometheus', role: 'service' });
+  const headers = { authorization: `Bearer ${scraper.token}`, accept: 'application/openmetrics-text' };
+  await eventually(async () => {
+    const own = await (await fetch(`${mesh.url}/metrics`, { headers })).text();
+    return /quern_gateway_tenant_requests_total\{tenant="acme",outcome="length"[^}]*\} 2[^]*# EOF\n$/.test(own);
+  }, 'a key of role service sees the tenants');
+  const user = await fetch(`${mesh.url}/metrics`, { headers: { authorization: `Bearer ${token}` } });
+  assert.doesNotMatch(await user.text(), /acme/);
 });
 
 test('tokenize and detokenize in the shape of vLLM', async (t) => {
