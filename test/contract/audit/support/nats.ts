@@ -33,20 +33,22 @@ export type TestNats = {
   start(): Promise<void>;
 };
 
-export async function startNats(t: Pick<TestContext, 'after'>): Promise<TestNats> {
+/** Where a nats-server that is new enough lies. */
+export async function natsPath(): Promise<string> {
   const setup = (await import(SETUP)) as { findNatsServer(): Promise<string | null> };
   const path = await setup.findNatsServer();
-  if (!path) {
-    throw new Error(
-      'no nats-server of 2.14 or newer: `node scripts/bootstrap.mjs test` builds one, or put one on PATH',
-    );
-  }
+  if (path) return path;
+  throw new Error('no nats-server of 2.14 or newer: `node scripts/get-nats.mjs` builds one, or put one on PATH');
+}
+
+export async function startNats(t: Pick<TestContext, 'after'>): Promise<TestNats> {
+  const path = await natsPath();
   const dir = await mkdtemp(join(tmpdir(), 'quern-nats-'));
   const port = await freePort();
   let child: ChildProcess | null = null;
 
   async function start(): Promise<void> {
-    child = spawn(path as string, ['-a', '127.0.0.1', '-p', String(port), '-js', '-sd', dir], { stdio: 'pipe' });
+    child = spawn(path, ['-a', '127.0.0.1', '-p', String(port), '-js', '-sd', dir], { stdio: 'pipe' });
     const output: string[] = [];
     child.stderr?.on('data', (chunk: Buffer) => void output.push(chunk.toString()));
     for (let i = 0; i < 400; i += 1) {

@@ -1,0 +1,201 @@
+// What an operator does with the log over a running service: verify it, take it along, follow it, forget somebody.
+import assert from 'node:assert/strict';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { ExportManifest, ExportRequest, TailResponse, VerifyResponse } from '#gen/quern/audit/v1/audit.ts';
+import { newSigningKey, parseVerifierKey, signCheckpoint, signerOf } from '#kit/audit/checkpoint.ts';
+import { leafHash, MerkleFrontier } from '#kit/audit/merkle.ts';
+import { verifyLog } from '#kit/audit/verify.ts';
+import { serverStream, unary } from '#kit/rpc/client.ts';
+import { ORIGIN, setUp } from './support/service.ts';
+
+type Set = Awaited<ReturnType<typeof setUp>>;
+
+async function verify({ client, options }: Set, trustedCheckpoint = ''): Promise<VerifyResponse> {
+  let last: VerifyResponse | null = null;
+  for await (const one of serverStream(client, 'verify', { trustedCheckpoint }, options)) last = one;
+  assert.ok(last);
+  return last;
+}
+
+async function exported({ client, options }: Set, over: Partial<ExportRequest> = {}) {
+  const records: Buffer[] = [];
+  let manifest: ExportManifest | null = null;
+  for await (const { part } of serverStream(client, 'export', { since: '', until: '', ...over }, options)) {
+    assert.equal(manifest, null, 'the manifest is the last message');
+    if (part?.$case === 'manifest') manifest = part.value;
+    else records.push(...(part?.value.records ?? []).map((bytes) => Buffer.from(bytes)));
+  }
+  assert.ok(manifest);
+  return { records, manifest };
+}
+
+function verifyOffline(records: readonly Buffer[], manifest: ExportManifest) {
+  const { origin, verifierKeys, checkpoints, producers } = manifest;
+  const [first, count, treeSize] = [manifest.first, manifest.count, manifest.treeSize].map(Number) as [
+    number,
+    number,
+    number,
+  ];
+  const buffers = (hashes: readonly Uint8Array[]): Buffer[] => hashes.map((hash) => Buffer.from(hash));
+  return verifyLog({
+    records,
+    part: { first, end: first + count, treeSize, before: buffers(manifest.before), after: buffers(manifest.after) },
+    heads: new Map(producers.map(({ producer, seq, sha256 }) => [producer, { seq: Number(seq), sha256 }])),
+    origin,
+    verifiers: verifierKeys.map(parseVerifierKey),
+    checkpoints,
+  });
+}
+
+/** Waits until a record of this action is in the log; answers it. */
+async function told({ client, options }: Set, action: string, tenant = 'acme'): Promise<TailResponse> {
+  for await (const row of serverStream(client, 'tail', { tenant, backlog: 1000 }, options)) {
+    if (row.action === action) return row;
+  }
+  throw new Error(`no ${action}`);
+}
+
+test('a whole log is ok, also against a checkpoint that was kept; one by another key is not', async (t) => {
+  const set = await setUp(t);
+  await set.request('ada', 'a1');
+  await set.recorded(2);
+  await set.restart(); // signs
+  const { checkpoint, records } = await set.head();
+  await set.request('bob', 'b1');
+  await set.recorded(4);
+  const result = await verify(set, checkpoint);
+  assert.deepEqual([result.verdict, result.index, result.checkpoint], ['ok', undefined, checkpoint]);
+  assert.ok(result.records >= 4n && result.covered >= records - 1n);
+  const stranger = signerOf(ORIGIN, newSigningKey());
+  const frontier = new MerkleFrontier();
+  frontier.append(leafHash(Buffer.from('x')));
+  const forged = signCheckpoint({ origin: ORIGIN, size: 1, root: frontier.root() }, stranger);
+  assert.equal((await verify(set, forged)).verdict, 'bad_signature');
+  await assert.rejects(verify(set, 'x'.repeat(5_000)), { code: 'INVALID_ARGUMENT', message: /trusted_checkpoint/ });
+});
+
+test('a ledger that was changed on the disk is found, with the place', async (t) => {
+  const set = await setUp(t);
+  for (let i = 0; i < 5; i += 1) await set.request('ada', `a${i}`);
+  await set.recorded(10);
+  assert.equal((await verify(set)).verdict, 'ok');
+  const folder = join(set.config.dir, 'ledger', 'records');
+  const [name = ''] = await readdir(folder);
+  const bytes = await readFile(join(folder, name));
+  bytes[bytes.indexOf('quern-mini')]! ^= 1;
+  await writeFile(join(folder, name), bytes);
+  const { verdict, index, message } = await verify(set);
+  assert.deepEqual([verdict, index], ['altered', 0n]);
+  assert.match(message, /has changed at byte 0/);
+});
+
+test('an export verifies offline, whole and by time, and is in the log before it goes out', async (t) => {
+  const set = await setUp(t);
+  await set.request('ada', 'a1');
+  await set.recorded(2);
+  const middle = new Date().toISOString();
+  await set.request('bob', 'b1');
+  await set.recorded(4);
+  const whole = await exported(set);
+  assert.equal(whole.manifest.count, BigInt(whole.records.length));
+  assert.deepEqual((await verifyOffline(whole.records, whole.manifest)).verdict, 'ok');
+  assert.equal((await told(set, 'audit.exported', 'local')).actorKind, 'operator');
+  const late = await exported(set, { since: middle });
+  assert.ok(late.records[0]?.includes('"request_id":"b1"'));
+  assert.deepEqual((await verifyOffline(late.records, late.manifest)).verdict, 'ok');
+  const early = await exported(set, { until: middle });
+  assert.deepEqual([early.manifest.first, early.records.length], [0n, 2]);
+  assert.deepEqual((await verifyOffline(early.records, early.manifest)).verdict, 'ok');
+  const changed = early.records.map((bytes) => Buffer.from(bytes.toString().replace('"STOP"', '"NONE"')));
+  assert.notEqual((await verifyOffline(changed, early.manifest)).verdict, 'ok');
+  const none = await exported(set, { since: '2999-01-01T00:00:00Z' });
+  assert.deepEqual([none.records.length, (await verifyOffline([], none.manifest)).verdict], [0, 'ok']);
+  await assert.rejects(exported(set, { since: 'yesterday' }), {
+    code: 'INVALID_ARGUMENT',
+    message: /since: expected an RFC 3339/,
+  });
+});
+
+test('tail gives what is there and what comes, to its tenant only, and ends when the service drains', async (t) => {
+  const set = await setUp(t);
+  await set.request('ada', 'a1');
+  await set.recorded(2);
+  const seen: TailResponse[] = [];
+  const following = (async () => {
+    for await (const row of serverStream(set.client, 'tail', { tenant: 'acme', backlog: 1 }, set.options))
+      seen.push(row);
+  })();
+  const until = async (requestId: string): Promise<void> => {
+    while (!seen.some((row) => row.requestId === requestId)) await sleep(10);
+  };
+  await until('a1');
+  await set.request('bob', 'b1');
+  await until('b1');
+  assert.ok(
+    seen.some(({ action }) => action === 'audit.read'),
+    'the reading itself',
+  );
+  assert.ok(seen.every(({ index }, i) => i === 0 || index > seen[i - 1]!.index));
+  await set.stop();
+  await following;
+  const bad = serverStream(set.client, 'tail', { tenant: '', backlog: 0 }, set.options).next();
+  await assert.rejects(bad, { code: /INVALID_ARGUMENT|UNAVAILABLE/ });
+});
+
+test('one of two users is erased: recorded first, readable no more; the other reads on and the log verifies', async (t) => {
+  const set = await setUp(t);
+  await set.request('ada', 'a1');
+  await set.request('bob', 'b1');
+  await set.recorded(4);
+  const before = await exported(set);
+  const { userRef } = await unary(set.client, 'erase', { tenant: 'acme', user: 'ada' }, set.options);
+  const record = await told(set, 'audit.erased');
+  assert.deepEqual([record.target, record.outcome, record.actor], [userRef, 'ok', 'local/local']);
+  const [bob, ada] = await set.query();
+  assert.deepEqual([ada?.requestId, ada?.user, ada?.userRef, ada?.clientIp, ada?.keyId], ['a1', '', userRef, '', '']);
+  assert.deepEqual([bob?.user, bob?.clientIp], ['bob', '192.0.2.7']);
+  assert.deepEqual(await set.query({ user: 'ada' }), []);
+  assert.equal((await verify(set)).verdict, 'ok');
+  assert.equal((await verifyOffline(before.records, before.manifest)).verdict, 'ok');
+  await assert.rejects(unary(set.client, 'erase', { tenant: 'acme', user: 'ada' }, set.options), {
+    code: 'NOT_FOUND',
+    message: /no user "ada" of tenant "acme" is known/,
+  });
+  await assert.rejects(unary(set.client, 'erase', { tenant: 'acme', user: '' }, set.options), {
+    code: 'INVALID_ARGUMENT',
+  });
+  await set.request('ada', 'a2'); // a new person of that name
+  let again = await set.query({ user: 'ada' });
+  for (; again.length === 0; again = await set.query({ user: 'ada' })) await sleep(10);
+  assert.deepEqual([again[0]?.requestId, again[0]?.userRef === userRef], ['a2', false]);
+});
+
+test('the name of an erased user is nowhere in the log, not even where somebody asked for it', async (t) => {
+  const set = await setUp(t);
+  await set.request('ada-lovelace', 'a1');
+  await set.recorded(2);
+  await set.query({ user: 'ada-lovelace' });
+  await set.recorded(3);
+  await unary(set.client, 'erase', { tenant: 'acme', user: 'ada-lovelace' }, set.options);
+  await told(set, 'audit.erased');
+  const { records } = await exported(set);
+  const texts = records.flatMap((bytes) => {
+    const { tenant, actor, sealed } = JSON.parse(bytes.toString()) as {
+      tenant: string;
+      actor: { ref: string };
+      sealed?: string;
+    };
+    return [bytes.toString(), sealed ? JSON.stringify(set.vault.unseal(tenant, actor.ref, sealed)) : ''];
+  });
+  assert.ok(
+    texts.some((text) => text.includes('since')),
+    'what was asked for is readable',
+  );
+  assert.equal(
+    texts.some((text) => text.includes('lovelace')),
+    false,
+  );
+});
