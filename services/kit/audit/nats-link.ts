@@ -76,6 +76,7 @@ export class NatsLink {
       ...auth,
       servers: this.#address.servers,
       name,
+      inboxPrefix: `_INBOX.${name}`, // deploy/nats/nats.conf lets a client hear its own answers only
       maxReconnectAttempts: -1,
       reconnectTimeWait: NATS_RECONNECT_MS,
       reconnectJitter: NATS_RECONNECT_MS,
