@@ -1,10 +1,13 @@
 // Reads the stream AUDIT in order, without a gap, into the ledger's writer. Messages are acknowledged when they are stored.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AckPolicy, type Consumer, DeliverPolicy, type JsMsg, jetstream, jetstreamManager } from '@nats-io/jetstream';
+import { startProcessSpan } from '#kit/audit/message-spans.ts';
 import type { NatsLink } from '#kit/audit/nats-link.ts';
-import { AUDIT_STREAM, type AuditStreamOptions, ensureAuditStream } from '#kit/audit/stream.ts';
+import { AUDIT_STREAM, type AuditStreamOptions, ensureAuditStream, senderOf } from '#kit/audit/stream.ts';
 import { QuernError, toQuernError } from '#kit/errors.ts';
 import type { Log } from '#kit/log.ts';
+import { QUERN_AUDIT_RECORDS } from '#kit/semconv.ts';
+import { noSpans, type SpanSink } from '#kit/trace.ts';
 import {
   CONSUMER_ACK_WAIT_MS,
   CONSUMER_ANSWER_MS,
@@ -22,6 +25,8 @@ export type ConsumerOptions = {
   stream: AuditStreamOptions;
   writer: LedgerWriter;
   log: Log;
+  /** Takes one span per batch. Default: nowhere. */
+  spans?: SpanSink;
   onBatch?: (result: BatchResult) => void;
 };
 
@@ -150,10 +155,16 @@ export class AuditConsumer {
   }
 
   async #store(createdMs: number, messages: readonly StreamMessage[]): Promise<void> {
-    const { writer, log, onBatch } = this.#options;
+    const { writer, log, onBatch, spans = noSpans } = this.#options;
+    const senders = messages.map(({ sender }) => sender);
+    const span = startProcessSpan(spans, senders);
     try {
-      onBatch?.(await writer.write(createdMs, messages));
+      const result = await writer.write(createdMs, messages);
+      span.set({ [QUERN_AUDIT_RECORDS]: result.records });
+      span.end();
+      onBatch?.(result);
     } catch (error) {
+      span.end({ error: toQuernError(error).code });
       log.error({ err: error }, 'the audit ledger takes no more records');
       this.#stats = { ...this.#stats, state: 'failed', reason: (error as Error).message };
       throw error;
@@ -165,7 +176,11 @@ export class AuditConsumer {
    * those behind it. What the stream does not have any more, the chains of the producers tell.
    */
   async #inOrder(createdMs: number, messages: readonly JsMsg[]): Promise<StreamMessage[]> {
-    const sorted = messages.map(({ seq, data }) => ({ streamSeq: seq, payload: Buffer.from(data) }));
+    const sorted: StreamMessage[] = messages.map(({ seq, data, headers }) => ({
+      streamSeq: seq,
+      payload: Buffer.from(data),
+      sender: senderOf(headers),
+    }));
     sorted.sort((a, b) => a.streamSeq - b.streamSeq);
     const whole: StreamMessage[] = [];
     let last = this.#options.writer.lastSeq(createdMs) ?? (sorted[0]?.streamSeq ?? 1) - 1;
@@ -184,7 +199,7 @@ export class AuditConsumer {
     const admin = await jetstreamManager(this.#options.link.get());
     try {
       const message = await admin.direct.getMessage(AUDIT_STREAM, { seq: streamSeq });
-      return message && { streamSeq, payload: Buffer.from(message.data) };
+      return message && { streamSeq, payload: Buffer.from(message.data), sender: senderOf(message.header) };
     } catch (error) {
       if ((error as { code?: unknown }).code === NO_MESSAGE) return null;
       throw error;

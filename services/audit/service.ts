@@ -50,7 +50,7 @@ export type AuditServiceOptions = { config: AuditConfig; log: Log; metrics: Metr
 type Undo = () => Promise<void> | void;
 
 async function openOutbox(
-  { config, log, metrics }: AuditServiceOptions,
+  { config, log, metrics, spans = noSpans }: AuditServiceOptions,
   link: NatsLink,
   undo: Undo[],
 ): Promise<Outbox> {
@@ -61,7 +61,7 @@ async function openOutbox(
     auditSubject('audit', outbox.producer),
     () => ensureAuditStream(link.get(), { maxBytes: config.streamBytes }),
   );
-  const publisher = new Publisher({ outbox, stream, log });
+  const publisher = new Publisher({ outbox, stream, log, spans });
   publisher.start();
   undo.push(() => publisher.close());
   watchOutbox(metrics, () => ({ outbox, publisher }));
@@ -69,7 +69,7 @@ async function openOutbox(
 }
 
 async function openContext(options: AuditServiceOptions, stopping: AbortSignal, undo: Undo[]): Promise<AuditContext> {
-  const { config, log, metrics } = options;
+  const { config, log, metrics, spans = noSpans } = options;
   // First of all: opening a ledger cuts what looks like a torn last write, which may be another process's write under way.
   await mkdir(config.dir, { recursive: true, mode: 0o700 });
   undo.push(await lockOutbox(config.dir));
@@ -89,7 +89,7 @@ async function openContext(options: AuditServiceOptions, stopping: AbortSignal, 
   undo.push(() => link.close());
   const outbox = await openOutbox(options, link, undo);
   const stream = { maxBytes: config.streamBytes };
-  const consumer = new AuditConsumer({ link, stream, writer, log, onBatch: countBatches(metrics) });
+  const consumer = new AuditConsumer({ link, stream, writer, log, spans, onBatch: countBatches(metrics) });
   consumer.start();
   undo.push(() => consumer.close());
   watchAudit(metrics, {

@@ -1,13 +1,14 @@
 // The one writer of the ledger: takes messages of the stream in order and, for each batch, stores what is new, shows it, and
 // only then lets the stream forget. A crash between any two of these makes the batch come again, which changes nothing.
 import type { Log } from '#kit/log.ts';
+import type { TraceContext } from '#kit/trace.ts';
 import { type Alarm, ChainFollower } from './ingest.ts';
 import type { Ledger, LedgerEntry } from './ledger.ts';
 import { CATCH_UP_RECORDS } from './limits.ts';
 import type { Projection, StreamPosition } from './projection.ts';
 
 /** A message of the stream: sequence numbers grow by one and are never used twice within one stream. */
-export type StreamMessage = { streamSeq: number; payload: Buffer };
+export type StreamMessage = { streamSeq: number; payload: Buffer; sender?: TraceContext | null };
 
 export type BatchResult = { records: number; duplicates: number; alarms: Alarm[] };
 

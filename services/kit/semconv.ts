@@ -59,6 +59,8 @@ export const QUERN_RESUMES = 'quern.resumes';
 /** A caller that nobody knows sent a trace context: it is linked, not continued. */
 export const QUERN_LINK = 'quern.link';
 
+/** Records in a frame, or stored of a batch. */
+export const QUERN_AUDIT_RECORDS = 'quern.audit.records';
 export const QUERN_AUTH_DECISION = 'quern.auth.decision';
 export const QUERN_ADMIT_STAGE = 'quern.admit.stage';
 export const QUERN_ADMIT_CLASS = 'quern.admit.priority_class';

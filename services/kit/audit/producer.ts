@@ -4,6 +4,7 @@ import type { NatsConnection } from '@nats-io/transport-node';
 import { QuernError } from '#kit/errors.ts';
 import type { Log } from '#kit/log.ts';
 import type { CounterMetric, Metrics } from '#kit/metrics.ts';
+import type { SpanSink } from '#kit/trace.ts';
 import { type AskCoverage, COVERAGE_ALARMS, Coverage, type CoverageStats } from './coverage.ts';
 import { PRODUCER_FLUSH_MS } from './limits.ts';
 import { NatsLink } from './nats-link.ts';
@@ -27,6 +28,8 @@ export type ProducerOptions = Omit<OutboxOptions, 'service'> & {
   beforeRelease?: (lastSeq: number) => Promise<void>;
   log: Log;
   metrics: Metrics;
+  /** Takes one span per publish. Default: nowhere. */
+  spans?: SpanSink;
 };
 
 export type ProducerState = {
@@ -60,7 +63,7 @@ export class Producer {
       subject,
       () => prepare(link.get()),
     );
-    this.#publisher = new Publisher({ outbox, stream, log });
+    this.#publisher = new Publisher({ outbox, stream, log, ...(options.spans && { spans: options.spans }) });
     const labels = ['action'];
     this.#appended = metrics.counter({
       name: 'quern_audit_appended_records_total',

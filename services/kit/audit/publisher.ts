@@ -3,12 +3,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { QuernError, toQuernError } from '#kit/errors.ts';
 import type { Log } from '#kit/log.ts';
+import { noSpans, type SpanSink, type TraceContext } from '#kit/trace.ts';
 import { PUBLISH_RETRY_MAX_MS, PUBLISH_RETRY_MIN_MS } from './limits.ts';
+import { startSendSpan } from './message-spans.ts';
 import type { Outbox, OutboxFrame, OutboxPosition } from './outbox.ts';
 import { sha256Hex } from './record.ts';
 
-/** One frame as it travels. `id` is the message id by which the stream drops a frame that it has just seen. */
-export type StreamFrame = { id: string; bytes: Buffer; sha256: string };
+/** One frame as it travels. `id` is the message id by which the stream drops a frame that it has just seen; `trace` is its sender's span. */
+export type StreamFrame = { id: string; bytes: Buffer; sha256: string; trace?: TraceContext };
 
 /**
  * wrong_last: the subject's last sequence is not the expected one; nothing was stored.
@@ -32,6 +34,8 @@ export type PublisherOptions = {
   outbox: Outbox;
   stream: ProducerStream;
   log: Log;
+  /** Takes one span per publish. Default: nowhere. */
+  spans?: SpanSink;
   /** For tests. */
   retryMinMs?: number;
 };
@@ -56,6 +60,7 @@ export class Publisher {
   readonly #outbox: Outbox;
   readonly #stream: ProducerStream;
   readonly #log: Log;
+  readonly #spans: SpanSink;
   readonly #retryMinMs: number;
   readonly #stop = new AbortController();
   #position: OutboxPosition | null = null;
@@ -66,7 +71,8 @@ export class Publisher {
   #reason = '';
   #loop: Promise<void> | null = null;
 
-  constructor({ outbox, stream, log, retryMinMs = PUBLISH_RETRY_MIN_MS }: PublisherOptions) {
+  constructor({ outbox, stream, log, spans = noSpans, retryMinMs = PUBLISH_RETRY_MIN_MS }: PublisherOptions) {
+    this.#spans = spans;
     this.#outbox = outbox;
     this.#stream = stream;
     this.#log = log;
@@ -148,8 +154,11 @@ export class Publisher {
       return true;
     }
     const id = frameId(this.#outbox.producer, frame);
-    const sent = { id, bytes: frame.bytes, sha256: sha256Hex(frame.bytes) };
+    const records = frame.lastSeq - frame.firstSeq + 1;
+    const span = startSendSpan(this.#spans, { id, payload: frame.bytes, records });
+    const sent = { id, bytes: frame.bytes, sha256: sha256Hex(frame.bytes), trace: span.context };
     const verdict = await this.#stream.publish(sent, { expectedSeq: this.#expectedSeq, signal });
+    span.end({ error: verdict.ok ? null : verdict.reason });
     if (!verdict.ok) {
       this.#position = null; // whether it was stored after all, and what is there now, the stream says
       throw new QuernError('UNAVAILABLE', verdict.message, { reason: `PUBLISH_${verdict.reason.toUpperCase()}` });

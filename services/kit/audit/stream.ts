@@ -9,8 +9,9 @@ import {
   StorageType,
   type StreamConfig,
 } from '@nats-io/jetstream';
-import { headers, type NatsConnection, nanos } from '@nats-io/transport-node';
+import { headers, type MsgHdrs, type NatsConnection, nanos } from '@nats-io/transport-node';
 import { QuernError } from '#kit/errors.ts';
+import { extract, inject, type TraceContext } from '#kit/trace.ts';
 import {
   AUDIT_STREAM_AGE_MS,
   AUDIT_STREAM_DUPLICATES_MS,
@@ -29,6 +30,11 @@ const WRONG_LAST_SEQUENCE = 10071;
 const FULL: ReadonlySet<number> = new Set([10077, 10076, 10047, 10023]);
 const NO_MESSAGE = 10037;
 const STREAM_NOT_FOUND = 10059;
+
+/** The sender's span of a message, by its headers; null when it names none. */
+export function senderOf(found: MsgHdrs | undefined): TraceContext | null {
+  return extract(found?.get('traceparent') || undefined, found?.get('tracestate') || undefined);
+}
 
 /** One subject per producer: no tenant and no user in it, because subjects show in monitoring. */
 export function auditSubject(service: string, producer: string): string {
@@ -97,9 +103,10 @@ export function producerStream(
   prepare: () => Promise<void>,
 ): ProducerStream {
   return {
-    async publish({ id, bytes, sha256 }: StreamFrame, { expectedSeq }): Promise<PublishVerdict> {
+    async publish({ id, bytes, sha256, trace }: StreamFrame, { expectedSeq }): Promise<PublishVerdict> {
       const frameHeaders = headers();
       frameHeaders.set(FRAME_SHA256_HEADER, sha256);
+      if (trace) for (const [name, value] of Object.entries(inject(trace))) frameHeaders.set(name, value);
       try {
         const { seq, duplicate } = await jetstream(connect()).publish(subject, bytes, {
           msgID: id,
