@@ -38,6 +38,19 @@ export const VAULT_SUBJECTS_CACHED_MAX = 10_000;
 export const NATS_VERSION_MIN = '2.14.0';
 export const NATS_RECONNECT_MS = 250;
 
+/** One prompt or answer as it is kept; a tenant's policy says less. */
+export const CONTENT_BYTES_MAX = MIB;
+/** Looked at behind the end of what is kept, so that no half of a secret stays; longer than any rule's match. */
+export const CONTENT_REDACTION_MARGIN_CHARS = 24 * KIB;
+/** Content is deleted by whole segments, and no segment outlives its day's retention. */
+export const CONTENT_SEGMENT_BYTES_MAX = 64 * MIB;
+export const CONTENT_PENDING_BYTES_MAX = 64 * MIB;
+/** Size of the store at which it refuses, unless it is set. */
+export const CONTENT_STORE_BYTES_MAX = 64 * 1024 * MIB;
+export const CONTENT_RETENTION_DAYS = 90;
+/** Tenants that a policy file may name. */
+export const CONTENT_POLICY_TENANTS_MAX = 10_000;
+
 const DAY_MS = 24 * 3_600_000;
 /** Retention of 90 days and a week of slack for the ledger to catch up. */
 export const AUDIT_STREAM_AGE_MS = 97 * DAY_MS;
@@ -51,4 +64,5 @@ assert(PUBLISH_RETRY_MIN_MS < PUBLISH_RETRY_MAX_MS, 'back-off grows');
 assert(AUDIT_RECORD_BYTES_MAX <= AUDIT_FRAME_BYTES_MAX, 'the largest record fits a frame');
 assert(AUDIT_FRAME_BYTES_MAX * 4 < AUDIT_SEGMENT_BYTES_MAX, 'a segment holds several frames');
 assert(AUDIT_SEGMENT_BYTES_MAX * 4 <= AUDIT_OUTBOX_SOFT_BYTES, 'deleting one segment frees a small part');
+assert(CONTENT_BYTES_MAX * 2 < CONTENT_SEGMENT_BYTES_MAX, 'a segment holds the largest content with its JSON and seal');
 assert(AUDIT_OUTBOX_SOFT_BYTES < AUDIT_OUTBOX_HARD_BYTES, 'it warns before it refuses');

@@ -17,11 +17,15 @@ export type Subject = SubjectId & {
   mac(content: Buffer): string;
   /** Facts about the person as base64 that only this vault can read. */
   seal(facts: { readonly [name: string]: AuditValue }): string;
+  /** Content that only this vault can read, bound to its reference; CONTENT_SEAL_BYTES longer than it was. */
+  sealContent(content: Buffer, contentRef: string): Buffer;
 };
 
 const KEY_BYTES = 32;
 const IV_BYTES = 12;
 const TAG_BYTES = 16;
+/** What sealing adds to content. */
+export const CONTENT_SEAL_BYTES = IV_BYTES + TAG_BYTES;
 
 const SCHEMA = `
 CREATE TABLE IF NOT EXISTS tenants (tenant TEXT PRIMARY KEY, wrapped BLOB NOT NULL) WITHOUT ROWID;
@@ -125,6 +129,13 @@ export class Vault {
     return plain ? (JSON.parse(plain.toString('utf8')) as Record<string, AuditValue>) : null;
   }
 
+  /** Content sealed for a pseudonym under `contentRef`, or null: erased, not made here, changed, or of another reference. */
+  openContent(tenant: string, ref: string, sealed: Buffer, contentRef: string): Buffer | null {
+    const row = this.#byRef(tenant, ref);
+    const key = row && this.#subjectKey(row);
+    return key && decrypt(derive(key, 'content'), sealed, `${ref} ${contentRef}`);
+  }
+
   /** Destroys key and pseudonym. Answers the pseudonym that means nobody from now on, or null when there was none. */
   erase(id: SubjectId): string | null {
     const ref = this.find(id);
@@ -214,7 +225,7 @@ export class Vault {
   }
 
   #subject({ tenant, kind, id, ref }: SubjectRow, key: Buffer): Subject {
-    const [macKey, sealKey] = [derive(key, 'mac'), derive(key, 'seal')];
+    const [macKey, sealKey, contentKey] = [derive(key, 'mac'), derive(key, 'seal'), derive(key, 'content')];
     return {
       tenant,
       kind,
@@ -222,6 +233,7 @@ export class Vault {
       ref,
       mac: (content) => createHmac('sha256', macKey).update(content).digest('hex'),
       seal: (facts) => encrypt(sealKey, canonicalBytes(facts), ref).toString('base64'),
+      sealContent: (content, contentRef) => encrypt(contentKey, content, `${ref} ${contentRef}`),
     };
   }
 }
