@@ -45,9 +45,10 @@ function nowhere(running: readonly MeshRecord[]): QuernError {
 export function auditAddress(given: string | undefined, io: Io): string {
   const named = given ?? io.config.auditAddress;
   if (named !== undefined) return named;
-  const running = runningMeshes(io.config.runtimeParents);
-  const own = running.find((mesh) => mesh.stateDir === io.config.stateDir && socketOf(mesh) !== undefined);
-  const audited = own ? [own] : running.filter((mesh) => socketOf(mesh) !== undefined);
+  const all = runningMeshes(io.config.runtimeParents);
+  const own = all.find((mesh) => mesh.stateDir === io.config.stateDir);
+  const running = own ? [own] : all;
+  const audited = running.filter((mesh) => socketOf(mesh) !== undefined);
   const [first, ...others] = audited;
   if (first === undefined) throw nowhere(running);
   if (others.length > 0) {
