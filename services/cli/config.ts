@@ -3,7 +3,7 @@ import { homedir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { path, readEnv, str } from '#kit/env.ts';
-import { caFile } from '#kit/env-files.ts';
+import { caFile, secretFile } from '#kit/env-files.ts';
 import { type InternalAccess, internalEnv, internalProblems, takeInternal } from '#kit/internal-access.ts';
 
 /** Where the first mesh of a machine listens. */
@@ -37,6 +37,7 @@ export const cliEnv = {
     doc: "Folder of the gateway's own audit records until the ledger has them. quern up: outbox/gateway in the state folder",
     default: null,
   }),
+  natsFile: secretFile('QUERN_NATS_URL_FILE', { doc: 'File that holds QUERN_NATS_URL' }),
   auditAddress: str('QUERN_AUDIT_ADDRESS', {
     doc: 'The audit service: unix:///path, or host:port with a shared token or mutual TLS. quern up: a socket of the mesh',
     default: null,
@@ -99,7 +100,7 @@ export function readCliConfig(env: NodeJS.ProcessEnv): CliConfig {
       keys: resolve(env.QUERN_AUDIT_KEY_DIR || join(stateDir, 'audit-keys')),
       outbox: values.auditOutboxDir ?? join(stateDir, 'outbox', 'gateway'),
     },
-    nats: env.QUERN_NATS_URL || undefined,
+    nats: values.natsFile?.secret ?? (env.QUERN_NATS_URL || undefined),
     cacheDir: env.QUERN_CACHE_DIR ? resolve(env.QUERN_CACHE_DIR) : join(root, '.cache'),
     // These belong to the services' own settings, which describe them; up must know them before it starts anything.
     httpListen: env.QUERN_GATEWAY_HTTP_LISTEN || HTTP_DEFAULT,

@@ -8,7 +8,7 @@ import { choice, parseOptions } from '../options.ts';
 import { AUDIT_OPTIONS, type AuditClient, connectAudit } from './audit-client.ts';
 import { manifestPath, manifestText } from './export-file.ts';
 import { instant } from './instant.ts';
-import { classicLine, csvHeader, csvLine } from './request-rows.ts';
+import { classicRow, csvHeader, csvLine } from './request-rows.ts';
 import { collect, noPositionals, required, TENANT_DEFAULT } from './words.ts';
 
 const FORMATS = ['jsonl', 'csv', 'classic'] as const;
@@ -115,7 +115,7 @@ async function writeRows(
   format: 'csv' | 'classic',
   handle: FileHandle,
 ): Promise<number> {
-  const line = format === 'csv' ? csvLine : classicLine;
+  const line = format === 'csv' ? csvLine : classicRow;
   let count = 0;
   if (format === 'csv') await handle.write(csvHeader());
   for await (const rows of ascending(audit, query)) {

@@ -1,5 +1,6 @@
 /** Rows of requests as a table, as CSV and in the classic form of one line per request. */
 import type { QueryResponse } from '#gen/quern/audit/v1/audit.ts';
+import { classicLine } from '#kit/audit/classic-line.ts';
 import { formatTable } from '../table.ts';
 
 const count = (row: QueryResponse, name: string): string => row.usage.get(name)?.toString() ?? '';
@@ -84,15 +85,22 @@ export function csvLine(row: QueryResponse): string {
   return `${[...cells, row.requestId, row.traceId, ...usage].map(cell).join(',')}\r\n`;
 }
 
-/** Brackets, backslashes and line ends of a value would pass for the form's own. */
-const bracketed = (text: string): string =>
-  `[${plain(text === '' ? '-' : text).replace(/[\\[\]]/g, (mark) => `\\${mark}`)}]`;
+/** Of a request that has not ended there are none. */
+function measured(row: QueryResponse, name: string): number | null {
+  const value = row.usage.get(name);
+  return value === undefined ? null : Number(value);
+}
 
-/** [TIMESTAMP] [CLIENT_IP] [USER_ID] [PROMPT] [RESPONSE_LENGTH] [LATENCY]: bytes and milliseconds. Prompts are not kept. */
-export function classicLine(row: QueryResponse): string {
-  const { accepted, clientIp, user } = row;
-  const fields = [accepted, clientIp, user, '', count(row, 'response_bytes'), count(row, 'latency_ms')];
-  return `${fields.map(bracketed).join(' ')}\n`;
+/** [TIMESTAMP] [CLIENT_IP] [USER_ID] [PROMPT] [RESPONSE_LENGTH] [LATENCY]: bytes and milliseconds. The log has no prompts. */
+export function classicRow(row: QueryResponse): string {
+  return classicLine({
+    timestamp: row.accepted,
+    clientIp: row.clientIp,
+    userId: row.user,
+    prompt: '',
+    responseLength: measured(row, 'response_bytes'),
+    latencyMs: measured(row, 'latency_ms'),
+  });
 }
 
 /** One JSON object per line; numbers as they are. */

@@ -6,11 +6,11 @@ import { parseOptions } from '../options.ts';
 export const doctor: Command = {
   help: `usage: quern doctor [--json]
 
-Looks at this machine: Node, CPU, memory, the engine addon, the model, and what builds the engine. Verdicts: ok, slow,
+Looks at this machine: Node, CPU, memory, the engine addon, the model, what builds the engine, and nats-server. Verdicts: ok, slow,
 missing (the mesh cannot start or be built without it), optional. Exit code 1 when something is missing.`,
   async run(args, io) {
     const { values } = parseOptions(args, { json: { type: 'boolean' } });
-    const findings = inspectMachine(io.config);
+    const findings = await inspectMachine(io.config);
     io.stdout.write(values.json ? `${JSON.stringify(findings, null, 2)}\n` : formatFindings(findings));
     return findings.some(({ verdict }) => verdict === 'missing') ? 1 : 0;
   },

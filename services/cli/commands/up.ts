@@ -16,6 +16,7 @@ import { findFreePort, requireFreePort, splitAddress } from '../up/ports.ts';
 import { jsonReporter, textReporter } from '../up/reporter.ts';
 
 const METRICS_PORT = 9153; // 9152 is the tokenizer's by custom
+const AUDIT_METRICS_PORT = 9155;
 
 export const up: Command = {
   help: `usage: quern up [options]
@@ -61,10 +62,12 @@ restarts what dies, and drains on Ctrl-C or SIGTERM.
     sweepMeshFolders(io.config.runtimeParents);
     const off = values['no-audit'] ?? false;
     if (!off) requireOwnState(stateDir, runningMeshes(io.config.runtimeParents));
-    const metricsPorts = await chooseMetricsPorts(models.length, http === HTTP_DEFAULT);
+    const isFirst = http === HTTP_DEFAULT;
+    const metricsPorts = await chooseMetricsPorts(models.length, isFirst);
     const audit = await planAudit({
       off,
       nats: values.nats ?? io.config.nats,
+      metricsPort: await findFreePort(isFirst ? AUDIT_METRICS_PORT : undefined, metricsPorts),
       stateDir,
       folders: io.config.auditFolders,
       path: io.config.path,

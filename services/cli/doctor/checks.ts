@@ -5,6 +5,7 @@ import { cpus, freemem, loadavg, totalmem } from 'node:os';
 import { delimiter, join } from 'node:path';
 import type { CliConfig } from '../config.ts';
 import { runningMeshes } from '../up/mesh-folder.ts';
+import { findNatsServer, GET_NATS } from '../up/nats-server.ts';
 import { describeInstructionSet } from './instruction-set.ts';
 
 export type Verdict = 'ok' | 'slow' | 'missing' | 'optional';
@@ -15,10 +16,10 @@ const GXX_MAJOR_MIN = 12;
 const BUILD_BYTES = 2 * GIB;
 const PROGRAM_TIMEOUT_MS = 5_000;
 
-type Settings = Pick<CliConfig, 'root' | 'addon' | 'model' | 'path' | 'runtimeParents' | 'keysFile'>;
+type Settings = Pick<CliConfig, 'root' | 'addon' | 'model' | 'path' | 'runtimeParents' | 'keysFile' | 'cacheDir'>;
 
 /** Runs every check. */
-export function inspectMachine(config: Settings): Finding[] {
+export async function inspectMachine(config: Settings): Promise<Finding[]> {
   const { root, path } = config;
   const built = existsSync(config.addon);
   return [
@@ -35,6 +36,7 @@ export function inspectMachine(config: Settings): Finding[] {
     buildTool('cmake', path),
     buildTool('ninja', path),
     python(path, built),
+    await natsServer(config),
     mesh(config.runtimeParents),
   ];
 }
@@ -150,6 +152,15 @@ function python(path: string, built: boolean): Finding {
   const file = find('python3', path) as string;
   const venv = spawnSync(file, ['-c', 'import venv, ensurepip'], { timeout: PROGRAM_TIMEOUT_MS }).status === 0;
   return venv ? found : { ...found, verdict: absent, found: `${found.found} without venv`, remedy };
+}
+
+/** Carries the audit log; without it records wait in the gateway's outbox. */
+async function natsServer(places: { path: string; cacheDir: string }): Promise<Finding> {
+  const name = 'nats-server';
+  const found = await findNatsServer(places);
+  if (found.ok) return { name, verdict: 'ok', found: `${found.server.version} (${found.server.path})` };
+  const remedy = `${GET_NATS} builds one (about a minute); until then audit records wait in the outbox`;
+  return { name, verdict: 'optional', found: found.problem, remedy };
 }
 
 /** What runs now; other commands find it there. */

@@ -24,6 +24,7 @@ export type AuditPlan =
       own: OwnNats | null;
       urls: { gateway: string; audit: string };
       shown: string;
+      metricsPort: number;
     };
 
 export type AuditSettings = {
@@ -31,6 +32,8 @@ export type AuditSettings = {
   off: boolean;
   /** An existing server's address. */
   nats: string | undefined;
+  /** Loopback port of the audit service's GET /metrics. */
+  metricsPort: number;
   stateDir: string;
   folders: AuditFolders;
   path: string;
@@ -39,11 +42,11 @@ export type AuditSettings = {
 
 /** Finds a server, chooses its port and writes its configuration. Throws INVALID_ARGUMENT for a malformed address. */
 export async function planAudit(settings: AuditSettings): Promise<AuditPlan> {
-  const { off, nats, folders, stateDir } = settings;
+  const { off, nats, folders, stateDir, metricsPort } = settings;
   if (off) return { kind: 'off' };
   if (nats !== undefined) {
     const { shown } = parseNatsAddress(nats);
-    return { kind: 'on', folders, own: null, urls: { gateway: nats, audit: nats }, shown };
+    return { kind: 'on', folders, own: null, urls: { gateway: nats, audit: nats }, shown, metricsPort };
   }
   const [found, port, prefix] = await Promise.all([
     findNatsServer(settings),
@@ -61,7 +64,7 @@ export async function planAudit(settings: AuditSettings): Promise<AuditPlan> {
     pidFile: join(dir, 'nats-server.pid'),
   };
   const urls = { gateway: url('gateway'), audit: url('audit') };
-  return { kind: 'on', folders, own, urls, shown: `nats://127.0.0.1:${port}` };
+  return { kind: 'on', folders, own, urls, shown: `nats://127.0.0.1:${port}`, metricsPort };
 }
 
 /** What the gateway is told. */
@@ -78,7 +81,7 @@ export function gatewayAuditEnv(plan: AuditPlan, address: string): Record<string
 
 /** What the audit service is told. */
 export function auditServiceEnv(
-  { folders, urls }: Extract<AuditPlan, { kind: 'on' }>,
+  { folders, urls, metricsPort }: Extract<AuditPlan, { kind: 'on' }>,
   address: string,
 ): Record<string, string> {
   return {
@@ -86,6 +89,7 @@ export function auditServiceEnv(
     QUERN_AUDIT_DIR: folders.ledger,
     QUERN_AUDIT_KEY_DIR: folders.keys,
     QUERN_NATS_URL: urls.audit,
+    QUERN_AUDIT_METRICS_LISTEN: `127.0.0.1:${metricsPort}`,
   };
 }
 
@@ -95,6 +99,7 @@ export const AUDIT_VARIABLES: readonly string[] = [
   'QUERN_AUDIT_KEY_DIR',
   'QUERN_AUDIT_ADDRESS',
   'QUERN_NATS_URL',
+  'QUERN_NATS_URL_FILE',
 ];
 
 /** Rows of the table for what is not started here. */

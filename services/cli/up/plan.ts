@@ -74,7 +74,7 @@ export function planProcesses(options: UpOptions): PlannedProcess[] {
     ...(plan.kind === 'on'
       ? [
           {
-            ...planned('audit', 'audit', auditServiceEnv(plan, audit), [audit]),
+            ...planned('audit', 'audit', auditServiceEnv(plan, audit), [audit], `127.0.0.1:${plan.metricsPort}`),
             what: `ledger in ${plan.folders.ledger}`,
           },
         ]

@@ -30,6 +30,7 @@ async function startOwn(t: TestContext) {
   const plan = await planAudit({
     off: false,
     nats: undefined,
+    metricsPort: 0,
     stateDir: dir,
     folders,
     path,

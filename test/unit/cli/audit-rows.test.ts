@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { QueryResponse } from '#gen/quern/audit/v1/audit.ts';
 import { instant } from '../../../services/cli/audit/instant.ts';
-import { classicLine, csvHeader, csvLine, jsonLine, requestTable } from '../../../services/cli/audit/request-rows.ts';
+import { classicRow, csvHeader, csvLine, jsonLine, requestTable } from '../../../services/cli/audit/request-rows.ts';
 
 const ROW: QueryResponse = {
   requestId: 'r1',
@@ -45,15 +45,15 @@ test('the table has who, what, tokens, the split of the latency and how it ended
 test('what a client wrote moves no cursor and looks like no other field', () => {
   const evil: QueryResponse = { ...ROW, user: 'a\u001b[2J] [root', requestId: 'x\ny' };
   for (const part of ['\u001b', 'x\ny']) assert.equal(requestTable([evil]).includes(part), false);
-  const line = classicLine(evil);
+  const line = classicRow(evil);
   assert.equal(line.split('\n').length, 2);
-  assert.match(line, /\[a\ufffd\\\[2J\\\] \\\[root\]/);
+  assert.match(line, /\[a\\u\{1b\}\\\[2J\\\] \\\[root\]/);
 });
 
 test('classic is one bracketed line with bytes and milliseconds, "-" for what is not there', () => {
-  assert.equal(classicLine(ROW), '[2026-01-01T00:00:00.000Z] [192.0.2.7] [ada] [-] [31] [35]\n');
+  assert.equal(classicRow(ROW), '[2026-01-01T00:00:00.000Z] [192.0.2.7] [ada] [-] [31] [35]\n');
   const open: QueryResponse = { ...ROW, user: '', clientIp: '', usage: new Map() };
-  assert.equal(classicLine(open), '[2026-01-01T00:00:00.000Z] [-] [-] [-] [-] [-]\n');
+  assert.equal(classicRow(open), '[2026-01-01T00:00:00.000Z] [-] [-] [-] [-] [-]\n');
 });
 
 test('CSV has as many cells as names, and no cell that a spreadsheet would run', () => {

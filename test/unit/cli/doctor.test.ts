@@ -8,7 +8,7 @@ import { inspectMachine } from '../../../services/cli/doctor/checks.ts';
 import { describeInstructionSet } from '../../../services/cli/doctor/instruction-set.ts';
 
 /** A checkout of its own whose PATH holds the programs that are given, each with what it prints as its version. */
-function inspect(t: TestContext, programs: Record<string, string>, { built = false } = {}) {
+async function inspect(t: TestContext, programs: Record<string, string>, { built = false } = {}) {
   const dir = mkdtempSync(join(tmpdir(), 'quern-doctor-'));
   t.after(() => rmSync(dir, { recursive: true, force: true }));
   const bin = join(dir, 'bin');
@@ -19,12 +19,20 @@ function inspect(t: TestContext, programs: Record<string, string>, { built = fal
   }
   const addon = join(dir, 'engine_addon.node');
   if (built) writeFileSync(addon, '');
-  const config = { root: dir, addon, model: undefined, path: bin, runtimeParents: [dir], keysFile: undefined };
-  return new Map(inspectMachine(config).map((finding) => [finding.name, finding]));
+  const config = {
+    root: dir,
+    addon,
+    model: undefined,
+    path: bin,
+    runtimeParents: [dir],
+    keysFile: undefined,
+    cacheDir: join(dir, 'cache'),
+  };
+  return new Map((await inspectMachine(config)).map((finding) => [finding.name, finding]));
 }
 
-test('what is missing is named with how to get it; what PATH has is shown with its version', (t) => {
-  const findings = inspect(t, { 'g++': 'g++ (Debian) 12.2.0' });
+test('what is missing is named with how to get it; what PATH has is shown with its version', async (t) => {
+  const findings = await inspect(t, { 'g++': 'g++ (Debian) 12.2.0' });
   assert.deepEqual(findings.get('g++'), { name: 'g++', verdict: 'ok', found: 'g++ (Debian) 12.2.0' });
   assert.equal(findings.get('python3')?.verdict, 'missing');
   assert.match(findings.get('python3')?.remedy ?? '', /apt-get install/);
@@ -35,15 +43,25 @@ test('what is missing is named with how to get it; what PATH has is shown with i
   assert.equal(findings.get('running mesh')?.verdict, 'optional');
 });
 
-test('a compiler that is too old or absent is missing until the addon is built', (t) => {
+test('a compiler that is too old or absent is missing until the addon is built', async (t) => {
   const old = { 'g++': 'g++ (Debian 10.2.1-6) 10.2.1 20210110' };
-  assert.equal(inspect(t, old).get('g++')?.verdict, 'missing');
-  assert.match(inspect(t, old).get('g++')?.remedy ?? '', /12 or newer/);
-  assert.equal(inspect(t, old, { built: true }).get('g++')?.verdict, 'optional');
-  assert.equal(inspect(t, {}, { built: true }).get('g++')?.verdict, 'optional');
-  assert.equal(inspect(t, {}, { built: true }).get('python3')?.verdict, 'optional');
+  assert.equal((await inspect(t, old)).get('g++')?.verdict, 'missing');
+  assert.match((await inspect(t, old)).get('g++')?.remedy ?? '', /12 or newer/);
+  assert.equal((await inspect(t, old, { built: true })).get('g++')?.verdict, 'optional');
+  assert.equal((await inspect(t, {}, { built: true })).get('g++')?.verdict, 'optional');
+  assert.equal((await inspect(t, {}, { built: true })).get('python3')?.verdict, 'optional');
   const tools = { cmake: 'cmake version 3.25.1', ninja: '1.11.1' };
-  assert.equal(inspect(t, tools).get('python3')?.verdict, 'optional');
+  assert.equal((await inspect(t, tools)).get('python3')?.verdict, 'optional');
+});
+
+test('a nats-server that is too old counts as none, with the reason and how to get one', async (t) => {
+  const name = 'nats-server';
+  assert.match((await inspect(t, { [name]: 'nats-server: v2.15.2' })).get(name)?.found ?? '', /^2\.15\.2 \(/);
+  const old = (await inspect(t, { [name]: 'nats-server: v2.9.10' })).get(name);
+  assert.equal(old?.verdict, 'optional');
+  assert.match(old?.found ?? '', /nats-server 2\.9\.10: expected 2\.14\.0 or newer/);
+  assert.match(old?.remedy ?? '', /node scripts\/get-nats\.mjs/);
+  assert.match((await inspect(t, {})).get(name)?.found ?? '', /no nats-server on PATH or in the cache folder/);
 });
 
 const AVX2 = ['avx', 'avx2', 'fma', 'f16c'];

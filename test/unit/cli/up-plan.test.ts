@@ -61,6 +61,7 @@ const ON: AuditPlan = {
   },
   urls: { gateway: 'nats://gateway:g@127.0.0.1:4222', audit: 'nats://audit:a@127.0.0.1:4222' },
   shown: 'nats://127.0.0.1:4222',
+  metricsPort: 9155,
 };
 
 const plan = (audit: AuditPlan, env: NodeJS.ProcessEnv = { PATH: '/bin' }) =>
