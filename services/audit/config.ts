@@ -1,6 +1,7 @@
 // The audit service's settings from the environment. The only file here that reads it.
 import { resolve } from 'node:path';
 import { bytes, duration_ms, int, list, oneOf, readEnv, str } from '#kit/env.ts';
+import { secretFile } from '#kit/env-files.ts';
 import { type InternalAccess, internalEnv, internalProblems, takeInternal } from '#kit/internal-access.ts';
 import { DRAIN_GRACE_MS } from '#kit/limits.ts';
 import { type MetricsAddress, metricsListenField, parseMetricsListen } from '#kit/metrics-listen.ts';
@@ -18,6 +19,7 @@ export const auditEnv = {
     doc: 'NATS servers, separated by commas; credentials as in nats://user:password@host:4222',
     default: 'nats://127.0.0.1:4222',
   }),
+  natsFile: secretFile('QUERN_NATS_URL_FILE', { doc: 'File that holds it' }),
   dir: str('QUERN_AUDIT_DIR', { doc: "Folder of the ledger, its view and the service's own outbox" }),
   keyDir: str('QUERN_AUDIT_KEY_DIR', {
     doc: 'Folder of the signing key and of the vault with its key; apart from QUERN_AUDIT_DIR and from its backups',
@@ -74,6 +76,13 @@ export function readConfig(env: NodeJS.ProcessEnv): AuditConfig & { tracing: Tra
   const values = readEnv(env, auditEnv, {
     check: (given) => internalProblems(given, [{ name: auditEnv.listen.name, address: given.listen }]),
   });
-  const { metricsListen, dir, keyDir, ...rest } = takeTracing(takeInternal(values));
-  return { ...rest, dir: resolve(dir), keyDir: resolve(keyDir), metricsListen: parseMetricsListen(metricsListen) };
+  const { metricsListen, dir, keyDir, natsFile, ...rest } = takeTracing(takeInternal(values));
+  const nats = natsFile?.secret ?? rest.nats;
+  return {
+    ...rest,
+    nats,
+    dir: resolve(dir),
+    keyDir: resolve(keyDir),
+    metricsListen: parseMetricsListen(metricsListen),
+  };
 }

@@ -92,6 +92,7 @@ export const gatewayEnv = {
     default: 'nats://127.0.0.1:4222',
     secret: true,
   }),
+  natsFile: secretFile('QUERN_NATS_URL_FILE', { doc: 'File that holds it' }),
   auditRequired: bool('QUERN_AUDIT_REQUIRED', {
     doc: 'Whether a request that cannot be recorded is refused; 0: it is served and counted',
     default: true,
@@ -169,7 +170,8 @@ function parseHttp(text: string): GatewayConfig['http'] {
 
 type Values = ValuesOf<typeof gatewayEnv>;
 
-function auditProblems({ auditOutboxDir, auditKeyDir, auditVerifierKey, nats }: Partial<Values>): string[] {
+function auditProblems({ auditOutboxDir, auditKeyDir, auditVerifierKey, ...given }: Partial<Values>): string[] {
+  const nats = given.natsFile?.secret ?? given.nats;
   const wrong = (name: string, read: () => unknown): string[] => {
     try {
       read();
@@ -189,7 +191,8 @@ function auditProblems({ auditOutboxDir, auditKeyDir, auditVerifierKey, nats }: 
 }
 
 function takeAudit(values: Values): GatewayConfig['audit'] {
-  const { auditOutboxDir: dir, auditKeyDir: keyDir, nats, auditRequired: required } = values;
+  const { auditOutboxDir: dir, auditKeyDir: keyDir, auditRequired: required } = values;
+  const nats = values.natsFile?.secret ?? values.nats;
   if (dir === null || keyDir === null) return null;
   return { dir, keyDir, nats, required, service: values.auditAddress, verifierKey: values.auditVerifierKey };
 }
