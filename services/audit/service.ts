@@ -2,12 +2,14 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AuditServiceService } from '#gen/quern/audit/v1/audit.ts';
-import { signerOf } from '#kit/audit/checkpoint.ts';
+import { signerOf, verifierKey } from '#kit/audit/checkpoint.ts';
+import { type AskCoverage, Coverage } from '#kit/audit/coverage.ts';
 import { NatsLink } from '#kit/audit/nats-link.ts';
 import { Outbox } from '#kit/audit/outbox.ts';
 import { lockOutbox } from '#kit/audit/outbox-lock.ts';
 import { watchOutbox } from '#kit/audit/outbox-metrics.ts';
 import { Publisher } from '#kit/audit/publisher.ts';
+import { openSegmentFiles } from '#kit/audit/segment-files.ts';
 import { auditSubject, ensureAuditStream, producerStream } from '#kit/audit/stream.ts';
 import { Vault } from '#kit/audit/vault.ts';
 import { serverAccess } from '#kit/internal-access.ts';
@@ -137,6 +139,16 @@ function keepAgeing({ ledger, projection }: AuditContext, { config, log }: Audit
   });
 }
 
+/** The service's own outbox lets go as every producer's does: by what it checks of its own log. */
+async function keepReleasing(context: AuditContext, { config, log }: AuditServiceOptions, undo: Undo[]): Promise<void> {
+  const { outbox, verifier } = context;
+  const files = await openSegmentFiles(join(config.dir, 'outbox'));
+  const ask: AskCoverage = (request) => getCoverage(context, request);
+  const coverage = await Coverage.open({ outbox, files, ask, pinned: verifierKey(verifier), log });
+  coverage.start();
+  undo.push(() => coverage.close());
+}
+
 async function undoAll(undo: Undo[], log: Log): Promise<void> {
   for (const action of undo.splice(0).reverse()) {
     await (async () => action())().catch((error: unknown) => log.error({ err: error }, 'closing failed'));
@@ -152,6 +164,7 @@ export async function startAudit(options: AuditServiceOptions): Promise<AuditSer
     const context = await openContext(options, stopping.signal, undo);
     keepSigning(context, log, undo);
     keepAgeing(context, options, undo);
+    await keepReleasing(context, options, undo);
     const server = await startRpcServer({
       service: 'audit',
       listen: [config.listen],

@@ -88,9 +88,8 @@ export const gatewayEnv = {
     default: null,
   }),
   nats: str('QUERN_NATS_URL', {
-    doc: 'NATS servers, separated by commas; nats://user:password@host:port',
+    doc: 'NATS servers, separated by commas; credentials as in nats://user:password@host:4222',
     default: 'nats://127.0.0.1:4222',
-    secret: true,
   }),
   natsFile: secretFile('QUERN_NATS_URL_FILE', { doc: 'File that holds it' }),
   auditRequired: bool('QUERN_AUDIT_REQUIRED', {

@@ -60,7 +60,7 @@ export type GatewayAudit = {
   readonly serving: boolean;
   /** Null: no records are kept. */
   readonly report: AuditReport | null;
-  /** Told whenever `serving` has changed. */
+  /** Told whenever `serving` or the status of the outbox has changed. */
   onChange(listener: () => void): void;
   /** Writes what is owed, says goodbye, gives the stream a moment to take it all, closes. Idempotent. */
   close(): Promise<void>;
@@ -79,7 +79,7 @@ export const noAudit: GatewayAudit = {
 
 export type GatewayAuditOptions = Pick<
   ProducerOptions,
-  'dir' | 'servers' | 'coverage' | 'files' | 'hardBytes' | 'segmentBytesMax'
+  'dir' | 'servers' | 'coverage' | 'files' | 'hardBytes' | 'segmentBytesMax' | 'coverageEveryMs'
 > & {
   keyDir: string;
   required: boolean;
@@ -122,7 +122,7 @@ class ProducingAudit implements GatewayAudit {
   readonly #listeners: (() => void)[] = [];
   readonly #timer: NodeJS.Timeout;
   #receiptsPending = 0;
-  #wasServing = true;
+  #lastStatus: OutboxStatus = 'open';
   #closing: Promise<void> | null = null;
 
   constructor(options: GatewayAuditOptions, producer: Producer, vault: Vault, open: OpenRequests) {
@@ -276,16 +276,15 @@ class ProducingAudit implements GatewayAudit {
     return { actor: { kind: 'service', ref: subject.ref }, sealed: subject.seal(facts) };
   }
 
-  /** Finds out whether a full disk has room again, and tells when requests are served again or no more. */
+  /** Finds out whether a full disk has room again, and tells when the outbox takes records again or no more. */
   #look(): void {
-    if (this.#producer.outbox.status === 'full') void this.#producer.outbox.retry();
-    const { serving } = this;
-    if (serving === this.#wasServing) return;
-    this.#wasServing = serving;
-    const { log } = this.#options;
-    const { outbox } = this.#producer.state;
-    if (serving) log.info({ outbox }, 'audit records are taken again: requests are served');
-    else log.error({ outbox }, 'audit records cannot be written: requests are refused');
+    const { outbox } = this.#producer;
+    if (outbox.status === 'full') void outbox.retry();
+    if (outbox.status === this.#lastStatus) return;
+    this.#lastStatus = outbox.status;
+    const facts = { outbox: outbox.status, serving: this.serving };
+    if (outbox.status === 'open') this.#options.log.info(facts, 'audit records are taken again');
+    else this.#options.log.error(facts, 'audit records cannot be written');
     for (const listener of this.#listeners) listener();
   }
 

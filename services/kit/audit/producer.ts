@@ -23,7 +23,9 @@ export type ProducerOptions = Omit<OutboxOptions, 'service'> & {
   /** Called before the stream is used, as to make it. Default: the audit service makes it. */
   prepare?: (connection: NatsConnection) => Promise<void>;
   /** Null: nobody to ask; segments stay until they are full. */
-  coverage: { ask: AskCoverage; verifierKey: string | null; everyMs?: number } | null;
+  coverage: { ask: AskCoverage; verifierKey: string | null } | null;
+  /** How often it is asked. */
+  coverageEveryMs?: number;
   /** Called before records up to a number are let go. */
   beforeRelease?: (lastSeq: number) => Promise<void>;
   log: Log;
@@ -97,7 +99,7 @@ export class Producer {
           pinned: coverage.verifierKey,
           log,
           ...(beforeRelease && { beforeRelease }),
-          ...(coverage.everyMs !== undefined && { everyMs: coverage.everyMs }),
+          ...(options.coverageEveryMs !== undefined && { everyMs: options.coverageEveryMs }),
         }));
       return new Producer(outbox, link, keeper, options);
     } catch (error) {

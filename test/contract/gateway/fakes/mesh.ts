@@ -38,7 +38,7 @@ type AuditOptions = NonNullable<GatewayOptions['audit']>;
 export type MeshOptions = {
   engines?: number;
   engine?: Partial<MockEngineOptions>;
-  env?: Record<string, string>;
+  env?: Record<string, string> | ((folder: string) => Record<string, string>);
   config?: Partial<GatewayConfig>;
   spans?: SpanSink;
   /** Keeps audit records in folder/outbox; what it answers for that folder is for its disk and its bounds. */
@@ -76,7 +76,7 @@ export async function startMesh(t: Pick<TestContext, 'after'>, options: MeshOpti
       QUERN_AUDIT_KEY_DIR: join(folder, 'keys'),
       QUERN_NATS_URL: 'nats://127.0.0.1:1', // nobody is there
     }),
-    ...options.env,
+    ...(typeof options.env === 'function' ? options.env(folder) : options.env),
   });
   const log = createLog({ service: 'gateway', level: config.logLevel });
   const gateway = await startGateway({
