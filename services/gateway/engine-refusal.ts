@@ -1,5 +1,6 @@
-// An engine's refusal in the caller's words: the engine names fields of GenerationRequest, which no client has seen.
+// An engine's refusal or failure in the caller's words: the engine names fields of GenerationRequest, which no client has seen.
 import type { Status } from '#gen/google/rpc/status.ts';
+import { FinishReason } from '#gen/quern/common/v1/common.ts';
 import { QuernError } from '#kit/errors.ts';
 import { fromStatusProto } from '#kit/rpc/status.ts';
 
@@ -25,4 +26,13 @@ export function engineRefusal(status: Status, samplingPrefix: string): QuernErro
     ...error.details,
     ...(renamed && { fields: renamed }),
   });
+}
+
+/** What fails the whole request when a choice ends so; null: an end like any other. */
+export function failureOf(reason: FinishReason): QuernError | null {
+  if (reason === FinishReason.FINISH_REASON_DEADLINE) {
+    return new QuernError('DEADLINE_EXCEEDED', "the request's time limit passed on the engine");
+  }
+  if (reason !== FinishReason.FINISH_REASON_ERROR) return null;
+  return new QuernError('INTERNAL', 'the engine failed on this request; its log has the cause under the request id');
 }

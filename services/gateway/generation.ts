@@ -9,26 +9,21 @@ import { FinishReason, type PositionLogprobs, type Timings, type Usage } from '#
 import type { Finished, TokenEvent } from '#gen/quern/engine/v1/engine.ts';
 import { QuernError, toQuernError } from '#kit/errors.ts';
 import { uuidv7 } from '#kit/ids.ts';
-import { QUERN_REASON } from '#kit/semconv.ts';
-import type { Span } from '#kit/trace.ts';
-import type { RequestAudit } from './audit/request-audit.ts';
 import type { Choice } from './choice.ts';
 import type { GatewayContext } from './context.ts';
 import { Delivery } from './delivery.ts';
-import { engineRefusal } from './engine-refusal.ts';
+import { engineRefusal, failureOf } from './engine-refusal.ts';
 import { effectiveClass, engineRequest } from './engine-request.ts';
 import type { EngineSession, HandleListener } from './engine-session.ts';
 import { type Caller, type GenerationEnd, type GenerationSink, outcomeOf } from './generation-events.ts';
-import { endGenerationSpan, noteFirstToken, startGenerationSpan } from './generation-span.ts';
 import { END_WAIT_MS, ENGINE_WAIT_MS, RESUME_WAIT_MS, RESUMES_MAX, TIMEOUT_MS_MAX } from './limits.ts';
 import type { ServedModel } from './models.ts';
 import { type Prepared, prepare } from './preparation.ts';
 import { affinityKey } from './replica-picker.ts';
-import type { RequestTimeline } from './request-timeline.ts';
+import { RequestAccount } from './request-account.ts';
 import { admitted, charged, routed } from './stage-spans.ts';
 import { promptLogprobs } from './text-assembler.ts';
 import { Timers } from './timers.ts';
-import { TokenClock } from './token-clock.ts';
 import { checkRequest, type TypedRequest } from './typed-request.ts';
 
 /** Made once: an error per request would cost a stack trace each. */
@@ -36,6 +31,14 @@ const ENDED = new QuernError('CANCELLED', 'the request has ended');
 
 /** One handle at one engine and the choices it carries. Handles of two engines may have one number. */
 type Leg = { engine: EngineSession; handle: number; choices: readonly number[] };
+
+/** The unfinished choices that no leg carries: all in one group while none has tokens, else each in its own. */
+function openGroups(choices: readonly Choice[], legs: readonly Leg[]): number[][] {
+  const carried = new Set(legs.flatMap((leg) => leg.choices));
+  const open = choices.flatMap((choice, i) => (choice.finished || carried.has(i) ? [] : [i]));
+  const fresh = open.length === choices.length && choices.every((choice) => choice.ids.length === 0);
+  return fresh ? [open] : open.map((i) => [i]);
+}
 
 /** Starts a request. Never throws: refusals come through sink.fail. */
 export function generate(
@@ -57,8 +60,7 @@ export class Generation {
   readonly #request: TypedRequest;
   readonly #caller: Caller;
   #sink: GenerationSink;
-  readonly #clock: TokenClock;
-  readonly #timeline: RequestTimeline;
+  readonly #account: RequestAccount;
   readonly #resolveDone: () => void;
   readonly #stop = new AbortController();
   readonly #timers = new Timers();
@@ -68,10 +70,7 @@ export class Generation {
   #prepared: Prepared | null = null;
   #choices: readonly Choice[] = [];
   #legs: Leg[] = [];
-  #resumes = 0;
   #delivery: Delivery | null = null;
-  #audit: RequestAudit | null = null;
-  #span: Span | null = null;
   #resubmitting = false;
   #sawPromptLogprobs = false;
   #stepHasTokens = false;
@@ -84,11 +83,7 @@ export class Generation {
     this.#caller = caller;
     this.#sink = sink;
     this.requestId = request.requestId || uuidv7();
-    const { principal, trace } = caller;
-    const startedMs = performance.now();
-    this.#clock = new TokenClock(context.metrics, startedMs, trace);
-    const facts = { requestId: this.requestId, principal, method: request.method, traceId: trace.traceId };
-    this.#timeline = context.explain.begin(facts, startedMs);
+    this.#account = new RequestAccount(context, { request, caller, requestId: this.requestId });
     const { promise, resolve } = Promise.withResolvers<void>();
     this.done = promise;
     this.#resolveDone = resolve;
@@ -125,28 +120,21 @@ export class Generation {
     const request = this.#request;
     checkRequest(request, samplingPrefix);
     this.#model = models.resolve(request.model);
-    this.#timeline.model = this.#model.name;
+    this.#account.named(this.#model.name);
     const priorityClass = effectiveClass(request, principal);
     const ticket = admitted(this.#context, { principal, priorityClass, trace });
     this.#cleanups.push(() => ticket.release());
     this.#cleanups.push(requests.add(principal, this.requestId, this));
-    this.#recordAccepted(this.#model.name);
+    this.#sink = this.#account.accepted(this.#sink, this);
     this.#armDeadlines();
     const call = { signal: this.#stop.signal, trace };
-    this.#timeline.enter('tokenize');
+    this.#account.enter('tokenize');
     const prepared = await prepare(this.#context, { request, model: this.#model, principal }, call);
     if (this.#isDone()) return;
     const { prompt, sampling } = prepared;
     charged(spans, trace, ticket, prompt.tokenIds.length + (sampling.maxTokens ?? 0) * (sampling.n ?? 1));
     this.#start(prepared);
     await this.#submit(prepared, ENGINE_WAIT_MS);
-  }
-
-  /** From here on every event goes through the audit's gate, and the end is told to it once. */
-  #recordAccepted(model: string): void {
-    const accepted = { request: this.#request, caller: this.#caller, model, requestId: this.requestId };
-    this.#audit = this.#context.audit.accept(accepted, this.#sink, this);
-    this.#sink = this.#audit.sink;
   }
 
   #start(prepared: Prepared): void {
@@ -182,26 +170,21 @@ export class Generation {
     }
   }
 
-  /** Submits every unfinished choice: all in one handle while none has tokens, else each in its own. */
+  /** Submits every unfinished choice that is not with an engine. */
   async #submit({ model, prompt, sampling }: Prepared, waitMs: number): Promise<void> {
     const { trace } = this.#caller;
     const cacheSalt = this.#context.cacheSalt(this.#caller.principal.tenant);
     const { signal } = this.#stop;
-    this.#timeline.enter('route');
-    const from = { model, key: affinityKey(cacheSalt, prompt.tokenIds), trace, resumes: this.#resumes };
+    this.#account.enter('route');
+    const from = { model, key: affinityKey(cacheSalt, prompt.tokenIds), trace, resumes: this.#account.resumes };
     const engine = await routed(this.#context, from, { waitMs, signal });
     if (this.#isDone()) return;
-    const facts = { request: this.#request, model: model.name, requestId: this.requestId, sampling };
-    this.#span ??= startGenerationSpan(this.#context.spans, trace, facts);
-    this.#timeline.enter('engine');
-    const carried = new Set(this.#legs.flatMap((leg) => leg.choices));
-    const open = this.#choices.flatMap((choice, i) => (choice.finished || carried.has(i) ? [] : [i]));
-    const fresh = open.length === this.#choices.length && this.#choices.every((choice) => choice.ids.length === 0);
-    for (const choices of fresh ? [open] : open.map((i) => [i])) {
+    const engineTrace = this.#account.submitting(sampling);
+    for (const choices of openGroups(this.#choices, this.#legs)) {
       const request = engineRequest({
         requestId: this.requestId,
         principal: this.#caller.principal,
-        trace: this.#span.context,
+        trace: engineTrace,
         request: this.#request,
         prompt,
         sampling,
@@ -209,7 +192,7 @@ export class Generation {
         n: choices.length,
         resumeTokenIds: choices.length === 1 ? (this.#choices[choices[0] as number] as Choice).ids : [],
         promptLogprobs: !this.#sawPromptLogprobs,
-        elapsedMs: this.#clock.elapsedMs,
+        elapsedMs: this.#account.elapsedMs,
       });
       const leg: Leg = { engine, handle: 0, choices };
       leg.handle = engine.submit(request, this.#listen(leg));
@@ -234,7 +217,7 @@ export class Generation {
       onStep: () => this.#onStep(),
       onBroken: (error) => {
         this.#drop(leg);
-        if (this.#state === 'running' && !this.#resubmitting) this.#audit?.affected(error);
+        if (this.#state === 'running' && !this.#resubmitting) this.#account.affected(error);
         this.#interrupted(error);
       },
       onFault: (error) => {
@@ -283,14 +266,9 @@ export class Generation {
     for (const end of finished.choices) {
       const choice = this.#choices[leg.choices[end.choice] ?? -1];
       if (!choice || choice.finished) continue;
-      if (end.reason === FinishReason.FINISH_REASON_DEADLINE) {
-        this.#fail(new QuernError('DEADLINE_EXCEEDED', "the request's time limit passed on the engine"));
-        return;
-      }
-      if (end.reason === FinishReason.FINISH_REASON_ERROR) {
-        this.#fail(
-          new QuernError('INTERNAL', 'the engine failed on this request; its log has the cause under the request id'),
-        );
+      const failure = failureOf(end.reason);
+      if (failure) {
+        this.#fail(failure);
         return;
       }
       choice.finish(end.reason, end.stopTokenId ?? null);
@@ -304,10 +282,7 @@ export class Generation {
       if (this.#legs.length === 0) this.#complete();
       return;
     }
-    if (this.#stepHasTokens) this.#timeline.step();
-    if (this.#stepHasTokens && this.#clock.step((this.#model as ServedModel).name)) {
-      noteFirstToken(this.#span, this.#clock.elapsedMs);
-    }
+    if (this.#stepHasTokens) this.#account.step();
     this.#stepHasTokens = false;
     if (this.#choices.every((choice) => choice.finished)) this.#finishLegs();
     else this.#delivery?.step();
@@ -318,8 +293,7 @@ export class Generation {
   /** All choices are done for the client; the engine's own end brings exact usage and timings. */
   #finishLegs(): void {
     this.#delivery?.flush();
-    this.#span?.event('last_token');
-    this.#timeline.enter('finish');
+    this.#account.lastToken();
     this.#state = 'ending';
     if (this.#legs.length === 0) {
       this.#complete();
@@ -348,17 +322,15 @@ export class Generation {
   #interrupted(error: QuernError): void {
     if (this.#state === 'ending' && this.#legs.length === 0) this.#complete();
     if (this.#state !== 'running' || this.#resubmitting) return;
-    if (this.#resumes >= RESUMES_MAX) {
-      const message = `the engine was lost ${this.#resumes + 1} times during this request; try again`;
+    const { resumes } = this.#account;
+    if (resumes >= RESUMES_MAX) {
+      const message = `the engine was lost ${resumes + 1} times during this request; try again`;
       this.#fail(
         new QuernError('UNAVAILABLE', message, { reason: 'ENGINE_LOST', retryAfterMs: 1_000 }, { cause: error }),
       );
       return;
     }
-    this.#resumes += 1;
-    this.#timeline.resumes = this.#resumes;
-    this.#span?.event('engine_lost', { [QUERN_REASON]: error.details.reason });
-    this.#context.metrics.resumed((this.#model as ServedModel).name);
+    this.#account.resumed(error);
     this.#resubmitting = true;
     // The other legs of a broken Session are told in the same turn: one submit for all.
     queueMicrotask(() => this.#resubmit());
@@ -391,7 +363,7 @@ export class Generation {
   }
 
   #complete(): void {
-    if (this.#isDone() || this.#audit?.holds(() => this.#complete())) return;
+    if (this.#isDone() || this.#account.holds(() => this.#complete())) return;
     const end = this.#end();
     const reason = this.#choices[0]?.finished ?? FinishReason.FINISH_REASON_UNSPECIFIED;
     this.#settle(outcomeOf(reason), null);
@@ -423,9 +395,8 @@ export class Generation {
     return { promptTokens, cachedTokens: Math.min(this.#cachedTokens, promptTokens), completionTokens };
   }
 
-  /** Frees everything, counts the request and ends its span. */
+  /** Frees everything and tells that the request has ended. */
   #settle(outcome: string, failure: QuernError | null): void {
-    const error = failure?.code ?? null;
     this.#state = 'done';
     for (const leg of this.#legs) leg.engine.cancel(leg.handle, { forget: true });
     this.#legs = [];
@@ -434,27 +405,7 @@ export class Generation {
     for (const cleanup of this.#cleanups) cleanup();
     this.#cleanups = [];
     const usage = this.#usage();
-    const latencyMs = this.#clock.elapsedMs;
-    this.#timeline.finish({ outcome, error: failure, usage, timings: this.#timings });
-    this.#audit?.finish({ error: failure, reason: outcome, usage, timings: this.#timings, latencyMs });
-    const model = this.#model?.name ?? '';
-    if (this.#span) {
-      const finishReasons = this.#choices.flatMap(({ finished }) => (finished ? [outcomeOf(finished)] : []));
-      endGenerationSpan(this.#span, { model, usage, outcome, finishReasons, resumes: this.#resumes, error });
-    }
-    const seconds = latencyMs / 1000;
-    this.#context.metrics.finished({
-      model,
-      method: this.#request.method,
-      tenant: this.#caller.principal.tenant,
-      outcome,
-      error,
-      seconds,
-      decodeSeconds: this.#clock.decodeSeconds,
-      choices: this.#choices.length,
-      trace: this.#caller.trace,
-      ...usage,
-    });
+    this.#account.settled({ outcome, failure, usage, timings: this.#timings, choices: this.#choices });
   }
 
   /** A method, so that the type checker does not take the state as known across an await. */
