@@ -194,7 +194,8 @@ export class EngineSession {
       log.warn({ engine: this.name, err: error, handles: lost.length }, 'engine session broken; reconnecting');
     }
     onChange?.();
-    if (wasOpen && !this.#draining && !this.#stop.signal.aborted) onCrash?.(error, lost.length);
+    const isPlanned = this.#draining || this.#stop.signal.aborted || error.details.reason === 'DRAINING';
+    if (wasOpen && !isPlanned) onCrash?.(error, lost.length);
     for (const handle of lost) handle.listener?.onBroken(error);
   }
 
