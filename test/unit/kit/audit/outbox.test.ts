@@ -283,3 +283,79 @@ test('an outbox at its hard limit refuses and says what to do', async (t) => {
   await outbox.close();
   await assert.rejects(outbox.append(event('d')), { code: 'UNAVAILABLE', message: /closed/ });
 });
+
+test('records are found by number and read in order, also across segments that were let go', async (t) => {
+  const dir = await folder(t);
+  const outbox = await open(dir, { segmentBytesMax: 1_200 });
+  const ids: string[] = [];
+  for (let i = 0; i < 12; i += 1) ids.push((await outbox.append(event(`${i}`))).id);
+  const idOf = async (seq: number) => {
+    const bytes = await outbox.recordAt(seq);
+    return bytes && placeOf(bytes).id;
+  };
+  for (const seq of [1, 2, 7, 12]) assert.equal(await idOf(seq), ids[seq - 1]);
+  assert.deepEqual([await idOf(0), await idOf(13)], [null, null]);
+  const told: number[] = [];
+  await outbox.release(7, async (lastSeq) => void told.push(lastSeq));
+  assert.ok(outbox.firstSeq > 1 && outbox.firstSeq <= 8);
+  assert.deepEqual(told, [outbox.firstSeq - 1]);
+  await outbox.release(7, () => assert.fail('nothing goes'));
+  assert.equal(await idOf(1), null);
+  const left: string[] = [];
+  for await (const bytes of outbox.records()) left.push(placeOf(bytes).id);
+  assert.deepEqual(left, ids.slice(outbox.firstSeq - 1));
+  await outbox.close();
+});
+
+test('nothing is let go when what must be written before cannot be', async (t) => {
+  const dir = await folder(t);
+  const outbox = await open(dir, { segmentBytesMax: 1_200 });
+  for (let i = 0; i < 12; i += 1) await outbox.append(event());
+  await assert.rejects(
+    outbox.release(12, () => Promise.reject(new Error('no room'))),
+    /no room/,
+  );
+  assert.equal(outbox.firstSeq, 1);
+  assert.equal((await recordsIn(dir)).length, 12);
+  await outbox.close();
+});
+
+test('a full disk is tried again without a record, which leaves no byte behind', async (t) => {
+  const dir = await folder(t);
+  const real = await openSegmentFiles(dir);
+  let code: string | null = null;
+  const files: SegmentFiles = {
+    ...real,
+    async open(name) {
+      const file = await real.open(name);
+      return {
+        ...file,
+        async write(bytes, at) {
+          if (code !== null) throw Object.assign(new Error(code), { code });
+          await file.write(bytes, at);
+        },
+      };
+    },
+  };
+  const outbox = await open(dir, { files });
+  await outbox.append(event('a'));
+  const size = await real.size('0000000000000001.log');
+  code = 'ENOSPC';
+  await assert.rejects(outbox.append(event('b')), { details: { reason: 'AUDIT_OUTBOX_FULL' } });
+  await outbox.retry();
+  assert.equal(outbox.status, 'full');
+  code = null;
+  const [, receipt] = await Promise.all([outbox.retry(), outbox.append(event('c'))]);
+  assert.equal(outbox.status, 'open');
+  assert.equal(receipt.seq, 2);
+  assert.equal((await recordsIn(dir)).length, 2);
+  code = 'ENOSPC';
+  await assert.rejects(outbox.append(event('d')));
+  const full = await real.size('0000000000000001.log');
+  assert.ok(full > size);
+  code = 'EIO';
+  await outbox.retry();
+  assert.equal(outbox.status, 'failed');
+  await outbox.close();
+  assert.equal(await real.size('0000000000000001.log'), full);
+});
