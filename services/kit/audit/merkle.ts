@@ -1,24 +1,33 @@
 // The Merkle tree of RFC 6962 (§2.1) and RFC 9162 (§2.1.3, §2.1.4): roots, inclusion and consistency proofs, SHA-256.
 // A tree is named by its size; node(level, index) is the root of the perfect subtree over leaves
 // [index * 2^level, (index + 1) * 2^level). Sizes and indexes are whole numbers below 2^53.
-import { createHash } from 'node:crypto';
+import { hash as digest } from 'node:crypto';
 import { assert } from '#kit/assert.ts';
 
 export const HASH_BYTES = 32;
 
-const LEAF = Buffer.of(0x00);
-const NODE = Buffer.of(0x01);
+const LEAF = 0x00;
+const NODE = 0x01;
+
+const sha256 = (bytes: Buffer): Buffer => digest('sha256', bytes, 'buffer');
 
 export function leafHash(bytes: Buffer): Buffer {
-  return createHash('sha256').update(LEAF).update(bytes).digest();
+  const leaf = Buffer.allocUnsafe(1 + bytes.length);
+  leaf[0] = LEAF;
+  bytes.copy(leaf, 1);
+  return sha256(leaf);
 }
 
 export function nodeHash(left: Buffer, right: Buffer): Buffer {
-  return createHash('sha256').update(NODE).update(left).update(right).digest();
+  const node = Buffer.allocUnsafe(1 + 2 * HASH_BYTES);
+  node[0] = NODE;
+  left.copy(node, 1);
+  right.copy(node, 1 + HASH_BYTES);
+  return sha256(node);
 }
 
 export function emptyRoot(): Buffer {
-  return createHash('sha256').digest();
+  return sha256(Buffer.alloc(0));
 }
 
 /** Gives complete perfect subtrees of a tree at least as large as the one asked about. */

@@ -1,6 +1,6 @@
 // The audit record (schema 1): who did what, when, to what, with what outcome. Its bytes are canonical JSON and are hashed,
 // stored, sent and verified exactly as they are. Content never enters it: lengths, keyed digests and references only.
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { QuernError } from '#kit/errors.ts';
 import { AUDIT_RECORD_BYTES_MAX } from './limits.ts';
 
@@ -102,7 +102,7 @@ export const SYSTEM_TENANT = '_system';
 export const NO_RECORD_SHA256 = '0'.repeat(64);
 
 export function sha256Hex(bytes: Buffer): string {
-  return createHash('sha256').update(bytes).digest('hex');
+  return hash('sha256', bytes, 'hex');
 }
 
 function invalid(message: string): QuernError {
