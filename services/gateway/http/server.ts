@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, type RequestListener, type Server, 
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import { QuernError, toQuernError } from '#kit/errors.ts';
-import { localPrincipal } from '#kit/principal.ts';
+import { localPrincipal, type Principal } from '#kit/principal.ts';
 import {
   ERROR_TYPE,
   HTTP_REQUEST_METHOD,
@@ -56,7 +56,8 @@ function header(request: IncomingMessage, name: string): string | undefined {
 function createListener(context: GatewayContext, policy: OriginPolicy): RequestListener {
   return (request, response) => {
     const startedAt = performance.now();
-    const facts: RequestFacts = { path: 'none', traceId: '', keyId: '', span: null };
+    const peer = peerOf(request.socket); // gone with the connection
+    const facts: RequestFacts = { path: 'none', traceId: '', peer, principal: null, span: null };
     response.once('close', () => logRequest(context, request, response, facts, startedAt));
     handle(context, policy, request, response, facts).catch((error) => {
       if (isClientGone(error)) return;
@@ -71,7 +72,7 @@ function createListener(context: GatewayContext, policy: OriginPolicy): RequestL
 }
 
 /** What is known once the request was looked at. `path` is the route's, so that logs and metrics stay small. */
-type RequestFacts = { path: string; traceId: string; keyId: string; span: Span | null };
+type RequestFacts = { path: string; traceId: string; peer: string; principal: Principal | null; span: Span | null };
 
 function reasonOf(error: unknown): string {
   return error instanceof HttpFailure ? error.code : toQuernError(error).details.reason;
@@ -87,17 +88,19 @@ function logRequest(
 ): void {
   const status = response.writableFinished ? response.statusCode : 499;
   const duration_ms = Math.round((performance.now() - startedAt) * 1000) / 1000;
+  const { principal: caller, peer } = facts;
   const fields = {
     method: request.method,
     path: facts.path,
     status,
     duration_ms,
-    trace_id: facts.traceId,
-    key_id: facts.keyId,
+    peer,
+    ...(facts.traceId !== '' && { trace_id: facts.traceId }),
+    ...(caller && { tenant: caller.tenant, user: caller.user, key_id: caller.keyId }),
   };
   const requestId = response.getHeader('x-request-id');
   const line = requestId === undefined ? fields : { ...fields, request_id: requestId };
-  if (facts.keyId === '' && status < 400) context.log.debug(line, 'http');
+  if (!caller && status < 400) context.log.debug(line, 'http');
   else context.log.info(line, 'http');
   context.metrics.httpRequest(facts.path, request.method ?? '', status);
 }
@@ -118,7 +121,13 @@ function endRequestSpan(span: Span, response: ServerResponse): void {
  * Who calls, and the span of the call: it continues the caller's trace when the caller was recognised. Probes and scrapes
  * come all the time and have none.
  */
-function recognise(context: GatewayContext, route: Route, request: IncomingMessage, response: ServerResponse) {
+function recognise(
+  context: GatewayContext,
+  route: Route,
+  request: IncomingMessage,
+  response: ServerResponse,
+  facts: RequestFacts,
+) {
   if (route.open) return { principal: localPrincipal, span: startSpan(noSpans, '', null) };
   const startUnixNs = nowUnixNs();
   const remote = extract(header(request, 'traceparent'), header(request, 'tracestate'));
@@ -138,7 +147,9 @@ function recognise(context: GatewayContext, route: Route, request: IncomingMessa
     span.set({ [QUERN_TENANT]: principal.tenant, [QUERN_KEY_ID]: principal.keyId });
     return { principal, span };
   } catch (error) {
-    begin(false).set({ [QUERN_REASON]: reasonOf(error) });
+    const span = begin(false);
+    span.set({ [QUERN_REASON]: reasonOf(error) });
+    facts.traceId = span.context.traceId;
     throw error;
   }
 }
@@ -158,12 +169,12 @@ async function handle(
       retryAfterMs: 1_000,
     });
   }
-  const { principal, span } = recognise(context, route, request, response);
+  const { principal, span } = recognise(context, route, request, response, facts);
   facts.span = span;
   const trace = span.context;
   facts.traceId = trace.traceId;
   response.setHeader('x-trace-id', trace.traceId);
-  facts.keyId = route.open ? '' : principal.keyId;
+  if (!route.open) facts.principal = principal;
   const asked = header(request, 'x-request-id') ?? '';
   const controller = new AbortController();
   response.once('close', () => {
@@ -220,7 +231,7 @@ function build(options: HttpFrontOptions, listener: RequestListener): Server {
   return server;
 }
 
-const peerOf = ({ remoteAddress, remotePort }: Socket): string => `${remoteAddress} ${remotePort}`;
+const peerOf = ({ remoteAddress, remotePort }: Socket): string => `${remoteAddress}:${remotePort}`;
 
 /**
  * Connections on which no request has begun, by peer (under TLS the socket of a request is not the one that connected).
