@@ -7,7 +7,7 @@ import { runtimeDir } from '#kit/rpc/socket-path.ts';
 import type { Command, Io } from '../command.ts';
 import { HTTP_DEFAULT } from '../config.ts';
 import { choice, parseOptions, wholeNumber } from '../options.ts';
-import { auditRows, planAudit } from '../up/audit-plan.ts';
+import { type AuditPlan, type AuditSettings, auditRows, planAudit } from '../up/audit-plan.ts';
 import { runMesh } from '../up/mesh.ts';
 import { type MeshRecord, runningMeshes, sweepMeshFolders } from '../up/mesh-folder.ts';
 import { parseModels } from '../up/model-folder.ts';
@@ -60,19 +60,10 @@ restarts what dies, and drains on Ctrl-C or SIGTERM.
     await requireFreePort(http, '--http');
     await requireFreePort(grpc, '--grpc');
     sweepMeshFolders(io.config.runtimeParents);
-    const off = values['no-audit'] ?? false;
-    if (!off) requireOwnState(stateDir, runningMeshes(io.config.runtimeParents));
     const isFirst = http === HTTP_DEFAULT;
     const metricsPorts = await chooseMetricsPorts(models.length, isFirst);
-    const audit = await planAudit({
-      off,
-      nats: values.nats ?? io.config.nats,
-      metricsPort: await findFreePort(isFirst ? AUDIT_METRICS_PORT : undefined, metricsPorts),
-      stateDir,
-      folders: io.config.auditFolders,
-      path: io.config.path,
-      cacheDir: io.config.cacheDir,
-    });
+    const metricsPort = await findFreePort(isFirst ? AUDIT_METRICS_PORT : undefined, metricsPorts);
+    const audit = await chooseAudit(io, { off: values['no-audit'] ?? false, nats: values.nats, metricsPort });
     // One folder per supervisor, so that two meshes of one user never meet.
     const folder = runtimeDir({ seed: `${stateDir}\0${process.pid}`, xdgRuntimeDir });
     const plan = planProcesses({
@@ -95,9 +86,17 @@ restarts what dies, and drains on Ctrl-C or SIGTERM.
     const report = values.json ? jsonReporter(io.stdout) : textReporter(io.stdout);
     const names = models.map(({ name }) => name);
     const settings = { report, io, folder, models: names, verbose: values.verbose ?? false };
-    return runMesh(plan, { ...settings, audited: !off, notStarted: auditRows(audit) });
+    return runMesh(plan, { ...settings, audited: audit.kind !== 'off', notStarted: auditRows(audit) });
   },
 };
+
+type AuditChoice = Pick<AuditSettings, 'off' | 'nats' | 'metricsPort'>;
+
+function chooseAudit({ config }: Io, { off, nats, metricsPort }: AuditChoice): Promise<AuditPlan> {
+  const { stateDir, auditFolders: folders, path, cacheDir } = config;
+  if (!off) requireOwnState(stateDir, runningMeshes(config.runtimeParents));
+  return planAudit({ off, nats: nats ?? config.nats, metricsPort, stateDir, folders, path, cacheDir });
+}
 
 /** One log has one writer: two meshes cannot share a state folder's. */
 function requireOwnState(stateDir: string, running: readonly MeshRecord[]): void {

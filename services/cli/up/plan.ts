@@ -67,17 +67,13 @@ export function planProcesses(options: UpOptions): PlannedProcess[] {
     env: { ...inherited, ...withoutUndefined(settings) },
     addresses,
     metrics,
+    ...(kind === 'audit' && options.audit.kind === 'on' && { what: `ledger in ${options.audit.folders.ledger}` }),
   });
   const { audit: plan } = options;
   return [
     ...(plan.kind === 'on' && plan.own ? [plannedNats(plan.own, inherited)] : []),
     ...(plan.kind === 'on'
-      ? [
-          {
-            ...planned('audit', 'audit', auditServiceEnv(plan, audit), [audit], `127.0.0.1:${plan.metricsPort}`),
-            what: `ledger in ${plan.folders.ledger}`,
-          },
-        ]
+      ? [planned('audit', 'audit', auditServiceEnv(plan, audit), [audit], `127.0.0.1:${plan.metricsPort}`)]
       : []),
     planned(
       'tokenizer',
