@@ -38,8 +38,8 @@ function audited(t: TestContext, options: MeshOptions = {}): Promise<TestMesh> {
 const post = (mesh: TestMesh, path: string, body: object, headers: Record<string, string> = {}): Promise<Response> =>
   fetch(`${mesh.url}${path}`, { method: 'POST', body: JSON.stringify(body), headers });
 
-/** All records, when as many requests have ended in them. */
-async function ended(mesh: TestMesh, requests: number): Promise<AuditRecord[]> {
+/** All records, when as many requests have ended in them; `running` ones have not. */
+async function ended(mesh: TestMesh, requests: number, { running } = { running: 0 }): Promise<AuditRecord[]> {
   const dir = join(mesh.folder, 'outbox');
   await eventually(
     async () => named(await recordsIn(dir), 'request.finished').length >= requests,
@@ -48,7 +48,8 @@ async function ended(mesh: TestMesh, requests: number): Promise<AuditRecord[]> {
   await sleep(20); // an end too many would come now
   const records = await recordsIn(dir);
   assert.equal(named(records, 'request.finished').length, requests);
-  assertPaired(records);
+  assert.equal(named(records, 'request.accepted').length, requests + running);
+  if (running === 0) assertPaired(records);
   return records;
 }
 
@@ -183,107 +184,121 @@ test('nothing of an answer leaves before the record is on disk, and all of it do
   }
 });
 
-test('exactly one end for what does not go well', async (t) => {
-  const mesh = await audited(t, { engine: { stepMs: 5 }, config: { bounds: { ...BOUNDS, tokensMax: 5_000 } } });
+/** Runs one thing after another and notes how the newest request ended in the audit. */
+function notes(mesh: TestMesh) {
+  const outcomes: Record<string, string> = {};
+  let requests = 0;
+  return {
+    outcomes,
+    async note(name: string, more = 1): Promise<void> {
+      requests += more;
+      const end = named(await ended(mesh, requests), 'request.finished').at(-1);
+      outcomes[name] = [end?.outcome, end?.code, end?.reason].join(' ');
+      await eventually(() => mesh.engine.live === 0, 'ended');
+    },
+  };
+}
+
+test('exactly one end for who goes away: cancel, lost client, deadline', async (t) => {
+  const mesh = await audited(t, { engine: { stepMs: 5 } });
+  const { outcomes, note } = notes(mesh);
   const long = completeRequest('x', 2_000);
   const running = () => eventually(() => mesh.engine.live === 1, 'running');
-  const idle = () => eventually(() => mesh.engine.live === 0, 'ended');
-  const outcomes: Record<string, string> = {};
-  const note = async (name: string, requests: number): Promise<void> => {
-    const end = named(await ended(mesh, requests), 'request.finished').at(-1);
-    outcomes[name] = [end?.outcome, end?.code, end?.reason].join(' ');
-    await idle();
-  };
-  // Cancelled by an RPC.
   const withId = { ...long, options: { ...CALL, requestId: 'to-cancel' } };
   const cancelled = code(unary(mesh.completion, 'complete', withId, { timeoutMs: 9_000 }));
   await running();
   await unary(mesh.requests, 'cancel', { requestId: 'to-cancel' });
   assert.equal(await cancelled, 'OK');
-  await note('cancel', 1);
-  // The client goes away, over gRPC and over HTTP.
-  for (const [name, requests] of [
-    ['grpc client gone', 2],
-    ['http client gone', 3],
+  await note('cancel');
+  const overHttp = (signal: AbortSignal) =>
+    fetch(`${mesh.url}/v1/completions`, {
+      method: 'POST',
+      body: JSON.stringify({ prompt: 'x', max_tokens: 2_000, stream: true }),
+      signal,
+    }).then((answer) => answer.text());
+  const overGrpc = (signal: AbortSignal) =>
+    drain(serverStream(mesh.completion, 'streamComplete', { request: long }, { signal }));
+  for (const [name, ask] of [
+    ['grpc client gone', overGrpc],
+    ['http client gone', overHttp],
   ] as const) {
     const gone = new AbortController();
-    const work =
-      requests === 2
-        ? drain(serverStream(mesh.completion, 'streamComplete', { request: long }, { signal: gone.signal }))
-        : fetch(`${mesh.url}/v1/completions`, {
-            method: 'POST',
-            body: JSON.stringify({ prompt: 'x', max_tokens: 2_000, stream: true }),
-            signal: gone.signal,
-          }).then((answer) => answer.text());
-    const failed = assert.rejects(work);
+    const failed = assert.rejects(ask(gone.signal));
     await running();
     gone.abort();
     await failed;
-    await note(name, requests);
+    await note(name);
   }
   assert.equal(await code(unary(mesh.completion, 'complete', long, { timeoutMs: 100 })), 'DEADLINE_EXCEEDED');
-  await note('deadline', 4);
-  // Accepted, and then found not to fit: by its tokens, by the tokenizer, by the engine.
-  assert.equal(
-    await code(unary(mesh.completion, 'complete', completeRequest('x'.repeat(600), 4_000))),
-    'INVALID_ARGUMENT',
-  );
-  await note('too long', 5);
-  const held = drain(serverStream(mesh.completion, 'streamComplete', { request: completeRequest('x', 3_000) })).catch(
-    () => {},
-  );
-  await running();
-  assert.equal(await code(unary(mesh.completion, 'complete', completeRequest('y', 3_000))), 'RESOURCE_EXHAUSTED');
-  const shed = named(await recordsIn(join(mesh.folder, 'outbox')), 'request.finished').at(-1);
-  outcomes.shed = [shed?.outcome, shed?.code, shed?.reason].join(' ');
-  mesh.engine.breakSessions();
-  mesh.engine.settings.stepMs = 0;
-  await held;
-  await note('resumed', 7);
-  mesh.engine.settings.refuse = new QuernError('INVALID_ARGUMENT', 'no');
-  assert.equal(await code(unary(mesh.completion, 'complete', completeRequest())), 'INVALID_ARGUMENT');
-  await note('engine refuses', 8);
-  mesh.engine.settings.refuse = null;
-  // Refused before it was accepted: no record, and nothing that would need an end.
-  assert.equal(await code(unary(mesh.completion, 'complete', completeRequest('x', 0xffffffff))), 'INVALID_ARGUMENT');
-  assert.equal((await post(mesh, '/v1/completions', { prompt: 'x', model: 'none' })).status, 404);
+  await note('deadline');
   assert.deepEqual(outcomes, {
     cancel: 'cancelled OK CANCELLED',
     'grpc client gone': 'cancelled CANCELLED CANCELLED',
     'http client gone': 'cancelled CANCELLED CLIENT_GONE',
     deadline: 'error DEADLINE_EXCEEDED DEADLINE_EXCEEDED',
+  });
+});
+
+test('exactly one end for what is refused or shed after it was accepted, and for a lost engine', async (t) => {
+  const mesh = await audited(t, { engine: { stepMs: 5 }, config: { bounds: { ...BOUNDS, tokensMax: 5_000 } } });
+  const { outcomes, note } = notes(mesh);
+  const ask = (text: string, maxTokens: number) =>
+    code(unary(mesh.completion, 'complete', completeRequest(text, maxTokens)));
+  // Accepted, and then found not to fit: by the context length, by its tokens beside others, by the engine.
+  assert.equal(await ask('x'.repeat(600), 4_000), 'INVALID_ARGUMENT');
+  await note('too long');
+  const held = drain(serverStream(mesh.completion, 'streamComplete', { request: completeRequest('x', 3_000) }));
+  await eventually(() => mesh.engine.live === 1, 'running');
+  assert.equal(await ask('y', 3_000), 'RESOURCE_EXHAUSTED');
+  const shed = named(await ended(mesh, 2, { running: 1 }), 'request.finished').at(-1);
+  outcomes.shed = [shed?.outcome, shed?.code, shed?.reason].join(' ');
+  mesh.engine.breakSessions();
+  mesh.engine.settings.stepMs = 0;
+  await held;
+  await note('resumed', 2);
+  mesh.engine.settings.refuse = new QuernError('INVALID_ARGUMENT', 'no');
+  assert.equal(await ask('x', 8), 'INVALID_ARGUMENT');
+  await note('engine refuses');
+  mesh.engine.settings.refuse = null;
+  // Refused before it was accepted: no record, and nothing that would need an end.
+  assert.equal((await post(mesh, '/v1/completions', { prompt: 'x', temperature: 9 })).status, 400);
+  assert.equal((await post(mesh, '/v1/completions', { prompt: 'x', model: 'none' })).status, 404);
+  assert.deepEqual(outcomes, {
     'too long': 'error INVALID_ARGUMENT CONTEXT_LENGTH_EXCEEDED',
     shed: 'denied RESOURCE_EXHAUSTED SHED',
     resumed: 'ok OK LENGTH',
     'engine refuses': 'error INVALID_ARGUMENT INVALID_ARGUMENT',
   });
-  const all = await recordsIn(join(mesh.folder, 'outbox'));
+  const all = await ended(mesh, 4);
   const [crash] = named(all, 'engine.crashed');
   assert.deepEqual([crash?.tenant, crash?.target, crash?.usage], ['_system', 'mock', { requests: 1 }]);
   assert.deepEqual(
     named(all, 'request.affected').map(({ parent_id, reason }) => [parent_id, reason]),
-    [[named(all, 'request.accepted')[5]?.id, 'ENGINE_LOST']],
+    [[named(all, 'request.accepted')[1]?.id, 'ENGINE_LOST']],
   );
 });
 
+const WINDOW_MS = 300;
 const CALL = { requestId: '', priorityClass: 0 as PriorityClass, supersedeKey: '' };
 const BOUNDS = { requestsMax: 64, tokensMax: 1 << 20, principalRequestsMax: 64, principalTokensMax: 1 << 20 };
 
 test('a flood of failed authentications makes few records; keys that come and go are told', async (t) => {
   const { dir, keys, first } = await keysFile(t);
-  const mesh = await startMesh(t, { env: { QUERN_KEYS_FILE: keys }, audit: () => ({ authWindowMs: 150 }) });
+  const mesh = await startMesh(t, { env: { QUERN_KEYS_FILE: keys }, audit: () => ({ authWindowMs: WINDOW_MS }) });
   const outbox = join(mesh.folder, 'outbox');
   const ask = (token: string) =>
     post(mesh, '/generate', { prompt: 'x', max_length: 1 }, { authorization: `Bearer ${token}` });
   assert.ok(dir !== '');
   assert.equal((await ask(first.token)).status, 200);
+  const startedMs = performance.now();
   await Promise.all(Array.from({ length: 40 }, () => ask('qk_0123456789ab_wrong')));
   assert.equal(await code(unary(mesh.completion, 'complete', completeRequest())), 'UNAUTHENTICATED');
   const failures = async () => named(await recordsIn(outbox), 'auth.failed');
   const attempts = async () => (await failures()).reduce((sum, { usage }) => sum + (usage?.attempts ?? 0), 0);
   await eventually(async () => (await attempts()) === 41, 'all failures are counted');
   const told = await failures();
-  assert.ok(told.length <= 3, `${told.length} records of 41 failures`);
+  const windows = (performance.now() - startedMs) / WINDOW_MS;
+  assert.ok(told.length <= 2 + windows && told.length < 12, `${told.length} records of 41 failures`);
   assert.deepEqual([told[0]?.outcome, told[0]?.code], ['denied', 'UNAUTHENTICATED']);
   const vault = await openVault(join(mesh.folder, 'keys'));
   t.after(() => vault.close());
