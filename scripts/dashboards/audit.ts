@@ -32,6 +32,13 @@ export const audit: Dashboard = {
         lines('Unsent', 'Records that the stream does not have', 'none', [
           ['quern_audit_outbox_unsent_records', '{{service}} {{instance}}'],
         ]),
+        lines('Not covered', 'Records that no checked checkpoint covers yet', 'none', [
+          ['quern_audit_outbox_records - quern_audit_covered_records', '{{service}} {{instance}}'],
+        ]),
+        lines('Refused and unrecorded', 'Should be 0', 'ops', [
+          ['sum by (action) (rate(quern_audit_refused_records_total[$__rate_interval]))', 'refused: {{action}}'],
+          ['sum(rate(quern_gateway_unrecorded_requests_total[$__rate_interval]))', 'served unrecorded'],
+        ]),
         lines('Outbox', 'Bytes, until a checkpoint covers them', 'bytes', [
           ['quern_audit_outbox_bytes', '{{service}} {{instance}}'],
         ]),

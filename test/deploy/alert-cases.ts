@@ -399,6 +399,25 @@ const audit: AlertCase[] = [
   ),
 ];
 
+const producers: AlertCase[] = [
+  fires('AuditRecordsRefused', 'two', { [`quern_audit_refused_records_total{${PRODUCER},action="x"}`]: '0x5 2x20' }, 8),
+  silent(
+    'AuditRecordsRefused',
+    'long ago',
+    { [`quern_audit_refused_records_total{${PRODUCER},action="x"}`]: '0 2x40' },
+    30,
+  ),
+  fires(
+    'AuditUnrecordedRequests',
+    'three',
+    { [`quern_gateway_unrecorded_requests_total{${PRODUCER}}`]: '0x5 3x20' },
+    8,
+  ),
+  silent('AuditUnrecordedRequests', 'none', { [`quern_gateway_unrecorded_requests_total{${PRODUCER}}`]: '0x20' }, 15),
+  fires('AuditCoverageAlarm', 'forked', { [`quern_audit_coverage_alarms{${PRODUCER},alarm="forked"}`]: '0 0 1x9' }, 4),
+  silent('AuditCoverageAlarm', 'none', { [`quern_audit_coverage_alarms{${PRODUCER},alarm="forked"}`]: '0x20' }, 15),
+];
+
 const HOST = 'instance="h",service="gateway"';
 const GPU = 'gpu="0",instance="h:9400"';
 
@@ -502,4 +521,4 @@ const host: AlertCase[] = [
   silent('GpuXidErrors', 'none', { [`DCGM_FI_DEV_XID_ERRORS{${GPU}}`]: '0x20' }, 15),
 ];
 
-export const alertCases: readonly AlertCase[] = [...objectives, ...serving, ...engine, ...audit, ...host];
+export const alertCases: readonly AlertCase[] = [...objectives, ...serving, ...engine, ...audit, ...producers, ...host];

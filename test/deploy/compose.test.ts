@@ -194,7 +194,8 @@ test('the Dockerfile: two targets that run as 10001, pinned bases, no downloads 
   for (const target of ['cpu', 'cuda']) {
     assert.equal(stages.find(({ name }) => name === target)?.from, 'runtime');
   }
-  for (const { from } of stages) assert.ok(/^\$\{BASE\}$/.test(String(from)) || names.includes(from), `${from} is not pinned`);
+  for (const { from } of stages)
+    assert.ok(/^\$\{BASE\}$/.test(String(from)) || names.includes(from), `${from} is not pinned`);
   assert.match(dockerfile, /^ARG BASE=node:24-\w+/m);
   assert.match(dockerfile, /^USER 10001:10001$/m);
   assert.match(dockerfile, /^HEALTHCHECK /m);

@@ -8,9 +8,11 @@ import { createLog } from '#kit/log.ts';
 import { createMetrics, type Metrics } from '#kit/metrics.ts';
 import { startTracing } from '#kit/otlp/tracing.ts';
 import { startRpcServer } from '#kit/rpc/server.ts';
+import { noSpans } from '#kit/trace.ts';
 import { countBatches, watchAudit } from '../../services/audit/audit-metrics.ts';
 import { createEngineMetrics } from '../../services/engine/engine-metrics.ts';
 import type { NativeLoad } from '../../services/engine/native.ts';
+import { openGatewayAudit } from '../../services/gateway/audit/gateway-audit.ts';
 import { createGatewayMetrics } from '../../services/gateway/gateway-metrics.ts';
 import { createTokenizerMetrics } from '../../services/tokenizer/tokenizer-metrics.ts';
 
@@ -51,10 +53,26 @@ async function common(service: string): Promise<Metrics> {
 
 const OUTBOX = { outbox: { bytes: 0, status: 'open' as const, durableSeq: 0 }, publisher: null };
 
+async function gatewayAudit(metrics: Metrics): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'quern-exported-'));
+  const audit = await openGatewayAudit({
+    dir: join(folder, 'outbox'),
+    keyDir: join(folder, 'keys'),
+    servers: 'nats://127.0.0.1:9',
+    coverage: null,
+    required: true,
+    log: createLog({ service: 'gateway', level: 'silent' }),
+    metrics,
+    spans: noSpans,
+  });
+  await audit.close();
+  rmSync(folder, { recursive: true });
+}
+
 export async function exportedFamilies(): Promise<Map<string, Family[]>> {
   const gateway = await common('gateway');
   createGatewayMetrics(gateway).watch({ requestsInFlight: () => 0, tokensInFlight: () => 0, engines: () => [] });
-  watchOutbox(gateway, () => OUTBOX);
+  await gatewayAudit(gateway);
   const tokenizer = await common('tokenizer');
   createTokenizerMetrics(tokenizer, []);
   const engine = await common('engine');
