@@ -6,6 +6,8 @@ import { findFreePort } from './ports.ts';
 import type { PartRow } from './reporter.ts';
 
 const NATS_PORT = 4222;
+/** Where nobody but root could listen: records are given to no server that happens to have the customary port. */
+const NATS_NOWHERE = 'nats://127.0.0.1:1';
 
 /** Of the ledger, of the keys and of the gateway's outbox; all survive a restart, and none lies inside another. */
 export type AuditFolders = { ledger: string; keys: string; outbox: string };
@@ -74,7 +76,7 @@ export function gatewayAuditEnv(plan: AuditPlan, address: string): Record<string
   return {
     QUERN_AUDIT_OUTBOX_DIR: folders.outbox,
     QUERN_AUDIT_KEY_DIR: folders.keys,
-    QUERN_NATS_URL: plan.kind === 'on' ? plan.urls.gateway : undefined,
+    QUERN_NATS_URL: plan.kind === 'on' ? plan.urls.gateway : NATS_NOWHERE,
     QUERN_AUDIT_ADDRESS: plan.kind === 'on' ? address : undefined,
   };
 }

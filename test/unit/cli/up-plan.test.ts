@@ -132,6 +132,7 @@ test('without a nats-server the gateway keeps its records, and the table says ho
   assert.deepEqual(auditSettings(parts, 'gateway'), {
     QUERN_AUDIT_OUTBOX_DIR: '/s/outbox/gateway',
     QUERN_AUDIT_KEY_DIR: '/s/audit-keys',
+    QUERN_NATS_URL: 'nats://127.0.0.1:1',
   });
   assert.equal(
     parts.some(({ kind }) => kind === 'audit' || kind === 'nats'),
