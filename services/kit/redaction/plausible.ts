@@ -29,8 +29,9 @@ const countOf = (text: string, sign: RegExp): number => text.match(sign)?.length
 /** A name or path in code, and no value: `config.password`, `password_hash`, `/run/secrets/db`. */
 function isReference(text: string): boolean {
   if (/^(?:\.{0,2}\/|~\/|arn:|file:|https?:\/\/|env:|vault:|kv\/)/.test(text)) return true;
-  if (!/^[!&*-]?[\p{L}_$@][\p{L}\p{N}_$-]*(?:(?:\.|->|::|\?\.|\/)[\p{L}_$][\p{L}\p{N}_$-]*)*$/u.test(text))
+  if (!/^[!&*-]?[\p{L}_$@][\p{L}\p{N}_$-]*(?:(?:\.|->|::|\?\.|\/)(?:[\p{L}_$][\p{L}\p{N}_$-]*|\*))*$/u.test(text))
     return false;
+  if (/^(?:[A-Za-z]+_[A-Za-z_]*|[A-Za-z]*[a-z][A-Z][A-Za-z]*)[vV]?\d$/.test(text) && !isMixed(text)) return true; // apiKeyV2
   if (/[.>:/]/.test(text)) return !(/[a-z]/.test(text) && /[A-Z]/.test(text) && countOf(text, /\d/g) >= 2);
   return countOf(text, /\d/g) === 0 && !isMixed(text);
 }
@@ -50,6 +51,11 @@ export function isLiteralSecret(text: string): boolean {
 /** Letters and digits in one word, as prose has them only where a value is quoted. */
 export function isRandomWord(text: string): boolean {
   return text.length >= 7 && /\p{L}/u.test(text) && countOf(text, /\d/g) >= 2 && isLiteralSecret(text);
+}
+
+/** A word that somebody made up, words away from where it was named: no RFC8037, no v1.22.3. */
+export function isChosenWord(text: string): boolean {
+  return isRandomWord(text) && /[a-z]/.test(text) && /[A-Z]/.test(text) && !/[.-]\d|\d[.-]/.test(text);
 }
 
 /** Digits only, too: a person's PIN-like password. */

@@ -60,11 +60,10 @@ const numberRules: readonly RedactionRule[] = [
   },
   {
     name: 'card',
-    pattern: number(
-      '(?:[2-6]\\d{3}(?:[ -]?\\d{4}){2}(?:[ -]\\d{4}[ -]\\d{1,3}|[ -]?\\d{1,7})|3\\d{3}[ -]?\\d{6}[ -]?\\d{4,5})',
-    ),
+    pattern: number('(?:[2-6]\\d{3}(?:[ -]?\\d{4}){2}[ -]?\\d{1,7}|3\\d{3}[ -]?\\d{6}[ -]?\\d{4,5})'),
     accepts: isCard,
   },
+  { name: 'card', pattern: number('[4-6]\\d{3}(?:[ -]\\d{4}){3}[ -]\\d{1,3}'), accepts: isCard }, // 17 to 19 digits
   {
     name: 'cpf',
     pattern: number('(?:\\d{3}\\.\\d{3}\\.\\d{3}-\\d{2}|\\d{11})'),
@@ -107,7 +106,7 @@ const isDomestic = (found: string): boolean =>
 const phoneRules: readonly RedactionRule[] = [
   {
     name: 'phone',
-    pattern: /(?<![\w.+-])(?:\+|00)[1-9]\d{0,2}(?:[ .-]?\(?\d{1,5}\)?){2,5}(?![\w-]|\.\d)/g,
+    pattern: /(?<![\w.+-])(?:\+|00)[1-9]\d{0,2}(?:[ .-]?\(?\d{1,5}\)?){2,5}(?!(?!x\d)[\w-]|\.\d)/g,
     accepts: isForeign,
   },
   {
@@ -118,7 +117,7 @@ const phoneRules: readonly RedactionRule[] = [
   { name: 'phone', pattern: number('0(?:10|2\\d|[3-9]\\d{2})-[1-9]\\d{6,7}') }, // China, fixed line
   {
     name: 'phone', // North America
-    pattern: /(?<![\w.+-])(?:\([2-9]\d{2}\) ?|[2-9]\d{2}[ .-])[2-9]\d{2}[ .-]\d{4}(?![\w-]|\.\d)/g,
+    pattern: /(?<![\w.+-])(?:\([2-9]\d{2}\) ?|[2-9]\d{2}[ .-])[2-9]\d{2}[ .-]\d{4}(?!(?!x\d)[\w-]|\.\d)/g,
     accepts: (found) => !isFictional(found),
   },
   { name: 'phone', pattern: number('0[1-9](?:[ .]\\d{2}){4}') }, // France

@@ -1,6 +1,7 @@
 // Rules for credentials: by the prefix that a provider gives its keys, and by the name that a value is assigned to.
 import {
   isBasicCredential,
+  isChosenWord,
   isLiteralSecret,
   isPassword,
   isPlaceholder,
@@ -79,10 +80,15 @@ const KEY = [
 const SUFFIX = '(?:[_-]?(?:key|base|value|token)){0,2}\\d{0,2}';
 /** The end of the name when it is quoted, indexed or typed, and what assigns. */
 const ASSIGN = `\\\\{0,2}["'\`]?[\\])]?\\s{0,4}(?::\\s?[A-Za-z]\\w{0,20}\\s{0,2}(?==))?(?::=|=>|=|[:：])\\s{0,8}`;
-const QUOTED = `(?<quote>["'\`])(?<secret>(?:(?!\\k<quote>)[^\\s\\\\]){4,256})\\\\{0,2}\\k<quote>`;
+const QUOTED = `\\\\{0,2}(?<quote>["'\`])(?<secret>(?:(?!\\k<quote>)[^\\s\\\\]){4,256})\\\\{0,2}\\k<quote>`;
 /** Taken whole or not at all: a call or an index after it makes it code. */
-const UNQUOTED = `(?=(?<secret>[^\\s"'\`,;&<>(){}\\[\\]，。；、]{4,256}))\\k<secret>(?![({\\[])`;
-const LINK = '(?: (?:is|was|ist|lautet|war|est|es|é|jest|to|это|=) | ?[:：] ?| |(?:是|为|為|は) ?)';
+const UNQUOTED = `(?-i:(?=(?<secret>[^\\s"'\`,;&<>(){}\\[\\]，。；、]{4,256}))\\k<secret>)(?![({\\[])`;
+const VERB = '(?: (?:is|was|ist|lautet|war|est|es|é|jest|to|это|=) | ?[:：] ?| |(?:是|为|為|は|는|은) ?)';
+/** Chinese, Japanese and Korean go without; then the value is of other letters. */
+const LINK = `(?:${VERB}|(?<=[\\u3040-\\u30ff\\u4e00-\\u9fff\\uac00-\\ud7a3])(?=[!-~]))`;
+/** Said before a name and a password in one breath, and called with both. */
+const LOGIN = '(?:credentials?|creds|login|logindaten|zugangsdaten|anmeldedaten|identifiants|账号|帐号)';
+const LOGIN_CALL = '\\b(?:login|auth|basic_auth|authenticate|getConnection|createConnection|NetworkCredential|PDO)';
 
 const rule = (name: string, pattern: string, accepts?: RedactionRule['accepts'], flags = 'gi'): RedactionRule => ({
   name,
@@ -98,7 +104,8 @@ const formsOf = (isValue: (text: string) => boolean): readonly RedactionForm[] =
   (
     [
       [ASSIGN + QUOTED, isValue],
-      [`["'],\\s{0,4}${QUOTED}`, isRandomWord],
+      [`["'],\\s{0,4}${QUOTED}`, isLiteralSecret],
+      [`\\(\\s?${QUOTED}`, isLiteralSecret],
       [`["']\\s{1,4}value\\s?=\\s?${QUOTED}`, isValue],
       ['\\s?>\\s?(?<secret>[^<\\s]{4,256})</', isValue],
       [`=${UNQUOTED}`, (text) => isValue(trimmed(text))],
@@ -106,6 +113,12 @@ const formsOf = (isValue: (text: string) => boolean): readonly RedactionForm[] =
       [`${LINK}["'\`]?${UNQUOTED}`, (text) => isRandomWord(trimmed(text))],
     ] as const satisfies [string, (text: string) => boolean][]
   ).map(([pattern, accepts]) => ({ pattern: new RegExp(pattern, 'iy'), accepts }));
+
+/** A password that is said some words after it was named. */
+const CHOSEN: RedactionForm = {
+  pattern: new RegExp(`(?: [^\\s\\d]{1,16}){1,6} ["'\`]?${UNQUOTED}`, 'iy'),
+  accepts: (text) => isChosenWord(trimmed(text)),
+};
 
 export const secretRules: readonly RedactionRule[] = [
   {
@@ -123,13 +136,28 @@ export const secretRules: readonly RedactionRule[] = [
   ),
   rule('bearer', '\\b(?:Bearer|Token) +(?<secret>[\\w.~+/-]{16,}=*)', isLiteralSecret, 'g'),
   rule('basic', '\\bBasic +(?<secret>[A-Za-z0-9+/]{8,}={0,2})', isBasicCredential, 'g'),
-  { ...rule('secret_value', `(?:${PASSWORD})${SUFFIX}`), forms: formsOf(isPassword) },
+  { ...rule('secret_value', `(?:${PASSWORD})${SUFFIX}`), forms: [...formsOf(isPassword), CHOSEN] },
   { ...rule('secret_value', `(?:${KEY})${SUFFIX}`), forms: formsOf(isLiteralSecret) },
+  rule('secret_value', `${LOGIN}[ :：=]{1,3}[\\w.@-]{1,64} ?[:/] ?${UNQUOTED}`, (text) => isRandomWord(trimmed(text))),
+  rule('secret_value', `${LOGIN_CALL}\\s?=?\\s?\\([^()\\n]{0,120}?,\\s?(?:Some\\()?${QUOTED}\\s?\\)`, isLiteralSecret),
+  rule(
+    'secret_value',
+    `^[\\w.*-]{1,128}:(?:\\d{1,5}|\\*):[\\w*-]{1,64}:[\\w.@-]{1,64}:(?<secret>\\S{4,128})$`,
+    isLiteralSecret,
+    'gm',
+  ),
   rule('secret_value', `\\bidentified by ${QUOTED}`, isPassword),
   rule('secret_value', `\\s(?:-u|--user)[ =]["']?[\\w.@-]{1,64}:(?<secret>[^\\s"'$:]{4,128})`, isLiteralSecret, 'g'),
   rule(
     'secret_value',
     `\\b(?:sshpass -p|redis-cli(?: -[hpn] \\S{1,64}){0,3} -a) ?["']?(?<secret>[^\\s"']{4,128})`,
+    isPassword,
+    'g',
+  ),
+  rule('secret_value', `\\blogin\\b[^\\n|;]{0,160}? -p[ =]?["']?(?<secret>[^\\s"']{6,128})`, isLiteralSecret, 'g'),
+  rule(
+    'secret_value',
+    `\\becho ["'][\\w.@-]{1,64}:(?<secret>[^\\s"']{4,128})["'] ?\\| ?(?:sudo )?chpasswd`,
     isPassword,
     'g',
   ),

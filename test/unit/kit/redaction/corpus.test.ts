@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { findSpans, redact } from '#kit/redaction/redact.ts';
-import { makeCorpus, type Sample } from '../../../fixtures/redaction/corpus.ts';
+import { makeCorpus, makeHardSet, type Sample } from '../../../fixtures/redaction/corpus.ts';
 import { type Score, score } from '../../../fixtures/redaction/score.ts';
 
 const corpus = makeCorpus();
@@ -61,6 +61,14 @@ test('hold-out half: recall and precision, overall, by kind and by rule', (t) =>
   const measured = score(holdout, findSpans);
   t.diagnostic(report(measured));
   checkFloors(measured, { recall: 0.99, precision: 0.985, kind: 0.95, rule: 0.95, clean: 0.98 });
+});
+
+test('texts that are hard to judge: what is found at least', (t) => {
+  const { all, clean } = score(makeHardSet(), findSpans);
+  t.diagnostic(`recall ${percent(all.found, all.labels)}, precision ${percent(all.right, all.spans)}`);
+  t.diagnostic(`untouched harmless texts ${percent(clean.untouched, clean.texts)}`);
+  assert.ok(all.labels >= 400 && clean.texts >= 40);
+  assert.ok(all.recall >= 0.87 && all.precision >= 0.96 && clean.untouched / clean.texts >= 0.8);
 });
 
 /** Texts of one half behind one another, as a prompt has them; labels move along. */
