@@ -1,4 +1,4 @@
-import { type Dashboard, heatmap, lines, percentiles, stat } from './panels.ts';
+import { type Dashboard, heatmap, lines, percentiles, stat, sumRate } from './panels.ts';
 
 const MODEL = '{model_name=~"$model"}';
 
@@ -16,7 +16,10 @@ export const engine: Dashboard = {
         stat('KV in use', 'Alert above 90 %', 'percentunit', [[`max(quern_engine_kv_used_ratio${MODEL})`, '']]),
         stat('Prefix hits', 'Of the prompt tokens looked up', 'percentunit', [
           [
-            'sum(rate(quern_engine_prefix_tokens_total{result="hit",model_name=~"$model"}[5m])) / sum(rate(quern_engine_prefix_tokens_total{result="queried",model_name=~"$model"}[5m]))',
+            ['hit', 'queried']
+              .map((result) => `{result="${result}",model_name=~"$model"}`)
+              .map((selector) => sumRate('quern_engine_prefix_tokens_total', selector, '', '5m'))
+              .join(' / '),
             '',
           ],
         ]),

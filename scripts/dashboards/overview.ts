@@ -1,8 +1,13 @@
-import { type Dashboard, heatmap, lines, mean, percentiles, stat } from './panels.ts';
+import { type Dashboard, heatmap, lines, mean, percentiles, stat, sumRate } from './panels.ts';
 
 const DURATION = 'gen_ai_server_request_duration_seconds';
 const COMPLETIONS = '{gen_ai_operation_name="text_completion",gen_ai_request_model=~"$model",error_type!="CANCELLED"}';
 const MODEL = '{gen_ai_request_model=~"$model"}';
+
+/** Requests by their tokens of one kind. */
+const lengths = (kind: 'input' | 'output'): string =>
+  `sum by (le) (increase(gen_ai_client_token_usage_bucket{gen_ai_token_type="${kind}",` +
+  'gen_ai_request_model=~"$model"}[$__rate_interval]))';
 
 export const overview: Dashboard = {
   uid: 'quern-overview',
@@ -18,7 +23,9 @@ export const overview: Dashboard = {
         ]),
         stat('Success', 'Of those that were not given up', 'percentunit', [
           [
-            'sum(rate(quern_gateway_requests_total{outcome=~"stop|length"}[5m])) / sum(rate(quern_gateway_requests_total{outcome!~"cancelled|superseded"}[5m]))',
+            ['{outcome=~"stop|length"}', '{outcome!~"cancelled|superseded"}']
+              .map((selector) => sumRate('quern_gateway_requests_total', selector, '', '5m'))
+              .join(' / '),
             '',
           ],
         ]),
@@ -87,18 +94,8 @@ export const overview: Dashboard = {
         lines('Routing', "This gateway's requests per engine", 'none', [
           ['sum by (engine) (quern_gateway_engine_requests{model=~"$model"})', '{{engine}}'],
         ]),
-        heatmap('Prompt lengths', 'Tokens per request', 'short', [
-          [
-            'sum by (le) (increase(gen_ai_client_token_usage_bucket{gen_ai_token_type="input",gen_ai_request_model=~"$model"}[$__rate_interval]))',
-            '{{le}}',
-          ],
-        ]),
-        heatmap('Output lengths', 'Tokens per request', 'short', [
-          [
-            'sum by (le) (increase(gen_ai_client_token_usage_bucket{gen_ai_token_type="output",gen_ai_request_model=~"$model"}[$__rate_interval]))',
-            '{{le}}',
-          ],
-        ]),
+        heatmap('Prompt lengths', 'Tokens per request', 'short', [[lengths('input'), '{{le}}']]),
+        heatmap('Output lengths', 'Tokens per request', 'short', [[lengths('output'), '{{le}}']]),
         lines('Resumed', 'Requests carried over a broken session', 'ops', [
           ['sum by (model) (rate(quern_gateway_resumes_total{model=~"$model"}[$__rate_interval]))', '{{model}}'],
         ]),

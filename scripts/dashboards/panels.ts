@@ -50,6 +50,11 @@ export function percentiles(histogram: string, selector: string, by = ''): Query
   ]);
 }
 
+/** Sum of a counter's rates per second; `window` is Grafana's own unless told. */
+export function sumRate(counter: string, selector: string, by = '', window = '$__rate_interval'): string {
+  return `sum${by === '' ? '' : ` by (${by}) `}(rate(${counter}${selector}[${window}]))`;
+}
+
 /** Mean of what a histogram saw. */
 export function mean(histogram: string, selector: string, legend: string): Query {
   const rate = (part: string): string => `sum(rate(${histogram}_${part}${selector}[$__rate_interval]))`;

@@ -1,4 +1,4 @@
-import { type Dashboard, lines, stat, table } from './panels.ts';
+import { type Dashboard, lines, stat, sumRate, table } from './panels.ts';
 
 const TENANT = '{tenant=~"$tenant"}';
 
@@ -55,13 +55,18 @@ export const tenants: Dashboard = {
         ]),
         lines('Mean time', 'Per request', 's', [
           [
-            `sum by (tenant) (rate(quern_gateway_tenant_request_seconds_total${TENANT}[$__rate_interval])) / sum by (tenant) (rate(quern_gateway_tenant_requests_total${TENANT}[$__rate_interval]))`,
+            ['quern_gateway_tenant_request_seconds_total', 'quern_gateway_tenant_requests_total']
+              .map((counter) => sumRate(counter, TENANT, 'tenant'))
+              .join(' / '),
             '{{tenant}}',
           ],
         ]),
         lines('From the prefix cache', 'Share of the prompt tokens', 'percentunit', [
           [
-            'sum by (tenant) (rate(quern_gateway_tenant_tokens_total{tenant=~"$tenant",kind="cached"}[$__rate_interval])) / sum by (tenant) (rate(quern_gateway_tenant_tokens_total{tenant=~"$tenant",kind="prompt"}[$__rate_interval]))',
+            ['cached', 'prompt']
+              .map((kind) => `{tenant=~"$tenant",kind="${kind}"}`)
+              .map((selector) => sumRate('quern_gateway_tenant_tokens_total', selector, 'tenant'))
+              .join(' / '),
             '{{tenant}}',
           ],
         ]),
