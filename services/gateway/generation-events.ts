@@ -11,7 +11,7 @@ export type Caller = {
   principal: Principal;
   trace: TraceContext;
   signal: AbortSignal;
-  /** Address, with or without a port; absent: not known. */
+  /** Its address, without a port; absent: not known. */
   client?: string | undefined;
   samplingPrefix?: string;
 };

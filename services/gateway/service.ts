@@ -10,6 +10,7 @@ import type { Log } from '#kit/log.ts';
 import type { Metrics } from '#kit/metrics.ts';
 import { openChannel, unary } from '#kit/rpc/client.ts';
 import { type RpcServer, type RpcServerOptions, startRpcServer } from '#kit/rpc/server.ts';
+import { hostOfPeer } from '#kit/rpc/surface.ts';
 import { deriveSalt } from '#kit/secure.ts';
 import { noSpans, type SpanSink } from '#kit/trace.ts';
 import { Admission } from './admission.ts';
@@ -191,7 +192,10 @@ function startGrpc(config: GatewayConfig, context: GatewayContext, log: Log, met
   if (config.tls) options.tls = config.tls;
   if (config.keysFile !== null) {
     options.authenticate = (metadata, peer) =>
-      context.authenticate(bearerToken(metadata.get('authorization')) ?? metadata.get('x-api-key') ?? null, peer);
+      context.authenticate(
+        bearerToken(metadata.get('authorization')) ?? metadata.get('x-api-key') ?? null,
+        hostOfPeer(peer),
+      );
   }
   return startRpcServer(options);
 }

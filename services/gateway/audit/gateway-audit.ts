@@ -1,6 +1,7 @@
 // The gateway as a producer of audit records: who asked what and how it ended, who was turned away, which keys came and went,
 // which engines were lost. Content never enters a record: lengths and keyed digests only.
 import { openVault } from '#kit/audit/key-folder.ts';
+import { AUDIT_OUTBOX_SOFT_BYTES } from '#kit/audit/limits.ts';
 import type { OutboxStatus } from '#kit/audit/outbox.ts';
 import { Producer, type ProducerOptions } from '#kit/audit/producer.ts';
 import type { PublisherState } from '#kit/audit/publisher.ts';
@@ -92,10 +93,9 @@ export type GatewayAuditOptions = Pick<
   authWindowMs?: number;
 };
 
-/** "127.0.0.1:40312" without the port; what is not an address of TCP stays. */
-function hostOf(client: string): string {
-  const match = /^\[?(.*?)\]?:\d+$/.exec(client);
-  return match?.[1] ?? client;
+/** A socket of both families shows IPv4 as "::ffff:192.0.2.1". */
+function plainAddress(address: string): string {
+  return address.replace(/^::ffff:(?=\d+\.)/, '');
 }
 
 function acceptedUsage({ sampling }: TypedRequest, promptSize: number): Record<string, number> {
@@ -123,6 +123,7 @@ class ProducingAudit implements GatewayAudit {
   readonly #timer: NodeJS.Timeout;
   #receiptsPending = 0;
   #lastStatus: OutboxStatus = 'open';
+  #wasLarge = false;
   #closing: Promise<void> | null = null;
 
   constructor(options: GatewayAuditOptions, producer: Producer, vault: Vault, open: OpenRequests) {
@@ -220,14 +221,14 @@ class ProducingAudit implements GatewayAudit {
       outcome: 'ok',
       span_id: caller.trace.spanId,
       args_mac: subject.mac(prompt),
-      sealed: subject.seal({ key_id: keyId, client_ip: hostOf(caller.client ?? '') }),
+      sealed: subject.seal({ key_id: keyId, client_ip: plainAddress(caller.client ?? '') }),
       usage: acceptedUsage(request, prompt.length),
     };
     return { facts, event };
   }
 
   authFailed(failure: AuthFailure): void {
-    this.#failures.add({ ...failure, clientIp: hostOf(failure.clientIp) });
+    this.#failures.add({ ...failure, clientIp: plainAddress(failure.clientIp) });
   }
 
   #tellFailures({ attempts, clients, keys }: AuthFailures): void {
@@ -280,6 +281,9 @@ class ProducingAudit implements GatewayAudit {
   #look(): void {
     const { outbox } = this.#producer;
     if (outbox.status === 'full') void outbox.retry();
+    const isLarge = outbox.bytes >= AUDIT_OUTBOX_SOFT_BYTES;
+    if (isLarge && !this.#wasLarge) this.#options.log.warn({ ...this.#producer.state }, 'the audit outbox grows');
+    this.#wasLarge = isLarge;
     if (outbox.status === this.#lastStatus) return;
     this.#lastStatus = outbox.status;
     const facts = { outbox: outbox.status, serving: this.serving };

@@ -10,6 +10,7 @@ import {
 import { ParseSpecial } from '#gen/quern/tokenizer/v1/tokenizer.ts';
 import { QuernError } from '#kit/errors.ts';
 import type { CallContext } from '#kit/rpc/server.ts';
+import { hostOfPeer } from '#kit/rpc/surface.ts';
 import type { Caller } from '../generation-events.ts';
 import { COMPLETION_TOKENS_DEFAULT, INFILL_TOKENS_DEFAULT } from '../limits.ts';
 import { emptySampling, invalidArgument, type Prompt, REQUEST_ID, type TypedRequest } from '../typed-request.ts';
@@ -20,8 +21,8 @@ type Common = Omit<
 >;
 
 export function callerOf(call: CallContext): Caller {
-  const { principal, trace, signal, peer: client } = call;
-  return { principal, trace, signal, client, samplingPrefix: 'sampling.' };
+  const { principal, trace, signal, peer } = call;
+  return { principal, trace, signal, client: hostOfPeer(peer), samplingPrefix: 'sampling.' };
 }
 
 function common(options: CallOptions | undefined, call: CallContext): Common {

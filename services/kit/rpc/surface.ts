@@ -32,6 +32,11 @@ export function peerOf(surface: Surface): string {
   return `unix#${id}`;
 }
 
+/** Where a peer named by peerOf calls from: its address without the port, "unix" for a unix socket. */
+export function hostOfPeer(peer: string): string {
+  return isUnixPeer(peer) ? 'unix' : peer.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1');
+}
+
 /** True for a name that peerOf gave to a connection over a unix socket. */
 export function isUnixPeer(peer: string): boolean {
   return peer === 'unix' || peer.startsWith('unix#');
