@@ -1,6 +1,7 @@
 // What the gateway costs: added TTFT and ITL over bare one-hop streams paced the same, and saturated throughput.
 // Three processes: mock engine (10 ms step, one token per sequence and step) with the bare streams, the gateway, this client.
-//   npm run bench:mesh [-- --seconds 6 --streams 1,64,256 --tokens 24 --skip-paced --skip-saturated --prof DIR]
+//   npm run bench:mesh [-- --seconds 6 --streams 1,64,256 --tokens 24 --skip-paced --skip-saturated --trace --prof DIR]
+// With --trace the gateway exports every span to a collector in this process; the difference to a run without is its cost.
 import { type ChildProcess, execFileSync, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -15,6 +16,8 @@ import { TokenizerServiceClient } from '#gen/quern/tokenizer/v1/tokenizer.ts';
 import { openChannel, unary } from '#kit/rpc/client.ts';
 import { emptySampling } from '../../services/gateway/typed-request.ts';
 import type { MockMainReady } from '../contract/gateway/fakes/mock-main.ts';
+import { type Collector, startCollector } from '../support/otlp-collector.ts';
+import { topsOf, uncoveredShare } from '../support/span-tree.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const STEP_MS = 10;
@@ -30,6 +33,7 @@ const { values } = parseArgs({
     'skip-paced': { type: 'boolean', default: false },
     'skip-saturated': { type: 'boolean', default: false },
     tokens: { type: 'string', default: '24' },
+    trace: { type: 'boolean', default: false },
     prof: { type: 'string' },
   },
 });
@@ -135,7 +139,7 @@ type Mesh = {
   close(): Promise<void>;
 };
 
-async function startProcesses(): Promise<Mesh> {
+async function startProcesses(collector: Collector | null): Promise<Mesh> {
   const folder = mkdtempSync(join(tmpdir(), 'quern-bench-'));
   const mockArgs = JSON.stringify({ folder, stepMs: STEP_MS, contextLength: 100_000 });
   const mock = fork(join(ROOT, 'test/contract/gateway/fakes/mock-main.ts'), [mockArgs], {
@@ -152,6 +156,7 @@ async function startProcesses(): Promise<Mesh> {
       QUERN_GATEWAY_TOKENIZER: bare.tokenizer,
       QUERN_GATEWAY_ENGINES: `mock=${bare.engine}`,
       QUERN_LOG_LEVEL: 'warn',
+      ...(collector && { QUERN_OTLP_ENDPOINT: collector.url }),
     },
   });
   const [ready] = (await once(gateway, 'message')) as [{ addresses: string[] }];
@@ -270,6 +275,21 @@ async function benchSaturated(mesh: Mesh): Promise<void> {
   }
 }
 
+/** How much of a call's time lies under none of its spans. The engine here is a mock without spans of its own. */
+async function reportCoverage(collector: Collector): Promise<void> {
+  await sleep(2_000); // the last batch
+  const byTrace = Map.groupBy(collector.spans, ({ traceId }) => traceId);
+  const shares = [...byTrace.values()].flatMap((spans) => {
+    const root = topsOf(spans)[0];
+    return root?.kind === 'SERVER' && spans.length > 5 ? [uncoveredShare(spans, root) * 100] : [];
+  });
+  const [p50, p95] = [percentile(shares, 0.5), percentile(shares, 0.95)].map((value) => value.toFixed(2));
+  const { length } = collector.spans;
+  process.stdout.write(
+    `${length} spans of ${shares.length} requests; of a call's time under no child span: p50 ${p50} %, p95 ${p95} %\n`,
+  );
+}
+
 function machineLine(): string {
   const commit = execFileSync('git', ['rev-parse', '--short', 'HEAD'], { cwd: ROOT, encoding: 'utf8' }).trim();
   const load = loadavg()
@@ -279,12 +299,19 @@ function machineLine(): string {
 }
 
 process.stdout.write(`${machineLine()}\n`);
-const mesh = await startProcesses();
+const undo: (() => unknown)[] = [];
+const collector = values.trace
+  ? await startCollector({ after: (close: () => unknown) => void undo.push(close) })
+  : null;
+process.stdout.write(`tracing ${collector ? 'on, every request' : 'off'}\n`);
+const mesh = await startProcesses(collector);
 try {
   await calibrate(mesh);
   if (!values['skip-paced']) await benchPaced(mesh, Number(values.seconds));
   if (!values['skip-saturated']) await benchSaturated(mesh);
+  if (collector) await reportCoverage(collector);
 } finally {
   await mesh.close();
+  for (const close of undo) await close();
 }
 process.stdout.write(`load at the end ${loadavg()[0]?.toFixed(2)}\n`);

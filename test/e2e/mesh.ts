@@ -58,11 +58,22 @@ export function spawnQuern(args: string[]): ChildProcess {
 /** Starts a mesh with a state folder of its own and waits until it is ready. Without `audit` it keeps no audit log. */
 export async function startMesh(
   t: Pick<TestContext, 'after'>,
-  options: { args?: string[]; env?: NodeJS.ProcessEnv; audit?: boolean } = {},
+  options: { args?: string[]; env?: NodeJS.ProcessEnv; audit?: boolean; traces?: boolean } = {},
 ): Promise<Mesh> {
   const state = mkdtempSync(join(tmpdir(), 'quern-state-'));
   const audit = options.audit ? [] : ['--no-audit'];
-  const args = ['up', '--json', '--http', '127.0.0.1:0', '--grpc', '127.0.0.1:0', ...audit, ...(options.args ?? [])];
+  const traces = options.env?.QUERN_OTLP_ENDPOINT || options.traces ? [] : ['--no-traces'];
+  const args = [
+    'up',
+    '--json',
+    '--http',
+    '127.0.0.1:0',
+    '--grpc',
+    '127.0.0.1:0',
+    ...audit,
+    ...traces,
+    ...(options.args ?? []),
+  ];
   const child = spawn(process.execPath, [join(ROOT, 'services', 'cli', 'bin.mjs'), ...args], {
     cwd: ROOT,
     env: { ...process.env, QUERN_STATE_DIR: state, ...options.env },

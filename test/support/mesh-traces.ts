@@ -179,7 +179,7 @@ async function checkSteps({ reader }: Traced): Promise<void> {
 }
 
 /** What the request did is under some span. The bound is generous: this machine may be busy with other things. */
-async function checkCoverage(traced: Traced): Promise<void> {
+async function checkCoverage(traced: Traced, t: TestContext): Promise<void> {
   const traces = Array.from({ length: 6 }, () => startTrace());
   for (const trace of traces) assert.equal(await complete(traced, trace, { maxTokens: 32 }), null);
   const shares: number[] = [];
@@ -188,6 +188,7 @@ async function checkCoverage(traced: Traced): Promise<void> {
     shares.push(uncoveredShare(spans, spans.find((span) => span.name === COMPLETE) as ReceivedSpan));
   }
   shares.sort((a, b) => a - b);
+  t.diagnostic(`share of the root's time under no child: ${shares.map((share) => share.toFixed(4)).join(' ')}`);
   assert.ok(
     (shares[3] as number) < 0.25,
     `time of the root under no child: ${shares.map((s) => s.toFixed(3)).join(' ')}`,
@@ -247,7 +248,7 @@ export async function checkTraces(t: TestContext, traced: Traced): Promise<void>
   await t.test('success over HTTP', () => checkHttp(traced));
   await t.test('the caller cancels', () => checkCancel(traced));
   await t.test('the deadline passes', () => checkDeadline(traced));
-  await t.test('the time of a request lies under its spans', () => checkCoverage(traced));
+  await t.test('the time of a request lies under its spans', (own) => checkCoverage(traced, own));
   await t.test('steps and phases link to one another', () => checkSteps(traced));
   await t.test('an engine dies under a request, which goes on', () => checkEngineDeath(traced));
   await t.test('audit frames link from requests to the ledger', (own) => checkAudit(traced, own));

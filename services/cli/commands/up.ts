@@ -14,6 +14,7 @@ import { parseModels } from '../up/model-folder.ts';
 import { planProcesses } from '../up/plan.ts';
 import { findFreePort, requireFreePort, splitAddress } from '../up/ports.ts';
 import { jsonReporter, textReporter } from '../up/reporter.ts';
+import { planTraces, traceRows, traceUi } from '../up/trace-plan.ts';
 
 const METRICS_PORT = 9153; // 9152 is the tokenizer's by custom
 const AUDIT_METRICS_PORT = 9155;
@@ -21,7 +22,8 @@ const AUDIT_METRICS_PORT = 9155;
 export const up: Command = {
   help: `usage: quern up [options]
 
-Starts tokenizer, engine (one process per model), gateway and, for the audit log, nats-server and the audit service;
+Starts tokenizer, engine (one process per model), gateway and, for the audit log, nats-server and the audit service,
+and Jaeger for traces where there is one;
 restarts what dies, and drains on Ctrl-C or SIGTERM.
 
   --model [NAME=]DIR     Hugging Face folder; repeat for several models (default: QUERN_MODEL, else the bundled quern-mini)
@@ -32,6 +34,7 @@ restarts what dies, and drains on Ctrl-C or SIGTERM.
   --context-length N     tokens per sequence (default: the model's, lowered to what memory holds)
   --nats URL             use this NATS for the audit log (default: QUERN_NATS_URL, else an own nats-server)
   --no-audit             record nothing
+  --no-traces            export no spans (default: to QUERN_OTLP_ENDPOINT, else to an own Jaeger where there is one)
   --verbose              the services' log lines on standard error too; they always go to files in the state folder
   --json                 events as JSON lines instead of text`,
   ownsSignals: true,
@@ -45,6 +48,7 @@ restarts what dies, and drains on Ctrl-C or SIGTERM.
       'context-length': { type: 'string' },
       nats: { type: 'string' },
       'no-audit': { type: 'boolean' },
+      'no-traces': { type: 'boolean' },
       verbose: { type: 'boolean' },
       json: { type: 'boolean' },
     });
@@ -64,11 +68,13 @@ restarts what dies, and drains on Ctrl-C or SIGTERM.
     const metricsPorts = await chooseMetricsPorts(models.length, isFirst);
     const metricsPort = await findFreePort(isFirst ? AUDIT_METRICS_PORT : undefined, metricsPorts);
     const audit = await chooseAudit(io, { off: values['no-audit'] ?? false, nats: values.nats, metricsPort });
+    const traces = await planTraces({ ...io.config, off: values['no-traces'] ?? false });
     // One folder per supervisor, so that two meshes of one user never meet.
     const folder = runtimeDir({ seed: `${stateDir}\0${process.pid}`, xdgRuntimeDir });
     const plan = planProcesses({
       models,
       audit,
+      traces,
       metricsPorts,
       http,
       grpc,
@@ -86,7 +92,8 @@ restarts what dies, and drains on Ctrl-C or SIGTERM.
     const report = values.json ? jsonReporter(io.stdout) : textReporter(io.stdout);
     const names = models.map(({ name }) => name);
     const settings = { report, io, folder, models: names, verbose: values.verbose ?? false };
-    return runMesh(plan, { ...settings, audited: audit.kind !== 'off', notStarted: auditRows(audit) });
+    const notStarted = [...auditRows(audit), ...traceRows(traces)];
+    return runMesh(plan, { ...settings, audited: audit.kind !== 'off', traces: traceUi(traces), notStarted });
   },
 };
 

@@ -7,6 +7,7 @@ import { createLog, type Log } from '#kit/log.ts';
 import { ensurePrivateDir } from '#kit/rpc/socket-path.ts';
 import { type ChildSpec, createSupervisor, type Supervisor, type SupervisorEvent } from '#kit/supervisor.ts';
 import type { Io } from '../command.ts';
+import { jaegerAnswers } from './jaeger.ts';
 import { removeMeshFolder, writeMeshRecord } from './mesh-folder.ts';
 import { natsAnswers } from './nats-server.ts';
 import { isOptional, type PlannedProcess } from './plan.ts';
@@ -29,13 +30,15 @@ type Settings = {
   verbose: boolean;
   /** It keeps an audit log. */
   audited: boolean;
+  /** Where a person sees traces; null: nowhere that is known here. */
+  traces: string | null;
   /** Rows of the table for what runs elsewhere or not at all. */
   notStarted: PartRow[];
 };
 
 /** Starts everything, stays until told to stop, returns the exit code. Nothing is left running afterwards. */
 export async function runMesh(plan: PlannedProcess[], settings: Settings): Promise<number> {
-  const { report, io, folder, models, verbose, audited, notStarted } = settings;
+  const { report, io, folder, models, verbose, audited, traces, notStarted } = settings;
   const logFile = openLogFile(join(io.config.stateDir, 'logs', 'up.log'));
   const write = (line: string): void => {
     writeSync(logFile, line);
@@ -84,7 +87,8 @@ export async function runMesh(plan: PlannedProcess[], settings: Settings): Promi
         record(http, grpc, tls);
         const parts = [...supervisor.children.map((child) => partRow(child, plan, watch.reasonOf)), ...notStarted];
         const seconds = (performance.now() - startedAt) / 1000;
-        report({ event: 'ready', http, grpc, tls, seconds, parts, models, keys: io.config.keysFile ?? null });
+        const keys = io.config.keysFile ?? null;
+        report({ event: 'ready', http, grpc, tls, seconds, parts, models, keys, traces });
         await stop.requested;
       }
     }
@@ -114,8 +118,11 @@ async function waitForServing({ addresses }: { addresses: string[] }, signal: Ab
 }
 
 function childSpec(part: PlannedProcess, onLine: (line: string) => void): ChildSpec {
-  const { name, command, args, env, nats } = part;
+  const { name, command, args, env, nats, jaeger } = part;
   const spec = { name, command, args, env, stopGraceMs: STOP_GRACE_MS, restart: RESTART, onLine };
+  if (jaeger !== undefined) {
+    return { ...spec, ipc: false, pidFile: jaeger.pidFile, readyCheck: () => jaegerAnswers(jaeger.ports) };
+  }
   if (nats === undefined) return spec;
   return { ...spec, ipc: false, pidFile: nats.pidFile, readyCheck: () => natsAnswers(nats.port) };
 }

@@ -2,9 +2,10 @@
 import { join } from 'node:path';
 import { AUDIT_VARIABLES, type AuditPlan, auditServiceEnv, gatewayAuditEnv, type OwnNats } from './audit-plan.ts';
 import type { ServedModel } from './model-folder.ts';
+import { type OwnJaeger, type TracePlan, traceEnv } from './trace-plan.ts';
 
-/** What nats-server is given of the environment. */
-const NATS_VARIABLES = ['PATH', 'HOME', 'TMPDIR', 'LANG', 'QUERN_STATE_DIR'];
+/** What programs of others are given of the environment. */
+const FOREIGN_VARIABLES = ['PATH', 'HOME', 'TMPDIR', 'LANG', 'QUERN_STATE_DIR'];
 
 export type UpOptions = {
   models: ServedModel[];
@@ -16,6 +17,8 @@ export type UpOptions = {
   /** Loopback ports for GET /metrics: one per engine. */
   metricsPorts: number[];
   audit: AuditPlan;
+  /** Default: nothing is exported but what the environment says. */
+  traces?: TracePlan;
   /** Where the unix sockets lie; 0700. */
   runtimeDir: string;
   /** The checkout. */
@@ -27,7 +30,7 @@ export type UpOptions = {
 
 export type PlannedProcess = {
   name: string;
-  kind: 'nats' | 'audit' | 'tokenizer' | 'engine' | 'gateway';
+  kind: 'nats' | 'jaeger' | 'audit' | 'tokenizer' | 'engine' | 'gateway';
   command: string;
   args: string[];
   env: NodeJS.ProcessEnv;
@@ -39,22 +42,25 @@ export type PlannedProcess = {
   what?: string;
   /** A program of others: it is ready when its port answers. */
   nats?: OwnNats;
+  /** The same of Jaeger. */
+  jaeger?: OwnJaeger;
 };
 
-/** The mesh serves without them: what they would take waits in the gateway's outbox. */
+/** The mesh serves without them: audit records wait in the gateway's outbox, spans are dropped. */
 export function isOptional({ kind }: Pick<PlannedProcess, 'kind'>): boolean {
-  return kind === 'nats' || kind === 'audit';
+  return kind === 'nats' || kind === 'audit' || kind === 'jaeger';
 }
 
-/** NATS, audit, tokenizer, one engine per model, gateway last: the order of starting, and backwards of stopping. */
+/** Jaeger, NATS, audit, tokenizer, one engine per model, gateway last: the order of starting, and backwards of stopping. */
 export function planProcesses(options: UpOptions): PlannedProcess[] {
   const inherited = Object.fromEntries(Object.entries(options.env).filter(([name]) => !AUDIT_VARIABLES.includes(name)));
+  const exported = options.traces ? traceEnv(options.traces) : {};
   const socket = (name: string): string => `unix://${join(options.runtimeDir, `${name}.sock`)}`;
   const tokenizer = socket('tokenizer');
   const audit = socket('audit');
   const engines = options.models.map((model, index) => ({ model, address: socket(`engine-${index}`), index }));
   const planned = (
-    kind: Exclude<PlannedProcess['kind'], 'nats'>,
+    kind: Exclude<PlannedProcess['kind'], 'nats' | 'jaeger'>,
     name: string,
     settings: Record<string, string | undefined>,
     addresses: string[],
@@ -64,13 +70,14 @@ export function planProcesses(options: UpOptions): PlannedProcess[] {
     kind,
     command: options.node,
     args: [join(options.root, 'services', kind, 'main.ts')],
-    env: { ...inherited, ...withoutUndefined(settings) },
+    env: { ...inherited, ...exported, ...withoutUndefined(settings) },
     addresses,
     metrics,
     ...(kind === 'audit' && options.audit.kind === 'on' && { what: `ledger in ${options.audit.folders.ledger}` }),
   });
   const { audit: plan } = options;
   return [
+    ...(options.traces?.kind === 'own' ? [plannedJaeger(options.traces.own, inherited)] : []),
     ...(plan.kind === 'on' && plan.own ? [plannedNats(plan.own, inherited)] : []),
     ...(plan.kind === 'on'
       ? [planned('audit', 'audit', auditServiceEnv(plan, audit), [audit], `127.0.0.1:${plan.metricsPort}`)]
@@ -119,7 +126,7 @@ export function planProcesses(options: UpOptions): PlannedProcess[] {
 /** It hears of the mesh's secrets as little as it can: PATH and where it may put files. */
 function plannedNats(nats: OwnNats, inherited: NodeJS.ProcessEnv): PlannedProcess {
   const [command = '', ...args] = nats.words;
-  const env = Object.fromEntries(Object.entries(inherited).filter(([name]) => NATS_VARIABLES.includes(name)));
+  const env = foreignEnv(inherited);
   const address = `nats://127.0.0.1:${nats.port}`;
   const what = `${nats.version}, JetStream`;
   return {
@@ -132,6 +139,26 @@ function plannedNats(nats: OwnNats, inherited: NodeJS.ProcessEnv): PlannedProces
     metrics: undefined,
     what,
     nats,
+  };
+}
+
+function foreignEnv(inherited: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(inherited).filter(([name]) => FOREIGN_VARIABLES.includes(name)));
+}
+
+function plannedJaeger(jaeger: OwnJaeger, inherited: NodeJS.ProcessEnv): PlannedProcess {
+  const [command = '', ...args] = jaeger.words;
+  const { ui, otlp } = jaeger.ports;
+  return {
+    name: 'jaeger',
+    kind: 'jaeger',
+    command,
+    args,
+    env: foreignEnv(inherited),
+    addresses: [`http://127.0.0.1:${ui}`, `OTLP http://127.0.0.1:${otlp}`],
+    metrics: undefined,
+    what: 'traces, in memory',
+    jaeger,
   };
 }
 

@@ -22,6 +22,8 @@ export type ReadyEvent = {
   parts: PartRow[];
   models: string[];
   keys: string | null;
+  /** Jaeger's address, when it was started here. */
+  traces?: string | null;
 };
 
 /** `pid` null: it does not run, or not here. */
@@ -99,6 +101,9 @@ function readyText(event: ReadyEvent): string {
     `  npx quern complete${gateway}${model} "def add(a, b):"`,
     `  npx quern chat${gateway}${model}`,
     `  curl -s ${scheme || 'http://'}${event.http}/v1/completions${key} -H 'content-type: application/json' -d '${body}'`,
+    ...(event.traces
+      ? [`Traces: ${event.traces}/search?service=gateway; one: /trace/ and the x-trace-id of an answer`]
+      : []),
     '',
   ].join('\n');
 }
