@@ -31,6 +31,10 @@ async function main(): Promise<void> {
         },
         ready() {
           if (!gateway) return;
+          const { audit } = gateway.context;
+          audit.onChange(() => {
+            if (audit.report?.required && audit.report.outbox === 'failed') void startAnew('the audit outbox failed');
+          });
           const { httpAddress, grpcAddress } = gateway;
           reportReady({
             addresses: [`${config.tls ? 'https' : 'http'}://${httpAddress}`, grpcAddress],
@@ -43,6 +47,11 @@ async function main(): Promise<void> {
       },
     ],
   });
+  /** What the disk has after an error of it shows only a start that reads it again: whoever supervises us makes one. */
+  async function startAnew(reason: string): Promise<void> {
+    await lifecycle.stop(reason);
+    process.exit(1);
+  }
   await lifecycle.start();
 }
 
