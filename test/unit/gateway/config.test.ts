@@ -67,3 +67,31 @@ test('secrets come from a file, or from the variable first', (t) => {
   );
   assert.equal(readConfig({ ...TOKEN, QUERN_GATEWAY_SALT_SECRET_FILE: file }).saltSecret, 'from-file');
 });
+
+test('audit: a folder needs the vault, addresses and keys are checked, and without a folder there is none', () => {
+  const mesh = { QUERN_GATEWAY_TOKENIZER: 'unix:///t', QUERN_GATEWAY_ENGINES: 'm=unix:///e' };
+  const audited = {
+    ...mesh,
+    QUERN_AUDIT_OUTBOX_DIR: '/var/lib/quern/outbox',
+    QUERN_AUDIT_KEY_DIR: '/var/lib/quern/keys',
+  };
+  const refused = (env: Record<string, string>, message: RegExp) =>
+    assert.throws(() => readConfig({ ...audited, ...env }), { code: 'INVALID_ARGUMENT', message });
+  assert.equal(readConfig({ ...mesh, QUERN_AUDIT_KEY_DIR: '/k' }).audit, null);
+  assert.deepEqual(readConfig(audited).audit, {
+    dir: '/var/lib/quern/outbox',
+    keyDir: '/var/lib/quern/keys',
+    nats: 'nats://127.0.0.1:4222',
+    required: true,
+    service: null,
+    verifierKey: null,
+  });
+  assert.equal(readConfig({ ...audited, QUERN_AUDIT_REQUIRED: '0' }).audit?.required, false);
+  refused({ QUERN_AUDIT_KEY_DIR: '' }, /QUERN_AUDIT_KEY_DIR: expected the folder of the vault/);
+  refused(
+    { QUERN_NATS_URL: 'http://user:secret@x' },
+    /^(?!.*secret)[\s\S]*QUERN_NATS_URL: .*expected nats:\/\/HOST:PORT/,
+  );
+  refused({ QUERN_AUDIT_VERIFIER_KEY: 'quern+1+2' }, /QUERN_AUDIT_VERIFIER_KEY: .*expected Ed25519/);
+  refused({ QUERN_AUDIT_ADDRESS: '127.0.0.1:50055' }, /QUERN_AUDIT_ADDRESS=127\.0\.0\.1:50055/);
+});
