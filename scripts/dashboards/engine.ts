@@ -39,13 +39,14 @@ export const engine: Dashboard = {
         lines('Prompt tokens that wait', 'For prefill', 'short', [
           [`sum by (instance) (quern_engine_waiting_prompt_tokens${MODEL})`, '{{instance}}'],
         ]),
+        lines('Time of the model', 'Per step', 's', percentiles('quern_engine_step_seconds', MODEL)),
         lines('Steps', 'Per second', 'ops', [
           [`sum by (instance) (rate(quern_engine_steps_total${MODEL}[$__rate_interval]))`, '{{instance}}'],
         ]),
         lines('Queue', 'Submit to first step', 's', percentiles('quern_engine_queue_seconds', MODEL)),
         lines('Prefill', 'First step to first token', 's', percentiles('quern_engine_prefill_seconds', MODEL)),
         lines('Decode', 'First to last token', 's', percentiles('quern_engine_decode_seconds', MODEL)),
-        heatmap('Tokens per step', 'Generated in one step', 'short', [
+        heatmap('Tokens per step', 'Prefill and decode', 'short', [
           [`sum by (le) (increase(quern_engine_step_tokens_bucket${MODEL}[$__rate_interval]))`, '{{le}}'],
         ]),
         lines('Preemptions', 'Per second; should be 0', 'ops', [

@@ -139,9 +139,10 @@ function histograms(metrics: Metrics, model: string) {
     generated: make('vllm:request_generation_tokens', 'Generated tokens per request', TOKEN_BUCKETS),
     perStep: make(
       'quern_engine_step_tokens vllm:iteration_tokens_total',
-      'Tokens generated in one step',
+      'Prefill and decode tokens of one step',
       TOKEN_BUCKETS,
     ),
+    forward: make('quern_engine_step_seconds', 'Time of the model in one step', ITL_BUCKETS_SECONDS),
     chunks: make('quern_engine_prefill_chunks_count', 'Prefill chunks per request', TOKEN_BUCKETS),
     cancel: make('quern_engine_cancel_latency_seconds', 'Cancel to the end of the request', TTFT_BUCKETS_SECONDS),
   };
@@ -198,10 +199,11 @@ export function createEngineMetrics(options: EngineMetricsOptions): EngineMetric
   let seen = { preemptions: 0, prefixQueryTokens: 0, prefixHitTokens: 0, steps: 0 };
 
   return {
-    step(step) {
-      if (step.tokens.length === 0) return;
-      count.generationTokens(step.tokens.length);
-      observe.perStep(step.tokens.length);
+    step({ tokens, run }) {
+      count.generationTokens(tokens.length);
+      if (!run) return;
+      observe.perStep(run.prefillTokens + run.decodeTokens);
+      observe.forward(seconds(run.forwardNs));
     },
     finished(end, { cancelledForMs, trace }) {
       count.promptTokens(end.promptTokens);

@@ -66,7 +66,7 @@ export async function ensureAuditStream(connection: NatsConnection, options: Aud
   if (found) {
     const problem = unfit(found.config);
     if (problem === null) return;
-    const message = `the NATS stream ${AUDIT_STREAM} is not fit for the audit log: ${problem}; compare it with deploy/nats.conf`;
+    const message = `the NATS stream ${AUDIT_STREAM} is not fit for the audit log: ${problem}; deploy/nats/nats.conf lists its options`;
     throw new QuernError('FAILED_PRECONDITION', message, { reason: 'AUDIT_STREAM_UNFIT' });
   }
   await admin.streams.add({

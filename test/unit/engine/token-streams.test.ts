@@ -166,6 +166,26 @@ test('one batch per step, with every handle of the call', () => {
   assert.equal(streams.liveCount, 1);
 });
 
+test('slots that hold no token: the open end of the last block of each sequence that has begun', async () => {
+  const { streams, sender, step, metrics } = setUp();
+  const sampling = { n: 2, maxTokens: 20, logitBias: new Map(), stopTokenIds: [] };
+  const a = streams.submit(request({ tokenIds: Array(14).fill(1), sampling }), { ...ignore, handle: 1, sender });
+  streams.submit(request({ requestId: 'waits' }), { ...ignore, handle: 2, sender });
+  assert.equal(streams.emptySlots(16), 0);
+  const token = (choice: number) => ({ id: a.id, choice, tokenId: 5, logprobs: null });
+  step({ tokens: [token(0), token(1)] }); // 15 tokens each
+  assert.equal(streams.emptySlots(16), 2);
+  step({ tokens: [token(0)] }); // 16 and 15
+  assert.equal(streams.emptySlots(16), 1);
+  step({ tokens: [token(0)] }); // 17 and 15
+  assert.equal(streams.emptySlots(16), 16);
+  streams.cancel(a);
+  assert.match(await metrics.render(), /quern_engine_slots_cancelled_total\{[^}]*\} 1\n/);
+  step({ finished: [finished(a.id)] });
+  assert.equal(streams.emptySlots(16), 0);
+  assert.match(await metrics.render(), /quern_engine_slots_released_total\{[^}]*\} 1\n/);
+});
+
 test('a refusal is thrown with its field and leaves nothing behind', async () => {
   const { streams, sender, control, metrics } = setUp();
   control.refusal = nativeError(3, 'request.sampling.top_p: expected (0, 1], got 1.5');

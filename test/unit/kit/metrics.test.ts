@@ -54,6 +54,50 @@ test('bucket lists grow strictly', () => {
     );
 });
 
+test('whoever asks for OpenMetrics gets it, with the trace of a slow call', async (t) => {
+  const metrics = createMetrics('t');
+  const listener = await serveMetrics({ port: 0, host: '127.0.0.1', metrics });
+  t.after(() => listener.close());
+  const histogram = metrics.histogram({ name: 'quern_wait_seconds', help: 'h', buckets: [0.5] });
+  histogram.observe(0.25, {}, { traceId: 'a'.repeat(32), spanId: 'b'.repeat(16), sampled: true });
+  const get = async (accept: string) => {
+    const response = await fetch(`http://${listener.address}/metrics`, { headers: { accept } });
+    return { type: response.headers.get('content-type') ?? '', text: await response.text() };
+  };
+  const open = await get('application/openmetrics-text;version=1.0.0;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1');
+  assert.match(open.type, /^application\/openmetrics-text; version=1\.0\.0/);
+  assert.match(open.text, /le="0\.5",service="t"\} 1 # \{trace_id="a{32}",span_id="b{16}"\} 0\.25 \d+\.\d{3}\n/);
+  assert.match(open.text, /\n# EOF\n$/);
+  const plain = await get('text/plain');
+  assert.match(plain.type, /^text\/plain; version=0\.0\.4/);
+  assert.doesNotMatch(plain.text, /trace_id|EOF/);
+});
+
+test('a gauge that cannot be read is absent, and one that is gone leaves no value behind', async () => {
+  const metrics = createMetrics('t');
+  let engines = ['a', 'b'];
+  metrics.gauge({
+    name: 'quern_engine_depth',
+    help: 'h',
+    labels: ['engine'],
+    collect: (set) => {
+      for (const engine of engines) set(1, { engine });
+    },
+  });
+  metrics.gauge({
+    name: 'quern_broken',
+    help: 'h',
+    collect() {
+      throw new Error('not connected');
+    },
+  });
+  assert.match(await metrics.render(), /quern_engine_depth\{engine="b"/);
+  engines = ['a'];
+  const text = await metrics.render();
+  assert.match(text, /quern_engine_depth\{engine="a",service="t"\} 1/);
+  assert.doesNotMatch(text, /engine="b"|\nquern_broken /);
+});
+
 test('the listener answers /metrics, /healthz, /readyz and nothing else', async (t) => {
   const metrics = createMetrics('t');
   let ready = false;
