@@ -6,7 +6,7 @@ import type { NatsLink } from '#kit/audit/nats-link.ts';
 import { AUDIT_STREAM, type AuditStreamOptions, ensureAuditStream, senderOf } from '#kit/audit/stream.ts';
 import { QuernError, toQuernError } from '#kit/errors.ts';
 import type { Log } from '#kit/log.ts';
-import { QUERN_AUDIT_RECORDS } from '#kit/semconv.ts';
+import { ATTR_AUDIT_RECORDS } from '#kit/semconv.ts';
 import { noSpans, type SpanSink } from '#kit/trace.ts';
 import {
   CONSUMER_ACK_WAIT_MS,
@@ -160,7 +160,7 @@ export class AuditConsumer {
     const span = startProcessSpan(spans, senders);
     try {
       const result = await writer.write(createdMs, messages);
-      span.set({ [QUERN_AUDIT_RECORDS]: result.records });
+      span.set({ [ATTR_AUDIT_RECORDS]: result.records });
       span.end();
       onBatch?.(result);
     } catch (error) {

@@ -64,6 +64,10 @@ export type CliConfig = {
   nats: string | undefined;
   /** What set-up has built. */
   cacheDir: string;
+  /** Where get-jaeger leaves what it built: the cache folder, or the user's, which outlives a checkout. */
+  jaegerCaches: string[];
+  /** Where spans go; absent: to an own Jaeger. */
+  otlpEndpoint: string | undefined;
   /** Where `quern up` lets the gateway listen. */
   httpListen: string;
   grpcListen: string;
@@ -86,6 +90,7 @@ export function readCliConfig(env: NodeJS.ProcessEnv): CliConfig {
   const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
   const xdgState = env.XDG_STATE_HOME || join(homedir(), '.local', 'state');
   const stateDir = values.stateDir ?? resolve(xdgState, 'quern');
+  const cacheDir = env.QUERN_CACHE_DIR ? resolve(env.QUERN_CACHE_DIR) : join(root, '.cache');
   return {
     gateway: values.gateway,
     http: values.http,
@@ -101,7 +106,9 @@ export function readCliConfig(env: NodeJS.ProcessEnv): CliConfig {
       outbox: values.auditOutboxDir ?? join(stateDir, 'outbox', 'gateway'),
     },
     nats: values.natsFile?.secret ?? (env.QUERN_NATS_URL || undefined),
-    cacheDir: env.QUERN_CACHE_DIR ? resolve(env.QUERN_CACHE_DIR) : join(root, '.cache'),
+    cacheDir,
+    jaegerCaches: [cacheDir, join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'quern')],
+    otlpEndpoint: env.QUERN_OTLP_ENDPOINT || env.OTEL_EXPORTER_OTLP_ENDPOINT || undefined,
     // These belong to the services' own settings, which describe them; up must know them before it starts anything.
     httpListen: env.QUERN_GATEWAY_HTTP_LISTEN || HTTP_DEFAULT,
     grpcListen: env.QUERN_GATEWAY_GRPC_LISTEN || '127.0.0.1:50051',

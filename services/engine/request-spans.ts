@@ -4,25 +4,25 @@ import { FinishReason } from '#gen/quern/common/v1/common.ts';
 import type { GenerationRequest } from '#gen/quern/engine/v1/engine.ts';
 import type { QuernError } from '#kit/errors.ts';
 import {
+  ATTR_BATCH_AVG,
+  ATTR_BATCH_MAX,
+  ATTR_CACHED_TOKENS,
+  ATTR_COMPUTED_TOKENS,
+  ATTR_DECODE_STEPS,
+  ATTR_OUTCOME,
+  ATTR_PREEMPTION_CAUSE,
+  ATTR_PREEMPTIONS,
+  ATTR_PREFILL_CHUNKS,
+  ATTR_PRIORITY_CLASS,
+  ATTR_QUEUE_POSITION,
+  ATTR_REQUEST_ID,
+  ATTR_TPOT_MAX_MS,
+  ATTR_TPOT_P50_MS,
+  ATTR_TPOT_P95_MS,
   ERROR_TYPE,
   GEN_AI_REQUEST_MODEL,
   GEN_AI_USAGE_INPUT_TOKENS,
   GEN_AI_USAGE_OUTPUT_TOKENS,
-  QUERN_BATCH_AVG,
-  QUERN_BATCH_MAX,
-  QUERN_CACHED_TOKENS,
-  QUERN_COMPUTED_TOKENS,
-  QUERN_DECODE_STEPS,
-  QUERN_OUTCOME,
-  QUERN_PREEMPTION_CAUSE,
-  QUERN_PREEMPTIONS,
-  QUERN_PREFILL_CHUNKS,
-  QUERN_PRIORITY_CLASS,
-  QUERN_QUEUE_POSITION,
-  QUERN_REQUEST_ID,
-  QUERN_TPOT_MAX_MS,
-  QUERN_TPOT_P50_MS,
-  QUERN_TPOT_P95_MS,
   RPC_METHOD,
   RPC_STATUS_CODE,
   RPC_SYSTEM_NAME,
@@ -178,7 +178,7 @@ export class SpanWriter {
       [RPC_METHOD]: METHOD,
       [RPC_STATUS_CODE]: code,
       [GEN_AI_REQUEST_MODEL]: this.#model,
-      [QUERN_REQUEST_ID]: requestId,
+      [ATTR_REQUEST_ID]: requestId,
       ...(code !== 'OK' && { [ERROR_TYPE]: code }),
     };
   }
@@ -199,9 +199,9 @@ export class SpanWriter {
           ...this.#callAttributes(request.requestId, code),
           [GEN_AI_USAGE_INPUT_TOKENS]: end.promptTokens,
           [GEN_AI_USAGE_OUTPUT_TOKENS]: end.completionTokens,
-          [QUERN_CACHED_TOKENS]: end.cachedTokens,
-          [QUERN_PREEMPTIONS]: end.preemptions,
-          [QUERN_OUTCOME]: outcomeName(end),
+          [ATTR_CACHED_TOKENS]: end.cachedTokens,
+          [ATTR_PREEMPTIONS]: end.preemptions,
+          [ATTR_OUTCOME]: outcomeName(end),
           ...(this.#vllmNames && vllmAttributes(request, end)),
         },
       });
@@ -215,28 +215,28 @@ export class SpanWriter {
     const prefillAt = start + end.queueNs;
     const decodeAt = prefillAt + end.prefillNs;
     this.#write(child(call), call.spanId, 'engine.queue', start, prefillAt, {
-      attributes: { [QUERN_QUEUE_POSITION]: trace.queuePosition, [QUERN_PRIORITY_CLASS]: request.priorityClass },
+      attributes: { [ATTR_QUEUE_POSITION]: trace.queuePosition, [ATTR_PRIORITY_CLASS]: request.priorityClass },
     });
     if (end.prefillNs > 0n || trace.prefillSteps.length > 0) {
       this.#write(trace.prefill, call.spanId, 'engine.prefill', prefillAt, decodeAt, {
         links: trace.prefillSteps.map(({ context }) => context),
         attributes: {
           [GEN_AI_USAGE_INPUT_TOKENS]: end.promptTokens,
-          [QUERN_CACHED_TOKENS]: end.cachedTokens,
-          [QUERN_COMPUTED_TOKENS]: end.promptTokens - end.cachedTokens,
-          [QUERN_PREFILL_CHUNKS]: end.prefillChunks,
+          [ATTR_CACHED_TOKENS]: end.cachedTokens,
+          [ATTR_COMPUTED_TOKENS]: end.promptTokens - end.cachedTokens,
+          [ATTR_PREFILL_CHUNKS]: end.prefillChunks,
         },
       });
     }
     if (end.decodeNs > 0n || trace.decodeSteps.length > 0) {
       this.#write(trace.decode, call.spanId, 'engine.decode', decodeAt, decodeAt + end.decodeNs, {
         links: trace.decodeSteps.map(({ context }) => context),
-        attributes: { [QUERN_DECODE_STEPS]: end.decodeSteps, ...paceAttributes(trace.pace) },
+        attributes: { [ATTR_DECODE_STEPS]: end.decodeSteps, ...paceAttributes(trace.pace) },
       });
     }
     for (const { afterNs, ns, displaced } of end.preempted) {
       this.#write(child(call), call.spanId, 'engine.preempted', start + afterNs, start + afterNs + ns, {
-        attributes: { [QUERN_PREEMPTION_CAUSE]: displaced ? 'displaced' : 'kv_full' },
+        attributes: { [ATTR_PREEMPTION_CAUSE]: displaced ? 'displaced' : 'kv_full' },
       });
     }
   }
@@ -269,11 +269,11 @@ function paceAttributes(pace: TokenPace): SpanAttributes {
   const found = pace.summary();
   if (!found) return {};
   return {
-    [QUERN_TPOT_P50_MS]: found.p50Ms,
-    [QUERN_TPOT_P95_MS]: found.p95Ms,
-    [QUERN_TPOT_MAX_MS]: found.maxMs,
-    [QUERN_BATCH_AVG]: found.batchAvg,
-    [QUERN_BATCH_MAX]: found.batchMax,
+    [ATTR_TPOT_P50_MS]: found.p50Ms,
+    [ATTR_TPOT_P95_MS]: found.p95Ms,
+    [ATTR_TPOT_MAX_MS]: found.maxMs,
+    [ATTR_BATCH_AVG]: found.batchAvg,
+    [ATTR_BATCH_MAX]: found.batchMax,
   };
 }
 

@@ -1,12 +1,12 @@
 // Which engine steps are shown: one in many, and those that took far longer than steps of their kind do. A step serves many
 // requests, so it is a trace of its own, linked with the phases of the requests in its batch.
 import {
-  QUERN_STEP_BATCH_SIZE,
-  QUERN_STEP_DECODE_TOKENS,
-  QUERN_STEP_FORWARD_MS,
-  QUERN_STEP_KV_BLOCKS,
-  QUERN_STEP_PREFILL_TOKENS,
-  QUERN_STEP_SHOWN,
+  ATTR_STEP_BATCH_SIZE,
+  ATTR_STEP_DECODE_TOKENS,
+  ATTR_STEP_FORWARD_MS,
+  ATTR_STEP_KV_BLOCKS,
+  ATTR_STEP_PREFILL_TOKENS,
+  ATTR_STEP_SHOWN,
 } from '#kit/semconv.ts';
 import { type SpanSink, startSpan, type TraceContext } from '#kit/trace.ts';
 import { SLOW_STEP_FACTOR, SLOW_STEP_GAP_MS, SLOW_STEP_MIN_MS, STEP_LEARN_COUNT } from './limits.ts';
@@ -71,12 +71,12 @@ export function writeStep(
     startUnixNs: run.beginUnixNs,
     links,
     attributes: {
-      [QUERN_STEP_SHOWN]: shown,
-      [QUERN_STEP_BATCH_SIZE]: run.slices.length / 3,
-      [QUERN_STEP_PREFILL_TOKENS]: run.prefillTokens,
-      [QUERN_STEP_DECODE_TOKENS]: run.decodeTokens,
-      [QUERN_STEP_KV_BLOCKS]: run.heldBlocks,
-      [QUERN_STEP_FORWARD_MS]: Number(run.forwardNs) / 1e6,
+      [ATTR_STEP_SHOWN]: shown,
+      [ATTR_STEP_BATCH_SIZE]: run.slices.length / 3,
+      [ATTR_STEP_PREFILL_TOKENS]: run.prefillTokens,
+      [ATTR_STEP_DECODE_TOKENS]: run.decodeTokens,
+      [ATTR_STEP_KV_BLOCKS]: run.heldBlocks,
+      [ATTR_STEP_FORWARD_MS]: Number(run.forwardNs) / 1e6,
     },
   });
   span.end({ endUnixNs: run.beginUnixNs + run.forwardNs });

@@ -1,6 +1,10 @@
 // The client span of one generation (OpenTelemetry GenAI conventions): the engine's spans lie below it. No text in it.
 import type { SamplingParams, Usage } from '#gen/quern/common/v1/common.ts';
 import {
+  ATTR_METHOD,
+  ATTR_OUTCOME,
+  ATTR_REQUEST_ID,
+  ATTR_RESUMES,
   ERROR_TYPE,
   GEN_AI_OPERATION_NAME,
   GEN_AI_PROVIDER_NAME,
@@ -17,10 +21,6 @@ import {
   GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS,
   GEN_AI_USAGE_INPUT_TOKENS,
   GEN_AI_USAGE_OUTPUT_TOKENS,
-  QUERN_METHOD,
-  QUERN_OUTCOME,
-  QUERN_REQUEST_ID,
-  QUERN_RESUMES,
   serverFault,
 } from '#kit/semconv.ts';
 import { type Span, type SpanSink, startSpan, type TraceContext } from '#kit/trace.ts';
@@ -46,8 +46,8 @@ export function startGenerationSpan(
     ...(sampling.topP !== undefined && { [GEN_AI_REQUEST_TOP_P]: sampling.topP }),
     ...(sampling.topK !== undefined && { [GEN_AI_REQUEST_TOP_K]: sampling.topK }),
     [GEN_AI_RESPONSE_ID]: requestId,
-    [QUERN_REQUEST_ID]: requestId,
-    [QUERN_METHOD]: request.method,
+    [ATTR_REQUEST_ID]: requestId,
+    [ATTR_METHOD]: request.method,
   });
   return span;
 }
@@ -79,8 +79,8 @@ export function endGenerationSpan(span: Span, facts: GenerationFacts): void {
     [GEN_AI_USAGE_OUTPUT_TOKENS]: usage.completionTokens,
     [GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS]: usage.cachedTokens,
     ...(finishReasons.length > 0 && { [GEN_AI_RESPONSE_FINISH_REASONS]: finishReasons }),
-    [QUERN_OUTCOME]: outcome,
-    [QUERN_RESUMES]: resumes,
+    [ATTR_OUTCOME]: outcome,
+    [ATTR_RESUMES]: resumes,
     ...(error !== null && { [ERROR_TYPE]: error }),
   });
   span.end({ error: serverFault(error) });

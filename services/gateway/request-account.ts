@@ -2,7 +2,7 @@
 // engine, the metrics. The generation says what happens; here it is said on.
 import type { SamplingParams, Timings, Usage } from '#gen/quern/common/v1/common.ts';
 import type { QuernError } from '#kit/errors.ts';
-import { QUERN_REASON } from '#kit/semconv.ts';
+import { ATTR_REASON } from '#kit/semconv.ts';
 import type { Span, TraceContext } from '#kit/trace.ts';
 import type { AuditedGeneration, RequestAudit } from './audit/request-audit.ts';
 import type { Choice } from './choice.ts';
@@ -96,7 +96,7 @@ export class RequestAccount {
   resumed(error: QuernError): void {
     this.resumes += 1;
     this.#timeline.resumes = this.resumes;
-    this.#span?.event('engine_lost', { [QUERN_REASON]: error.details.reason });
+    this.#span?.event('engine_lost', { [ATTR_REASON]: error.details.reason });
     this.#context.metrics.resumed(this.#model);
   }
 

@@ -4,19 +4,19 @@ import { PriorityClass } from '#gen/quern/common/v1/common.ts';
 import { toQuernError } from '#kit/errors.ts';
 import type { Principal } from '#kit/principal.ts';
 import {
+  ATTR_ADMIT_CLASS,
+  ATTR_ADMIT_STAGE,
+  ATTR_ADMIT_TOKENS,
+  ATTR_AUTH_DECISION,
+  ATTR_REASON,
+  ATTR_RESUMES,
+  ATTR_ROUTE_CANDIDATES,
+  ATTR_ROUTE_CHOSEN,
+  ATTR_ROUTE_POLICY,
+  ATTR_ROUTE_READY,
+  ATTR_ROUTE_REASON,
+  ATTR_SHED_REASON,
   ERROR_TYPE,
-  QUERN_ADMIT_CLASS,
-  QUERN_ADMIT_STAGE,
-  QUERN_ADMIT_TOKENS,
-  QUERN_AUTH_DECISION,
-  QUERN_REASON,
-  QUERN_RESUMES,
-  QUERN_ROUTE_CANDIDATES,
-  QUERN_ROUTE_CHOSEN,
-  QUERN_ROUTE_POLICY,
-  QUERN_ROUTE_READY,
-  QUERN_ROUTE_REASON,
-  QUERN_SHED_REASON,
   serverFault,
 } from '#kit/semconv.ts';
 import { noSpans, type Span, type SpanSink, startSpan, type TraceContext } from '#kit/trace.ts';
@@ -33,14 +33,14 @@ const ROUTE_SPAN = 'gateway.route';
 /** Ends a stage that failed: the reason always, an error only when it is the server's. */
 function endFailed(span: Span, thrown: unknown): void {
   const { code, details } = toQuernError(thrown);
-  span.set({ [ERROR_TYPE]: code, [QUERN_REASON]: details.reason });
+  span.set({ [ERROR_TYPE]: code, [ATTR_REASON]: details.reason });
   span.end({ error: serverFault(code) });
 }
 
 /** What authentication said, told after it, when it is known whose trace this is. */
 export function authorizeSpan(sink: SpanSink, parent: TraceContext, startUnixNs: bigint, allowed: boolean): void {
   if (sink === noSpans) return;
-  const attributes = { [QUERN_AUTH_DECISION]: allowed ? 'allow' : 'deny' };
+  const attributes = { [ATTR_AUTH_DECISION]: allowed ? 'allow' : 'deny' };
   startSpan(sink, AUTHORIZE_SPAN, parent, { startUnixNs, attributes }).end();
 }
 
@@ -65,7 +65,7 @@ function className(priorityClass: PriorityClass): string {
 
 function endShed(span: Span, thrown: unknown): void {
   const shed = toQuernError(thrown).details.metadata?.shed_reason;
-  if (shed !== undefined) span.set({ [QUERN_SHED_REASON]: shed });
+  if (shed !== undefined) span.set({ [ATTR_SHED_REASON]: shed });
   endFailed(span, thrown);
 }
 
@@ -76,7 +76,7 @@ export function admitted(
 ): Ticket {
   const { principal, priorityClass, trace } = from;
   if (spans === noSpans) return admission.admit(principal, priorityClass);
-  const attributes = { [QUERN_ADMIT_STAGE]: 'request', [QUERN_ADMIT_CLASS]: className(priorityClass) };
+  const attributes = { [ATTR_ADMIT_STAGE]: 'request', [ATTR_ADMIT_CLASS]: className(priorityClass) };
   const span = startSpan(spans, ADMIT_SPAN, trace, { attributes });
   try {
     const ticket = admission.admit(principal, priorityClass);
@@ -90,7 +90,7 @@ export function admitted(
 
 /** Charges the tokens, which are known only after the tokenizer answered. */
 export function charged(sink: SpanSink, trace: TraceContext, ticket: Ticket, tokens: number): void {
-  const attributes = { [QUERN_ADMIT_STAGE]: 'tokens', [QUERN_ADMIT_TOKENS]: tokens };
+  const attributes = { [ATTR_ADMIT_STAGE]: 'tokens', [ATTR_ADMIT_TOKENS]: tokens };
   const span = startSpan(sink, ADMIT_SPAN, trace, { attributes });
   try {
     ticket.charge(tokens);
@@ -117,17 +117,17 @@ export async function routed(
   const { model, key, trace, resumes } = from;
   if (spans === noSpans) return models.replica(model, key, wait);
   const attributes = {
-    [QUERN_ROUTE_POLICY]: 'rendezvous_bounded_load',
-    [QUERN_ROUTE_CANDIDATES]: model.replicas.length,
-    ...(resumes > 0 && { [QUERN_RESUMES]: resumes }),
+    [ATTR_ROUTE_POLICY]: 'rendezvous_bounded_load',
+    [ATTR_ROUTE_CANDIDATES]: model.replicas.length,
+    ...(resumes > 0 && { [ATTR_RESUMES]: resumes }),
   };
   const span = startSpan(spans, ROUTE_SPAN, trace, { attributes });
   try {
     const engine = await models.replica(model, key, wait);
     span.set({
-      [QUERN_ROUTE_READY]: model.replicas.filter((replica) => replica.ready).length,
-      [QUERN_ROUTE_CHOSEN]: engine.description?.instanceId ?? engine.name,
-      [QUERN_ROUTE_REASON]: routeReason(model, key, engine),
+      [ATTR_ROUTE_READY]: model.replicas.filter((replica) => replica.ready).length,
+      [ATTR_ROUTE_CHOSEN]: engine.description?.instanceId ?? engine.name,
+      [ATTR_ROUTE_REASON]: routeReason(model, key, engine),
     });
     span.end();
     return engine;

@@ -46,55 +46,53 @@ export const MESSAGING_MESSAGE_ID = 'messaging.message.id';
 export const MESSAGING_MESSAGE_BODY_SIZE = 'messaging.message.body.size';
 export const MESSAGING_BATCH_MESSAGE_COUNT = 'messaging.batch.message_count';
 
-export const QUERN_REQUEST_ID = 'quern.request_id';
-export const QUERN_METHOD = 'quern.method';
-export const QUERN_TENANT = 'quern.tenant';
+export const ATTR_REQUEST_ID = 'quern.request_id';
+export const ATTR_METHOD = 'quern.method';
+export const ATTR_TENANT = 'quern.tenant';
 /** The id of the API key, which stands for its user: no names in spans. */
-export const QUERN_KEY_ID = 'quern.key_id';
+export const ATTR_KEY_ID = 'quern.key_id';
 /** The domain's reason of a refusal or failure: "SHED", "CONTEXT_LENGTH_EXCEEDED". */
-export const QUERN_REASON = 'quern.reason';
+export const ATTR_REASON = 'quern.reason';
 /** stop, length, cancelled, superseded, or the code of a failure in lower case. */
-export const QUERN_OUTCOME = 'quern.outcome';
-export const QUERN_RESUMES = 'quern.resumes';
-/** A caller that nobody knows sent a trace context: it is linked, not continued. */
-export const QUERN_LINK = 'quern.link';
+export const ATTR_OUTCOME = 'quern.outcome';
+export const ATTR_RESUMES = 'quern.resumes';
 
 /** Records in a frame, or stored of a batch. */
-export const QUERN_AUDIT_RECORDS = 'quern.audit.records';
-export const QUERN_AUTH_DECISION = 'quern.auth.decision';
-export const QUERN_ADMIT_STAGE = 'quern.admit.stage';
-export const QUERN_ADMIT_CLASS = 'quern.admit.priority_class';
-export const QUERN_ADMIT_TOKENS = 'quern.admit.tokens';
-export const QUERN_SHED_REASON = 'quern.shed.reason';
-export const QUERN_ROUTE_POLICY = 'quern.route.policy';
-export const QUERN_ROUTE_CANDIDATES = 'quern.route.candidates';
-export const QUERN_ROUTE_READY = 'quern.route.ready';
-export const QUERN_ROUTE_CHOSEN = 'quern.route.chosen';
-export const QUERN_ROUTE_REASON = 'quern.route.reason';
+export const ATTR_AUDIT_RECORDS = 'quern.audit.records';
+export const ATTR_AUTH_DECISION = 'quern.auth.decision';
+export const ATTR_ADMIT_STAGE = 'quern.admit.stage';
+export const ATTR_ADMIT_CLASS = 'quern.admit.priority_class';
+export const ATTR_ADMIT_TOKENS = 'quern.admit.tokens';
+export const ATTR_SHED_REASON = 'quern.shed.reason';
+export const ATTR_ROUTE_POLICY = 'quern.route.policy';
+export const ATTR_ROUTE_CANDIDATES = 'quern.route.candidates';
+export const ATTR_ROUTE_READY = 'quern.route.ready';
+export const ATTR_ROUTE_CHOSEN = 'quern.route.chosen';
+export const ATTR_ROUTE_REASON = 'quern.route.reason';
 
-export const QUERN_FIM_FAMILY = 'quern.fim.family';
-export const QUERN_PRIORITY_CLASS = 'quern.priority_class';
-export const QUERN_QUEUE_POSITION = 'quern.queue.position';
-export const QUERN_CACHED_TOKENS = 'quern.cached_tokens';
-export const QUERN_COMPUTED_TOKENS = 'quern.computed_tokens';
-export const QUERN_PREFILL_CHUNKS = 'quern.prefill_chunks';
-export const QUERN_DECODE_STEPS = 'quern.decode_steps';
-export const QUERN_PREEMPTIONS = 'quern.preemptions';
-export const QUERN_PREEMPTION_CAUSE = 'quern.preemption.cause';
+export const ATTR_FIM_FAMILY = 'quern.fim.family';
+export const ATTR_PRIORITY_CLASS = 'quern.priority_class';
+export const ATTR_QUEUE_POSITION = 'quern.queue.position';
+export const ATTR_CACHED_TOKENS = 'quern.cached_tokens';
+export const ATTR_COMPUTED_TOKENS = 'quern.computed_tokens';
+export const ATTR_PREFILL_CHUNKS = 'quern.prefill_chunks';
+export const ATTR_DECODE_STEPS = 'quern.decode_steps';
+export const ATTR_PREEMPTIONS = 'quern.preemptions';
+export const ATTR_PREEMPTION_CAUSE = 'quern.preemption.cause';
 /** Milliseconds between tokens of one choice; p50 and p95 to a fifth of their value. */
-export const QUERN_TPOT_P50_MS = 'quern.tpot.p50_ms';
-export const QUERN_TPOT_P95_MS = 'quern.tpot.p95_ms';
-export const QUERN_TPOT_MAX_MS = 'quern.tpot.max_ms';
+export const ATTR_TPOT_P50_MS = 'quern.tpot.p50_ms';
+export const ATTR_TPOT_P95_MS = 'quern.tpot.p95_ms';
+export const ATTR_TPOT_MAX_MS = 'quern.tpot.max_ms';
 /** Sequences that got a token in the same step. */
-export const QUERN_BATCH_AVG = 'quern.batch.avg';
-export const QUERN_BATCH_MAX = 'quern.batch.max';
-export const QUERN_STEP_BATCH_SIZE = 'quern.step.batch_size';
-export const QUERN_STEP_PREFILL_TOKENS = 'quern.step.prefill_tokens';
-export const QUERN_STEP_DECODE_TOKENS = 'quern.step.decode_tokens';
-export const QUERN_STEP_KV_BLOCKS = 'quern.step.kv_blocks';
-export const QUERN_STEP_FORWARD_MS = 'quern.step.forward_ms';
+export const ATTR_BATCH_AVG = 'quern.batch.avg';
+export const ATTR_BATCH_MAX = 'quern.batch.max';
+export const ATTR_STEP_BATCH_SIZE = 'quern.step.batch_size';
+export const ATTR_STEP_PREFILL_TOKENS = 'quern.step.prefill_tokens';
+export const ATTR_STEP_DECODE_TOKENS = 'quern.step.decode_tokens';
+export const ATTR_STEP_KV_BLOCKS = 'quern.step.kv_blocks';
+export const ATTR_STEP_FORWARD_MS = 'quern.step.forward_ms';
 /** Why this step is shown: "sample" or "slow". */
-export const QUERN_STEP_SHOWN = 'quern.step.shown';
+export const ATTR_STEP_SHOWN = 'quern.step.shown';
 
 /**
  * The names by which vLLM's span "llm_request" says the same (vllm/tracing, SpanAttributes). Older than the convention, and

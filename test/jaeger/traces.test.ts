@@ -3,15 +3,15 @@
  * needs one on PATH or from scripts/get-jaeger.mjs, which takes long to build, so it is no part of npm test.
  */
 import assert from 'node:assert/strict';
-import { join } from 'node:path';
 import { test } from 'node:test';
-import { findJaeger, GET_JAEGER, jaegerCaches } from '../../services/cli/up/jaeger.ts';
+import { readCliConfig } from '../../services/cli/config.ts';
+import { findJaeger, GET_JAEGER } from '../../services/cli/up/jaeger.ts';
 import { startJaeger } from '../support/jaeger-server.ts';
 import { checkTraces, startTraced } from '../support/mesh-traces.ts';
 
 test('a real Jaeger shows one trace over the services of a mesh', async (t) => {
-  const cacheDir = process.env.QUERN_CACHE_DIR ?? join(import.meta.dirname, '..', '..', '.cache');
-  const jaeger = findJaeger({ path: process.env.PATH ?? '', caches: jaegerCaches(process.env, cacheDir) });
+  const { path, jaegerCaches } = readCliConfig(process.env);
+  const jaeger = findJaeger({ path, caches: jaegerCaches });
   assert.ok(jaeger, `no jaeger on PATH or in the cache folders; "${GET_JAEGER}" builds one`);
   const { reader } = await startJaeger(t, jaeger);
   await checkTraces(t, await startTraced(t, reader));

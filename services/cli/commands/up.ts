@@ -19,6 +19,20 @@ import { planTraces, traceRows, traceUi } from '../up/trace-plan.ts';
 const METRICS_PORT = 9153; // 9152 is the tokenizer's by custom
 const AUDIT_METRICS_PORT = 9155;
 
+const OPTIONS = {
+  model: { type: 'string', multiple: true },
+  http: { type: 'string' },
+  grpc: { type: 'string' },
+  threads: { type: 'string' },
+  dtype: { type: 'string' },
+  'context-length': { type: 'string' },
+  nats: { type: 'string' },
+  'no-audit': { type: 'boolean' },
+  'no-traces': { type: 'boolean' },
+  verbose: { type: 'boolean' },
+  json: { type: 'boolean' },
+} as const;
+
 export const up: Command = {
   help: `usage: quern up [options]
 
@@ -39,19 +53,7 @@ restarts what dies, and drains on Ctrl-C or SIGTERM.
   --json                 events as JSON lines instead of text`,
   ownsSignals: true,
   async run(args, io) {
-    const { values, positionals } = parseOptions(args, {
-      model: { type: 'string', multiple: true },
-      http: { type: 'string' },
-      grpc: { type: 'string' },
-      threads: { type: 'string' },
-      dtype: { type: 'string' },
-      'context-length': { type: 'string' },
-      nats: { type: 'string' },
-      'no-audit': { type: 'boolean' },
-      'no-traces': { type: 'boolean' },
-      verbose: { type: 'boolean' },
-      json: { type: 'boolean' },
-    });
+    const { values, positionals } = parseOptions(args, OPTIONS);
     if (positionals.length > 0)
       throw new QuernError('INVALID_ARGUMENT', `quern up takes options only, got "${positionals.join(' ')}"`);
     const { root, env, stateDir, xdgRuntimeDir } = io.config;

@@ -35,12 +35,6 @@ function builtIn(cacheDir: string, prefix: string): string[] {
   }
 }
 
-/** Cache folders in which get-jaeger leaves what it built: the checkout's or QUERN_CACHE_DIR, and the user's. */
-export function jaegerCaches(env: NodeJS.ProcessEnv, cacheDir: string): string[] {
-  const user = env.XDG_CACHE_HOME || (env.HOME === undefined ? undefined : join(env.HOME, '.cache'));
-  return user === undefined ? [cacheDir] : [cacheDir, join(user, 'quern')];
-}
-
 /** The first `jaeger` on PATH or in a cache folder, or null. */
 export function findJaeger({ path, caches }: { path: string; caches: readonly string[] }): Jaeger | null {
   const folders = [...path.split(delimiter).filter(Boolean), ...caches.flatMap((dir) => builtIn(dir, 'jaeger-1.'))];

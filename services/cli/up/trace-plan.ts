@@ -6,7 +6,6 @@ import {
   GET_JAEGER,
   JAEGER_UI_PORT,
   type JaegerPorts,
-  jaegerCaches,
   jaegerConfiguration,
   OTLP_HTTP_PORT,
 } from './jaeger.ts';
@@ -25,16 +24,25 @@ export type TracePlan =
   | { kind: 'absent' }
   | { kind: 'own'; own: OwnJaeger };
 
-export type TraceSettings = { off: boolean; env: NodeJS.ProcessEnv; path: string; cacheDir: string; stateDir: string };
+export type TraceSettings = {
+  /** --no-traces. */
+  off: boolean;
+  /** Where spans go by the environment. */
+  otlpEndpoint: string | undefined;
+  path: string;
+  /** Folders in which get-jaeger leaves what it built. */
+  jaegerCaches: readonly string[];
+  stateDir: string;
+};
 
 const HEALTH_PORT = 13_133;
 
 /** Finds a Jaeger, chooses its ports and writes its configuration. */
-export async function planTraces({ off, env, path, cacheDir, stateDir }: TraceSettings): Promise<TracePlan> {
+export async function planTraces(settings: TraceSettings): Promise<TracePlan> {
+  const { off, otlpEndpoint, path, jaegerCaches, stateDir } = settings;
   if (off) return { kind: 'off' };
-  const endpoint = env.QUERN_OTLP_ENDPOINT || env.OTEL_EXPORTER_OTLP_ENDPOINT;
-  if (endpoint) return { kind: 'elsewhere', endpoint };
-  const jaeger = findJaeger({ path, caches: jaegerCaches(env, cacheDir) });
+  if (otlpEndpoint !== undefined) return { kind: 'elsewhere', endpoint: otlpEndpoint };
+  const jaeger = findJaeger({ path, caches: jaegerCaches });
   if (!jaeger) return { kind: 'absent' };
   const otlp = await findFreePort(OTLP_HTTP_PORT, []);
   const ui = await findFreePort(JAEGER_UI_PORT, [otlp]);

@@ -5,14 +5,14 @@ import type { AddressInfo, Socket } from 'node:net';
 import { QuernError, toQuernError } from '#kit/errors.ts';
 import { localPrincipal, type Principal } from '#kit/principal.ts';
 import {
+  ATTR_KEY_ID,
+  ATTR_REASON,
+  ATTR_REQUEST_ID,
+  ATTR_TENANT,
   ERROR_TYPE,
   HTTP_REQUEST_METHOD,
   HTTP_RESPONSE_STATUS_CODE,
   HTTP_ROUTE,
-  QUERN_KEY_ID,
-  QUERN_REASON,
-  QUERN_REQUEST_ID,
-  QUERN_TENANT,
 } from '#kit/semconv.ts';
 import { extract, noSpans, nowUnixNs, type Span, startRemoteSpan, startSpan } from '#kit/trace.ts';
 import { bearerToken } from '../api-keys.ts';
@@ -61,7 +61,7 @@ function createListener(context: GatewayContext, policy: OriginPolicy): RequestL
     response.once('close', () => logRequest(context, request, response, facts, startedAt));
     handle(context, policy, request, response, facts).catch((error) => {
       if (isClientGone(error)) return;
-      facts.span?.set({ [QUERN_REASON]: reasonOf(error) });
+      facts.span?.set({ [ATTR_REASON]: reasonOf(error) });
       const { status } = failureOf(error);
       if (status >= 500 && status !== 503 && status !== 504) {
         context.log.error({ err: error, path: facts.path, trace_id: facts.traceId }, 'HTTP request failed');
@@ -112,7 +112,7 @@ function endRequestSpan(span: Span, response: ServerResponse): void {
   span.set({
     [HTTP_RESPONSE_STATUS_CODE]: status,
     ...(status >= 400 && { [ERROR_TYPE]: String(status) }),
-    ...(requestId !== undefined && { [QUERN_REQUEST_ID]: String(requestId) }),
+    ...(requestId !== undefined && { [ATTR_REQUEST_ID]: String(requestId) }),
   });
   span.end({ error: status >= 500 ? String(status) : null });
 }
@@ -144,11 +144,11 @@ function recognise(
   try {
     const principal = context.authenticate(token, request.socket.remoteAddress);
     const span = begin(true);
-    span.set({ [QUERN_TENANT]: principal.tenant, [QUERN_KEY_ID]: principal.keyId });
+    span.set({ [ATTR_TENANT]: principal.tenant, [ATTR_KEY_ID]: principal.keyId });
     return { principal, span };
   } catch (error) {
     const span = begin(false);
-    span.set({ [QUERN_REASON]: reasonOf(error) });
+    span.set({ [ATTR_REASON]: reasonOf(error) });
     facts.traceId = span.context.traceId;
     throw error;
   }

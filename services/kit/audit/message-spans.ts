@@ -2,6 +2,7 @@
 // Both are traces of their own, because a frame holds records of many requests: they link to those, and to one another.
 import { TRACE_LINKS_MAX } from '#kit/otlp/limits.ts';
 import {
+  ATTR_AUDIT_RECORDS,
   MESSAGING_BATCH_MESSAGE_COUNT,
   MESSAGING_DESTINATION_TEMPLATE,
   MESSAGING_MESSAGE_BODY_SIZE,
@@ -9,7 +10,6 @@ import {
   MESSAGING_OPERATION_NAME,
   MESSAGING_OPERATION_TYPE,
   MESSAGING_SYSTEM,
-  QUERN_AUDIT_RECORDS,
 } from '#kit/semconv.ts';
 import { extract, noSpans, type Span, type SpanSink, startSpan, type TraceContext } from '#kit/trace.ts';
 import { recordsOf } from './frame.ts';
@@ -45,7 +45,7 @@ export function startSendSpan(
       [MESSAGING_DESTINATION_TEMPLATE]: TEMPLATE,
       [MESSAGING_MESSAGE_ID]: id,
       [MESSAGING_MESSAGE_BODY_SIZE]: payload.length,
-      [QUERN_AUDIT_RECORDS]: records,
+      [ATTR_AUDIT_RECORDS]: records,
     },
   });
 }

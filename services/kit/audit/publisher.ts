@@ -9,7 +9,7 @@ import { startSendSpan } from './message-spans.ts';
 import type { Outbox, OutboxFrame, OutboxPosition } from './outbox.ts';
 import { sha256Hex } from './record.ts';
 
-/** One frame as it travels. `id` is the message id by which the stream drops a frame that it has just seen; `trace` is its sender's span. */
+/** One frame as it travels. `id`: by which the stream drops a frame that it has just seen. `trace`: its sender's span. */
 export type StreamFrame = { id: string; bytes: Buffer; sha256: string; trace?: TraceContext };
 
 /**

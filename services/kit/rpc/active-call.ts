@@ -6,12 +6,12 @@ import type { Log } from '#kit/log.ts';
 import type { GaugeMetric, HistogramMetric } from '#kit/metrics.ts';
 import { localPrincipal, type Principal, principalKey } from '#kit/principal.ts';
 import {
+  ATTR_AUTH_DECISION,
+  ATTR_KEY_ID,
+  ATTR_REASON,
+  ATTR_REQUEST_ID,
+  ATTR_TENANT,
   ERROR_TYPE,
-  QUERN_AUTH_DECISION,
-  QUERN_KEY_ID,
-  QUERN_REASON,
-  QUERN_REQUEST_ID,
-  QUERN_TENANT,
   RPC_METHOD,
   RPC_STATUS_CODE,
   RPC_SYSTEM_NAME,
@@ -150,7 +150,7 @@ export class ActiveCall {
     const note = (trusted: boolean): void => {
       const { context } = this.#spanOf(trusted);
       if (!this.#tracing || authorizeSpan === null) return;
-      const attributes = { [QUERN_AUTH_DECISION]: trusted ? 'allow' : 'deny' };
+      const attributes = { [ATTR_AUTH_DECISION]: trusted ? 'allow' : 'deny' };
       startSpan(spans, authorizeSpan, context, { startUnixNs, attributes }).end();
     };
     try {
@@ -237,9 +237,9 @@ export class ActiveCall {
     const { tenant, role, keyId } = this.#principal;
     span.set({
       [RPC_STATUS_CODE]: error?.code ?? 'OK',
-      [QUERN_REQUEST_ID]: this.context.requestId,
-      ...(role !== 'service' && { [QUERN_TENANT]: tenant, [QUERN_KEY_ID]: keyId }),
-      ...(error && { [QUERN_REASON]: error.details.reason, [ERROR_TYPE]: error.code }),
+      [ATTR_REQUEST_ID]: this.context.requestId,
+      ...(role !== 'service' && { [ATTR_TENANT]: tenant, [ATTR_KEY_ID]: keyId }),
+      ...(error && { [ATTR_REASON]: error.details.reason, [ERROR_TYPE]: error.code }),
     });
     span.end({ error: serverFault(error?.code) });
   }

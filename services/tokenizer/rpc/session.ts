@@ -15,9 +15,9 @@ import { QuernError, toQuernError } from '#kit/errors.ts';
 import type { Out } from '#kit/rpc/service.ts';
 import { toStatusProto } from '#kit/rpc/status.ts';
 import {
+  ATTR_FIM_FAMILY,
   ERROR_TYPE,
   GEN_AI_USAGE_INPUT_TOKENS,
-  QUERN_FIM_FAMILY,
   RPC_METHOD,
   RPC_STATUS_CODE,
   RPC_SYSTEM_NAME,
@@ -63,7 +63,7 @@ function answer(calls: SessionCalls, { callId, request }: SessionRequest): Resul
 function resultAttributes(result: Result): SpanAttributes {
   if (result.$case === 'error') return {};
   const tokens = { [GEN_AI_USAGE_INPUT_TOKENS]: result.value.tokenIds.length };
-  return result.$case === 'renderInfill' ? { ...tokens, [QUERN_FIM_FAMILY]: result.value.family } : tokens;
+  return result.$case === 'renderInfill' ? { ...tokens, [ATTR_FIM_FAMILY]: result.value.family } : tokens;
 }
 
 function serveOne(
