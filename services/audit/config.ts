@@ -1,6 +1,6 @@
 // The audit service's settings from the environment. The only file here that reads it.
 import { resolve } from 'node:path';
-import { bytes, duration_ms, int, list, oneOf, readEnv, str } from '#kit/env.ts';
+import { bytes, duration_ms, int, list, oneOf, path, readEnv, str } from '#kit/env.ts';
 import { secretFile } from '#kit/env-files.ts';
 import { type InternalAccess, internalEnv, internalProblems, takeInternal } from '#kit/internal-access.ts';
 import { DRAIN_GRACE_MS } from '#kit/limits.ts';
@@ -23,6 +23,10 @@ export const auditEnv = {
   dir: str('QUERN_AUDIT_DIR', { doc: "Folder of the ledger, its view and the service's own outbox" }),
   keyDir: str('QUERN_AUDIT_KEY_DIR', {
     doc: 'Folder of the signing key and of the vault with its key; apart from QUERN_AUDIT_DIR and from its backups',
+  }),
+  contentDir: path('QUERN_AUDIT_CONTENT_DIR', {
+    doc: "Folder of the prompts and answers that tenants' policies keep. Absent: none are kept or shown",
+    default: null,
   }),
   origin: str('QUERN_AUDIT_ORIGIN', {
     doc: 'Name of this log in its checkpoints, such as audit.example.com; it never changes',
@@ -61,6 +65,8 @@ export type AuditConfig = {
   nats: string;
   dir: string;
   keyDir: string;
+  /** Null: no prompts are shown. */
+  contentDir: string | null;
   origin: string;
   witnesses: readonly string[];
   retentionDays: number;

@@ -1,6 +1,7 @@
 // What all RPCs share, built once by service.ts.
 import type { NoteVerifier } from '#kit/audit/checkpoint.ts';
 import type { Outbox } from '#kit/audit/outbox.ts';
+import type { SegmentFiles } from '#kit/audit/segment-files.ts';
 import type { Vault } from '#kit/audit/vault.ts';
 import type { CheckpointWriter } from './checkpoints.ts';
 import type { ConsumerStats } from './consumer.ts';
@@ -15,6 +16,8 @@ export type AuditContext = {
   readonly verifier: NoteVerifier;
   /** The service's own records: who read the log. */
   readonly outbox: Outbox;
+  /** Kept prompts and answers; null: none. */
+  readonly content: SegmentFiles | null;
   /** Aborts when the service drains: what would go on for ever ends. */
   readonly stopping: AbortSignal;
   consumerStats(): ConsumerStats;

@@ -6,7 +6,7 @@ import type { LedgerEntry } from './ledger.ts';
 import { PRUNE_ROWS, QUERY_ROWS_MAX } from './limits.ts';
 
 /** Raised when the tables change: an older file is dropped and made again from the ledger. */
-const SCHEMA_VERSION = 3;
+const SCHEMA_VERSION = 4;
 
 const SCHEMA = `
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -25,7 +25,7 @@ CREATE INDEX records_by_trace ON records (trace_id) WHERE trace_id IS NOT NULL;
 CREATE TABLE requests (
   id TEXT PRIMARY KEY, request_id TEXT NOT NULL, tenant TEXT NOT NULL, actor_kind TEXT NOT NULL, actor_ref TEXT NOT NULL,
   accepted_ts TEXT NOT NULL, finished_ts TEXT, model TEXT, outcome TEXT, code TEXT, reason TEXT, trace_id TEXT, sealed TEXT,
-  usage TEXT, accepted_idx INTEGER NOT NULL, finished_idx INTEGER) WITHOUT ROWID;
+  usage TEXT, accepted_idx INTEGER NOT NULL, finished_idx INTEGER, prompt_ref TEXT) WITHOUT ROWID;
 CREATE INDEX requests_by_request ON requests (tenant, request_id);
 CREATE INDEX requests_by_actor ON requests (tenant, actor_ref, accepted_ts);
 CREATE INDEX requests_by_time ON requests (tenant, accepted_ts, accepted_idx);
@@ -51,6 +51,8 @@ export type RequestRow = {
   usage: string | null;
   accepted_idx: number;
   finished_idx: number | null;
+  /** Where the prompt is kept. */
+  prompt_ref: string | null;
 };
 
 /** One record as it is shown. Null: not told. */
@@ -113,8 +115,9 @@ export class Projection {
       'INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING',
     );
     this.#accept = database.prepare(
-      `INSERT INTO requests (id, request_id, tenant, actor_kind, actor_ref, accepted_ts, model, trace_id, sealed, accepted_idx)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+      `INSERT INTO requests (id, request_id, tenant, actor_kind, actor_ref, accepted_ts, model, trace_id, sealed, accepted_idx,
+         prompt_ref)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
     );
     this.#finish = database.prepare(
       `UPDATE requests SET finished_ts = ?, outcome = ?, code = ?, reason = ?, usage = ?, finished_idx = ?
@@ -244,7 +247,7 @@ export class Projection {
     if (record.request_id === undefined) return;
     if (record.action === 'request.accepted') {
       const { request_id: id, tenant, ts } = record;
-      const rest = [text(record.target), text(record.trace_id), text(record.sealed), index];
+      const rest = [text(record.target), text(record.trace_id), text(record.sealed), index, text(record.content_ref)];
       this.#accept.run(record.id, id, tenant, actor.kind, actor.ref, ts, ...rest);
     } else if (record.action === 'request.finished') {
       const { ts, outcome, tenant, request_id: id } = record;

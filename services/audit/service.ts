@@ -101,7 +101,8 @@ async function openContext(options: AuditServiceOptions, stopping: AbortSignal, 
     checkpointTs: () => checkpoints.latest?.ts ?? null,
     nats: () => link.get(),
   });
-  const files = { ledger, projection, checkpoints, vault, outbox };
+  const content = config.contentDir === null ? null : await openSegmentFiles(config.contentDir);
+  const files = { ledger, projection, checkpoints, vault, outbox, content };
   return { ...files, verifier: signer, stopping, consumerStats: () => consumer.stats };
 }
 

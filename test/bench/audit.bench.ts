@@ -273,7 +273,16 @@ async function benchQuery(rows: number, dir: string): Promise<void> {
     console.log(`        view of ${rows} requests filled in ${seconds(filling).toFixed(0)} s`);
     const { client } = await startService(place, 'nats://127.0.0.1:1', undo); // nothing listens there: it only answers
     const since = new Date(Date.now() - DAY_MS).toISOString();
-    const filters = { tenant: 'local', requestId: '', traceId: '', since, until: '', limit: 10_000, exports: false };
+    const filters = {
+      tenant: 'local',
+      requestId: '',
+      traceId: '',
+      since,
+      until: '',
+      limit: 10_000,
+      exports: false,
+      withPrompts: false,
+    };
     const times: number[] = [];
     let found = 0;
     for (let n = 0; n < 20; n += 1) {

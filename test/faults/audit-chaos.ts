@@ -174,6 +174,7 @@ async function rowsOf(client: Client): Promise<QueryResponse[]> {
     until: '',
     limit: ROWS_MAX,
     exports: false,
+    withPrompts: false,
   };
   const rows: QueryResponse[] = [];
   for await (const row of serverStream(client, 'query', request, {})) rows.push(row);

@@ -1,5 +1,6 @@
 // Query: requests newest first. That somebody read, and what was asked for, is recorded before the first row goes out.
 import type { QueryRequest, QueryResponse } from '#gen/quern/audit/v1/audit.ts';
+import { readContent } from '#kit/audit/content-frame.ts';
 import type { AuditValue } from '#kit/audit/record.ts';
 import type { CallContext, Out } from '#kit/rpc/service.ts';
 import { recordAccess } from '../access.ts';
@@ -28,7 +29,15 @@ function toQuery({ vault }: AuditContext, request: QueryRequest): RequestQuery |
 
 const text = (value: AuditValue | undefined): string => (typeof value === 'string' ? value : '');
 
-function toResponse({ vault }: AuditContext, row: RequestRow): QueryResponse {
+/** Undefined: none was kept, or it is not readable any more. */
+async function promptOf({ content, vault }: AuditContext, row: RequestRow): Promise<string | undefined> {
+  if (!content || row.prompt_ref === null) return undefined;
+  const asked = { tenant: row.tenant, subject: row.actor_ref, reference: row.prompt_ref };
+  const read = await readContent(content, vault, asked);
+  return read.state === 'ok' ? read.text : undefined;
+}
+
+function toResponse({ vault }: AuditContext, row: RequestRow, prompt: string | undefined): QueryResponse {
   const { tenant, actor_ref: ref } = row;
   const facts = row.sealed === null ? null : vault.unseal(tenant, ref, row.sealed);
   const usage = Object.entries(JSON.parse(row.usage ?? '{}') as Record<string, number>);
@@ -49,6 +58,7 @@ function toResponse({ vault }: AuditContext, row: RequestRow): QueryResponse {
     usage: new Map(usage.map(([name, value]) => [name, BigInt(value)])),
     acceptedIndex: BigInt(row.accepted_idx),
     finishedIndex: row.finished_idx === null ? undefined : BigInt(row.finished_idx),
+    prompt,
   };
 }
 
@@ -64,14 +74,17 @@ export async function query(
     tenant,
     action: exports ? 'audit.exported' : 'audit.read',
     target: wanted?.actorRef,
-    asked: { request_id: requestId, trace_id: traceId, since, until },
+    asked: { request_id: requestId, trace_id: traceId, since, until, ...(request.withPrompts && { prompts: true }) },
   });
   if (!wanted) return;
   let left = wanted.limit;
   let after: RequestQuery['after'];
   while (left > 0) {
     const rows = context.projection.requests({ ...wanted, after, limit: Math.min(left, QUERY_ROWS_MAX) });
-    for (const row of rows) if (!out.write(toResponse(context, row))) await out.drained();
+    for (const row of rows) {
+      const prompt = request.withPrompts ? await promptOf(context, row) : undefined;
+      if (!out.write(toResponse(context, row, prompt))) await out.drained();
+    }
     left -= rows.length;
     after = rows.at(-1);
     if (rows.length < QUERY_ROWS_MAX) return;

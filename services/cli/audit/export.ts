@@ -16,7 +16,7 @@ const FORMATS = ['jsonl', 'csv', 'classic'] as const;
 const ROWS_MAX = 100_000;
 
 type Range = { since: string; until: string };
-type RowQuery = Range & { tenant: string; user: string };
+type RowQuery = Range & { tenant: string; user: string; withPrompts: boolean };
 
 export async function exportRecords(args: string[], io: Io): Promise<number> {
   const options = {
@@ -46,7 +46,9 @@ export async function exportRecords(args: string[], io: Io): Promise<number> {
   try {
     if (format === 'jsonl') return await exportLog(audit, range, file, io);
     const { tenant = TENANT_DEFAULT, user = '' } = values;
-    const count = await inPlace(file, (handle) => writeRows(audit, { ...range, tenant, user }, format, handle));
+    const count = await inPlace(file, (handle) =>
+      writeRows(audit, { ...range, tenant, user, withPrompts: format === 'classic' }, format, handle),
+    );
     io.stderr.write(`${count} requests in ${file}\n`);
     return 0;
   } finally {

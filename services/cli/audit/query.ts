@@ -33,6 +33,7 @@ export async function queryRequests(args: string[], io: Io): Promise<number> {
     until: instant('until', values.until, Date.now()),
     limit: wholeNumber('limit', values.limit, LIMIT_DEFAULT, 1, LIMIT_MAX),
     exports: false,
+    withPrompts: false,
   };
   const audit = connectAudit(values.address, io);
   try {

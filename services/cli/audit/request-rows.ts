@@ -91,13 +91,13 @@ function measured(row: QueryResponse, name: string): number | null {
   return value === undefined ? null : Number(value);
 }
 
-/** [TIMESTAMP] [CLIENT_IP] [USER_ID] [PROMPT] [RESPONSE_LENGTH] [LATENCY]: bytes and milliseconds. The log has no prompts. */
+/** [TIMESTAMP] [CLIENT_IP] [USER_ID] [PROMPT] [RESPONSE_LENGTH] [LATENCY]: bytes and milliseconds. */
 export function classicRow(row: QueryResponse): string {
   return classicLine({
     timestamp: row.accepted,
     clientIp: row.clientIp,
     userId: row.user,
-    prompt: '',
+    prompt: row.prompt ?? '',
     responseLength: measured(row, 'response_bytes'),
     latencyMs: measured(row, 'latency_ms'),
   });

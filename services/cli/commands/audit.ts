@@ -31,7 +31,7 @@ Reading, exporting and erasing are recorded themselves.
   tail    records as they reach the ledger, until Ctrl-C
   export  jsonl: the stored bytes of all tenants and FILE.manifest.json, which anybody can verify offline;
           csv, classic: requests of one tenant; classic is [TIMESTAMP] [CLIENT_IP] [USER_ID] [PROMPT] [RESPONSE_LENGTH] [LATENCY]
-          in bytes and milliseconds, with "-" for the prompt, which is not kept
+          in bytes and milliseconds, with "-" for a prompt that is not kept
   verify  the whole ledger through the service, or an exported file without any; one word (ok, altered, missing, reordered,
           truncated, rechained, forked, bad_signature, gap) and where; exit code 0 only for ok
   erase   destroys a user's key and pseudonym: the records stay and speak of nobody

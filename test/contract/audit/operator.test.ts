@@ -1,15 +1,18 @@
 // What an operator does with the log over a running service: verify it, take it along, follow it, forget somebody.
 import assert from 'node:assert/strict';
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExportManifest, ExportRequest, TailResponse, VerifyResponse } from '#gen/quern/audit/v1/audit.ts';
 import { newSigningKey, parseVerifierKey, signCheckpoint, signerOf } from '#kit/audit/checkpoint.ts';
+import { ContentStore } from '#kit/audit/content-store.ts';
 import { leafHash, MerkleFrontier } from '#kit/audit/merkle.ts';
 import { verifyLog } from '#kit/audit/verify.ts';
 import { serverStream, unary } from '#kit/rpc/client.ts';
 import { ORIGIN, setUp } from './support/service.ts';
+import { undo } from './support/undo.ts';
 
 type Set = Awaited<ReturnType<typeof setUp>>;
 
@@ -198,4 +201,30 @@ test('the name of an erased user is nowhere in the log, not even where somebody 
     texts.some((text) => text.includes('lovelace')),
     false,
   );
+});
+
+test('a prompt that a policy keeps is shown to who asks for it, until its user is erased', async (t) => {
+  const dir = await mkdtemp(join(tmpdir(), 'quern-content-'));
+  undo(t, () => rm(dir, { recursive: true, force: true }));
+  const set = await setUp(t, { contentDir: dir });
+  const store = await ContentStore.open(dir);
+  undo(t, () => store.close());
+  const who = set.vault.subject({ tenant: 'acme', kind: 'user', id: 'ada' });
+  const policy = { prompts: true, responses: false, max_bytes: 4096, redact: true, sha: '0'.repeat(64) } as const;
+  const kept = await store.keep(who, policy, { kind: 'prompt', text: 'def add(a, b):' });
+  assert.ok(kept);
+  const actor = { kind: 'user', ref: who.ref } as const;
+  const shared = { tenant: 'acme', actor, request_id: 'a1', action: 'request.accepted', outcome: 'ok' } as const;
+  await set.outbox.append({ ...shared, content_ref: kept.content_ref });
+  await set.request('bob', 'b1');
+  await set.recorded(3);
+  const prompts = async (withPrompts: boolean): Promise<(string | undefined)[]> => {
+    const rows = await set.query({ withPrompts });
+    return rows.map(({ prompt }) => prompt).reverse();
+  };
+  while ((await set.query()).length < 2) await sleep(10);
+  assert.deepEqual(await prompts(true), ['def add(a, b):', undefined]);
+  assert.deepEqual(await prompts(false), [undefined, undefined]);
+  await unary(set.client, 'erase', { tenant: 'acme', user: 'ada' }, set.options);
+  assert.deepEqual(await prompts(true), [undefined, undefined]);
 });

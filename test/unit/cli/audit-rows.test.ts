@@ -32,6 +32,7 @@ const ROW: QueryResponse = {
   ),
   acceptedIndex: 0n,
   finishedIndex: 1n,
+  prompt: undefined,
 };
 
 test('the table has who, what, tokens, the split of the latency and how it ended', () => {
@@ -53,6 +54,7 @@ test('what a client wrote moves no cursor and looks like no other field', () => 
 test('classic is one bracketed line with bytes and milliseconds, "-" for what is not there', () => {
   assert.equal(classicRow(ROW), '[2026-01-01T00:00:00.000Z] [192.0.2.7] [ada] [-] [31] [35]\n');
   const open: QueryResponse = { ...ROW, user: '', clientIp: '', usage: new Map() };
+  assert.match(classicRow({ ...ROW, prompt: 'def f(x):\n' }), / \[def f\(x\):\\n\] \[31\] /);
   assert.equal(classicRow(open), '[2026-01-01T00:00:00.000Z] [-] [-] [-] [-] [-]\n');
 });
 

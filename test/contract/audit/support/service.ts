@@ -31,6 +31,7 @@ const all: QueryRequest = {
   until: '',
   limit: 0,
   exports: false,
+  withPrompts: false,
 };
 
 /** `over`: settings of the service that differ. */
@@ -43,6 +44,7 @@ export async function setUp(t: TestContext, over: Partial<AuditConfig> = {}) {
     nats: nats.url,
     dir: join(dir, 'audit'),
     keyDir: join(dir, 'keys'),
+    contentDir: null,
     origin: ORIGIN,
     witnesses: [join(dir, 'witness.jsonl')],
     retentionDays: 90,
@@ -102,5 +104,5 @@ export async function setUp(t: TestContext, over: Partial<AuditConfig> = {}) {
     await stop();
     running = await start();
   }
-  return { dir, config, client, vault, request, recorded, query, head, options, restart, stop };
+  return { dir, config, client, vault, outbox, request, recorded, query, head, options, restart, stop };
 }

@@ -42,6 +42,8 @@ export interface QueryRequest {
   limit: number;
   /** the rows go into a file: recorded as audit.exported, not as audit.read */
   exports: boolean;
+  /** prompts too, of tenants whose policy keeps them */
+  withPrompts: boolean;
 }
 
 /** One request. Facts about a person are empty once the person was erased. */
@@ -77,7 +79,11 @@ export interface QueryResponse {
   /** place of the record in the log, from 0 */
   acceptedIndex: bigint;
   /** place of the end record; absent = not finished */
-  finishedIndex?: bigint | undefined;
+  finishedIndex?:
+    | bigint
+    | undefined;
+  /** redacted, perhaps cut, 0..1048576 bytes; absent = not asked for, not kept, aged or erased */
+  prompt?: string | undefined;
 }
 
 export interface QueryResponse_UsageEntry {
@@ -292,7 +298,17 @@ export interface EraseResponse {
 }
 
 function createBaseQueryRequest(): QueryRequest {
-  return { tenant: "", user: "", requestId: "", traceId: "", since: "", until: "", limit: 0, exports: false };
+  return {
+    tenant: "",
+    user: "",
+    requestId: "",
+    traceId: "",
+    since: "",
+    until: "",
+    limit: 0,
+    exports: false,
+    withPrompts: false,
+  };
 }
 
 export const QueryRequest: MessageFns<QueryRequest> = {
@@ -320,6 +336,9 @@ export const QueryRequest: MessageFns<QueryRequest> = {
     }
     if (message.exports !== false) {
       writer.uint32(64).bool(message.exports);
+    }
+    if (message.withPrompts !== false) {
+      writer.uint32(72).bool(message.withPrompts);
     }
     return writer;
   },
@@ -401,6 +420,14 @@ export const QueryRequest: MessageFns<QueryRequest> = {
             message.exports = reader.bool();
             continue;
           }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.withPrompts = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -432,6 +459,7 @@ function createBaseQueryResponse(): QueryResponse {
     usage: new Map(),
     acceptedIndex: 0n,
     finishedIndex: undefined,
+    prompt: undefined,
   };
 }
 
@@ -490,6 +518,9 @@ export const QueryResponse: MessageFns<QueryResponse> = {
         throw new globalThis.Error("value provided for field message.finishedIndex of type uint64 too large");
       }
       writer.uint32(128).uint64(message.finishedIndex);
+    }
+    if (message.prompt !== undefined) {
+      writer.uint32(138).string(message.prompt);
     }
     return writer;
   },
@@ -636,6 +667,14 @@ export const QueryResponse: MessageFns<QueryResponse> = {
             }
 
             message.finishedIndex = reader.uint64() as bigint;
+            continue;
+          }
+          case 17: {
+            if (tag !== 138) {
+              break;
+            }
+
+            message.prompt = reader.string();
             continue;
           }
         }
