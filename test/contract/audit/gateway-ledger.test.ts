@@ -163,3 +163,12 @@ test('a log that was rewritten is found out, and the outbox keeps all it has', a
   await ask(1); // inference goes on
   assert.ok(named(await recordsIn(outbox), 'request.finished').length >= 10);
 });
+
+test('a gateway that stops sends what it still has, its goodbye included', async (t) => {
+  const { mesh, outbox, ask, head } = await setUp(t);
+  await ask(5);
+  await mesh.gateway.close();
+  const own = (await recordsIn(outbox)).length;
+  assert.equal(own, 12); // started, five accepted, five finished, drained
+  await eventually(async () => Number((await head()).records) >= own, 'all of it is in the ledger', 20_000);
+});
