@@ -59,7 +59,7 @@ export type CliConfig = {
   /** The audit service that `quern audit` asks; absent: the running mesh's. */
   auditAddress: string | undefined;
   /** Folders of the audit log. */
-  auditFolders: { ledger: string; keys: string; outbox: string };
+  auditFolders: { ledger: string; keys: string; outbox: string; content: string };
   /** An existing NATS that `quern up` uses instead of a server of its own. */
   nats: string | undefined;
   /** What set-up has built. */
@@ -104,6 +104,7 @@ export function readCliConfig(env: NodeJS.ProcessEnv): CliConfig {
       ledger: resolve(env.QUERN_AUDIT_DIR || join(stateDir, 'audit')),
       keys: resolve(env.QUERN_AUDIT_KEY_DIR || join(stateDir, 'audit-keys')),
       outbox: values.auditOutboxDir ?? join(stateDir, 'outbox', 'gateway'),
+      content: resolve(env.QUERN_AUDIT_CONTENT_DIR || join(stateDir, 'audit-content')),
     },
     nats: values.natsFile?.secret ?? (env.QUERN_NATS_URL || undefined),
     cacheDir,

@@ -9,8 +9,8 @@ const NATS_PORT = 4222;
 /** Where nobody but root could listen: records are given to no server that happens to have the customary port. */
 const NATS_NOWHERE = 'nats://127.0.0.1:1';
 
-/** Of the ledger, of the keys and of the gateway's outbox; all survive a restart, and none lies inside another. */
-export type AuditFolders = { ledger: string; keys: string; outbox: string };
+/** Of the ledger, the keys, the gateway's outbox and kept prompts; all survive a restart, and none lies inside another. */
+export type AuditFolders = { ledger: string; keys: string; outbox: string; content: string };
 
 /** A nats-server of our own: `words` is its command line. */
 export type OwnNats = NatsServer & { port: number; words: string[]; pidFile: string };
@@ -76,6 +76,7 @@ export function gatewayAuditEnv(plan: AuditPlan, address: string): Record<string
   return {
     QUERN_AUDIT_OUTBOX_DIR: folders.outbox,
     QUERN_AUDIT_KEY_DIR: folders.keys,
+    QUERN_AUDIT_CONTENT_DIR: folders.content,
     QUERN_NATS_URL: plan.kind === 'on' ? plan.urls.gateway : NATS_NOWHERE,
     QUERN_AUDIT_ADDRESS: plan.kind === 'on' ? address : undefined,
   };
@@ -90,19 +91,27 @@ export function auditServiceEnv(
     QUERN_AUDIT_LISTEN: address,
     QUERN_AUDIT_DIR: folders.ledger,
     QUERN_AUDIT_KEY_DIR: folders.keys,
+    QUERN_AUDIT_CONTENT_DIR: folders.content,
     QUERN_NATS_URL: urls.audit,
     QUERN_AUDIT_METRICS_LISTEN: `127.0.0.1:${metricsPort}`,
   };
 }
 
 /** Variables that mean something to the children only when the plan says so. */
-export const AUDIT_VARIABLES: readonly string[] = [
+const PLANNED: readonly string[] = [
   'QUERN_AUDIT_OUTBOX_DIR',
   'QUERN_AUDIT_KEY_DIR',
   'QUERN_AUDIT_ADDRESS',
   'QUERN_NATS_URL',
   'QUERN_NATS_URL_FILE',
+  'QUERN_AUDIT_CONTENT_DIR',
 ];
+
+/** The environment as the children get it: without what the plan says instead, and without what no log has a use for. */
+export function inheritedEnv(env: NodeJS.ProcessEnv, { kind }: AuditPlan): NodeJS.ProcessEnv {
+  const dropped = kind === 'off' ? [...PLANNED, 'QUERN_AUDIT_CONTENT_POLICY'] : PLANNED;
+  return Object.fromEntries(Object.entries(env).filter(([name]) => !dropped.includes(name)));
+}
 
 /** Rows of the table for what is not started here. */
 export function auditRows(plan: AuditPlan): PartRow[] {

@@ -1,6 +1,6 @@
 /** Which processes a one-machine mesh consists of, with their environments. Pure: the supervisor runs it. */
 import { join } from 'node:path';
-import { AUDIT_VARIABLES, type AuditPlan, auditServiceEnv, gatewayAuditEnv, type OwnNats } from './audit-plan.ts';
+import { type AuditPlan, auditServiceEnv, gatewayAuditEnv, inheritedEnv, type OwnNats } from './audit-plan.ts';
 import type { ServedModel } from './model-folder.ts';
 import { type OwnJaeger, type TracePlan, traceEnv } from './trace-plan.ts';
 
@@ -53,7 +53,7 @@ export function isOptional({ kind }: Pick<PlannedProcess, 'kind'>): boolean {
 
 /** Jaeger, NATS, audit, tokenizer, one engine per model, gateway last: the order of starting, and backwards of stopping. */
 export function planProcesses(options: UpOptions): PlannedProcess[] {
-  const inherited = Object.fromEntries(Object.entries(options.env).filter(([name]) => !AUDIT_VARIABLES.includes(name)));
+  const inherited = inheritedEnv(options.env, options.audit);
   const exported = options.traces ? traceEnv(options.traces) : {};
   const socket = (name: string): string => `unix://${join(options.runtimeDir, `${name}.sock`)}`;
   const tokenizer = socket('tokenizer');

@@ -26,7 +26,12 @@ async function startOwn(t: TestContext) {
   const path = join(dir, 'bin');
   mkdirSync(path);
   writeFileSync(join(path, 'nats-server'), `#!/bin/sh\nexec ${await natsPath()} "$@"\n`, { mode: 0o755 });
-  const folders = { ledger: join(dir, 'audit'), keys: join(dir, 'keys'), outbox: join(dir, 'outbox') };
+  const folders = {
+    ledger: join(dir, 'audit'),
+    keys: join(dir, 'keys'),
+    outbox: join(dir, 'outbox'),
+    content: join(dir, 'content'),
+  };
   const plan = await planAudit({
     off: false,
     nats: undefined,

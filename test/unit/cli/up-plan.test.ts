@@ -48,7 +48,12 @@ test('two models need two names', (t) => {
   assert.throws(() => parseModels([`m=${dir}`, `m=${dir}`], '/'), /two models are called "m"/);
 });
 
-const FOLDERS = { ledger: '/s/audit', keys: '/s/audit-keys', outbox: '/s/outbox/gateway' };
+const FOLDERS = {
+  ledger: '/s/audit',
+  keys: '/s/audit-keys',
+  outbox: '/s/outbox/gateway',
+  content: '/s/audit-content',
+};
 const ON: AuditPlan = {
   kind: 'on',
   folders: FOLDERS,
@@ -100,7 +105,7 @@ test('one tokenizer, an engine per model, the gateway last, joined by unix socke
 /** What a process is told of the audit log. */
 function auditSettings(parts: ReturnType<typeof plan>, kind: string): Record<string, string | undefined> {
   const env = parts.find((part) => part.kind === kind)?.env ?? {};
-  const names = /^QUERN_(AUDIT_(OUTBOX_DIR|KEY_DIR|ADDRESS|DIR|LISTEN)|NATS_URL)$/;
+  const names = /^QUERN_(AUDIT_(OUTBOX_DIR|KEY_DIR|ADDRESS|DIR|LISTEN|CONTENT_DIR|CONTENT_POLICY)|NATS_URL)$/;
   return Object.fromEntries(Object.entries(env).filter(([name]) => names.test(name)));
 }
 
@@ -115,11 +120,13 @@ test('NATS first and audit second, so that they stop last; each speaks to NATS a
     QUERN_AUDIT_LISTEN: 'unix:///run/q/audit.sock',
     QUERN_AUDIT_DIR: '/s/audit',
     QUERN_AUDIT_KEY_DIR: '/s/audit-keys',
+    QUERN_AUDIT_CONTENT_DIR: '/s/audit-content',
     QUERN_NATS_URL: 'nats://audit:a@127.0.0.1:4222',
   });
   assert.deepEqual(auditSettings(parts, 'gateway'), {
     QUERN_AUDIT_OUTBOX_DIR: '/s/outbox/gateway',
     QUERN_AUDIT_KEY_DIR: '/s/audit-keys',
+    QUERN_AUDIT_CONTENT_DIR: '/s/audit-content',
     QUERN_NATS_URL: 'nats://gateway:g@127.0.0.1:4222',
     QUERN_AUDIT_ADDRESS: 'unix:///run/q/audit.sock',
   });
@@ -132,6 +139,7 @@ test('without a nats-server the gateway keeps its records, and the table says ho
   assert.deepEqual(auditSettings(parts, 'gateway'), {
     QUERN_AUDIT_OUTBOX_DIR: '/s/outbox/gateway',
     QUERN_AUDIT_KEY_DIR: '/s/audit-keys',
+    QUERN_AUDIT_CONTENT_DIR: '/s/audit-content',
     QUERN_NATS_URL: 'nats://127.0.0.1:1',
   });
   assert.equal(
@@ -144,7 +152,10 @@ test('without a nats-server the gateway keeps its records, and the table says ho
 });
 
 test('switched off, nothing of the audit log reaches the gateway, whatever the environment says', () => {
-  const parts = plan({ kind: 'off' }, { QUERN_AUDIT_OUTBOX_DIR: '/x', QUERN_NATS_URL: 'nats://elsewhere:4222' });
+  const parts = plan(
+    { kind: 'off' },
+    { QUERN_AUDIT_OUTBOX_DIR: '/x', QUERN_NATS_URL: 'nats://elsewhere:4222', QUERN_AUDIT_CONTENT_POLICY: '/p.json' },
+  );
   assert.deepEqual(auditSettings(parts, 'gateway'), {});
   assert.match(auditRows({ kind: 'off' })[0]?.what ?? '', /--no-audit/);
 });
