@@ -57,7 +57,13 @@ TEST(engine_output_does_not_depend_on_company_chunks_cache_or_preemption) {
     for (uint64_t i = 0; i < prompts.size(); ++i) {
       REQUIRE(fake.recorder.wait_finished(i));
       EXPECT_EQ((fake.recorder.tokens[{i, 0}]), fake_greedy(prompts[i], 22));
-      preemptions += fake.recorder.finished[i].event.preemptions;
+      const FinishedOut& event = fake.recorder.finished[i].event;
+      EXPECT_EQ(size_t{event.preempted_count}, std::min<size_t>(event.preemptions, kPreemptedOutMax));
+      for (uint32_t k = 0; k < event.preempted_count; ++k) {
+        EXPECT_LE(event.queue_ns, event.preempted[k].after_ns);  // it ran before it had to wait again
+        EXPECT_LE(event.preempted[k].after_ns + event.preempted[k].ns, event.queue_ns + event.prefill_ns + event.decode_ns);
+      }
+      preemptions += event.preemptions;
       hits += fake.recorder.finished[i].event.cached_tokens;
     }
     fake.engine->close();
