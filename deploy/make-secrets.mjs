@@ -24,7 +24,10 @@ function once(name, make) {
 function createKey(user, role) {
   const file = join(folder, 'keys.json');
   const args = ['keys', 'create', '--file', file, '--tenant', 'ops', '--user', user, '--role', role];
-  const output = execFileSync(process.execPath, [join(root, 'services/cli/bin.mjs'), ...args], { encoding: 'utf8', stdio: 'pipe' });
+  const output = execFileSync(process.execPath, [join(root, 'services/cli/bin.mjs'), ...args], {
+    encoding: 'utf8',
+    stdio: 'pipe',
+  });
   const key = /qk_[0-9a-f]{12}_[A-Za-z0-9_-]{43}/.exec(output)?.[0];
   if (!key) throw new Error(`quern keys create printed no key:\n${output}`);
   return `${key}\n`;

@@ -18,6 +18,8 @@ const REQUEST: FinishedRequest = {
   trace: { traceId: 'a'.repeat(32), spanId: 'b'.repeat(16), sampled: true },
 };
 
+const COMPLETION = 'gen_ai_request_model="m",gen_ai_operation_name="text_completion"';
+
 async function after(...requests: Partial<FinishedRequest>[]): Promise<string> {
   const gateway = createGatewayMetrics(createMetrics('gateway'));
   for (const request of requests) gateway.finished({ ...REQUEST, ...request });
@@ -31,9 +33,9 @@ test('a request that ended well counts for its model, its tenant and the objecti
     'quern_gateway_tokens_total{model="m",kind="cached",service="gateway"} 64',
     'quern_gateway_tenant_tokens_total{tenant="acme",kind="completion",service="gateway"} 20',
     'quern_gateway_tenant_request_seconds_total{tenant="acme",service="gateway"} 0.3',
-    'gen_ai_server_request_duration_seconds_bucket{le="0.25",gen_ai_request_model="m",gen_ai_operation_name="text_completion",service="gateway"} 0',
-    'gen_ai_server_request_duration_seconds_bucket{le="0.35",gen_ai_request_model="m",gen_ai_operation_name="text_completion",service="gateway"} 1',
-    'gen_ai_client_token_usage_sum{gen_ai_request_model="m",gen_ai_operation_name="text_completion",gen_ai_token_type="input",service="gateway"} 100',
+    `gen_ai_server_request_duration_seconds_bucket{le="0.25",${COMPLETION},service="gateway"} 0`,
+    `gen_ai_server_request_duration_seconds_bucket{le="0.35",${COMPLETION},service="gateway"} 1`,
+    `gen_ai_client_token_usage_sum{${COMPLETION},gen_ai_token_type="input",service="gateway"} 100`,
     // 0.18 s over the 9 gaps of each of two choices
     'gen_ai_server_time_per_output_token_seconds_sum{gen_ai_request_model="m",service="gateway"} 0.02',
   ]) {
