@@ -87,6 +87,14 @@ export const gatewayEnv = {
     doc: 'Folder of the signing key and of the vault with its key; the gateway opens the vault only',
     default: null,
   }),
+  auditContentDir: path('QUERN_AUDIT_CONTENT_DIR', {
+    doc: 'Folder of the text of prompts and answers that QUERN_AUDIT_CONTENT_POLICY keeps. Absent: none is kept',
+    default: null,
+  }),
+  auditContentPolicy: path('QUERN_AUDIT_CONTENT_POLICY', {
+    doc: "JSON file that says whose prompts and answers are kept, redacted and encrypted. Absent: nobody's",
+    default: null,
+  }),
   nats: str('QUERN_NATS_URL', {
     doc: 'NATS servers, separated by commas; credentials as in nats://user:password@host:4222',
     default: 'nats://127.0.0.1:4222',
@@ -125,6 +133,8 @@ export type GatewayConfig = {
   audit: {
     dir: string;
     keyDir: string;
+    /** Null: no text of prompts and answers is kept. */
+    content: { dir: string; policyFile: string } | null;
     nats: string;
     required: boolean;
     /** Null: nobody to ask for coverage. */
@@ -183,6 +193,12 @@ function auditProblems({ auditOutboxDir, auditKeyDir, auditVerifierKey, ...given
   const problems = auditKeyDir
     ? []
     : [`${gatewayEnv.auditKeyDir.name}: expected the folder of the vault, which audit records need, got none; set it`];
+  if (given.auditContentPolicy && !given.auditContentDir) {
+    const name = gatewayEnv.auditContentDir.name;
+    problems.push(
+      `${name}: expected the folder for what ${gatewayEnv.auditContentPolicy.name} keeps, got none; set it`,
+    );
+  }
   if (nats) problems.push(...wrong(gatewayEnv.nats.name, () => parseNatsAddress(nats)));
   if (auditVerifierKey)
     problems.push(...wrong(gatewayEnv.auditVerifierKey.name, () => parseVerifierKey(auditVerifierKey)));
@@ -193,7 +209,9 @@ function takeAudit(values: Values): GatewayConfig['audit'] {
   const { auditOutboxDir: dir, auditKeyDir: keyDir, auditRequired: required } = values;
   const nats = values.natsFile?.secret ?? values.nats;
   if (dir === null || keyDir === null) return null;
-  return { dir, keyDir, nats, required, service: values.auditAddress, verifierKey: values.auditVerifierKey };
+  const { auditContentDir, auditContentPolicy: policyFile } = values;
+  const content = auditContentDir !== null && policyFile !== null ? { dir: auditContentDir, policyFile } : null;
+  return { dir, keyDir, content, nats, required, service: values.auditAddress, verifierKey: values.auditVerifierKey };
 }
 
 function problems(given: Partial<Values>): string[] {

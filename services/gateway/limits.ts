@@ -97,6 +97,8 @@ export const AUDIT_LOOK_MS = 500;
 export const AUDIT_OWED_RETRY_MS = 250;
 /** End records and the like that wait for an outbox that refuses: as many as requests can be running. */
 export const AUDIT_OWED_RECORDS_MAX = 1 << 16;
+/** How often old content is looked for in a gateway that keeps none anew. */
+export const CONTENT_SWEEP_MS = 6 * 3_600_000;
 /** End records written at once for what a crash left open; fewer than the outbox lets wait. */
 export const AUDIT_RECOVERY_BATCH = 1_000;
 /** How long a stop waits for records that are owed. */

@@ -74,9 +74,9 @@ async function openAudit({
     log.warn({}, 'no audit records are kept: QUERN_AUDIT_OUTBOX_DIR is not set');
     return noAudit;
   }
-  const { dir, keyDir, nats: servers, required } = config.audit;
+  const { nats: servers, service: _service, verifierKey: _key, ...kept } = config.audit;
   const { coverage, close } = coverageOf(config);
-  const options = { dir, keyDir, servers, required, coverage, log, metrics, spans, onClosed: close, ...over };
+  const options = { ...kept, servers, coverage, log, metrics, spans, onClosed: close, ...over };
   return openGatewayAudit(options).catch((error: unknown) => {
     close();
     throw error;

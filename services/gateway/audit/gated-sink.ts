@@ -12,9 +12,27 @@ export class GatedSink implements GenerationSink {
   /** Null once open. While it is closed deltas are merged by their sender, so this stays small. */
   #held: (() => void)[] | null = [];
   #isWritable = true;
+  /** Text of each choice, of all together at most so many UTF-16 units; null: none is collected. */
+  readonly #texts: string[] | null;
+  #room: number;
 
-  constructor(inner: GenerationSink) {
+  /** `collect`: UTF-16 units of the answer that are collected, 0 for none. */
+  constructor(inner: GenerationSink, collect = 0) {
     this.#inner = inner;
+    this.#texts = collect > 0 ? [] : null;
+    this.#room = collect;
+  }
+
+  /** What was collected of the answer: its choices one below the other. */
+  get text(): string {
+    return (this.#texts ?? []).join('\n');
+  }
+
+  #collect(choice: number, text: string): void {
+    if (this.#texts === null || this.#room <= 0) return;
+    while (this.#texts.length <= choice) this.#texts.push('');
+    this.#texts[choice] += text.slice(0, this.#room);
+    this.#room -= text.length;
   }
 
   /** Gives what was held. False: the client is behind and says itself when it has caught up. Throws what the sink throws. */
@@ -35,6 +53,7 @@ export class GatedSink implements GenerationSink {
 
   delta(choice: number, text: string, logprobs: TextLogprobs[], tokenIds: number[]): boolean {
     this.textBytes += Buffer.byteLength(text);
+    this.#collect(choice, text);
     if (this.#held === null) return this.#inner.delta(choice, text, logprobs, tokenIds);
     this.#held.push(() => {
       this.#isWritable = this.#inner.delta(choice, text, logprobs, tokenIds) && this.#isWritable;

@@ -1,13 +1,13 @@
 // The gateway as a producer of audit records: who asked what and how it ended, who was turned away, which keys came and went,
 // which engines were lost. Content never enters a record: lengths and keyed digests only.
 import { openVault } from '#kit/audit/key-folder.ts';
-import { AUDIT_OUTBOX_SOFT_BYTES } from '#kit/audit/limits.ts';
-import type { OutboxStatus } from '#kit/audit/outbox.ts';
+import { AUDIT_OUTBOX_SOFT_BYTES, CONTENT_REDACTION_MARGIN_CHARS } from '#kit/audit/limits.ts';
+import type { OutboxStatus, Receipt } from '#kit/audit/outbox.ts';
 import { Producer, type ProducerOptions } from '#kit/audit/producer.ts';
 import type { PublisherState } from '#kit/audit/publisher.ts';
 import { type AuditActor, type AuditEvent, type AuditValue, SYSTEM_TENANT } from '#kit/audit/record.ts';
 import { openSegmentFiles } from '#kit/audit/segment-files.ts';
-import type { Vault } from '#kit/audit/vault.ts';
+import type { Subject, Vault } from '#kit/audit/vault.ts';
 import type { QuernError } from '#kit/errors.ts';
 import type { Log } from '#kit/log.ts';
 import type { CounterMetric, Metrics } from '#kit/metrics.ts';
@@ -22,13 +22,16 @@ import {
 } from '../limits.ts';
 import type { TypedRequest } from '../typed-request.ts';
 import { type AuthFailure, type AuthFailures, AuthFailureWindow } from './auth-failures.ts';
+import { ContentKeeper, type KeptFields } from './content-keeper.ts';
 import type { KeyChange } from './key-changes.ts';
 import { type OpenRequest, OpenRequests } from './open-requests.ts';
 import { OwedRecords } from './owed-records.ts';
 import { promptBytes } from './prompt-bytes.ts';
+import { promptText } from './prompt-text.ts';
 import {
   type AuditedGeneration,
   AuditedRequest,
+  type AuditedRequestOptions,
   auditUnavailable,
   type RequestAudit,
   type RequestFacts,
@@ -83,6 +86,8 @@ export type GatewayAuditOptions = Pick<
   'dir' | 'servers' | 'coverage' | 'files' | 'hardBytes' | 'segmentBytesMax' | 'coverageEveryMs'
 > & {
   keyDir: string;
+  /** Where the text of prompts and answers is kept, and whose. Absent or null: nobody's. */
+  content?: { dir: string; policyFile: string } | null;
   required: boolean;
   log: Log;
   metrics: Metrics;
@@ -111,10 +116,16 @@ function recoveredEvent({ id, seq: _seq, ...facts }: OpenRequest): AuditEvent {
   return { ...facts, action: 'request.finished', outcome: 'unknown', reason: 'RECOVERED', parent_id: id };
 }
 
+type AuditParts = { producer: Producer; vault: Vault; open: OpenRequests; content: ContentKeeper | null };
+
+/** What is said of a request when it is accepted, and of whom. */
+type Told = { facts: RequestFacts; event: AuditEvent; subject: Subject };
+
 class ProducingAudit implements GatewayAudit {
   readonly #options: GatewayAuditOptions;
   readonly #producer: Producer;
   readonly #vault: Vault;
+  readonly #content: ContentKeeper | null;
   readonly #open: OpenRequests;
   readonly #owed: OwedRecords;
   readonly #failures: AuthFailureWindow;
@@ -126,11 +137,13 @@ class ProducingAudit implements GatewayAudit {
   #wasLarge = false;
   #closing: Promise<void> | null = null;
 
-  constructor(options: GatewayAuditOptions, producer: Producer, vault: Vault, open: OpenRequests) {
+  constructor(options: GatewayAuditOptions, parts: AuditParts) {
+    const { producer, vault, open, content } = parts;
     const { metrics, log, authWindowMs = AUTH_FAILURES_WINDOW_MS } = options;
     this.#options = options;
     this.#producer = producer;
     this.#vault = vault;
+    this.#content = content;
     this.#open = open;
     this.#unrecorded = metrics.counter({
       name: 'quern_gateway_unrecorded_requests_total',
@@ -176,7 +189,7 @@ class ProducingAudit implements GatewayAudit {
     const { required, spans } = this.#options;
     if (!this.serving) throw auditUnavailable();
     const onUnrecorded = (): void => this.#unrecorded.inc();
-    let told: { facts: RequestFacts; event: AuditEvent };
+    let told: Told;
     try {
       told = this.#acceptedEvent(accepted);
     } catch (error) {
@@ -189,12 +202,13 @@ class ProducingAudit implements GatewayAudit {
     this.#receiptsPending += 1;
     return new AuditedRequest({
       facts: told.facts,
-      receipt: this.#producer.append(told.event),
+      receipt: this.#appendAccepted(told, accepted.request),
       sink,
       generation,
       required,
       owed: this.#owed,
       open: this.#open,
+      ...this.#answerOf(told.subject),
       onUnrecorded,
       onReceipt: (error) => {
         this.#receiptsPending -= 1;
@@ -204,7 +218,30 @@ class ProducingAudit implements GatewayAudit {
     });
   }
 
-  #acceptedEvent({ request, caller, model, requestId }: AcceptedRequest): { facts: RequestFacts; event: AuditEvent } {
+  /** The prompt's text, where it is kept, is on disk before the record that names it. */
+  async #appendAccepted({ event, subject }: Told, { prompt }: TypedRequest): Promise<Receipt> {
+    const policy = this.#content?.policy(subject.tenant, 'prompt');
+    if (!this.#content || !policy) return this.#producer.append(event);
+    const kept = await this.#content.keep(subject, policy, { kind: 'prompt', text: promptText(prompt) });
+    return this.#producer.append({ ...event, ...kept });
+  }
+
+  #answerOf(subject: Subject): Pick<AuditedRequestOptions, 'answer'> {
+    const content = this.#content;
+    const policy = content?.policy(subject.tenant, 'response');
+    if (!content || !policy) return {};
+    const keep = async (text: string): Promise<KeptFields> => {
+      try {
+        return await content.keep(subject, policy, { kind: 'response', text });
+      } catch (error) {
+        this.#options.log.error({ err: error }, 'the text of an answer cannot be kept');
+        throw error;
+      }
+    };
+    return { answer: { collect: policy.max_bytes + CONTENT_REDACTION_MARGIN_CHARS, keep } };
+  }
+
+  #acceptedEvent({ request, caller, model, requestId }: AcceptedRequest): Told {
     const { tenant, user, keyId } = caller.principal;
     const subject = this.#vault.subject({ tenant, kind: 'user', id: user });
     const prompt = promptBytes(request.prompt);
@@ -224,7 +261,7 @@ class ProducingAudit implements GatewayAudit {
       sealed: subject.seal({ key_id: keyId, client_ip: plainAddress(caller.client ?? '') }),
       usage: acceptedUsage(request, prompt.length),
     };
-    return { facts, event };
+    return { facts, event, subject };
   }
 
   authFailed(failure: AuthFailure): void {
@@ -310,6 +347,7 @@ class ProducingAudit implements GatewayAudit {
     const sent = await this.#producer.flush({ signal: new AbortController().signal });
     if (!sent) this.#options.log.info(this.report, 'audit records stay in the outbox until the next start');
     await this.#producer.close();
+    await this.#content?.close();
     this.#vault.close();
     this.#options.onClosed?.();
   }
@@ -320,27 +358,28 @@ class ProducingAudit implements GatewayAudit {
  * there, DATA_LOSS when safe bytes have changed.
  */
 export async function openGatewayAudit(options: GatewayAuditOptions): Promise<GatewayAudit> {
-  const files = options.files ?? (await openSegmentFiles(options.dir));
-  const open = new OpenRequests(files);
-  const vault = await openVault(options.keyDir);
+  const { dir, keyDir, content: kept, log } = options;
+  const opened: (() => Promise<void> | void)[] = [];
   try {
+    const files = options.files ?? (await openSegmentFiles(dir));
+    const open = new OpenRequests(files);
+    const vault = await openVault(keyDir);
+    opened.push(() => vault.close());
+    const content = kept ? await ContentKeeper.open({ ...kept, log }) : null;
+    opened.push(() => content?.close());
     const producer = await Producer.open({
       ...options,
       files,
       service: 'gateway',
       beforeRelease: (lastSeq) => open.carry(lastSeq),
     });
-    try {
-      await open.recover(producer.outbox);
-      const audit = new ProducingAudit(options, producer, vault, open);
-      await audit.start();
-      return audit;
-    } catch (error) {
-      await producer.close();
-      throw error;
-    }
+    opened.push(() => producer.close());
+    await open.recover(producer.outbox);
+    const audit = new ProducingAudit(options, { producer, vault, open, content });
+    await audit.start();
+    return audit;
   } catch (error) {
-    vault.close();
+    for (const close of opened.reverse()) await close();
     throw error;
   }
 }

@@ -44,6 +44,15 @@ export class OwedRecords {
     );
   }
 
+  /** As write(), of a record that is not known yet. The promise must not reject. */
+  async writeLater(event: Promise<AuditEvent>, onWritten: () => void = () => {}): Promise<void> {
+    this.#pending += 1;
+    const known = await event;
+    const written = this.write(known, onWritten);
+    this.#pending -= 1;
+    return written;
+  }
+
   /** No attempt is made any more: what is left is for the next start. */
   close(): void {
     this.#closed = true;

@@ -5,6 +5,7 @@ import type { AuditActor, AuditEvent, AuditOutcome } from '#kit/audit/record.ts'
 import { type Code, QuernError, toQuernError } from '#kit/errors.ts';
 import type { GenerationSink } from '../generation-events.ts';
 import { AUDIT_RECEIPT_MS_MAX } from '../limits.ts';
+import type { KeptFields } from './content-keeper.ts';
 import { GatedSink } from './gated-sink.ts';
 import type { OpenRequests } from './open-requests.ts';
 import type { OwedRecords } from './owed-records.ts';
@@ -56,6 +57,8 @@ export type AuditedRequestOptions = {
   open: OpenRequests;
   /** It is served without a record. */
   onUnrecorded(): void;
+  /** Keeps the answer's text; absent: the tenant's policy keeps none. */
+  answer?: { collect: number; keep(text: string): Promise<KeptFields> };
   /** Its accepted record is on disk, or is not and never will be. */
   onReceipt(error: QuernError | null): void;
   receiptMsMax?: number;
@@ -112,7 +115,7 @@ export class AuditedRequest implements RequestAudit {
   constructor(options: AuditedRequestOptions) {
     const { sink, receipt, facts, open, receiptMsMax = AUDIT_RECEIPT_MS_MAX } = options;
     this.#options = options;
-    this.sink = new GatedSink(sink);
+    this.sink = new GatedSink(sink, options.answer?.collect);
     this.#timer = setTimeout(() => this.#unrecorded(new Error('the disk of the outbox is too slow')), receiptMsMax);
     receipt.then(
       ({ id, seq }) => {
@@ -151,10 +154,27 @@ export class AuditedRequest implements RequestAudit {
     const { receipt, facts, owed, open } = this.#options;
     this.#waiting = null; // nobody waits for the gate any more
     clearTimeout(this.#timer);
+    const kept = this.#keepAnswer();
     receipt.then(
-      ({ id }) => owed.write(finishedEvent(facts, id, end, this.sink.textBytes), () => open.delete(id)),
+      ({ id }) => {
+        const event = finishedEvent(facts, id, end, this.sink.textBytes);
+        const told = (): void => open.delete(id);
+        if (kept === null) void owed.write(event, told);
+        else
+          void owed.writeLater(
+            kept.then((fields) => ({ ...event, ...fields })),
+            told,
+          );
+      },
       () => {}, // neither record is there
     );
+  }
+
+  /** An answer that cannot be kept has gone out already: its record says that it ended, and names no text. Never rejects. */
+  #keepAnswer(): Promise<KeptFields> | null {
+    const { answer } = this.#options;
+    const { text } = this.sink;
+    return answer && text !== '' ? answer.keep(text).catch(() => ({})) : null;
   }
 
   #unrecorded(cause: unknown): void {

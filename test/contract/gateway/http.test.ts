@@ -176,7 +176,7 @@ test('keys over HTTP: Bearer and x-api-key, 401 without, open health and metrics
   const headers = { authorization: `Bearer ${scraper.token}`, accept: 'application/openmetrics-text' };
   await eventually(async () => {
     const own = await (await fetch(`${mesh.url}/metrics`, { headers })).text();
-    return /quern_gateway_tenant_requests_total\{tenant="acme",outcome="length"[^}]*\} 2[^]*# EOF\n$/.test(own);
+    return /quern_gateway_tenant_requests_total\{tenant="acme",outcome="length"[^}]*\} 2[\s\S]*# EOF\n$/.test(own);
   }, 'a key of role service sees the tenants');
   const user = await fetch(`${mesh.url}/metrics`, { headers: { authorization: `Bearer ${token}` } });
   assert.doesNotMatch(await user.text(), /acme/);

@@ -81,6 +81,7 @@ test('audit: a folder needs the vault, addresses and keys are checked, and witho
   assert.deepEqual(readConfig(audited).audit, {
     dir: '/var/lib/quern/outbox',
     keyDir: '/var/lib/quern/keys',
+    content: null,
     nats: 'nats://127.0.0.1:4222',
     required: true,
     service: null,

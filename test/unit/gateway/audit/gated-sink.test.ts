@@ -59,3 +59,18 @@ test('a refusal passes a closed gate and nothing of the answer follows it', () =
   gated.open();
   assert.deepEqual(heard, ['fail UNAVAILABLE']);
 });
+
+test('as much of the answer as was asked for is collected, whatever passes', () => {
+  const { sink, heard } = recording();
+  const gated = new GatedSink(sink, 7);
+  gated.delta(0, 'abc', [], []);
+  gated.delta(1, 'de', [], []);
+  gated.open();
+  gated.delta(0, 'fghi', [], []);
+  gated.delta(1, 'more', [], []);
+  assert.equal(gated.text, 'abcfg\nde');
+  assert.deepEqual(heard, ['delta 0 abc', 'delta 1 de', 'delta 0 fghi', 'delta 1 more']);
+  const plain = new GatedSink(sink);
+  plain.delta(0, 'abc', [], []);
+  assert.deepEqual([plain.text, plain.textBytes], ['', 3]);
+});

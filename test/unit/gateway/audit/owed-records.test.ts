@@ -57,3 +57,23 @@ test('closed, it tries no more', async () => {
   await sleep(20);
   assert.equal(attempts, before + 1);
 });
+
+test('a record that is not known yet is owed until it is written', async () => {
+  const { promise, resolve } = Promise.withResolvers<AuditEvent>();
+  const taken: AuditEvent[] = [];
+  const owed = new OwedRecords({
+    append: async (one) => {
+      taken.push(one);
+      return { id: '1', seq: 1 };
+    },
+    onDropped: () => assert.fail('nothing is dropped'),
+  });
+  let isWritten = false;
+  const written = owed.writeLater(promise, () => {
+    isWritten = true;
+  });
+  assert.deepEqual([owed.size, taken.length], [1, 0]);
+  resolve(event('late'));
+  await written;
+  assert.deepEqual([owed.size, taken.length, isWritten], [0, 1, true]);
+});
