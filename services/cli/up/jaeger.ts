@@ -1,4 +1,4 @@
-/** The Jaeger of a one-machine mesh: where it is found, its configuration, and the links that lead to a trace. */
+/** The Jaeger of a one-machine mesh: where it is found and its configuration. */
 import { accessSync, constants, existsSync, readdirSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 
@@ -62,7 +62,8 @@ export function jaegerConfiguration(ports: JaegerPorts, { uiDir }: Pick<Jaeger, 
     service: {
       extensions: ['jaeger_storage', 'jaeger_query', 'healthcheckv2'],
       pipelines: { traces: { receivers: ['otlp'], processors: ['batch'], exporters: ['jaeger_storage_exporter'] } },
-      telemetry: { metrics: { level: 'none' }, logs: { level: 'warn' } },
+      // It would trace itself to a port where nobody listens, and warn of that for ever.
+      telemetry: { metrics: { level: 'none' }, logs: { level: 'error' } },
     },
     extensions: {
       jaeger_storage: { backends: { memory: { memory: { max_traces: TRACES_MAX } } } },
@@ -81,9 +82,4 @@ export async function jaegerAnswers({ ui, health }: JaegerPorts): Promise<boolea
   const asked = [`http://127.0.0.1:${health}/status`, `http://127.0.0.1:${ui}/api/v3/services`];
   const answers = await Promise.all(asked.map((url) => fetch(url).catch(() => null)));
   return answers.every((answer) => answer?.ok === true);
-}
-
-/** Where a person sees one trace. */
-export function traceLink(uiPort: number, traceId: string): string {
-  return `http://127.0.0.1:${uiPort}/trace/${traceId}`;
 }

@@ -154,7 +154,7 @@ function plannedJaeger(jaeger: OwnJaeger, inherited: NodeJS.ProcessEnv): Planned
     kind: 'jaeger',
     command,
     args,
-    env: foreignEnv(inherited),
+    env: { ...foreignEnv(inherited), OTEL_TRACES_SAMPLER: 'always_off' },
     addresses: [`http://127.0.0.1:${ui}`, `OTLP http://127.0.0.1:${otlp}`],
     metrics: undefined,
     what: 'traces, in memory',

@@ -102,7 +102,9 @@ function readyText(event: ReadyEvent): string {
     `  npx quern chat${gateway}${model}`,
     `  curl -s ${scheme || 'http://'}${event.http}/v1/completions${key} -H 'content-type: application/json' -d '${body}'`,
     ...(event.traces
-      ? [`Traces: ${event.traces}/search?service=gateway; one: /trace/ and the x-trace-id of an answer`]
+      ? [
+          `Traces: ${event.traces}/search?service=gateway; that of one answer: ${event.traces}/trace/ and its x-trace-id`,
+        ]
       : []),
     '',
   ].join('\n');
