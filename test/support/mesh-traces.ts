@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { CompleteRequest, CompletionServiceClient } from '#gen/quern/gateway/v1/gateway.ts';
+import { CallOptions, CompleteRequest, CompletionServiceClient } from '#gen/quern/gateway/v1/gateway.ts';
 import { openChannel, serverStream } from '#kit/rpc/client.ts';
 import { startTrace, type TraceContext } from '#kit/trace.ts';
 import { emptySampling } from '../../services/gateway/typed-request.ts';
@@ -39,13 +39,22 @@ export async function startTraced(t: TestContext, reader: TraceReader): Promise<
 }
 
 type Part = { name: string; pid: number | null };
-type Asked = { signal?: AbortSignal; timeoutMs?: number; maxTokens?: number; onEvent?: () => void };
+type Asked = {
+  signal?: AbortSignal;
+  timeoutMs?: number;
+  maxTokens?: number;
+  model?: string;
+  supersedeKey?: string;
+  onEvent?: () => void;
+};
 
 /** Streams one completion; answers its error or null. */
 async function complete({ client }: Traced, trace: TraceContext, asked: Asked = {}): Promise<unknown> {
-  const { maxTokens = 24, onEvent, ...options } = asked;
+  const { maxTokens = 24, model = '', supersedeKey = '', onEvent, ...options } = asked;
   const request: CompleteRequest = {
     ...CompleteRequest.decode(new Uint8Array(0)),
+    model,
+    options: { ...CallOptions.decode(new Uint8Array(0)), supersedeKey },
     prompt: { $case: 'text', value: 'def add(a, b):' },
     sampling: { ...emptySampling(), maxTokens, temperature: 0, ignoreEos: true },
   };
@@ -160,6 +169,38 @@ async function checkDeadline(traced: Traced): Promise<void> {
   assert.deepEqual([root?.status.code, root?.status.message], ['ERROR', 'DEADLINE_EXCEEDED']);
 }
 
+async function checkSuperseded(traced: Traced): Promise<void> {
+  const [older, newer] = [startTrace(), startTrace()];
+  let next: Promise<unknown> | null = null;
+  const onEvent = (): void => {
+    next ??= complete(traced, newer, { supersedeKey: 'cursor', maxTokens: 4 });
+  };
+  await complete(traced, older, { supersedeKey: 'cursor', maxTokens: 1_500, onEvent });
+  assert.equal(await next, null);
+  const spans = await whole(traced, older);
+  checkTrace(spans, older.spanId, { nested: false });
+  assert.ok(
+    spans.every((span) => span.status.code !== 'ERROR'),
+    pictureOf(spans).join('\n'),
+  );
+  const outcomes = spans.map((span) => span.attributes['quern.outcome']).filter((outcome) => outcome !== undefined);
+  assert.deepEqual(outcomes, ['superseded', 'superseded'], 'of the generation and of the engine');
+  checkTrace(await whole(traced, newer), newer.spanId, { nested: true });
+}
+
+async function checkRefused(traced: Traced): Promise<void> {
+  const trace = startTrace();
+  assert.ok(await complete(traced, trace, { model: 'no-such-model' }));
+  const spans = await traced.reader.settled(trace.traceId, (all) => all.some(({ name }) => name === COMPLETE));
+  checkTrace(spans, trace.spanId, { nested: true });
+  assert.deepEqual(picture(spans), [`gateway ${COMPLETE} SERVER`, '  gateway gateway.authorize INTERNAL']);
+  const root = spans.find(({ name }) => name === COMPLETE);
+  assert.deepEqual(
+    [root?.attributes['rpc.status_code'], root?.attributes['quern.reason']],
+    ['NOT_FOUND', 'MODEL_NOT_FOUND'],
+  );
+}
+
 /** Steps are traces of their own, linked with the requests in their batch in both directions. */
 async function checkSteps({ reader }: Traced): Promise<void> {
   const steps = await reader.named('engine', 'engine.step');
@@ -248,6 +289,8 @@ export async function checkTraces(t: TestContext, traced: Traced): Promise<void>
   await t.test('success over HTTP', () => checkHttp(traced));
   await t.test('the caller cancels', () => checkCancel(traced));
   await t.test('the deadline passes', () => checkDeadline(traced));
+  await t.test('a newer request supersedes it', () => checkSuperseded(traced));
+  await t.test('it is refused', () => checkRefused(traced));
   await t.test('the time of a request lies under its spans', (own) => checkCoverage(traced, own));
   await t.test('steps and phases link to one another', () => checkSteps(traced));
   await t.test('an engine dies under a request, which goes on', () => checkEngineDeath(traced));
