@@ -3,15 +3,20 @@
 import type { SamplingParams, Timings, Usage } from '#gen/quern/common/v1/common.ts';
 import type { QuernError } from '#kit/errors.ts';
 import { ATTR_REASON } from '#kit/semconv.ts';
-import type { Span, TraceContext } from '#kit/trace.ts';
+import type { Span, SpanSink, TraceContext } from '#kit/trace.ts';
+import type { GatewayAudit } from './audit/gateway-audit.ts';
 import type { AuditedGeneration, RequestAudit } from './audit/request-audit.ts';
 import type { Choice } from './choice.ts';
-import type { GatewayContext } from './context.ts';
+import type { ExplainRing } from './explain-ring.ts';
+import type { GatewayMetrics } from './gateway-metrics.ts';
 import { type Caller, type GenerationSink, outcomeOf } from './generation-events.ts';
 import { endGenerationSpan, noteFirstToken, startGenerationSpan } from './generation-span.ts';
 import type { RequestTimeline, StageName } from './request-timeline.ts';
 import { TokenClock } from './token-clock.ts';
 import type { TypedRequest } from './typed-request.ts';
+
+/** Who is told. */
+export type AccountListeners = { metrics: GatewayMetrics; explain: ExplainRing; audit: GatewayAudit; spans: SpanSink };
 
 export type AccountedRequest = { request: TypedRequest; caller: Caller; requestId: string };
 
@@ -27,7 +32,7 @@ export type RequestEnding = {
 export class RequestAccount {
   /** Times an engine was lost and the request went on. */
   resumes = 0;
-  readonly #context: GatewayContext;
+  readonly #listeners: AccountListeners;
   readonly #about: AccountedRequest;
   readonly #clock: TokenClock;
   readonly #timeline: RequestTimeline;
@@ -36,15 +41,15 @@ export class RequestAccount {
   #span: Span | null = null;
 
   /** The request has arrived. */
-  constructor(context: GatewayContext, about: AccountedRequest) {
+  constructor(listeners: AccountListeners, about: AccountedRequest) {
     const { request, caller, requestId } = about;
     const { principal, trace } = caller;
     const startedMs = performance.now();
-    this.#context = context;
+    this.#listeners = listeners;
     this.#about = about;
-    this.#clock = new TokenClock(context.metrics, startedMs, trace);
+    this.#clock = new TokenClock(listeners.metrics, startedMs, trace);
     const facts = { requestId, principal, method: request.method, traceId: trace.traceId };
-    this.#timeline = context.explain.begin(facts, startedMs);
+    this.#timeline = listeners.explain.begin(facts, startedMs);
   }
 
   get elapsedMs(): number {
@@ -59,7 +64,7 @@ export class RequestAccount {
 
   /** It is let in: from here on every event goes through the sink that is answered, which the audit may hold back. */
   accepted(sink: GenerationSink, generation: AuditedGeneration): GenerationSink {
-    this.#audit = this.#context.audit.accept({ ...this.#about, model: this.#model }, sink, generation);
+    this.#audit = this.#listeners.audit.accept({ ...this.#about, model: this.#model }, sink, generation);
     return this.#audit.sink;
   }
 
@@ -76,7 +81,7 @@ export class RequestAccount {
   submitting(sampling: SamplingParams): TraceContext {
     const { request, caller, requestId } = this.#about;
     const facts = { request, model: this.#model, requestId, sampling };
-    this.#span ??= startGenerationSpan(this.#context.spans, caller.trace, facts);
+    this.#span ??= startGenerationSpan(this.#listeners.spans, caller.trace, facts);
     this.#timeline.enter('engine');
     return this.#span.context;
   }
@@ -97,7 +102,7 @@ export class RequestAccount {
     this.resumes += 1;
     this.#timeline.resumes = this.resumes;
     this.#span?.event('engine_lost', { [ATTR_REASON]: error.details.reason });
-    this.#context.metrics.resumed(this.#model);
+    this.#listeners.metrics.resumed(this.#model);
   }
 
   lastToken(): void {
@@ -117,7 +122,7 @@ export class RequestAccount {
       const finishReasons = choices.flatMap(({ finished }) => (finished ? [outcomeOf(finished)] : []));
       endGenerationSpan(this.#span, { model, usage, outcome, finishReasons, resumes: this.resumes, error });
     }
-    this.#context.metrics.finished({
+    this.#listeners.metrics.finished({
       model,
       method: request.method,
       tenant: caller.principal.tenant,

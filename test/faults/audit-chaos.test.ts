@@ -7,13 +7,13 @@ test('killed gateways, audit services and nats-servers lose no request and recor
   timeout: 240_000,
 }, async (t) => {
   const seed = Math.floor(Math.random() * 1_000_000);
-  t.diagnostic(`seed ${seed}: npm run chaos:audit -- 20 ${seed}`);
-  const report = await auditChaos(t, { seconds: 20, seed, concurrency: 8 });
+  t.diagnostic(`seed ${seed}: npm run chaos:audit -- 15 ${seed}`);
+  const report = await auditChaos(t, { seconds: 15, seed, concurrency: 8 });
   t.diagnostic(JSON.stringify(report));
   assert.deepEqual(report.wrong, []);
   assert.equal(report.verdict, 'ok');
   assert.equal(report.verdictOfTrusted, 'ok');
-  assert.ok(report.answered > 100, `${report.answered} requests were answered`);
-  assert.ok(Object.values(report.faults).reduce((a, b) => a + b, 0) >= 3, JSON.stringify(report.faults));
+  assert.ok(report.answered > 30, `${report.answered} requests were answered`);
+  assert.equal(Object.keys(report.faults).length, 7, JSON.stringify(report.faults));
   assert.ok(report.records >= 2 * report.answered, `${report.records} records`);
 });

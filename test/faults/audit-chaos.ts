@@ -10,7 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { AuditServiceClient, type QueryResponse } from '#gen/quern/audit/v1/audit.ts';
 import { openChannel, serverStream, unary } from '#kit/rpc/client.ts';
-import { freePort, startNats } from '../contract/audit/support/nats.ts';
+import { freePort, startNats, type TestNats } from '../contract/audit/support/nats.ts';
 import { eventually } from '../contract/gateway/fakes/mesh.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -18,6 +18,7 @@ const ROWS_MAX = 100_000;
 const SETTLE_MS = 90_000;
 const START_MS = 30_000;
 
+/** `seconds`: at least so long, and each fault at least once. */
 export type AuditChaosOptions = { seconds: number; seed: number; concurrency: number; say?: (line: string) => void };
 
 export type AuditChaosReport = {
@@ -31,7 +32,7 @@ export type AuditChaosReport = {
   rows: number;
   outcomes: Record<string, number>;
   records: number;
-  /** Bytes and segments that the gateway's outbox still held at the end. */
+  /** That the gateway's outbox still held at the end. */
   outboxSegments: number;
   verdict: string;
   verdictOfTrusted: string;
@@ -206,25 +207,24 @@ function findWrong(seen: ReadonlyMap<string, Seen>, rows: readonly QueryResponse
   return wrong;
 }
 
-type Fault = { name: string; weight: number; run(): Promise<void> };
+type ChaosMesh = {
+  nats: TestNats;
+  audit: Part;
+  gateway: Part;
+  /** Tokenizer and engine without a model. */
+  mocks: Part;
+  url: string;
+  outboxDir: string;
+  client: Client;
+};
 
-function pick(faults: readonly Fault[], next: () => number): Fault {
-  let rest = next() * faults.reduce((sum, { weight }) => sum + weight, 0);
-  for (const fault of faults) {
-    rest -= fault.weight;
-    if (rest < 0) return fault;
-  }
-  return faults[0] as Fault;
-}
-
-export async function auditChaos(t: Pick<TestContext, 'after'>, options: AuditChaosOptions): Promise<AuditChaosReport> {
-  const { seconds, seed, concurrency, say = () => {} } = options;
-  const next = random(seed);
+async function startChaosMesh(t: Pick<TestContext, 'after'>): Promise<ChaosMesh> {
   const dir = await mkdtemp(join(tmpdir(), 'quern-audit-chaos-'));
   t.after(() => rm(dir, { recursive: true, force: true }));
   const nats = await startNats(t);
   const http = `127.0.0.1:${await freePort()}`;
   const auditAddress = `unix://${dir}/audit.sock`;
+  const outboxDir = join(dir, 'outbox');
   const mocks = new Part('mocks', 'test/contract/gateway/fakes/mock-main.ts', {
     args: [JSON.stringify({ folder: dir, stepMs: 3, contextLength: 4096 })],
   });
@@ -239,122 +239,116 @@ export async function auditChaos(t: Pick<TestContext, 'after'>, options: AuditCh
       QUERN_GATEWAY_GRPC_LISTEN: '127.0.0.1:0',
       QUERN_GATEWAY_TOKENIZER: `unix://${dir}/tokenizer.sock`,
       QUERN_GATEWAY_ENGINES: `mock=unix://${dir}/engine.sock`,
-      QUERN_AUDIT_OUTBOX_DIR: join(dir, 'outbox'),
+      QUERN_AUDIT_OUTBOX_DIR: outboxDir,
       QUERN_AUDIT_ADDRESS: auditAddress,
     },
   });
-  const parts = [gateway, audit, mocks];
-  t.after(() => Promise.all(parts.map((part) => part.kill())));
+  t.after(() => Promise.all([gateway, audit, mocks].map((part) => part.kill())));
   for (const part of [mocks, audit, gateway]) await part.start();
   const url = `http://${http}`;
-  const healthy = async (): Promise<boolean> => (await fetch(`${url}/health`).catch(() => null))?.status === 200;
-  await eventually(healthy, 'the mesh serves', START_MS);
+  const isHealthy = async (): Promise<boolean> => (await fetch(`${url}/health`).catch(() => null))?.status === 200;
+  await eventually(isHealthy, 'the mesh serves', START_MS);
   const client = openChannel(AuditServiceClient, { address: auditAddress });
   t.after(() => client.close());
+  return { nats, audit, gateway, mocks, url, outboxDir, client };
+}
 
-  const faults: Fault[] = [
-    {
-      name: 'gateway killed',
-      weight: 4,
-      async run() {
-        await gateway.kill();
-        await gateway.start();
-      },
-    },
-    {
-      name: 'audit killed',
-      weight: 3,
-      async run() {
-        await audit.kill();
-        await sleep(1_000 * next());
-        await audit.start();
-      },
-    },
-    {
-      name: 'nats killed',
-      weight: 3,
-      async run() {
-        await nats.kill();
-        await sleep(2_000 * next());
-        await nats.start();
-      },
-    },
-    {
-      name: 'nats stopped for a while',
-      weight: 2,
-      async run() {
-        nats.pause();
-        await sleep(3_000 * next());
-        nats.resume();
-      },
-    },
-    {
-      name: 'engine and tokenizer killed',
-      weight: 1,
-      async run() {
-        await mocks.kill();
-        await mocks.start();
-      },
-    },
-    {
-      name: 'gateway and audit and nats killed at once',
-      weight: 1,
-      async run() {
-        await Promise.all([gateway.kill(), audit.kill(), nats.kill()]);
-        await nats.start();
-        await Promise.all([audit.start(), gateway.start()]);
-      },
-    },
-    {
-      name: 'gateway drained',
-      weight: 1,
-      async run() {
-        await gateway.kill('SIGTERM');
-        await gateway.start();
-      },
-    },
+type Fault = { name: string; run(): Promise<void> };
+
+function faultsOf({ nats, audit, gateway, mocks }: ChaosMesh, next: () => number): Fault[] {
+  const restart = async (part: Part, waitMs = 0, signal: 'SIGKILL' | 'SIGTERM' = 'SIGKILL'): Promise<void> => {
+    await part.kill(signal);
+    await sleep(waitMs);
+    await part.start();
+  };
+  const killNats = async (): Promise<void> => {
+    await nats.kill();
+    await sleep(2_000 * next());
+    await nats.start();
+  };
+  const pauseNats = async (): Promise<void> => {
+    nats.pause();
+    await sleep(3_000 * next());
+    nats.resume();
+  };
+  const killAll = async (): Promise<void> => {
+    await Promise.all([gateway.kill(), audit.kill(), nats.kill()]);
+    await nats.start();
+    await Promise.all([audit.start(), gateway.start()]);
+  };
+  return [
+    { name: 'gateway killed', run: () => restart(gateway) },
+    { name: 'audit killed', run: () => restart(audit, 1_000 * next()) },
+    { name: 'nats killed', run: killNats },
+    { name: 'nats stopped for a while', run: pauseNats },
+    { name: 'engine and tokenizer killed', run: () => restart(mocks) },
+    { name: 'gateway and audit and nats killed at once', run: killAll },
+    { name: 'gateway drained', run: () => restart(gateway, 0, 'SIGTERM') },
   ];
+}
+
+/** Endless rounds, each with every fault once, in an order of its own. */
+function* rounds(faults: readonly Fault[], next: () => number): Generator<Fault, never> {
+  while (true) {
+    const left = [...faults];
+    while (left.length > 0) yield left.splice(Math.floor(next() * left.length), 1)[0] as Fault;
+  }
+}
+
+/** Waits until the log holds what the clients saw, or too long. */
+async function settle(client: Client, seen: ReadonlyMap<string, Seen>) {
+  const began = performance.now();
+  let rows: QueryResponse[] = [];
+  let wrong = ['the audit service was never asked'];
+  while (wrong.length > 0 && performance.now() - began < SETTLE_MS) {
+    rows = await rowsOf(client).catch(() => rows);
+    wrong = findWrong(seen, rows);
+    await sleep(250);
+  }
+  return { rows, wrong, settleMs: Math.round(performance.now() - began) };
+}
+
+function tally<T extends string>(names: Iterable<T>): Record<string, number> {
   const counts: Record<string, number> = {};
-  const until = performance.now() + seconds * 1_000;
-  const callers = load(url, concurrency, next);
+  for (const name of names) counts[name] = (counts[name] ?? 0) + 1;
+  return counts;
+}
+
+export async function auditChaos(t: Pick<TestContext, 'after'>, options: AuditChaosOptions): Promise<AuditChaosReport> {
+  const { seconds, seed, concurrency, say = () => {} } = options;
+  const next = random(seed);
+  const mesh = await startChaosMesh(t);
+  const { client } = mesh;
+  const faults = faultsOf(mesh, next);
+  const order = rounds(faults, next);
+  const done: string[] = [];
+  const began = performance.now();
+  const callers = load(mesh.url, concurrency, next);
   let trusted = '';
-  while (performance.now() < until) {
-    await sleep(400 + 2_500 * next());
-    const fault = pick(faults, next);
-    say(
-      `${((seconds * 1_000 - (until - performance.now())) / 1_000).toFixed(1)} s: ${fault.name}, ${callers.seen.size} requests`,
-    );
-    counts[fault.name] = (counts[fault.name] ?? 0) + 1;
+  while (performance.now() - began < seconds * 1_000 || done.length < faults.length) {
+    await sleep(300 + 2_000 * next());
+    const fault = order.next().value;
+    say(`${((performance.now() - began) / 1_000).toFixed(1)} s: ${fault.name}, ${callers.seen.size} requests`);
+    done.push(fault.name);
     await fault.run();
     const head = await unary(client, 'getHead', {}, { timeoutMs: 2_000 }).catch(() => null);
     if (trusted === '' && head) trusted = head.checkpoint;
   }
   await callers.stop();
   const { seen } = callers;
-  const count = (how: Seen): number => [...seen.values()].filter((value) => value === how).length;
-
-  const settling = performance.now();
-  let rows: QueryResponse[] = [];
-  let wrong = ['the audit service was never asked'];
-  while (wrong.length > 0 && performance.now() - settling < SETTLE_MS) {
-    rows = await rowsOf(client).catch(() => rows);
-    wrong = findWrong(seen, rows);
-    await sleep(250);
-  }
-  const settleMs = Math.round(performance.now() - settling);
+  const { rows, wrong, settleMs } = await settle(client, seen);
   const head = await unary(client, 'getHead', {}, {});
-  const outcomes: Record<string, number> = {};
-  for (const { outcome } of rows) outcomes[outcome] = (outcomes[outcome] ?? 0) + 1;
+  const { answered = 0, unanswered = 0, refused = 0 } = tally(seen.values());
   return {
     requests: seen.size,
-    answered: count('answered'),
-    unanswered: count('unanswered'),
-    refused: count('refused'),
-    faults: counts,
+    answered,
+    unanswered,
+    refused,
+    faults: tally(done),
     rows: rows.length,
-    outcomes,
+    outcomes: tally(rows.map(({ outcome }) => outcome)),
     records: Number(head.records),
-    outboxSegments: (await readdir(join(dir, 'outbox'))).filter((name) => name.endsWith('.log')).length,
+    outboxSegments: (await readdir(mesh.outboxDir)).filter((name) => name.endsWith('.log')).length,
     verdict: await verdictOf(client, ''),
     verdictOfTrusted: await verdictOf(client, trusted),
     settleMs,
