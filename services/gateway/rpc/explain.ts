@@ -37,7 +37,7 @@ export function explain(context: GatewayContext) {
     if (timeline) return explained(timeline);
     const message =
       `no request "${requestId}" of yours is among the last ${EXPLAIN_REQUESTS_MAX} of this gateway; ` +
-      'the audit log keeps older ones: quern audit query --request';
+      `the audit log keeps older ones: quern audit query --request ${requestId}`;
     throw new QuernError('NOT_FOUND', message, { reason: 'REQUEST_NOT_KNOWN' });
   };
 }
