@@ -11,12 +11,13 @@ import { type AuditPlan, type AuditSettings, auditRows, planAudit } from '../up/
 import { runMesh } from '../up/mesh.ts';
 import { type MeshRecord, runningMeshes, sweepMeshFolders } from '../up/mesh-folder.ts';
 import { parseModels } from '../up/model-folder.ts';
-import { planProcesses } from '../up/plan.ts';
+import { planProcesses, type UpOptions } from '../up/plan.ts';
 import { findFreePort, requireFreePort, splitAddress } from '../up/ports.ts';
 import { jsonReporter, textReporter } from '../up/reporter.ts';
 import { planTraces, traceRows, traceUi } from '../up/trace-plan.ts';
 
-const METRICS_PORT = 9153; // 9152 is the tokenizer's by custom
+const TOKENIZER_METRICS_PORT = 9152;
+const ENGINE_METRICS_PORT = 9153; // and those that follow
 const AUDIT_METRICS_PORT = 9155;
 
 const OPTIONS = {
@@ -68,7 +69,8 @@ restarts what dies, and drains on Ctrl-C or SIGTERM.
     sweepMeshFolders(io.config.runtimeParents);
     const isFirst = http === HTTP_DEFAULT;
     const metricsPorts = await chooseMetricsPorts(models.length, isFirst);
-    const metricsPort = await findFreePort(isFirst ? AUDIT_METRICS_PORT : undefined, metricsPorts);
+    const taken = [metricsPorts.tokenizer, ...metricsPorts.engines];
+    const metricsPort = await findFreePort(isFirst ? AUDIT_METRICS_PORT : undefined, taken);
     const audit = await chooseAudit(io, { off: values['no-audit'] ?? false, nats: values.nats, metricsPort });
     const traces = await planTraces({ ...io.config, off: values['no-traces'] ?? false });
     // One folder per supervisor, so that two meshes of one user never meet.
@@ -124,10 +126,14 @@ function modelsFromConfig(io: Io): string[] {
 }
 
 /** The first mesh of a machine has the ports that a scraper's configuration names; a further one takes what is free. */
-async function chooseMetricsPorts(count: number, first: boolean): Promise<number[]> {
-  const ports: number[] = [];
-  while (ports.length < count) ports.push(await findFreePort(first ? METRICS_PORT + ports.length : undefined, ports));
-  return ports;
+async function chooseMetricsPorts(engineCount: number, first: boolean): Promise<UpOptions['metricsPorts']> {
+  const tokenizer = await findFreePort(first ? TOKENIZER_METRICS_PORT : undefined, []);
+  const engines: number[] = [];
+  while (engines.length < engineCount) {
+    const preferred = first ? ENGINE_METRICS_PORT + engines.length : undefined;
+    engines.push(await findFreePort(preferred, [tokenizer, ...engines]));
+  }
+  return { tokenizer, engines };
 }
 
 /** What the gateway would refuse after the model is loaded. */

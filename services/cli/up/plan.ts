@@ -14,8 +14,8 @@ export type UpOptions = {
   threads: number | undefined;
   dtype: string | undefined;
   contextLength: number | undefined;
-  /** Loopback ports for GET /metrics: one per engine. */
-  metricsPorts: number[];
+  /** Loopback ports for GET /metrics; one per engine. */
+  metricsPorts: { tokenizer: number; engines: number[] };
   audit: AuditPlan;
   /** Default: nothing is exported but what the environment says. */
   traces?: TracePlan;
@@ -88,8 +88,10 @@ export function planProcesses(options: UpOptions): PlannedProcess[] {
       {
         QUERN_TOKENIZER_MODELS: options.models.map(({ name, dir }) => `${name}=${dir}`).join(','),
         QUERN_TOKENIZER_LISTEN: tokenizer,
+        QUERN_TOKENIZER_METRICS_LISTEN: `127.0.0.1:${options.metricsPorts.tokenizer}`,
       },
       [tokenizer],
+      `127.0.0.1:${options.metricsPorts.tokenizer}`,
     ),
     ...engines.map(({ model, address, index }) =>
       planned(
@@ -163,7 +165,7 @@ function plannedJaeger(jaeger: OwnJaeger, inherited: NodeJS.ProcessEnv): Planned
 }
 
 function metricsAddress({ metricsPorts }: UpOptions, index: number): string | undefined {
-  const port = metricsPorts[index];
+  const port = metricsPorts.engines[index];
   return port === undefined ? undefined : `127.0.0.1:${port}`;
 }
 

@@ -80,7 +80,7 @@ const plan = (audit: AuditPlan, env: NodeJS.ProcessEnv = { PATH: '/bin' }) =>
     threads: 2,
     dtype: undefined,
     contextLength: undefined,
-    metricsPorts: [9153, 9154],
+    metricsPorts: { tokenizer: 9152, engines: [9153, 9154] },
     audit,
     runtimeDir: '/run/q',
     root: '/q',
@@ -98,7 +98,11 @@ test('one tokenizer, an engine per model, the gateway last, joined by unix socke
   assert.equal(gateway?.env.QUERN_GATEWAY_ENGINES, 'a=unix:///run/q/engine-0.sock;b=unix:///run/q/engine-1.sock');
   assert.equal(gateway?.env.QUERN_GATEWAY_TOKENIZER, parts[0]?.env.QUERN_TOKENIZER_LISTEN);
   assert.equal(parts[1]?.env.QUERN_ENGINE_THREADS, '2');
-  assert.equal(parts[2]?.metrics, '127.0.0.1:9154');
+  assert.deepEqual(
+    parts.map(({ metrics }) => metrics),
+    ['127.0.0.1:9152', '127.0.0.1:9153', '127.0.0.1:9154', undefined],
+  );
+  assert.equal(parts[0]?.env.QUERN_TOKENIZER_METRICS_LISTEN, '127.0.0.1:9152');
   assert.equal('QUERN_ENGINE_DTYPE' in (parts[1]?.env ?? {}), false);
 });
 
