@@ -134,7 +134,7 @@ export type GatewayConfig = {
     dir: string;
     keyDir: string;
     /** Null: no text of prompts and answers is kept. */
-    content: { dir: string; policyFile: string } | null;
+    content: { dir: string; policyFile: string | null } | null;
     nats: string;
     required: boolean;
     /** Null: nobody to ask for coverage. */
@@ -210,7 +210,7 @@ function takeAudit(values: Values): GatewayConfig['audit'] {
   const nats = values.natsFile?.secret ?? values.nats;
   if (dir === null || keyDir === null) return null;
   const { auditContentDir, auditContentPolicy: policyFile } = values;
-  const content = auditContentDir !== null && policyFile !== null ? { dir: auditContentDir, policyFile } : null;
+  const content = auditContentDir === null ? null : { dir: auditContentDir, policyFile };
   return { dir, keyDir, content, nats, required, service: values.auditAddress, verifierKey: values.auditVerifierKey };
 }
 

@@ -2,6 +2,7 @@
 import { type Principal, principalKey } from '#kit/principal.ts';
 import { EXPLAIN_REQUESTS_MAX } from './limits.ts';
 import { RequestTimeline, type TimelineFacts } from './request-timeline.ts';
+import { REQUEST_ID } from './typed-request.ts';
 
 function keyOf(principal: Principal, requestId: string): string {
   return `${principalKey(principal)} ${requestId}`;
@@ -20,9 +21,13 @@ export class ExplainRing {
     return this.#timelines.size;
   }
 
-  /** `startedMs`: arrival, in performance.now() milliseconds. A second request with the id of a running one is not kept: it is refused. */
+  /**
+   * `startedMs`: arrival, in performance.now() milliseconds. A request whose id is none, or is that of a running one, is not
+   * kept: it is refused.
+   */
   begin(facts: TimelineFacts, startedMs: number): RequestTimeline {
     const timeline = new RequestTimeline(facts, startedMs);
+    if (!REQUEST_ID.test(facts.requestId)) return timeline;
     const key = keyOf(facts.principal, facts.requestId);
     const earlier = this.#timelines.get(key);
     if (earlier && !earlier.end) return timeline;

@@ -8,6 +8,9 @@ import type { Vocabulary } from './vocabulary.ts';
 
 export type ServedModel = { readonly name: string; readonly replicas: readonly EngineSession[] };
 
+/** Of a name that nobody serves; a caller may have put anything there. */
+const NAME_SHOWN_CHARS = 128;
+
 /** The set of names is fixed by configuration; readiness changes. */
 export class Models {
   readonly #models: ReadonlyMap<string, ServedModel>;
@@ -29,7 +32,8 @@ export class Models {
     const model = only ?? this.#models.get(name);
     if (model) return model;
     const served = [...this.#models.keys()].map((n) => `"${n}"`).join(', ');
-    const message = name === '' ? `name a model; served: ${served}` : `no model "${name}" here; served: ${served}`;
+    const shown = name.length > NAME_SHOWN_CHARS ? `${name.slice(0, NAME_SHOWN_CHARS)}…` : name;
+    const message = name === '' ? `name a model; served: ${served}` : `no model "${shown}" here; served: ${served}`;
     const code = name === '' ? 'INVALID_ARGUMENT' : 'NOT_FOUND';
     const reason = name === '' ? 'MODEL_MISSING' : 'MODEL_NOT_FOUND';
     throw new QuernError(code, message, { reason, fields: [{ field: 'model', description: message }] });

@@ -10,7 +10,12 @@ import type { TypedRequest } from './typed-request.ts';
 export type StageName = 'admit' | 'tokenize' | 'route' | 'engine' | 'finish';
 
 /** How it ended. `error` is null when the client got an answer. */
-export type TimelineEnd = { outcome: string; error: QuernError | null; usage: Usage; timings: Timings | undefined };
+export type RequestOutcome = { outcome: string; error: QuernError | null; usage: Usage; timings: Timings | undefined };
+
+/** What is kept of it: no error object, which holds its stack and its cause. */
+export type TimelineEnd = Omit<RequestOutcome, 'error'> & {
+  error: { code: string; reason: string; message: string } | null;
+};
 
 export type TimelineFacts = {
   requestId: string;
@@ -18,6 +23,9 @@ export type TimelineFacts = {
   method: TypedRequest['method'];
   traceId: string;
 };
+
+/** Of a failure's message; the caller had all of it. */
+const MESSAGE_CHARS = 500;
 
 const NO_USAGE: Usage = { promptTokens: 0, cachedTokens: 0, completionTokens: 0 };
 
@@ -69,8 +77,15 @@ export class RequestTimeline {
     this.#lastTokenAt = now;
   }
 
-  finish(end: TimelineEnd): void {
-    this.end = end;
+  finish({ error, ...end }: RequestOutcome): void {
+    this.end = {
+      ...end,
+      error: error && {
+        code: error.code,
+        reason: error.details.reason,
+        message: error.message.slice(0, MESSAGE_CHARS),
+      },
+    };
     this.#endedAt = this.#now();
   }
 

@@ -80,25 +80,39 @@ function writePrivate(file: string, text: string): void {
   renameSync(`${file}.new`, file);
 }
 
-/** What no service may do: take records out of the stream, or the stream away. */
-const DESTRUCTIVE = [
-  '$JS.API.STREAM.UPDATE.>',
-  '$JS.API.STREAM.DELETE.>',
-  '$JS.API.STREAM.PURGE.>',
-  '$JS.API.STREAM.MSG.DELETE.>',
-  '$JS.API.STREAM.RESTORE.>',
-];
-/** A producer sends its own frames, sees what the stream has of them, and makes the stream when it comes first. */
-const PRODUCER = [
-  'audit.v1.gateway.*',
-  '$JS.API.INFO',
-  '$JS.API.STREAM.INFO.AUDIT',
-  '$JS.API.STREAM.CREATE.AUDIT',
-  '$JS.API.DIRECT.GET.AUDIT',
-  '$JS.API.DIRECT.GET.AUDIT.>',
-];
+/**
+ * What each may say, and nothing else: its own frames, and what it asks of the stream. Nobody may change, empty or delete the
+ * stream. deploy/nats/nats.conf grants the same to a mesh of several machines, but for the gateway's making of the stream.
+ */
+const ALLOWED = {
+  gateway: [
+    'audit.v1.gateway.*',
+    '$JS.API.INFO',
+    '$JS.API.STREAM.INFO.AUDIT',
+    '$JS.API.STREAM.CREATE.AUDIT',
+    '$JS.API.DIRECT.GET.AUDIT.audit.v1.gateway.*',
+  ],
+  audit: [
+    'audit.v1.audit.*',
+    '$JS.API.INFO',
+    '$JS.API.STREAM.INFO.AUDIT',
+    '$JS.API.STREAM.CREATE.AUDIT',
+    '$JS.API.DIRECT.GET.AUDIT',
+    '$JS.API.DIRECT.GET.AUDIT.>',
+    '$JS.API.CONSUMER.INFO.AUDIT.ledger',
+    '$JS.API.CONSUMER.CREATE.AUDIT.ledger',
+    '$JS.API.CONSUMER.DURABLE.CREATE.AUDIT.ledger',
+    '$JS.API.CONSUMER.MSG.NEXT.AUDIT.ledger',
+    '$JS.ACK.AUDIT.ledger.>',
+  ],
+} as const;
 
-const list = (subjects: readonly string[]): string => subjects.map((subject) => JSON.stringify(subject)).join(', ');
+/** Each hears the answers to its own questions only: they come to inboxes that bear the client's name. */
+function userLine(user: keyof typeof ALLOWED, password: string): string {
+  const allowed = ALLOWED[user].map((subject) => JSON.stringify(subject)).join(', ');
+  const inbox = JSON.stringify(`_INBOX.quern-${user}.>`);
+  return `{ user: ${user}, password: "${password}", permissions: { publish: { allow: [${allowed}] }, subscribe: { allow: [${inbox}] } } }`;
+}
 
 /** nats-server's configuration. Loopback only; two users; the store's own bound is the stream's. */
 export function natsConfiguration(options: { port: number; storeDir: string; passwords: NatsPasswords }): string {
@@ -113,8 +127,8 @@ jetstream {
 }
 authorization {
   users: [
-    { user: gateway, password: "${passwords.gateway}", permissions: { publish: [${list(PRODUCER)}], subscribe: "_INBOX.>" } }
-    { user: audit, password: "${passwords.audit}", permissions: { publish: { deny: [${list(DESTRUCTIVE)}] } } }
+    ${userLine('gateway', passwords.gateway)}
+    ${userLine('audit', passwords.audit)}
   ]
 }
 `;

@@ -1,7 +1,7 @@
 // The text of prompts and answers for tenants whose policy keeps them. Each is in the content store, on disk, before the record
 // that names it.
 import type { ContentPolicies, ContentPolicy } from '#kit/audit/content-policy.ts';
-import { readContentPolicy } from '#kit/audit/content-policy.ts';
+import { NO_CONTENT, readContentPolicy } from '#kit/audit/content-policy.ts';
 import { ContentStore } from '#kit/audit/content-store.ts';
 import type { AuditEvent } from '#kit/audit/record.ts';
 import type { Subject } from '#kit/audit/vault.ts';
@@ -26,9 +26,13 @@ export class ContentKeeper {
     }, CONTENT_SWEEP_MS);
   }
 
-  /** Throws INVALID_ARGUMENT or FAILED_PRECONDITION for a policy file that cannot be used. */
-  static async open(options: { dir: string; policyFile: string; log: Log }): Promise<ContentKeeper> {
-    const policies = await readContentPolicy(options.policyFile);
+  /**
+   * Without a policy file nothing is kept anew, and what an earlier policy kept still goes when its time has come. Throws
+   * INVALID_ARGUMENT or FAILED_PRECONDITION for a policy file that cannot be used.
+   */
+  static async open(options: { dir: string; policyFile: string | null; log: Log }): Promise<ContentKeeper> {
+    const { policyFile } = options;
+    const policies = policyFile === null ? NO_CONTENT : await readContentPolicy(policyFile);
     return new ContentKeeper(await ContentStore.open(options.dir), policies, options.log);
   }
 

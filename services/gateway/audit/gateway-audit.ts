@@ -87,7 +87,7 @@ export type GatewayAuditOptions = Pick<
 > & {
   keyDir: string;
   /** Where the text of prompts and answers is kept, and whose. Absent or null: nobody's. */
-  content?: { dir: string; policyFile: string } | null;
+  content?: { dir: string; policyFile: string | null } | null;
   required: boolean;
   log: Log;
   metrics: Metrics;

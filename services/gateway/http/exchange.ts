@@ -42,7 +42,7 @@ export function requestTimeoutMs(request: IncomingMessage): number | null {
   if (text === undefined) return null;
   const value = /^\d{1,9}$/.test(String(text)) ? Number(text) : 0;
   if (value >= 1 && value <= TIMEOUT_MS_MAX) return value;
-  const description = `expected an integer 1..${TIMEOUT_MS_MAX}, got "${text}"`;
+  const description = `expected an integer 1..${TIMEOUT_MS_MAX}, got "${String(text).slice(0, 64)}"`;
   const fields = [{ field: 'x-request-timeout-ms', description }];
   throw new QuernError('INVALID_ARGUMENT', `x-request-timeout-ms: ${description}`, { fields });
 }

@@ -2,8 +2,9 @@ import type { ExplainRequest, ExplainResponse } from '#gen/quern/gateway/v1/gate
 import { QuernError } from '#kit/errors.ts';
 import type { CallContext } from '#kit/rpc/server.ts';
 import type { GatewayContext } from '../context.ts';
-import { EXPLAIN_REQUESTS_MAX } from '../limits.ts';
+import { EXPLAIN_REQUESTS_MAX, REQUEST_ID_CHARS_MAX } from '../limits.ts';
 import type { RequestTimeline } from '../request-timeline.ts';
+import { invalidArgument, REQUEST_ID } from '../typed-request.ts';
 
 function explained(timeline: RequestTimeline): ExplainResponse {
   const { facts, model, arrivedUnixMs, end, usage, durationUs, resumes, steps, longestGapMs } = timeline;
@@ -18,7 +19,7 @@ function explained(timeline: RequestTimeline): ExplainResponse {
     traceId,
     outcome: end?.outcome ?? '',
     code: error?.code ?? '',
-    reason: error?.details.reason ?? '',
+    reason: error?.reason ?? '',
     message: error?.message ?? '',
     stages: timeline.stages(),
     durationUs,
@@ -33,6 +34,10 @@ function explained(timeline: RequestTimeline): ExplainResponse {
 /** RequestService.Explain: where the time of a request went. NOT_FOUND for what is forgotten or another's. */
 export function explain(context: GatewayContext) {
   return ({ requestId }: ExplainRequest, call: CallContext): ExplainResponse => {
+    if (!REQUEST_ID.test(requestId)) {
+      const description = `expected a request id of 1..${REQUEST_ID_CHARS_MAX} characters, got ${requestId.length}`;
+      throw invalidArgument([{ field: 'request_id', description }]);
+    }
     const timeline = context.explain.find(call.principal, requestId);
     if (timeline) return explained(timeline);
     const message =

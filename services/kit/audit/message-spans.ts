@@ -29,7 +29,7 @@ function requestsOf(payload: Buffer): TraceContext[] {
   return found;
 }
 
-/** Around one publish. End it with endMessageSpan. */
+/** Around one publish; whoever starts it ends it. */
 export function startSendSpan(
   sink: SpanSink,
   { id, payload, records }: { id: string; payload: Buffer; records: number },

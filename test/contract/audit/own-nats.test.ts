@@ -51,7 +51,12 @@ async function startOwn(t: TestContext) {
   for (let i = 0; i < 500 && !(await natsAnswers(plan.own.port)); i += 1) await sleep(20);
   const connectAs = async (user: 'gateway' | 'audit'): Promise<NatsConnection> => {
     const { username, password, host } = new URL(plan.urls[user].replace('nats:', 'http:'));
-    const connection = await connect({ servers: host, user: username, pass: password });
+    const connection = await connect({
+      servers: host,
+      user: username,
+      pass: password,
+      inboxPrefix: `_INBOX.quern-${user}`, // as NatsLink does
+    });
     undo(t, () => connection.close());
     return connection;
   };
@@ -96,6 +101,22 @@ test('no service may delete or purge the stream, or change how long it keeps wha
     await assert.rejects(admin.streams.purge('AUDIT'));
     await assert.rejects(admin.streams.update('AUDIT', { max_age: 3_600_000_000_000 }));
     assert.equal((await admin.streams.info('AUDIT')).config.name, 'AUDIT');
+  }
+});
+
+test('each writes under its own name and hears its own answers only', async (t) => {
+  const { as } = await startOwn(t);
+  const [gateway, audit] = [await as('gateway'), await as('audit')];
+  await ensureAuditStream(audit, { maxBytes: 1024 * 1024 });
+  await assert.rejects(jetstream(audit).publish(auditSubject('gateway', 'gateway-1'), 'forged', { timeout: 500 }));
+  const admin = await jetstreamManager(audit);
+  assert.equal((await admin.streams.info('AUDIT')).state.messages, 0);
+  for (const subject of ['_INBOX.quern-audit.>', '_INBOX.>', 'audit.v1.>', '$JS.ACK.>']) {
+    const refused = await new Promise<Error | null>((resolve) => {
+      gateway.subscribe(subject, { callback: (error) => resolve(error) });
+      setTimeout(resolve, 1_000, null);
+    });
+    assert.match(String(refused), /ermission/, subject);
   }
 });
 

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { QuernError } from '#kit/errors.ts';
 import { localPrincipal, type Principal } from '#kit/principal.ts';
 import { ExplainRing } from '../../../services/gateway/explain-ring.ts';
 
@@ -47,4 +48,15 @@ test('a caller sees their own; an admin their tenant, and no other', () => {
   assert.equal(seenBy({ user: 'bob', keyId: 'k2', role: 'service' }), null);
   assert.equal(seenBy({ user: 'bob', keyId: 'k2', role: 'admin' }), own);
   assert.equal(seenBy({ tenant: 'other', role: 'admin' }), null);
+});
+
+test('what a caller sends is not kept beyond its bounds', () => {
+  const ring = new ExplainRing();
+  ring.begin(facts('x'.repeat(1_000_000)), 0);
+  ring.begin(facts('with blanks'), 0);
+  ring.begin(facts(''), 0);
+  assert.equal(ring.size, 0);
+  const timeline = ring.begin(facts('a'), 0);
+  timeline.finish({ ...END, error: new QuernError('NOT_FOUND', 'y'.repeat(1_000_000)) });
+  assert.equal(timeline.end?.error?.message.length, 500);
 });
