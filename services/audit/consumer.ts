@@ -37,6 +37,8 @@ export class AuditConsumer {
   readonly #stop = new AbortController();
   #stats: ConsumerStats = { state: 'waiting', reason: 'not connected yet', pendingMessages: 0 };
   #loop: Promise<void> | null = null;
+  /** Up to here the stream has nothing for us: what counts while the view does not know a position in it. */
+  #floor = 0;
 
   constructor(options: ConsumerOptions) {
     this.#options = options;
@@ -90,9 +92,23 @@ export class AuditConsumer {
       max_ack_pending: CONSUMER_BATCH_MESSAGES,
     });
     const consumer = await jetstream(connection).consumers.get(AUDIT_STREAM, DURABLE);
+    this.#floor = await this.#acknowledged(consumer);
     this.#stats = { ...this.#stats, state: 'reading', reason: '' };
     await this.#readMissing(Date.parse(created));
     while (!signal.aborted) await this.#batch(consumer, Date.parse(created));
+  }
+
+  /**
+   * Only what is stored is acknowledged, so a view that was made anew takes the stream up behind that: messages given out
+   * before and not acknowledged would come behind newer ones. An empty ledger has nothing, whatever was acknowledged.
+   */
+  async #acknowledged(consumer: Consumer): Promise<number> {
+    const { ack_floor: floor } = await this.#orStopped(consumer.info());
+    return this.#options.writer.isEmpty ? 0 : floor.stream_seq;
+  }
+
+  #lastSeq(createdMs: number): number {
+    return this.#options.writer.lastSeq(createdMs) ?? this.#floor;
   }
 
   async #batch(consumer: Consumer, createdMs: number): Promise<void> {
@@ -124,18 +140,18 @@ export class AuditConsumer {
   async #readMissing(createdMs: number): Promise<void> {
     const admin = await this.#orStopped(jetstreamManager(this.#options.link.get()));
     const { state } = await this.#orStopped(admin.streams.info(AUDIT_STREAM));
-    let last = this.#options.writer.lastSeq(createdMs);
-    if (last === null) return; // the consumer gives everything
+    let last = Math.max(this.#lastSeq(createdMs), state.first_seq - 1);
     while (last < state.last_seq && !this.#stop.signal.aborted) {
       const messages: StreamMessage[] = [];
       const end = Math.min(state.last_seq, last + CONSUMER_BATCH_MESSAGES);
-      for (let seq = Math.max(last + 1, state.first_seq); seq <= end; seq += 1) {
+      for (let seq = last + 1; seq <= end; seq += 1) {
         const message = await this.#orStopped(this.#get(seq));
         if (message) messages.push(message);
       }
       if (messages.length > 0) await this.#store(createdMs, messages);
       last = end;
     }
+    this.#floor = last; // what is missing below has gone from the stream
   }
 
   /** The library leaves a request unanswered when its connection goes at the wrong moment: neither close() nor we wait for it. */
@@ -183,7 +199,7 @@ export class AuditConsumer {
     }));
     sorted.sort((a, b) => a.streamSeq - b.streamSeq);
     const whole: StreamMessage[] = [];
-    let last = this.#options.writer.lastSeq(createdMs) ?? (sorted[0]?.streamSeq ?? 1) - 1;
+    let last = this.#lastSeq(createdMs);
     for (const message of sorted) {
       for (let seq = last + 1; seq < message.streamSeq; seq += 1) {
         const missing = await this.#get(seq);

@@ -33,6 +33,11 @@ export class LedgerWriter {
     return new LedgerWriter(ledger, projection, log);
   }
 
+  /** Nothing was ever stored. */
+  get isEmpty(): boolean {
+    return this.#ledger.size === 0;
+  }
+
   /** The last message of this stream that is stored; null when not known. */
   lastSeq(createdMs: number): number | null {
     return this.#position?.createdMs === createdMs ? this.#position.seq : null;

@@ -1,19 +1,22 @@
 // From an outbox over a real nats-server into the ledger and its view: each record once, in order, whatever dies.
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { jetstreamManager } from '@nats-io/jetstream';
+import { jetstream, jetstreamManager } from '@nats-io/jetstream';
+import { newSigningKey, signCheckpoint, signerOf } from '#kit/audit/checkpoint.ts';
 import { NatsLink } from '#kit/audit/nats-link.ts';
 import { Outbox } from '#kit/audit/outbox.ts';
 import { Publisher } from '#kit/audit/publisher.ts';
 import { type AuditEvent, placeOf } from '#kit/audit/record.ts';
 import { AUDIT_STREAM, auditSubject, ensureAuditStream, producerStream } from '#kit/audit/stream.ts';
+import { verifyLog } from '#kit/audit/verify.ts';
 import { createLog } from '#kit/log.ts';
 import { AuditConsumer } from '../../../services/audit/consumer.ts';
 import { Ledger } from '../../../services/audit/ledger.ts';
+import { CONSUMER_ACK_WAIT_MS } from '../../../services/audit/limits.ts';
 import { Projection } from '../../../services/audit/projection.ts';
 import { type BatchResult, LedgerWriter } from '../../../services/audit/writer.ts';
 import { startNats, type TestNats } from './support/nats.ts';
@@ -183,3 +186,55 @@ test('a stream that was deleted and made again, and one whose consumer was delet
   assert.deepEqual(await seqsOf(ledger), { [outbox.producer]: upTo(12) });
   assert.deepEqual(alarmsOf(batches), []);
 });
+
+/** What `quern audit verify` says of the ledger, signed as it is. */
+async function verdictOf(ledger: Ledger): Promise<string> {
+  const signer = signerOf('quern.test/audit', newSigningKey());
+  const note = signCheckpoint({ origin: signer.name, size: ledger.size, root: ledger.root() }, signer);
+  const records: Buffer[] = [];
+  for await (const { bytes } of ledger.read(0)) records.push(bytes);
+  const { verdict } = await verifyLog({ records, origin: signer.name, verifiers: [signer], checkpoints: [note] });
+  return verdict;
+}
+
+/** As a ledger does that is stopped between taking messages and storing them. */
+async function fetchOnly(link: NatsLink, count: number): Promise<void> {
+  const consumer = await jetstream(link.get()).consumers.get(AUDIT_STREAM, 'ledger');
+  let got = 0;
+  for await (const _ of await consumer.fetch({ max_messages: count, expires: 5_000 })) got += 1;
+  assert.equal(got, count);
+}
+
+for (const drop of ['the view', 'the view and the ledger'] as const) {
+  test(`${drop} deleted after messages were given out and not stored: each once and in its order`, async (t) => {
+    const nats = await startNats(t);
+    const { outbox, publisher, link } = await startProducer(t, nats, 'gateway');
+    const dir = await folder(t);
+    const before = await startLedger(nats, dir);
+    let made = 0;
+    const make = async (count: number): Promise<void> => {
+      for (let i = 0; i < count; i += 1) {
+        await outbox.append(event(made++));
+        assert.ok(await publisher.flushed(AbortSignal.timeout(30_000))); // each a message of its own
+      }
+    };
+    await make(5);
+    await reached(before.projection, 5);
+    await before.close();
+    await make(8);
+    await fetchOnly(link, 4);
+    const all = await readdir(dir);
+    for (const name of all) {
+      if (drop !== 'the view' || name.startsWith('view.sqlite')) await rm(join(dir, name), { recursive: true });
+    }
+    const started = performance.now();
+    const { ledger, projection, batches, close } = await startLedger(nats, dir);
+    undo(t, close);
+    await make(1);
+    await reached(projection, 14);
+    assert.ok(performance.now() - started < CONSUMER_ACK_WAIT_MS, 'it does not wait until they come again');
+    assert.deepEqual(await seqsOf(ledger), { [outbox.producer]: upTo(14) });
+    assert.deepEqual(alarmsOf(batches), []);
+    assert.equal(await verdictOf(ledger), 'ok');
+  });
+}
