@@ -117,7 +117,10 @@ async function* linesOf(file: string): AsyncGenerator<Buffer, void, undefined> {
 
 export type ExportVerification = Verification & {
   first: number;
-  /** The keys that were used, and whether they came from the export itself: then they prove nothing about who signed. */
+  /**
+   * The keys that were offered, and whether they came from the export itself: then they prove nothing about who signed, but
+   * for those that signed the trusted note, which alone count beside one.
+   */
   keys: string[];
   ownKeys: boolean;
 };

@@ -2,14 +2,15 @@
 // service, no key but the public one, and names what is wrong and where.
 import { QuernError } from '#kit/errors.ts';
 import { type Checkpoint, type NoteVerifier, openCheckpoint } from './checkpoint.ts';
-import { leafHash, MerkleFrontier, subtreesBetween } from './merkle.ts';
+import { HASH_BYTES, leafHash, MerkleFrontier, subtreesBetween } from './merkle.ts';
 import { NO_RECORD_SHA256, placeOf, sha256Hex } from './record.ts';
 
 /**
  * ok: every record up to the newest checkpoint is as it was signed.
  * altered: a record's bytes changed. missing: a record was taken out. reordered: records changed places.
  * truncated: the end is missing. rechained: records were changed and their chain made anew.
- * forked: two valid checkpoints contradict each other. bad_signature: a checkpoint is not signed by a known key.
+ * forked: two valid checkpoints contradict each other. bad_signature: a checkpoint is not signed by a key that counts, or
+ * nothing that is signed vouches for a record of an export.
  * gap: the log is as it was signed, but records of a producer never came.
  */
 export type Verdict =
@@ -62,7 +63,7 @@ export type VerifyOptions = {
   verifiers: readonly NoteVerifier[];
   /** Signed notes that come with the log, in any order. */
   checkpoints: readonly string[];
-  /** A signed note kept elsewhere: the one that counts. */
+  /** A signed note kept elsewhere: the one that counts. Of `verifiers` only those that signed it count then. */
   trusted?: string | undefined;
 };
 
@@ -109,21 +110,38 @@ class Chains {
   }
 }
 
-type Opened = { good: Checkpoint[]; trusted: Checkpoint | null; bad: Finding | null };
-
-function open(options: VerifyOptions): Opened {
-  const { origin, verifiers, checkpoints, trusted: trustedNote } = options;
-  const good: Checkpoint[] = [];
-  for (const note of [...checkpoints, ...(trustedNote === undefined ? [] : [trustedNote])]) {
+/** Each is asked alone, so that another one's signature cannot stand in for it. */
+function signersOf(note: string, origin: string, verifiers: readonly NoteVerifier[]): NoteVerifier[] {
+  return verifiers.filter((verifier) => {
     try {
-      good.push(openCheckpoint(note, origin, verifiers));
+      openCheckpoint(note, origin, [verifier]);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}
+
+const keyName = ({ name, keyId }: NoteVerifier): string => `${name}+${keyId.toString('hex')}`;
+
+type Opened = { good: Checkpoint[]; bad: Finding | null };
+
+function open({ origin, verifiers, checkpoints, trusted }: VerifyOptions): Opened {
+  // An export brings its own keys along, and who forged it can add one: a note from elsewhere says whose word counts.
+  const signers = trusted === undefined ? [] : signersOf(trusted, origin, verifiers);
+  const known = signers.length > 0 ? signers : verifiers; // when nobody signed the trusted note, it is refused below
+  const good: Checkpoint[] = [];
+  for (const [i, note] of [...checkpoints, ...(trusted === undefined ? [] : [trusted])].entries()) {
+    try {
+      good.push(openCheckpoint(note, origin, known));
     } catch (error) {
-      const bad: Finding = { verdict: 'bad_signature', index: null, message: (error as Error).message };
-      return { good, trusted: null, bad };
+      const which = i < checkpoints.length ? `checkpoint ${i + 1} of ${checkpoints.length}` : 'the trusted checkpoint';
+      const key = known.length === 1 ? keyName(known[0]!) : `one of ${known.length} keys`;
+      const message = `${which} does not open with ${key}: ${(error as Error).message}`;
+      return { good, bad: { verdict: 'bad_signature', index: null, message } };
     }
   }
-  const trusted = trustedNote === undefined ? null : (good.at(-1) ?? null);
-  return { good: good.sort((a, b) => a.size - b.size), trusted, bad: null };
+  return { good: good.sort((a, b) => a.size - b.size), bad: null };
 }
 
 function contradiction(checkpoints: readonly Checkpoint[]): Finding | null {
@@ -196,7 +214,8 @@ function malformedPart(part: LogPart): Finding | null {
   if (
     whole &&
     before.length === subtreesBetween(0, first).length &&
-    after.length === subtreesBetween(end, treeSize).length
+    after.length === subtreesBetween(end, treeSize).length &&
+    [...before, ...after].every(({ length }) => length === HASH_BYTES)
   ) {
     return null;
   }
@@ -262,8 +281,17 @@ export async function verifyLog(options: VerifyOptions): Promise<Verification> {
   let finding: Finding | null = tail ?? (wrong && explain(chains, wrong, Math.max(covered, first)));
   if (!finding && pending) finding = ended(chains, frontier.size, checkpoints.at(-1)!.size);
   finding ??= chains.odd ??
+    (part && signed < records ? unsigned(first + signed, records - signed) : null) ??
     chains.gap ?? { verdict: 'ok', index: null, message: `${records} records, ${signed} of them signed` };
   return { ...finding, records, covered: signed };
+}
+
+/** A log that runs has records that are not signed yet; an export is signed before it is made, or somebody added to it. */
+function unsigned(index: number, count: number): Finding {
+  const message =
+    `no signed checkpoint covers record ${index}, the first of ${count} for which nothing vouches: they were added, or the ` +
+    'checkpoint over them was taken away';
+  return { verdict: 'bad_signature', index, message };
 }
 
 /** The log ends before a checkpoint's size: records were cut off its end, or taken out of it. */

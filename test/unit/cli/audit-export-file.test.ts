@@ -12,7 +12,7 @@ import { chainsBefore, makeLog, noteAt, ORIGIN, signer, subtreeHashes } from '..
 const SIZE = 30;
 const log = makeLog(SIZE);
 
-type Written = { records?: readonly Buffer[]; checkpoints?: string[]; key?: string; tail?: string };
+type Written = { records?: readonly Buffer[]; checkpoints?: string[]; keys?: string[]; tail?: string };
 
 /** An export of the records [first, end); `over` says what was done to it. */
 function exported(t: TestContext, [first, end]: [number, number], over: Written = {}, whole = log): string {
@@ -29,12 +29,12 @@ function exported(t: TestContext, [first, end]: [number, number], over: Written 
   }));
   const text = manifestText({
     origin: ORIGIN,
-    verifierKeys: [over.key ?? verifierKey(signer)],
+    verifierKeys: over.keys ?? [verifierKey(signer)],
     first: BigInt(first),
     count: BigInt(end - first),
-    treeSize: BigInt(SIZE),
+    treeSize: BigInt(whole.length),
     before: subtreesBetween(0, first).map(hash),
-    after: subtreesBetween(end, SIZE).map(hash),
+    after: subtreesBetween(end, whole.length).map(hash),
     checkpoints: over.checkpoints ?? [20, SIZE].filter((size) => size >= first).map((size) => noteAt(whole, size)),
     producers: heads,
     exported: '2026-01-02T00:00:00.000Z',
@@ -79,12 +79,50 @@ test('rechained: records that follow one another, but are not those that were si
 test('forked and bad_signature: what was signed elsewhere contradicts the export', async (t) => {
   const forger = signerOf(ORIGIN, newSigningKey());
   const other = makeLog(SIZE, (i) => (i === 12 ? { tenant: 'x' } : {}));
-  const forged = exported(t, [0, 30], { key: verifierKey(forger), checkpoints: [noteAt(other, 30, forger)] }, other);
+  const forged = exported(t, [0, 30], { keys: [verifierKey(forger)], checkpoints: [noteAt(other, 30, forger)] }, other);
   assert.deepEqual(await verdictOf(forged), ['ok', null], 'whoever makes the keys too is found by nothing inside');
   assert.deepEqual(await verdictOf(forged, { trusted: noteAt(log, 20) }), ['bad_signature', null]);
   assert.deepEqual(await verdictOf(forged, { key: verifierKey(signer) }), ['bad_signature', null]);
   const two = exported(t, [0, 30], {}, other); // the log's own key has signed both
   assert.deepEqual(await verdictOf(two, { trusted: noteAt(log, 20) }), ['forked', null]);
+});
+
+test('records added behind a trusted checkpoint and signed by a key that the export brings along are not taken', async (t) => {
+  const forger = signerOf(ORIGIN, newSigningKey());
+  const added = makeLog(6, (i) => (i >= 3 ? { tenant: 'x' } : {}));
+  const [real, forged] = [verifierKey(signer), verifierKey(forger)];
+  const trusted = noteAt(log, 3);
+  assert.equal(noteAt(added, 3), trusted, 'the first three are true');
+  for (const keys of [[real, forged], [forged, real], [forged]]) {
+    const checkpoints = [trusted, noteAt(added, 6, forger)];
+    const file = exported(t, [0, 6], { keys, checkpoints }, added);
+    assert.deepEqual(await verdictOf(file, { trusted }), ['bad_signature', null], `${keys.length}`);
+    assert.deepEqual(await verdictOf(file, { key: real }), ['bad_signature', null]);
+  }
+  const both = exported(t, [0, 6], { keys: [real, forged], checkpoints: [trusted, noteAt(added, 6, forger)] }, added);
+  const { message } = await verifyExport(both, { key: undefined, trusted });
+  const expected = `checkpoint 2 of 2 does not open with ${real.split('+').slice(0, 2).join('+')}: `;
+  assert.equal(message, `${expected}checkpoint: no known key has signed it`);
+  const honest = exported(t, [0, 6], { keys: [real, forged], checkpoints: [noteAt(log, 6)] }, log.slice(0, 6));
+  assert.deepEqual(await verdictOf(honest, { trusted }), ['ok', null], 'a key too many is no harm');
+});
+
+test('records that no signed checkpoint covers are not ok, whatever key or note is trusted', async (t) => {
+  const key = verifierKey(signer);
+  const added = makeLog(6, (i) => (i >= 3 ? { tenant: 'x' } : {}));
+  const bare = exported(t, [0, 6], { checkpoints: [] }, added);
+  for (const over of [{ key }, {}]) assert.deepEqual(await verdictOf(bare, over), ['bad_signature', 0]);
+  assert.deepEqual(await verdictOf(bare, { trusted: noteAt(log, 3) }), ['bad_signature', 3]);
+  const short = exported(t, [0, 6], { checkpoints: [noteAt(log, 3)] }, added);
+  const { verdict, index, message, covered } = await verifyExport(short, { key, trusted: undefined });
+  assert.deepEqual([verdict, index, covered], ['bad_signature', 3, 3]);
+  assert.match(message, /^no signed checkpoint covers record 3, the first of 3 for which nothing vouches/);
+  const behind = exported(t, [3, 6], { checkpoints: [noteAt(log, 3)] }, added);
+  assert.deepEqual(await verdictOf(behind, { key }), ['bad_signature', 3]);
+  const gapped = makeLog(7).filter((_, i) => i !== 4);
+  const lacking = exported(t, [0, 6], { checkpoints: [] }, gapped);
+  assert.deepEqual(await verdictOf(lacking, { key }), ['bad_signature', 0], 'a gap is told of what was signed');
+  assert.deepEqual(await verdictOf(exported(t, [0, 0], { checkpoints: [] }, []), { key }), ['ok', null], 'no records');
 });
 
 test('gap: what was signed lacks records of a producer', async (t) => {

@@ -79,6 +79,10 @@ test('hashes around a part that were changed are found, and so is a part that do
       hashes[i] = Buffer.alloc(32);
       assert.notEqual((await verifyPart(5, 17, { part: { ...part, [name]: hashes } })).verdict, 'ok', `${name} ${i}`);
     }
+    for (const length of [0, 31, 64]) {
+      const odd = [Buffer.alloc(length), ...part[name].slice(1)];
+      assert.equal((await verifyPart(5, 17, { part: { ...part, [name]: odd } })).verdict, 'altered', `${length} bytes`);
+    }
     const short = { ...part, [name]: part[name].slice(1) };
     const { verdict, message } = await verifyPart(5, 17, { part: short });
     assert.deepEqual(
@@ -86,6 +90,15 @@ test('hashes around a part that were changed are found, and so is a part that do
       ['altered', 'what the log says of its place in the tree does not fit together: it was changed'],
     );
   }
+});
+
+test('every record of a part is covered, or the first that is not is named', async () => {
+  for (let size = 5; size <= 17; size += 1) {
+    const { verdict, index, records, covered } = await verifyPart(5, 17, { checkpoints: [noteAt(log, size)] });
+    const expected = size < 17 ? ['bad_signature', size] : ['ok', null];
+    assert.deepEqual([verdict, index, records, covered], [...expected, 12, size - 5], `signed up to ${size}`);
+  }
+  assert.deepEqual((await verifyPart(5, 17, { checkpoints: [] })).index, 5);
 });
 
 test('a trusted checkpoint inside or at the end of a part counts; one before it cannot be compared', async () => {

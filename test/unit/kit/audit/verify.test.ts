@@ -114,6 +114,20 @@ test('two signed checkpoints that contradict each other mean a fork', async () =
   assert.match(message, /two checkpoints of 20 records are both signed and differ/);
 });
 
+test('with a trusted checkpoint only the keys that signed it count, whatever other keys are known', async () => {
+  const stranger = signerOf('quern.test/audit', newSigningKey());
+  const verifiers = [stranger, signer];
+  const mixed = [checkpoints[0]!, noteAt(log, 30, stranger)];
+  assert.equal((await verify(log, { verifiers, checkpoints: mixed })).verdict, 'ok', 'both are trusted then');
+  const { verdict, message } = await verify(log, { verifiers, checkpoints: mixed, trusted: checkpoints[1] });
+  assert.equal(verdict, 'bad_signature');
+  assert.match(message, /^checkpoint 2 of 2 does not open with quern\.test\/audit\+[0-9a-f]{8}: /);
+  assert.equal((await verify(log, { verifiers, trusted: checkpoints[1] })).verdict, 'ok');
+  const unknown = signerOf('quern.test/audit', newSigningKey());
+  const refused = await verify(log, { verifiers, checkpoints: mixed, trusted: noteAt(log, 30, unknown) });
+  assert.match(refused.message, /^the trusted checkpoint does not open with one of 2 keys: /);
+});
+
 test('a checkpoint by another key is a bad signature, a record that never came a gap', async () => {
   const stranger = signerOf('quern.test/audit', newSigningKey());
   assert.equal((await verify(log, { trusted: noteAt(log, 30, stranger) })).verdict, 'bad_signature');
