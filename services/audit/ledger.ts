@@ -179,6 +179,16 @@ export class Ledger {
     }
   }
 
+  /** No segment goes until `work` is done: for reads that must speak of one and the same firstIndex. */
+  async keeping<T>(work: () => Promise<T>): Promise<T> {
+    this.#readers += 1;
+    try {
+      return await work();
+    } finally {
+      this.#readers -= 1;
+    }
+  }
+
   async *#readSegment({ name, bytes }: Segment): AsyncGenerator<LedgerEntry, void, undefined> {
     for (let at = 0; at < bytes; ) {
       const part = await this.#files.readRange(name, at, Math.min(bytes - at, 2 * LEDGER_FRAME_BYTES_MAX));
@@ -203,6 +213,8 @@ export class Ledger {
     const firstIndex = this.#segments[kept]!.firstIndex;
     const aged = { v: 1, firstIndex, heads: Object.fromEntries(heads) };
     await this.#files.replace(AGED, Buffer.from(`${JSON.stringify(aged)}\n`));
+    // Who began to read meanwhile holds what it read of: the segments go another time, or when the ledger is next opened.
+    if (this.#readers > 0) return 0;
     this.#agedHeads = heads;
     for (const { name } of this.#segments.splice(0, kept)) await this.#files.remove(name);
     return kept;

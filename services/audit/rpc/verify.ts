@@ -19,13 +19,14 @@ class Damage extends Error {
   }
 }
 
-/** The records, with a look at other work and at the caller now and then. */
+/** The records from `first` on, with a look at other work and at the caller now and then. */
 async function* stored(
   { ledger }: AuditContext,
   { signal }: CallContext,
+  first: number,
   report: (records: number) => Promise<void>,
 ): AsyncGenerator<Buffer, void, undefined> {
-  let expected = ledger.firstIndex;
+  let expected = first;
   try {
     for await (const { index, bytes } of ledger.read(expected)) {
       if (index !== expected) throw new Damage('missing', expected, `the ledger goes on with record ${index}`);
@@ -61,18 +62,24 @@ export async function verify(
   const report = async (records: number): Promise<void> => {
     if (!out.write({ ...progress, records: BigInt(records) })) await out.drained();
   };
-  const result = await verifyLog({
-    records: stored(context, call, report),
-    aged: ledger.leaves(ledger.firstIndex),
-    heads: ledger.agedHeads,
-    origin: verifier.name,
-    verifiers: [verifier],
-    checkpoints: evenly(notes, VERIFY_CHECKPOINTS_MAX),
-    trusted,
-  }).catch((error: unknown) => {
-    if (error instanceof Damage) return error.verification;
-    throw error;
-  });
+  // Leaf hashes, chains and records must meet at one place: no segment ages while they are read one after the other.
+  const result = await ledger
+    .keeping(() => {
+      const { firstIndex } = ledger;
+      return verifyLog({
+        records: stored(context, call, firstIndex, report),
+        aged: ledger.leaves(firstIndex),
+        heads: ledger.agedHeads,
+        origin: verifier.name,
+        verifiers: [verifier],
+        checkpoints: evenly(notes, VERIFY_CHECKPOINTS_MAX),
+        trusted,
+      });
+    })
+    .catch((error: unknown) => {
+      if (error instanceof Damage) return error.verification;
+      throw error;
+    });
   const { verdict, index, message, records, covered } = result;
   out.write({
     records: BigInt(records),

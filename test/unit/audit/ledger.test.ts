@@ -178,3 +178,40 @@ test('aged segments go, their leaf hashes stay, and records before them say so',
   await check(again, 41, first);
   await again.close();
 });
+
+test('no segment goes while somebody keeps them, nor when a read begins while the ageing is written down', async (t) => {
+  const files = await openSegmentFiles(join(await folder(t), 'records'));
+  let meanwhile: (() => Promise<unknown>) | null = null;
+  const ledger = await open(await folder(t), {
+    files: {
+      ...files,
+      async replace(name, bytes) {
+        await files.replace(name, bytes);
+        await meanwhile?.();
+      },
+    },
+  });
+  t.after(() => ledger.close());
+  for (let i = 0; i < 40; i += 2) await ledger.append(records(i, i + 2));
+  const heads = new Map([['a', { seq: 1, sha256: 'x' }]]);
+  const kept = await ledger.keeping(async () => {
+    assert.equal(await ledger.dropBefore(25, heads), 0);
+    return ledger.firstIndex;
+  });
+  assert.equal(kept, 0);
+  await assert.rejects(
+    ledger.keeping(() => Promise.reject(new Error('failed'))),
+    /failed/,
+  );
+  const reader = ledger.read(0);
+  meanwhile = () => reader.next();
+  assert.equal(await ledger.dropBefore(25, heads), 0, 'the read was there first');
+  assert.deepEqual([ledger.firstIndex, ledger.agedHeads.size], [0, 0]);
+  let rest = 0;
+  for await (const _ of reader) rest += 1;
+  assert.equal(rest, 39, 'it reads to the end');
+  meanwhile = null;
+  assert.ok((await ledger.dropBefore(25, heads)) > 0, 'nobody reads any more');
+  assert.equal(ledger.agedHeads, heads);
+  await check(ledger, 40, ledger.firstIndex);
+});
