@@ -3,33 +3,10 @@
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { type AuditRecord, sha256Hex } from '#kit/audit/record.ts';
 import type { LedgerEntry } from './ledger.ts';
-import { PRUNE_ROWS, QUERY_ROWS_MAX } from './limits.ts';
+import { PRUNE_ROWS } from './limits.ts';
+import { type RequestQuery, requestsSql, SCHEMA, SCHEMA_VERSION, type Value, VIEW_SQL } from './view-sql.ts';
 
-/** Raised when the tables change: an older file is dropped and made again from the ledger. */
-const SCHEMA_VERSION = 4;
-
-const SCHEMA = `
-CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE producers (
-  producer TEXT PRIMARY KEY, seq INTEGER NOT NULL, sha256 TEXT NOT NULL, whole_seq INTEGER NOT NULL,
-  aged_seq INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
-CREATE TABLE records (
-  idx INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, ts TEXT NOT NULL, producer TEXT NOT NULL, seq INTEGER NOT NULL,
-  tenant TEXT NOT NULL, actor_kind TEXT NOT NULL, actor_ref TEXT NOT NULL, action TEXT NOT NULL, outcome TEXT NOT NULL,
-  code TEXT, reason TEXT, target TEXT, request_id TEXT, trace_id TEXT, sealed TEXT, usage TEXT);
-CREATE INDEX records_by_producer ON records (producer, seq);
-CREATE INDEX records_by_actor ON records (tenant, actor_ref, ts);
-CREATE INDEX records_by_action ON records (tenant, action, ts);
-CREATE INDEX records_by_request ON records (request_id) WHERE request_id IS NOT NULL;
-CREATE INDEX records_by_trace ON records (trace_id) WHERE trace_id IS NOT NULL;
-CREATE TABLE requests (
-  id TEXT PRIMARY KEY, request_id TEXT NOT NULL, tenant TEXT NOT NULL, actor_kind TEXT NOT NULL, actor_ref TEXT NOT NULL,
-  accepted_ts TEXT NOT NULL, finished_ts TEXT, model TEXT, outcome TEXT, code TEXT, reason TEXT, trace_id TEXT, sealed TEXT,
-  usage TEXT, accepted_idx INTEGER NOT NULL, finished_idx INTEGER, prompt_ref TEXT) WITHOUT ROWID;
-CREATE INDEX requests_by_request ON requests (tenant, request_id);
-CREATE INDEX requests_by_actor ON requests (tenant, actor_ref, accepted_ts);
-CREATE INDEX requests_by_time ON requests (tenant, accepted_ts, accepted_idx);
-`;
+export type { RequestQuery } from './view-sql.ts';
 
 /** One request as it is shown. Null: not told (yet). */
 export type RequestRow = {
@@ -74,27 +51,11 @@ export type RecordRow = {
   usage: string | null;
 };
 
-export type RequestQuery = {
-  tenant: string;
-  actorRef?: string | undefined;
-  requestId?: string | undefined;
-  traceId?: string | undefined;
-  /** RFC 3339, inclusive. */
-  since?: string | undefined;
-  /** RFC 3339, exclusive. */
-  until?: string | undefined;
-  /** The last row of the page before; rows come newest first. */
-  after?: { accepted_ts: string; accepted_idx: number } | undefined;
-  limit: number;
-};
-
 /** A message of one stream: a stream that was made anew counts from 1 again. */
 export type StreamPosition = { createdMs: number; seq: number };
 
 /** A producer's chain as far as the ledger has it. */
 export type ChainHead = { seq: number; sha256: string };
-
-type Value = string | number | null;
 
 export class Projection {
   readonly #database: DatabaseSync;
@@ -119,11 +80,7 @@ export class Projection {
          prompt_ref)
        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
     );
-    this.#finish = database.prepare(
-      `UPDATE requests SET finished_ts = ?, outcome = ?, code = ?, reason = ?, usage = ?, finished_idx = ?
-       WHERE tenant = ? AND finished_idx IS NULL AND id = coalesce(?,
-         (SELECT id FROM requests WHERE tenant = ? AND request_id = ? AND finished_idx IS NULL ORDER BY accepted_idx LIMIT 1))`,
-    );
+    this.#finish = database.prepare(VIEW_SQL.finish);
     this.#setProducer = database.prepare(
       `INSERT INTO producers (producer, seq, sha256, whole_seq) VALUES (?, ?, ?, 0)
        ON CONFLICT (producer) DO UPDATE SET seq = excluded.seq, sha256 = excluded.sha256 WHERE excluded.seq > seq`,
@@ -131,7 +88,7 @@ export class Projection {
     this.#setMeta = database.prepare('INSERT OR REPLACE INTO meta VALUES (?, ?)');
     this.#wholeSeq = database.prepare('SELECT whole_seq FROM producers WHERE producer = ?');
     this.#setWholeSeq = database.prepare('UPDATE producers SET whole_seq = ? WHERE producer = ?');
-    this.#findPlace = database.prepare('SELECT min(idx) AS idx FROM records WHERE producer = ? AND seq = ?');
+    this.#findPlace = database.prepare(VIEW_SQL.placeOf);
   }
 
   /** Opens the file, or a new one; a file of another schema is made anew. `path` ':memory:' keeps nothing. */
@@ -166,8 +123,7 @@ export class Projection {
    * that came late fills its gap.
    */
   coverage(producer: string, size: number): { seq: number; index: number } | null {
-    const sql = 'SELECT min(seq) AS seq FROM records WHERE producer = ? AND idx >= ?';
-    const above = this.#database.prepare(sql).get(producer, size) as { seq: number | null };
+    const above = this.#database.prepare(VIEW_SQL.lowestSeqFrom).get(producer, size) as { seq: number | null };
     const seq = Math.min(this.#wholeUpTo(producer), (above.seq ?? Number.POSITIVE_INFINITY) - 1);
     const index = this.#placeOf(producer, seq);
     return index === null ? null : { seq, index };
@@ -258,46 +214,26 @@ export class Projection {
 
   /** Requests newest first, at most `limit` (and QUERY_ROWS_MAX). */
   requests(query: RequestQuery): RequestRow[] {
-    const where = ['tenant = ?'];
-    const values: Value[] = [query.tenant];
-    const add = (condition: string, ...more: (Value | undefined)[]): void => {
-      if (more[0] === undefined) return;
-      where.push(condition);
-      values.push(...(more as Value[]));
-    };
-    add('actor_ref = ?', query.actorRef);
-    add('request_id = ?', query.requestId);
-    add('trace_id = ?', query.traceId);
-    add('accepted_ts >= ?', query.since);
-    add('accepted_ts < ?', query.until);
-    add('(accepted_ts, accepted_idx) < (?, ?)', query.after?.accepted_ts, query.after?.accepted_idx);
-    const limit = Math.min(query.limit, QUERY_ROWS_MAX);
-    const sql = `SELECT * FROM requests WHERE ${where.join(' AND ')} ORDER BY accepted_ts DESC, accepted_idx DESC LIMIT ${limit}`;
+    const { sql, values } = requestsSql(query);
     return this.#database.prepare(sql).all(...values) as unknown as RequestRow[];
   }
 
   /** Records of a tenant in the order of the log, from index `from` on. */
   records({ tenant, from, limit }: { tenant: string; from: number; limit: number }): RecordRow[] {
-    const sql = 'SELECT * FROM records WHERE tenant = ? AND idx >= ? ORDER BY idx LIMIT ?';
-    return this.#database.prepare(sql).all(tenant, from, limit) as unknown as RecordRow[];
+    return this.#database.prepare(VIEW_SQL.recordsOfTenant).all(tenant, from, limit) as unknown as RecordRow[];
   }
 
   /** The index from which on there are at most `count` records of a tenant. */
   indexBefore(tenant: string, count: number): number {
     if (count === 0) return this.nextIndex;
-    const sql = 'SELECT min(idx) AS idx FROM (SELECT idx FROM records WHERE tenant = ? ORDER BY idx DESC LIMIT ?)';
-    const row = this.#database.prepare(sql).get(tenant, count) as { idx: number | null };
+    const row = this.#database.prepare(VIEW_SQL.backlog).get(tenant, count) as { idx: number | null };
     return row.idx ?? this.nextIndex;
   }
 
   /** The first record of this time or later, or null. It asks each tenant and action, for which there is an index. */
   firstIndexSince(ts: string): number | null {
-    const next = this.#database.prepare(
-      'SELECT tenant, action FROM records WHERE (tenant, action) > (?, ?) ORDER BY tenant, action LIMIT 1',
-    );
-    const least = this.#database.prepare(
-      'SELECT min(idx) AS idx FROM records WHERE tenant = ? AND action = ? AND ts >= ?',
-    );
+    const next = this.#database.prepare(VIEW_SQL.nextKind);
+    const least = this.#database.prepare(VIEW_SQL.lowestSince);
     let found: number | null = null;
     type Kind = { tenant: string; action: string };
     for (let at = next.get('', '') as Kind | undefined; at; at = next.get(at.tenant, at.action) as Kind | undefined) {
@@ -309,8 +245,7 @@ export class Projection {
 
   /** The index behind the last record that is older than this time, or 0. Quick for times near the end. */
   endIndexUntil(ts: string): number {
-    const sql = "SELECT idx FROM records WHERE ts < ? AND tenant <> '' ORDER BY idx DESC LIMIT 1";
-    const row = this.#database.prepare(sql).get(ts) as { idx: number } | undefined;
+    const row = this.#database.prepare(VIEW_SQL.lastBefore).get(ts) as { idx: number } | undefined;
     return row ? row.idx + 1 : 0;
   }
 
@@ -334,9 +269,7 @@ export class Projection {
    * producer is whole keeps its place and number, and nothing else.
    */
   prune(index: number): boolean {
-    const find = this.#database.prepare(
-      "SELECT idx, id, action, producer, seq FROM records WHERE idx < ? AND tenant <> '' ORDER BY idx LIMIT ?",
-    );
+    const find = this.#database.prepare(VIEW_SQL.prunable);
     const rows = find.all(index, PRUNE_ROWS) as {
       idx: number;
       id: string;
@@ -352,9 +285,7 @@ export class Projection {
     );
     const age = this.#database.prepare('UPDATE producers SET aged_seq = max(aged_seq, ?) WHERE producer = ?');
     this.#inTransaction(() => {
-      this.#database.exec(
-        `DELETE FROM records WHERE tenant = '' AND seq <> (SELECT whole_seq FROM producers p WHERE p.producer = records.producer)`,
-      );
+      this.#database.exec(VIEW_SQL.dropBlank);
       for (const { idx, id, action, producer, seq } of rows) {
         if (action === 'request.accepted') dropRequest.run(id);
         if (this.#wholeUpTo(producer) === seq) blank.run(idx);
@@ -374,6 +305,13 @@ export class Projection {
       this.#database.exec('ROLLBACK');
       throw error;
     }
+  }
+
+  /** The steps by which SQLite answers a statement. */
+  planOf(sql: string): string[] {
+    const statement = this.#database.prepare(`EXPLAIN QUERY PLAN ${sql}`);
+    const unbound = Array.from({ length: sql.split('?').length - 1 }, () => null);
+    return (statement.all(...unbound) as { detail: string }[]).map(({ detail }) => detail);
   }
 
   /** A digest over all rows: equal after dropping and applying everything again. */

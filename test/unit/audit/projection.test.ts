@@ -7,6 +7,7 @@ import { type TestContext, test } from 'node:test';
 import { type AuditRecord, recordBytes, sha256Hex } from '#kit/audit/record.ts';
 import type { LedgerEntry } from '../../../services/audit/ledger.ts';
 import { Projection } from '../../../services/audit/projection.ts';
+import { type RequestQuery, requestsSql, VIEW_SQL } from '../../../services/audit/view-sql.ts';
 
 let made = 0;
 
@@ -151,7 +152,7 @@ test('pages follow one another without a gap or a double', (t) => {
   const seen: string[] = [];
   let after: { accepted_ts: string; accepted_idx: number } | undefined;
   while (true) {
-    const page = projection.requests({ tenant: 't', limit: 10, after });
+    const page = projection.requests({ tenant: 't', limit: 10, until: '2026-01-02T00:00:00.001Z', after });
     seen.push(...page.map(({ request_id: id }) => id));
     after = page.at(-1);
     if (page.length < 10) break;
@@ -178,4 +179,79 @@ test('it outlives a restart; a file of another schema is made anew', async (t) =
   const third = open(t, path);
   assert.equal(third.nextIndex, 0);
   assert.deepEqual(third.requests({ tenant: 't', limit: 10 }), []);
+});
+
+/** What EXPLAIN QUERY PLAN says of each statement: by which index, and how much of it is given. */
+const PLANS: Record<keyof typeof VIEW_SQL, string[]> = {
+  recordsOfTenant: ['SEARCH records USING INDEX records_by_tenant (tenant=? AND rowid>?)'],
+  backlog: [
+    'CO-ROUTINE (subquery-1)',
+    'SEARCH records USING COVERING INDEX records_by_tenant (tenant=?)',
+    'SEARCH (subquery-1)',
+  ],
+  lowestSeqFrom: ['SEARCH records USING INTEGER PRIMARY KEY (rowid>?)'],
+  placeOf: ['SEARCH records USING COVERING INDEX records_by_producer (producer=? AND seq=?)'],
+  nextKind: ['SEARCH records USING COVERING INDEX records_by_action ((tenant,action)>(?,?))'],
+  lowestSince: ['SEARCH records USING COVERING INDEX records_by_action (tenant=? AND action=? AND ts>?)'],
+  lastBefore: ['SCAN records'], // from the end, until the first that is old enough
+  prunable: ['SEARCH records USING INTEGER PRIMARY KEY (rowid<?)'],
+  dropBlank: [
+    'SEARCH records USING INDEX records_by_tenant (tenant=?)',
+    'CORRELATED SCALAR SUBQUERY 1',
+    'SEARCH p USING PRIMARY KEY (producer=?)',
+  ],
+  finish: [
+    'SEARCH requests USING PRIMARY KEY (id=?)',
+    'SCALAR SUBQUERY 1',
+    'SEARCH requests USING INDEX requests_by_request (tenant=? AND request_id=?)',
+    'USE TEMP B-TREE FOR ORDER BY', // of the requests of one id
+  ],
+};
+
+test('every statement takes the way through the tables that reads least', (t) => {
+  const projection = open(t);
+  for (const name of Object.keys(PLANS) as (keyof typeof PLANS)[])
+    assert.deepEqual(projection.planOf(VIEW_SQL[name]), PLANS[name], name);
+});
+
+test('queries by user, trace, request or time go by the index of that, already in order', (t) => {
+  const projection = open(t);
+  const since = '2026-01-01T00:00:00.000Z';
+  const after = { accepted_ts: since, accepted_idx: 7 };
+  const below = '(accepted_ts,accepted_idx)<(?,?)';
+  const cases: [Partial<RequestQuery>, string][] = [
+    [{}, 'time (tenant=?)'],
+    [{ since }, 'time (tenant=? AND accepted_ts>?)'],
+    [{ since, until: since }, 'time (tenant=? AND accepted_ts>? AND accepted_ts<?)'],
+    [{ until: since, after }, `time (tenant=? AND ${below})`],
+    [{ actorRef: 'a' }, 'actor (tenant=? AND actor_ref=?)'],
+    [{ actorRef: 'a', since }, 'actor (tenant=? AND actor_ref=? AND accepted_ts>?)'],
+    [{ actorRef: 'a', after }, `actor (tenant=? AND actor_ref=? AND ${below})`],
+    [{ actorRef: 'a', since, until: since, after }, `actor (tenant=? AND actor_ref=? AND accepted_ts>? AND ${below})`],
+    [{ traceId: 'x' }, 'trace (tenant=? AND trace_id=?)'],
+    [{ traceId: 'x', actorRef: 'a', since }, 'trace (tenant=? AND trace_id=? AND accepted_ts>?)'],
+    [{ requestId: 'r' }, 'request (tenant=? AND request_id=?)'],
+    [{ requestId: 'r', traceId: 'x', actorRef: 'a' }, 'request (tenant=? AND request_id=?)'],
+  ];
+  for (const [over, index] of cases) {
+    const { sql, values } = requestsSql({ tenant: 't', limit: 10, ...over });
+    assert.equal(sql.split('?').length - 1, values.length);
+    assert.deepEqual(projection.planOf(sql), [`SEARCH requests USING INDEX requests_by_${index}`]);
+  }
+});
+
+test('the records of a tenant come in the order of the log, from an index on or so many from the end', (t) => {
+  const projection = open(t);
+  const tenants = ['t', 'other', 't', 't', 'other', 't'];
+  projection.apply(entries(tenants.map((tenant) => record({ tenant }))));
+  const indexes = (from: number, limit: number): number[] =>
+    projection.records({ tenant: 't', from, limit }).map(({ idx }) => idx);
+  assert.deepEqual(indexes(0, 10), [0, 2, 3, 5]);
+  assert.deepEqual(indexes(1, 2), [2, 3]);
+  assert.deepEqual(indexes(6, 2), []);
+  assert.deepEqual(
+    [0, 1, 3, 9].map((count) => projection.indexBefore('t', count)),
+    [6, 5, 2, 0],
+  );
+  assert.equal(projection.indexBefore('nobody', 3), 6);
 });

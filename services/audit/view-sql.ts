@@ -1,0 +1,95 @@
+// The tables of the view and the statements that ask them: none of them reads more than it answers, as far as an index helps,
+// because all of them run on the event loop.
+import { QUERY_ROWS_MAX } from './limits.ts';
+
+/** Raised when the tables change: an older file is dropped and made again from the ledger. */
+export const SCHEMA_VERSION = 5;
+
+export const SCHEMA = `
+CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE producers (
+  producer TEXT PRIMARY KEY, seq INTEGER NOT NULL, sha256 TEXT NOT NULL, whole_seq INTEGER NOT NULL,
+  aged_seq INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
+CREATE TABLE records (
+  idx INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, ts TEXT NOT NULL, producer TEXT NOT NULL, seq INTEGER NOT NULL,
+  tenant TEXT NOT NULL, actor_kind TEXT NOT NULL, actor_ref TEXT NOT NULL, action TEXT NOT NULL, outcome TEXT NOT NULL,
+  code TEXT, reason TEXT, target TEXT, request_id TEXT, trace_id TEXT, sealed TEXT, usage TEXT);
+CREATE INDEX records_by_producer ON records (producer, seq);
+CREATE INDEX records_by_tenant ON records (tenant);
+CREATE INDEX records_by_action ON records (tenant, action, ts);
+CREATE INDEX records_by_request ON records (request_id) WHERE request_id IS NOT NULL;
+CREATE INDEX records_by_trace ON records (trace_id) WHERE trace_id IS NOT NULL;
+CREATE TABLE requests (
+  id TEXT PRIMARY KEY, request_id TEXT NOT NULL, tenant TEXT NOT NULL, actor_kind TEXT NOT NULL, actor_ref TEXT NOT NULL,
+  accepted_ts TEXT NOT NULL, finished_ts TEXT, model TEXT, outcome TEXT, code TEXT, reason TEXT, trace_id TEXT, sealed TEXT,
+  usage TEXT, accepted_idx INTEGER NOT NULL, finished_idx INTEGER, prompt_ref TEXT) WITHOUT ROWID;
+CREATE INDEX requests_by_request ON requests (tenant, request_id, accepted_ts, accepted_idx);
+CREATE INDEX requests_by_trace ON requests (tenant, trace_id, accepted_ts, accepted_idx) WHERE trace_id IS NOT NULL;
+CREATE INDEX requests_by_actor ON requests (tenant, actor_ref, accepted_ts, accepted_idx);
+CREATE INDEX requests_by_time ON requests (tenant, accepted_ts, accepted_idx);
+`;
+
+export type RequestQuery = {
+  tenant: string;
+  actorRef?: string | undefined;
+  requestId?: string | undefined;
+  traceId?: string | undefined;
+  /** RFC 3339, inclusive. */
+  since?: string | undefined;
+  /** RFC 3339, exclusive. */
+  until?: string | undefined;
+  /** The last row of the page before; rows come newest first. */
+  after?: { accepted_ts: string; accepted_idx: number } | undefined;
+  limit: number;
+};
+
+export type Value = string | number | null;
+
+/**
+ * Every statement that could read more than it answers names its way through the tables: without statistics SQLite takes an
+ * index that holds one of the columns, and then reads all of a tenant or a producer. INDEXED BY fails when it cannot be used;
+ * NOT INDEXED leaves the range of the primary key. The end of an index is the primary key, so records_by_tenant is in order.
+ */
+export const VIEW_SQL = {
+  recordsOfTenant:
+    'SELECT * FROM records INDEXED BY records_by_tenant WHERE tenant = ? AND idx >= ? ORDER BY idx LIMIT ?',
+  backlog: `SELECT min(idx) AS idx FROM
+    (SELECT idx FROM records INDEXED BY records_by_tenant WHERE tenant = ? ORDER BY idx DESC LIMIT ?)`,
+  /** What no checkpoint covers yet is little; the records of a producer are many. */
+  lowestSeqFrom: 'SELECT min(seq) AS seq FROM records NOT INDEXED WHERE producer = ? AND idx >= ?',
+  placeOf: 'SELECT min(idx) AS idx FROM records INDEXED BY records_by_producer WHERE producer = ? AND seq = ?',
+  nextKind: `SELECT tenant, action FROM records INDEXED BY records_by_action
+    WHERE (tenant, action) > (?, ?) ORDER BY tenant, action LIMIT 1`,
+  lowestSince:
+    'SELECT min(idx) AS idx FROM records INDEXED BY records_by_action WHERE tenant = ? AND action = ? AND ts >= ?',
+  lastBefore: "SELECT idx FROM records NOT INDEXED WHERE ts < ? AND tenant <> '' ORDER BY idx DESC LIMIT 1",
+  prunable: `SELECT idx, id, action, producer, seq FROM records NOT INDEXED
+    WHERE idx < ? AND tenant <> '' ORDER BY idx LIMIT ?`,
+  dropBlank: `DELETE FROM records INDEXED BY records_by_tenant
+    WHERE tenant = '' AND seq <> (SELECT whole_seq FROM producers p WHERE p.producer = records.producer)`,
+  finish: `UPDATE requests SET finished_ts = ?, outcome = ?, code = ?, reason = ?, usage = ?, finished_idx = ?
+    WHERE tenant = ? AND finished_idx IS NULL AND id = coalesce(?, (SELECT id FROM requests INDEXED BY requests_by_request
+      WHERE tenant = ? AND request_id = ? AND finished_idx IS NULL ORDER BY accepted_idx LIMIT 1))`,
+} as const;
+
+/** The statement of a query and its values: by the index of what narrows most, in whose order the rows come. */
+export function requestsSql(query: RequestQuery): { sql: string; values: Value[] } {
+  const where = ['tenant = ?'];
+  const values: Value[] = [query.tenant];
+  let index = 'requests_by_time';
+  const add = (condition: string, ...more: (Value | undefined)[]): boolean => {
+    if (more[0] === undefined) return false;
+    where.push(condition);
+    values.push(...(more as Value[]));
+    return true;
+  };
+  if (add('actor_ref = ?', query.actorRef)) index = 'requests_by_actor';
+  if (add('trace_id = ?', query.traceId)) index = 'requests_by_trace';
+  if (add('request_id = ?', query.requestId)) index = 'requests_by_request';
+  add('accepted_ts >= ?', query.since);
+  if (!query.after) add('accepted_ts < ?', query.until); // a page before was older already
+  add('(accepted_ts, accepted_idx) < (?, ?)', query.after?.accepted_ts, query.after?.accepted_idx);
+  const sql = `SELECT * FROM requests INDEXED BY ${index} WHERE ${where.join(' AND ')}
+    ORDER BY accepted_ts DESC, accepted_idx DESC LIMIT ?`;
+  return { sql, values: [...values, Math.min(query.limit, QUERY_ROWS_MAX)] };
+}
