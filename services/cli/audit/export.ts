@@ -1,22 +1,20 @@
 /** `quern audit export`: the log as a file. */
 import { existsSync } from 'node:fs';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
-import type { ExportManifest, QueryResponse } from '#gen/quern/audit/v1/audit.ts';
+import type { ExportManifest } from '#gen/quern/audit/v1/audit.ts';
 import { QuernError } from '#kit/errors.ts';
 import type { Io } from '../command.ts';
 import { choice, parseOptions } from '../options.ts';
 import { AUDIT_OPTIONS, type AuditClient, connectAudit } from './audit-client.ts';
 import { manifestPath, manifestText } from './export-file.ts';
+import { writeRows } from './export-rows.ts';
 import { instant } from './instant.ts';
 import { classicRow, csvHeader, csvLine } from './request-rows.ts';
-import { collect, noPositionals, required, TENANT_DEFAULT } from './words.ts';
+import { noPositionals, required, TENANT_DEFAULT } from './words.ts';
 
 const FORMATS = ['jsonl', 'csv', 'classic'] as const;
-/** Rows of one call, and what is held at once. */
-const ROWS_MAX = 100_000;
 
 type Range = { since: string; until: string };
-type RowQuery = Range & { tenant: string; user: string; withPrompts: boolean };
 
 export async function exportRecords(args: string[], io: Io): Promise<number> {
   const options = {
@@ -46,9 +44,12 @@ export async function exportRecords(args: string[], io: Io): Promise<number> {
   try {
     if (format === 'jsonl') return await exportLog(audit, range, file, io);
     const { tenant = TENANT_DEFAULT, user = '' } = values;
-    const count = await inPlace(file, (handle) =>
-      writeRows(audit, { ...range, tenant, user, withPrompts: format === 'classic' }, format, handle),
-    );
+    const query = { ...range, tenant, user, withPrompts: format === 'classic' };
+    const line = format === 'csv' ? csvLine : classicRow;
+    const count = await inPlace(file, async (handle) => {
+      if (format === 'csv') await handle.appendFile(csvHeader());
+      return writeRows(audit, { query, line, handle, file });
+    });
     io.stderr.write(`${count} requests in ${file}\n`);
     return 0;
   } finally {
@@ -94,42 +95,4 @@ async function exportLog(audit: AuditClient, range: Range, file: string, io: Io)
       `checkpoints; to verify it anywhere: quern audit verify ${file}\n`,
   );
   return 0;
-}
-
-/** Oldest first. A time with more rows than one call gives is halved. */
-async function* ascending(audit: AuditClient, query: RowQuery): AsyncGenerator<QueryResponse[], void, undefined> {
-  const request = { ...query, requestId: '', traceId: '', limit: ROWS_MAX, exports: true };
-  const rows = await collect(audit.query(request));
-  if (rows.length < ROWS_MAX) {
-    yield rows.reverse();
-    return;
-  }
-  const [from, to] = [Date.parse(query.since) || 0, Date.parse(query.until) || Date.now()];
-  const middle = new Date(Math.floor((from + to) / 2)).toISOString();
-  if (to - from < 2) throw new QuernError('RESOURCE_EXHAUSTED', `more than ${ROWS_MAX} requests in one millisecond`);
-  yield* ascending(audit, { ...query, until: middle });
-  yield* ascending(audit, { ...query, since: middle });
-}
-
-async function writeRows(
-  audit: AuditClient,
-  query: RowQuery,
-  format: 'csv' | 'classic',
-  handle: FileHandle,
-): Promise<number> {
-  const line = format === 'csv' ? csvLine : classicRow;
-  let count = 0;
-  if (format === 'csv') await handle.write(csvHeader());
-  for await (const rows of ascending(audit, query)) {
-    for (let at = 0; at < rows.length; at += 1_000) {
-      await handle.write(
-        rows
-          .slice(at, at + 1_000)
-          .map(line)
-          .join(''),
-      );
-    }
-    count += rows.length;
-  }
-  return count;
 }
