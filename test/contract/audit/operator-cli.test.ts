@@ -1,6 +1,6 @@
 // The command line at an audit service on TCP: who has the mesh's token gets in, who has not hears how.
 import assert from 'node:assert/strict';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -77,8 +77,19 @@ test('exports in every form, and what was exported verifies', async (t) => {
     assert.equal(code, 0, stderr);
   }
   const verified = await audit(['verify', jsonl, '--json']);
-  const { verdict, records } = JSON.parse(verified.stdout) as { verdict: string; records: number };
-  assert.deepEqual([verdict, records], ['ok', 30]);
+  const { verdict, records, covered } = JSON.parse(verified.stdout) as Record<string, unknown>;
+  assert.deepEqual([verdict, records, covered], ['ok', 30, 30], 'all of a fresh export is signed');
+  const note = join(dir, 'note');
+  await writeFile(note, (await audit(['head', '--note'])).stdout);
+  const { verifierKey } = JSON.parse((await audit(['head', '--json'])).stdout) as { verifierKey: string };
+  for (const trust of [
+    ['--trusted-checkpoint', note],
+    ['--key', verifierKey],
+    ['--key', verifierKey, '--trusted-checkpoint', note],
+  ]) {
+    const { code, stdout } = await audit(['verify', jsonl, ...trust]);
+    assert.deepEqual([code, stdout], [0, 'ok: 30 records, 30 of them signed\n'], trust[0]);
+  }
   const lines = (await readFile(csv, 'utf8')).trimEnd().split('\r\n');
   assert.equal(lines.length, 16, 'a header and 15 requests');
   assert.match(lines[1] ?? '', /^2026-01-01T00:00:00\.000Z,,t,,ada,,,quern-mini,/);
