@@ -76,6 +76,7 @@ export function planProcesses(options: UpOptions): PlannedProcess[] {
     ...(kind === 'audit' && options.audit.kind === 'on' && { what: `ledger in ${options.audit.folders.ledger}` }),
   });
   const { audit: plan } = options;
+  const tokenizerMetrics = `127.0.0.1:${options.metricsPorts.tokenizer}`;
   return [
     ...(options.traces?.kind === 'own' ? [plannedJaeger(options.traces.own, inherited)] : []),
     ...(plan.kind === 'on' && plan.own ? [plannedNats(plan.own, inherited)] : []),
@@ -88,24 +89,16 @@ export function planProcesses(options: UpOptions): PlannedProcess[] {
       {
         QUERN_TOKENIZER_MODELS: options.models.map(({ name, dir }) => `${name}=${dir}`).join(','),
         QUERN_TOKENIZER_LISTEN: tokenizer,
-        QUERN_TOKENIZER_METRICS_LISTEN: `127.0.0.1:${options.metricsPorts.tokenizer}`,
+        QUERN_TOKENIZER_METRICS_LISTEN: tokenizerMetrics,
       },
       [tokenizer],
-      `127.0.0.1:${options.metricsPorts.tokenizer}`,
+      tokenizerMetrics,
     ),
     ...engines.map(({ model, address, index }) =>
       planned(
         'engine',
         options.models.length === 1 ? 'engine' : `engine-${index} (${model.name})`,
-        {
-          QUERN_ENGINE_MODEL_NAME: model.name,
-          QUERN_ENGINE_MODEL_DIR: model.dir,
-          QUERN_ENGINE_LISTEN: address,
-          QUERN_ENGINE_METRICS_LISTEN: metricsAddress(options, index),
-          QUERN_ENGINE_THREADS: options.threads === undefined ? undefined : String(options.threads),
-          QUERN_ENGINE_DTYPE: options.dtype,
-          QUERN_ENGINE_CONTEXT_LENGTH: options.contextLength === undefined ? undefined : String(options.contextLength),
-        },
+        engineEnv(options, { model, address, metrics: metricsAddress(options, index) }),
         [address],
         metricsAddress(options, index),
       ),
@@ -123,6 +116,21 @@ export function planProcesses(options: UpOptions): PlannedProcess[] {
       [options.http, options.grpc],
     ),
   ];
+}
+
+function engineEnv(
+  { threads, dtype, contextLength }: UpOptions,
+  { model, address, metrics }: { model: ServedModel; address: string; metrics: string | undefined },
+): Record<string, string | undefined> {
+  return {
+    QUERN_ENGINE_MODEL_NAME: model.name,
+    QUERN_ENGINE_MODEL_DIR: model.dir,
+    QUERN_ENGINE_LISTEN: address,
+    QUERN_ENGINE_METRICS_LISTEN: metrics,
+    QUERN_ENGINE_THREADS: threads === undefined ? undefined : String(threads),
+    QUERN_ENGINE_DTYPE: dtype,
+    QUERN_ENGINE_CONTEXT_LENGTH: contextLength === undefined ? undefined : String(contextLength),
+  };
 }
 
 /** It hears of the mesh's secrets as little as it can: PATH and where it may put files. */

@@ -116,7 +116,8 @@ function refuseUnsupported(body: ChatBody): void {
     throw invalidArgument([{ field: 'tool_choice', description }]);
   }
   if (body.response_format && body.response_format.type !== 'text') {
-    const description = `expected {"type": "text"}, got "${String(body.response_format.type).slice(0, 64)}"; constrained output is not offered yet`;
+    const given = String(body.response_format.type).slice(0, 64);
+    const description = `expected {"type": "text"}, got "${given}"; constrained output is not offered yet`;
     throw invalidArgument([{ field: 'response_format.type', description }]);
   }
   if (typeof body.top_logprobs === 'number' && !body.logprobs) {
