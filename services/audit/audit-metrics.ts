@@ -5,6 +5,7 @@ import { AUDIT_STREAM } from '#kit/audit/stream.ts';
 import type { Metrics } from '#kit/metrics.ts';
 import type { ConsumerStats } from './consumer.ts';
 import { STREAM_LOOK_MS } from './limits.ts';
+import { WITNESS_STATES, type WitnessState } from './witness.ts';
 import type { BatchResult } from './writer.ts';
 
 /** Read at each scrape. */
@@ -15,6 +16,7 @@ export type AuditGauges = {
   viewRecords(): number;
   /** RFC 3339; null before the first checkpoint. */
   checkpointTs(): string | null;
+  witnesses(): WitnessState[];
   /** Throws when there is no connection. */
   nats(): NatsConnection;
 };
@@ -41,6 +43,28 @@ async function streamBytes(connection: NatsConnection): Promise<{ used: number; 
   const admin = await jetstreamManager(connection, { timeout: STREAM_LOOK_MS, checkAPI: false });
   const { state, config } = await admin.streams.info(AUDIT_STREAM);
   return { used: state.bytes, max: config.max_bytes, messages: state.messages };
+}
+
+/** By the place of a witness in the configuration, from 0: paths are nobody's business. */
+function watchWitnesses(metrics: Metrics, gauges: AuditGauges): void {
+  metrics.gauge({
+    name: 'quern_audit_witness_state',
+    help: '1 for the state of a witness: ok, late (it does not answer) or failed (it could not be written)',
+    labels: ['witness', 'state'],
+    collect(set) {
+      for (const [i, { state }] of gauges.witnesses().entries()) {
+        for (const one of WITNESS_STATES) set(one === state ? 1 : 0, { witness: String(i), state: one });
+      }
+    },
+  });
+  metrics.gauge({
+    name: 'quern_audit_witness_waiting_notes',
+    help: 'Signed notes that a witness does not have yet',
+    labels: ['witness'],
+    collect(set) {
+      for (const [i, { waitingNotes }] of gauges.witnesses().entries()) set(waitingNotes, { witness: String(i) });
+    },
+  });
 }
 
 export function watchAudit(metrics: Metrics, gauges: AuditGauges): void {
@@ -76,6 +100,7 @@ export function watchAudit(metrics: Metrics, gauges: AuditGauges): void {
       for (const state of CONSUMER_STATES) set(state === now ? 1 : 0, { state });
     },
   });
+  watchWitnesses(metrics, gauges);
   metrics.gauge({
     name: 'quern_audit_stream_bytes',
     help: 'The stream AUDIT: bytes it holds and bytes at which it refuses more; absent while NATS is away',

@@ -1,11 +1,13 @@
 // Signed tree heads of the ledger, kept for ever in a file of their own and copied to witnesses: files outside the service's
 // reach. At the start the newest one must still be true of the ledger; a log that was cut or rewritten is not signed again.
-import { open, readFile, truncate } from 'node:fs/promises';
+import { readFile, truncate } from 'node:fs/promises';
 import { type Checkpoint, type NoteSigner, openCheckpoint, signCheckpoint } from '#kit/audit/checkpoint.ts';
 import { type NodeReader, rootOf } from '#kit/audit/merkle.ts';
 import { QuernError } from '#kit/errors.ts';
 import type { Log } from '#kit/log.ts';
+import { appendDurably } from './append-durably.ts';
 import { CHECKPOINT_EVERY_MS, CHECKPOINT_EVERY_RECORDS } from './limits.ts';
+import { Witness, type WitnessOptions, type WitnessState } from './witness.ts';
 
 /** What a checkpoint speaks of. */
 export type SignedTree = { readonly size: number; root(): Buffer; node: NodeReader };
@@ -15,24 +17,19 @@ export type CheckpointOptions = {
   signer: NoteSigner;
   /** One JSON line per checkpoint: time and note. */
   path: string;
-  /** Files to which every note is appended too. A witness that cannot be written is told and tried again with the next. */
+  /**
+   * Files to which every note is appended too, in the background. A witness that cannot be written or does not answer is told;
+   * its notes are kept and tried again with the next.
+   */
   witnesses: readonly string[];
+  /** Bounds of the witnesses that differ. */
+  witnessBounds?: Omit<WitnessOptions, 'path' | 'log'>;
   log: Log;
   everyRecords?: number;
   everyMs?: number;
 };
 
 export type KeptCheckpoint = { ts: string; note: string };
-
-async function appendDurably(path: string, line: string): Promise<void> {
-  const file = await open(path, 'a', 0o600);
-  try {
-    await file.writeFile(line);
-    await file.datasync();
-  } finally {
-    await file.close();
-  }
-}
 
 /** A line without its end was never told to anybody. */
 async function cutTornLine(path: string): Promise<void> {
@@ -86,11 +83,14 @@ export class CheckpointWriter {
   #size: number;
   #signedAtMs = performance.now();
   #signing: Promise<unknown> = Promise.resolve();
+  readonly #witnesses: readonly Witness[];
 
   private constructor(options: CheckpointOptions, latest: KeptCheckpoint | null, size: number) {
     this.#options = options;
     this.#latest = latest;
     this.#size = size;
+    const { witnesses, witnessBounds, log } = options;
+    this.#witnesses = witnesses.map((path) => new Witness({ path, log, ...witnessBounds }));
   }
 
   /** Throws DATA_LOSS when the newest checkpoint is not true of the ledger, or is not signed by this key. */
@@ -114,6 +114,10 @@ export class CheckpointWriter {
     return this.#latest;
   }
 
+  get witnesses(): WitnessState[] {
+    return this.#witnesses.map(({ state }) => state);
+  }
+
   /** Every checkpoint there is, oldest first. Throws DATA_LOSS when their file has been changed. */
   all(): Promise<KeptCheckpoint[]> {
     return readCheckpoints(this.#options.path);
@@ -132,17 +136,19 @@ export class CheckpointWriter {
     if (fresh === 0) return false;
     const isDue = options.now || fresh >= everyRecords || performance.now() - this.#signedAtMs >= everyMs;
     if (!isDue) return false;
-    const { signer, path, witnesses, log } = this.#options;
+    const { signer, path } = this.#options;
     const checkpoint = { origin: signer.name, size: tree.size, root: tree.root() };
     const kept = { ts: new Date().toISOString(), note: signCheckpoint(checkpoint, signer) };
     const line = `${JSON.stringify(kept)}\n`;
     await appendDurably(path, line);
     [this.#latest, this.#size, this.#signedAtMs] = [kept, checkpoint.size, performance.now()];
-    for (const witness of witnesses) {
-      await appendDurably(witness, line).catch((error: unknown) => {
-        log.error({ err: error, witness }, 'a witness of the audit log cannot be written');
-      });
-    }
+    for (const witness of this.#witnesses) witness.add(line);
     return true;
+  }
+
+  /** Waits for what is being signed, and for the witnesses as long as they are given. */
+  async close(): Promise<void> {
+    await this.#signing;
+    await Promise.all(this.#witnesses.map((witness) => witness.close()));
   }
 }

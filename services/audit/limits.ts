@@ -55,6 +55,12 @@ export const CONSUMER_RETRY_MS = 250;
 /** A checkpoint is signed after so many records, or so long after the last one when there is anything new. */
 export const CHECKPOINT_EVERY_RECORDS = 1_000;
 export const CHECKPOINT_EVERY_MS = 10_000;
+/** Notes kept for a witness that does not take them: hours of them. */
+export const WITNESS_NOTES_MAX = 1_000;
+/** A witness that has not taken a note for so long is told. */
+export const WITNESS_LATE_MS = 10_000;
+/** What closing waits for the witnesses. */
+export const WITNESS_CLOSE_MS = 2_000;
 /** How often it looks whether a checkpoint is due. */
 export const CHECKPOINT_LOOK_MS = 1_000;
 export const HEALTH_LOOK_MS = 1_000;

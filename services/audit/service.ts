@@ -99,6 +99,7 @@ async function openContext(options: AuditServiceOptions, stopping: AbortSignal, 
     ledgerRecords: () => ledger.size,
     viewRecords: () => projection.nextIndex,
     checkpointTs: () => checkpoints.latest?.ts ?? null,
+    witnesses: () => checkpoints.witnesses,
     nats: () => link.get(),
   });
   const content = config.contentDir === null ? null : await openSegmentFiles(config.contentDir);
@@ -119,6 +120,7 @@ function keepSigning({ checkpoints }: AuditContext, log: Log, undo: Undo[]): voi
     clearInterval(timer);
     sign(true);
     await signing;
+    await checkpoints.close();
   });
 }
 

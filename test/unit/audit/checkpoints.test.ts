@@ -1,8 +1,12 @@
 import assert from 'node:assert/strict';
-import { appendFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { execFile } from 'node:child_process';
+import { constants } from 'node:fs';
+import { appendFile, mkdir, mkdtemp, open as openFile, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import { newSigningKey, openCheckpoint, signerOf } from '#kit/audit/checkpoint.ts';
 import { createLog } from '#kit/log.ts';
 import { type CheckpointOptions, CheckpointWriter, readCheckpoints } from '../../../services/audit/checkpoints.ts';
@@ -10,6 +14,11 @@ import { Ledger } from '../../../services/audit/ledger.ts';
 
 const log = createLog({ service: 't', level: 'silent' });
 const signer = signerOf('quern.test/audit', newSigningKey());
+
+async function until(isSo: () => boolean): Promise<void> {
+  for (let i = 0; i < 1_000 && !isSo(); i += 1) await sleep(10);
+  assert.ok(isSo());
+}
 
 async function setUp(t: TestContext) {
   const dir = await mkdtemp(join(tmpdir(), 'quern-test-'));
@@ -57,7 +66,58 @@ test('witnesses get every note; one that cannot be written keeps nobody from sig
   assert.ok(await writer.sign({ now: true }));
   await append(3);
   assert.ok(await writer.sign({ now: true }));
+  await writer.close();
   assert.equal(await readFile(witness, 'utf8'), await readFile(path, 'utf8'));
+  assert.deepEqual(
+    writer.witnesses.map(({ state, waitingNotes }) => [state, waitingNotes]),
+    [
+      ['failed', 2],
+      ['ok', 0],
+    ],
+  );
+});
+
+test('a witness that comes back gets the notes that it lacks, in their order', async (t) => {
+  const { dir, path, open, append } = await setUp(t);
+  const witness = join(dir, 'mount', 'witness.jsonl');
+  const writer = await open({ witnesses: [witness] });
+  for (let i = 0; i < 3; i += 1) {
+    await append(1);
+    assert.ok(await writer.sign({ now: true }));
+  }
+  await until(() => writer.witnesses[0]?.state === 'failed');
+  await mkdir(join(dir, 'mount'));
+  await append(1);
+  assert.ok(await writer.sign({ now: true }));
+  await writer.close();
+  assert.equal(await readFile(witness, 'utf8'), await readFile(path, 'utf8'));
+  assert.deepEqual(writer.witnesses, [{ path: witness, state: 'ok', waitingNotes: 0, lostNotes: 0 }]);
+});
+
+test('a witness that never answers keeps nobody from signing and closing; the newest notes wait for it', async (t) => {
+  const { dir, path, open, append } = await setUp(t);
+  const [pipe, witness] = [join(dir, 'pipe'), join(dir, 'witness.jsonl')];
+  await promisify(execFile)('mkfifo', [pipe]); // opening it to write hangs until somebody reads
+  const release = async (): Promise<void> => {
+    const reader = await openFile(pipe, constants.O_RDONLY | constants.O_NONBLOCK);
+    await until(() => writer.witnesses[0]?.state === 'failed'); // a pipe takes no fdatasync
+    await reader.close();
+  };
+  const witnessBounds = { notesMax: 3, lateMs: 20, closeMs: 50 };
+  const writer = await open({ witnesses: [pipe, witness], witnessBounds });
+  try {
+    for (let i = 0; i < 6; i += 1) {
+      await append(1);
+      assert.ok(await writer.sign({ now: true }));
+    }
+    await until(() => writer.witnesses[0]?.state === 'late');
+    assert.deepEqual(writer.witnesses[0], { path: pipe, state: 'late', waitingNotes: 4, lostNotes: 2 });
+    await writer.close();
+    assert.equal(await readFile(witness, 'utf8'), await readFile(path, 'utf8'));
+    assert.equal((await readCheckpoints(path)).length, 6);
+  } finally {
+    await release();
+  }
 });
 
 test('a line torn by a crash is cut; a changed line is an alarm', async (t) => {
