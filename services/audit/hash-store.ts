@@ -3,6 +3,7 @@
 import { type FileHandle, mkdir, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { HASH_BYTES, MerkleFrontier, nodeHash } from '#kit/audit/merkle.ts';
+import { writeAll } from '#kit/audit/segment-files.ts';
 import { QuernError } from '#kit/errors.ts';
 import { LEDGER_HASHES_PER_READ } from './limits.ts';
 
@@ -72,8 +73,7 @@ export class HashStore {
     for (let level = 0; level < Math.max(this.#levels.length, this.#unopened.length); level += 1) {
       const { file, unwritten, count } = await this.#level(level);
       if (unwritten.length === 0) continue;
-      const bytes = Buffer.concat(unwritten);
-      await file.write(bytes, 0, bytes.length, count * HASH_BYTES);
+      await writeAll(file, Buffer.concat(unwritten), count * HASH_BYTES);
       this.#levels[level]!.count += unwritten.length;
       unwritten.length = 0;
     }
@@ -153,7 +153,7 @@ export class HashStore {
         const middle = at + HASH_BYTES;
         made.push(nodeHash(below.subarray(at, middle), below.subarray(middle, middle + HASH_BYTES)));
       }
-      await own.file.write(Buffer.concat(made), 0, made.length * HASH_BYTES, own.count * HASH_BYTES);
+      await writeAll(own.file, Buffer.concat(made), own.count * HASH_BYTES);
       own.count += made.length;
     }
   }

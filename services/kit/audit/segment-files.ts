@@ -25,7 +25,8 @@ export type SegmentFiles = {
   syncFolder(): Promise<void>;
 };
 
-async function writeAll(file: FileHandle, bytes: Buffer, at: number): Promise<void> {
+/** Positioned, all bytes or an error: the system may write fewer at once than it was given. */
+export async function writeAll(file: FileHandle, bytes: Buffer, at: number): Promise<void> {
   for (let done = 0; done < bytes.length; ) {
     const { bytesWritten } = await file.write(bytes, done, bytes.length - done, at + done);
     done += bytesWritten;

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, readdir, rm, stat, truncate } from 'node:fs/promises';
+import { type FileHandle, mkdtemp, open, readdir, readFile, rm, stat, truncate } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -91,4 +91,36 @@ test('truncate takes back the newest leaves, written or not', async (t) => {
   await store.flush();
   assert.deepEqual(store.root(), rootAt(70));
   await assert.rejects(store.node(0, 70), { code: 'OUT_OF_RANGE' });
+});
+
+/** From now on no write takes more than `bytesMax` bytes at once, as on a disk that is nearly full. */
+async function shortWrites(t: TestContext, dir: string, bytesMax: number): Promise<() => number> {
+  const handle = await open(dir, 'r');
+  const prototype = Object.getPrototypeOf(handle) as FileHandle;
+  await handle.close();
+  const write = prototype.write as (this: FileHandle, ...args: unknown[]) => Promise<unknown>;
+  type Args = [bytes: Buffer, offset: number, length: number, position: number];
+  const short = t.mock.method(prototype, 'write', function (this: FileHandle, ...[bytes, offset, length, at]: Args) {
+    return write.call(this, bytes, offset, Math.min(length, bytesMax), at);
+  });
+  return () => short.mock.callCount();
+}
+
+test('a disk that writes less than it was given leaves no hole, neither in the leaves nor in the levels made again', async (t) => {
+  const dir = await folder(t);
+  const writes = await shortWrites(t, dir, 45);
+  const store = await HashStore.open(dir);
+  for (let i = 0; i < 40; i += 1) store.append(leaf(i));
+  await store.flush();
+  await store.close();
+  assert.ok(writes() >= (40 * 32) / 45);
+  const paths = (await readdir(dir)).sort().map((name) => join(dir, name));
+  const whole = await Promise.all(paths.map((path) => readFile(path)));
+  assert.deepEqual(whole[0], Buffer.concat(Array.from({ length: 40 }, (_, i) => leaf(i))));
+  for (const path of paths.slice(1)) await truncate(path, 0);
+  const again = await HashStore.open(dir);
+  t.after(() => again.close());
+  assert.deepEqual(again.root(), rootAt(40));
+  assert.deepEqual(await rootOf(40, (level, index) => again.node(level, index)), rootAt(40));
+  assert.deepEqual(await Promise.all(paths.map((path) => readFile(path))), whole);
 });
