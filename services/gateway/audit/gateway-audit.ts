@@ -26,7 +26,7 @@ import { ContentKeeper, type KeptFields } from './content-keeper.ts';
 import type { KeyChange } from './key-changes.ts';
 import { type OpenRequest, OpenRequests } from './open-requests.ts';
 import { OwedRecords } from './owed-records.ts';
-import { promptBytes } from './prompt-bytes.ts';
+import { promptBytes, promptSize } from './prompt-bytes.ts';
 import { promptText } from './prompt-text.ts';
 import {
   type AuditedGeneration,
@@ -103,9 +103,9 @@ function plainAddress(address: string): string {
   return address.replace(/^::ffff:(?=\d+\.)/, '');
 }
 
-function acceptedUsage({ sampling }: TypedRequest, promptSize: number): Record<string, number> {
+function acceptedUsage({ sampling }: TypedRequest, size: number): Record<string, number> {
   return {
-    prompt_bytes: promptSize,
+    prompt_bytes: size,
     choices: sampling.n ?? 1,
     ...(sampling.maxTokens !== undefined && { max_tokens: sampling.maxTokens }),
   };
@@ -259,7 +259,7 @@ class ProducingAudit implements GatewayAudit {
       span_id: caller.trace.spanId,
       args_mac: subject.mac(prompt),
       sealed: subject.seal({ key_id: keyId, client_ip: plainAddress(caller.client ?? '') }),
-      usage: acceptedUsage(request, prompt.length),
+      usage: acceptedUsage(request, promptSize(request.prompt)),
     };
     return { facts, event, subject };
   }

@@ -51,3 +51,23 @@ export function promptBytes(prompt: Prompt): Buffer {
   else addChat(parts, prompt);
   return parts.joined();
 }
+
+/** UTF-8 bytes of the texts that the caller gave; of token ids, 4 bytes each. */
+export function promptSize(prompt: Prompt): number {
+  switch (prompt.kind) {
+    case 'text':
+      return Buffer.byteLength(prompt.text);
+    case 'token_ids':
+      return 4 * prompt.tokenIds.length;
+    case 'infill':
+      return bytesOf([prompt.prefix, prompt.suffix, ...prompt.chunks.map(({ text }) => text)]);
+    case 'chat':
+      return bytesOf(
+        prompt.messages.flatMap(({ content, toolCalls }) => [content, ...toolCalls.map((c) => c.argumentsJson)]),
+      );
+  }
+}
+
+function bytesOf(texts: readonly string[]): number {
+  return texts.reduce((sum, text) => sum + Buffer.byteLength(text), 0);
+}

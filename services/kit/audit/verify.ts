@@ -75,6 +75,7 @@ class Chains {
   readonly #heads = new Map<string, Head>();
   odd: Finding | null = null;
   gap: Finding | null = null;
+  #missing: { producer: string; from: number; to: number } | null = null;
 
   constructor(heads: ReadonlyMap<string, ChainHead> = new Map()) {
     for (const [producer, head] of heads) this.#heads.set(producer, { ...head, index: -1 });
@@ -93,14 +94,29 @@ class Chains {
     if (seq === head.seq + 1) {
       if (prev !== head.sha256) this.#alters(head, index, producer, seq);
     } else if (seq > head.seq + 1) {
-      const message = `records ${head.seq + 1} to ${seq - 1} of ${producer} are not there`;
-      this.gap ??= { verdict: 'gap', index, message };
+      this.#skips(index, producer, head.seq + 1, seq - 1);
     } else {
-      const message = `record ${seq} of ${producer} comes after record ${head.seq}`;
-      this.odd ??= { verdict: 'reordered', index, message };
+      this.#comesLate(index, producer, seq, head.seq);
       return;
     }
     this.#heads.set(producer, { seq, sha256, index });
+  }
+
+  #skips(index: number, producer: string, from: number, to: number): void {
+    if (this.gap) return;
+    const which = from === to ? `record ${from} of ${producer} is` : `records ${from} to ${to} of ${producer} are`;
+    this.gap = { verdict: 'gap', index, message: `${which} not there` };
+    this.#missing = { producer, from, to };
+  }
+
+  /** What seemed to be missing and comes after all has changed its place. */
+  #comesLate(index: number, producer: string, seq: number, after: number): void {
+    const message = `record ${seq} of ${producer} comes after record ${after}`;
+    const { gap } = this;
+    const missing = this.#missing;
+    const isFound = missing?.producer === producer && missing.from <= seq && seq <= missing.to;
+    this.odd ??= { verdict: 'reordered', index: gap && isFound ? (gap.index ?? index) : index, message };
+    if (isFound) [this.gap, this.#missing] = [null, null];
   }
 
   #alters(head: Head, index: number, producer: string, seq: number): void {
@@ -279,7 +295,10 @@ export async function verifyLog(options: VerifyOptions): Promise<Verification> {
   const records = size - first;
   const signed = Math.max(0, Math.min(covered, size) - first);
   let finding: Finding | null = tail ?? (wrong && explain(chains, wrong, Math.max(covered, first)));
-  if (!finding && pending) finding = ended(chains, frontier.size, checkpoints.at(-1)!.size);
+  if (!finding && pending) {
+    finding = ended(chains, frontier.size, checkpoints.at(-1)!.size);
+    if (part && finding.verdict === 'truncated') finding.message += OR_OLDER;
+  }
   finding ??= chains.odd ??
     (part && signed < records ? unsigned(first + signed, records - signed) : null) ??
     chains.gap ?? { verdict: 'ok', index: null, message: `${records} records, ${signed} of them signed` };
@@ -293,6 +312,9 @@ function unsigned(index: number, count: number): Finding {
     'checkpoint over them was taken away';
   return { verdict: 'bad_signature', index, message };
 }
+
+/** An export cannot tell by itself. */
+const OR_OLDER = '; an export from before that checkpoint looks the same: compare their times, or export again';
 
 /** The log ends before a checkpoint's size: records were cut off its end, or taken out of it. */
 function ended(chains: Chains, records: number, signed: number): Finding {

@@ -112,7 +112,7 @@ test('the record says who, what and how much, and nothing of the content', async
     key_id: 'local',
     client_ip: '127.0.0.1',
   });
-  assert.deepEqual(accepted.usage, { prompt_bytes: 27, choices: 1, max_tokens: 5 });
+  assert.deepEqual(accepted.usage, { prompt_bytes: 15, choices: 1, max_tokens: 5 });
   assert.match(accepted.args_mac ?? '', /^[0-9a-f]{64}$/);
   assert.equal(finished.parent_id, accepted.id);
   assert.deepEqual(

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ParseSpecial, Role } from '#gen/quern/tokenizer/v1/tokenizer.ts';
-import { promptBytes } from '../../../../services/gateway/audit/prompt-bytes.ts';
+import { promptBytes, promptSize } from '../../../../services/gateway/audit/prompt-bytes.ts';
 import type { Prompt } from '../../../../services/gateway/typed-request.ts';
 
 const text = (content: string): Prompt => ({
@@ -76,4 +76,10 @@ test('no two prompts share a form, however their parts are cut', () => {
   ];
   const forms = prompts.map((prompt) => promptBytes(prompt).toString('hex'));
   assert.equal(new Set(forms).size, prompts.length);
+});
+
+test('the size of a prompt is that of what its author wrote', () => {
+  assert.equal(promptSize(text('é = 1')), 6);
+  assert.equal(promptSize({ kind: 'token_ids', tokenIds: [1, 2, 3] }), 12);
+  assert.equal(promptSize(infill({ prefix: 'ab', suffix: 'c', path: 'x.py', chunks: [{ path: 'y', text: 'de' }] })), 5);
 });

@@ -87,7 +87,7 @@ test('two neighbours of one producer that changed places are found', async () =>
   const changed = [...log];
   [changed[3], changed[4]] = [log[4]!, log[3]!];
   const { verdict, index } = await verify(changed);
-  assert.ok(verdict === 'missing' || verdict === 'reordered', verdict);
+  assert.equal(verdict, 'reordered');
   assert.equal(index, 3);
 });
 
@@ -134,7 +134,7 @@ test('a checkpoint by another key is a bad signature, a record that never came a
   const gap = log.filter((_, i) => i !== 4);
   const { verdict, index, message } = await verify(gap, { checkpoints: [noteAt(gap, 29)] });
   assert.deepEqual([verdict, index], ['gap', 5]);
-  assert.equal(message, 'records 4 to 4 of a are not there');
+  assert.equal(message, 'record 4 of a is not there');
 });
 
 test('bytes that were no record when they came are vouched for like all others', async () => {
