@@ -71,7 +71,7 @@ async function openAudit({
   audit: over,
 }: GatewayOptions): Promise<GatewayAudit> {
   if (config.audit === null) {
-    log.warn({}, 'no audit records are kept: QUERN_AUDIT_OUTBOX_DIR is not set');
+    log.info({}, 'no audit records are kept: QUERN_AUDIT_OUTBOX_DIR is not set');
     return noAudit;
   }
   const { nats: servers, service: _service, verifierKey: _key, ...kept } = config.audit;
