@@ -1,6 +1,7 @@
 // The queryable view of the ledger: SQLite tables made from the records alone, dropped and made again at will. Two nouns:
 // records (one row each) and requests (one row per request, closed by its finished record).
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
+import { DATABASE_BUSY_MS } from '#kit/audit/limits.ts';
 import { type AuditRecord, sha256Hex } from '#kit/audit/record.ts';
 import type { LedgerEntry } from './ledger.ts';
 import { PRUNE_ROWS } from './limits.ts';
@@ -93,9 +94,9 @@ export class Projection {
 
   /** Opens the file, or a new one; a file of another schema is made anew. `path` ':memory:' keeps nothing. */
   static open(path: string): Projection {
-    const database = new DatabaseSync(path);
+    const database = new DatabaseSync(path, { timeout: DATABASE_BUSY_MS });
     // What is lost with the power is made again from the ledger.
-    database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA busy_timeout = 5000;');
+    database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;');
     const { user_version: version } = database.prepare('PRAGMA user_version').get() as { user_version: number };
     if (version !== SCHEMA_VERSION) {
       const tables = database.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'").all() as {

@@ -33,6 +33,8 @@ export const PRODUCER_FLUSH_MS = 3_000;
 
 /** Subjects whose keys a process keeps open; the oldest is looked up again. */
 export const VAULT_SUBJECTS_CACHED_MAX = 10_000;
+/** How long a database waits for another process that writes to it or repairs it. */
+export const DATABASE_BUSY_MS = 5_000;
 
 /** Releases before it delete a stream whose snapshot is damaged. */
 export const NATS_VERSION_MIN = '2.14.0';

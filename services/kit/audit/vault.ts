@@ -5,7 +5,7 @@ import { createCipheriv, createDecipheriv, createHmac, hkdfSync, randomBytes } f
 import { DatabaseSync } from 'node:sqlite';
 import { QuernError } from '#kit/errors.ts';
 import { randomHex } from '#kit/ids.ts';
-import { VAULT_SUBJECTS_CACHED_MAX } from './limits.ts';
+import { DATABASE_BUSY_MS, VAULT_SUBJECTS_CACHED_MAX } from './limits.ts';
 import { type AuditActor, type AuditValue, canonicalBytes } from './record.ts';
 
 export type SubjectId = { tenant: string; kind: AuditActor['kind']; id: string };
@@ -78,11 +78,10 @@ export class Vault {
       const message = `audit vault key: expected ${KEY_BYTES} bytes, got ${key.length}`;
       throw new QuernError('INVALID_ARGUMENT', message, { reason: 'AUDIT_VAULT_KEY_INVALID' });
     }
-    const database = new DatabaseSync(path);
+    // From the first statement on: another process may be repairing what a crash left in the write-ahead log.
+    const database = new DatabaseSync(path, { timeout: DATABASE_BUSY_MS });
     // Erased keys may not stay in freed pages.
-    database.exec(
-      'PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA busy_timeout = 5000;',
-    );
+    database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON;');
     database.exec(SCHEMA);
     const vault = new Vault(database, key);
     const row = database.prepare('SELECT tenant, wrapped FROM tenants LIMIT 1').get() as

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -104,4 +106,21 @@ test('another key, or one of another length, is refused with what to do', async 
     message: /was made with another vault key; give the key file that belongs to it/,
   });
   assert.throws(() => Vault.open(join(dir, 'vault.sqlite'), randomBytes(16)), { code: 'INVALID_ARGUMENT' });
+});
+
+test('a vault that another process has to itself for a moment is waited for', async (t) => {
+  const dir = await folder(t);
+  const path = join(dir, 'vault.sqlite');
+  const first = Vault.open(path, key);
+  const { ref } = first.subject(ada);
+  first.close();
+  const holder = `
+    const database = new (require('node:sqlite').DatabaseSync)(${JSON.stringify(path)});
+    database.exec('PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; DELETE FROM tenants WHERE 0;');
+    process.stdout.write('held');
+    setTimeout(() => { database.exec('COMMIT'); database.close(); }, 300);`;
+  const child = spawn(process.execPath, ['-e', holder], { stdio: ['ignore', 'pipe', 'inherit'] });
+  t.after(() => child.kill('SIGKILL'));
+  await once(child.stdout, 'data');
+  assert.equal(open(t, dir).find(ada), ref);
 });
