@@ -4,7 +4,7 @@ import { delimiter, join } from 'node:path';
 
 export type Jaeger = {
   path: string;
-  /** Folder of the built UI; null: the program brings its own, or shows a placeholder. */
+  /** Folder of the built UI; null: what the program brings itself, which may be a page without the UI. */
   uiDir: string | null;
 };
 
