@@ -140,13 +140,11 @@ test('where records are not required a broken disk costs none, and each request 
   const again = await openGatewayAudit({ dir, keyDir, servers, required: true, coverage: null, ...common });
   await again.close();
   assertPaired(await records());
-  assert.deepEqual(
-    named(await records(), 'request.finished').map(({ outcome, reason }) => [outcome, reason]),
-    [
-      ['ok', 'LENGTH'],
-      ['unknown', 'RECOVERED'],
-    ],
-  );
+  const ends = named(await records(), 'request.finished').map(({ outcome, reason }) => `${outcome} ${reason}`);
+  // The disk may have failed under the first request's end already (it is synced after the answer): then no later record was written.
+  assert.ok(ends.length === 1 || ends.length === 2, `${ends.length} ends`);
+  assert.equal(ends.filter((end) => end === 'unknown RECOVERED').length, ends.length - 1);
+  assert.equal(ends.filter((end) => end === 'ok LENGTH').length, 1);
 });
 
 test('a disk that hangs: a deadline ends the wait, and the accepted record that comes late gets its end', async (t) => {
