@@ -30,5 +30,7 @@ export const SLOW_STEP_GAP_MS = 200;
 export const STEP_LINKS_MAX = 32;
 /** Steps that a request's phase links to: the slowest of those that are shown. */
 export const STEPS_KEPT_MAX = 8;
+/** How long an engine that refuses its model says so before it ends: a gateway asks at least once a second. */
+export const REJECTION_SHOWN_MS = 3_000;
 /** What a refused caller is told to wait: inboxes empty within a few requests. */
 export const RETRY_AFTER_MS = 1_000;

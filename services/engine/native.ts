@@ -1,7 +1,7 @@
 // The contract with the native engine, written by hand; the only file that loads the addon. Absent is null, never
 // undefined. One callback per engine step with one packed batch; when JavaScript lags, a batch holds several steps.
 import { createRequire } from 'node:module';
-import { CODES, QuernError } from '#kit/errors.ts';
+import { CODES, MODEL_REJECTED, QuernError } from '#kit/errors.ts';
 import { RETRY_AFTER_MS } from './limits.ts';
 import { decodeSteps, type NativeStep } from './step-decoder.ts';
 
@@ -152,7 +152,10 @@ function isNativeError(thrown: unknown): thrown is NativeError {
   return thrown instanceof Error && typeof (thrown as { code?: unknown }).code === 'number';
 }
 
-/** Loads the addon and the model; minutes for a large one. Throws one QuernError whose message says what to do. */
+/**
+ * Loads the addon and the model; minutes for a large one. Throws one QuernError whose message says what to do, with reason
+ * MODEL_REJECTED when the engine refuses the model.
+ */
 export async function openNativeEngine(options: {
   addonPath: string;
   engine: NativeEngineOptions;
@@ -172,7 +175,9 @@ export async function openNativeEngine(options: {
   try {
     model = await addon.openEngine(handle);
   } catch (thrown) {
-    throw isNativeError(thrown) ? nativeError(thrown.code, thrown.message) : thrown;
+    if (!isNativeError(thrown)) throw thrown;
+    const { code, message } = nativeError(thrown.code, thrown.message);
+    throw new QuernError(code, message, { reason: MODEL_REJECTED });
   }
   if (options.signal?.aborted) {
     await addon.closeEngine(handle); // loading cannot be stopped half-way; what came of it is freed

@@ -1,17 +1,18 @@
 // The engine service: loads the model, then serves it.
 import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { EngineServiceService } from '#gen/quern/engine/v1/engine.ts';
-import { toQuernError } from '#kit/errors.ts';
+import { MODEL_REJECTED, QuernError, toQuernError } from '#kit/errors.ts';
 import { serverAccess } from '#kit/internal-access.ts';
 import type { Log } from '#kit/log.ts';
 import { type Metrics, type MetricsListener, serveMetrics } from '#kit/metrics.ts';
-import { reportProgress } from '#kit/parent.ts';
+import { reportFatal, reportProgress } from '#kit/parent.ts';
 import { defineService, type RpcServer, startRpcServer } from '#kit/rpc/server.ts';
 import { noSpans, type SpanSink } from '#kit/trace.ts';
 import type { EngineConfig } from './config.ts';
 import type { EngineContext } from './context.ts';
 import { createEngineMetrics, type EngineMetrics } from './engine-metrics.ts';
-import { TRACE_STEP_EVERY, WATCH_INTERVAL_MS } from './limits.ts';
+import { REJECTION_SHOWN_MS, TRACE_STEP_EVERY, WATCH_INTERVAL_MS } from './limits.ts';
 import { type NativeEngine, openNativeEngine } from './native.ts';
 import { SpanWriter } from './request-spans.ts';
 import { abort } from './rpc/abort.ts';
@@ -72,6 +73,42 @@ async function openEngine({ config, log, signal }: EngineServiceOptions): Promis
     'model loaded',
   );
   return native;
+}
+
+/**
+ * Answers whoever asks for a while that the model is refused and why, so that the gateway can record it; a supervisor is told
+ * at once. Never throws: what the caller has to throw is the refusal.
+ */
+async function showRejection({ config, log, metrics, signal }: EngineServiceOptions, error: QuernError): Promise<void> {
+  const { code, message } = error;
+  log.error({ model: config.modelName, dir: config.modelDir, code, error: message }, 'model rejected');
+  reportFatal(message, MODEL_REJECTED);
+  const refuse = (): never => {
+    throw error;
+  };
+  const service = defineService(EngineServiceService, {
+    session: refuse,
+    generate: refuse,
+    abort: refuse,
+    describe: refuse,
+    getLoad: refuse,
+    drain: refuse,
+  });
+  try {
+    const server = await startRpcServer({
+      service: 'engine',
+      listen: [config.listen],
+      services: [service],
+      ...serverAccess(config.internal),
+      requireDeadline: true,
+      log,
+      metrics,
+    });
+    await sleep(REJECTION_SHOWN_MS, undefined, { ...(signal && { signal }) }).catch(() => {});
+    await server.close();
+  } catch (cause) {
+    log.warn({ err: cause }, 'nobody can be told that the model is rejected');
+  }
 }
 
 function bind(context: EngineContext) {
@@ -170,7 +207,11 @@ async function listen(options: EngineServiceOptions, context: EngineContext): Pr
 /** Loads the model, then listens. Throws one QuernError when the model or an address does not work. */
 export async function startEngine(options: EngineServiceOptions): Promise<EngineService> {
   const { config, log, metrics } = options;
-  const native = await openEngine(options);
+  const native = await openEngine(options).catch(async (error: unknown) => {
+    const isRefusal = error instanceof QuernError && error.details.reason === MODEL_REJECTED;
+    if (isRefusal && !options.signal?.aborted) await showRejection(options, error);
+    throw error;
+  });
   const { context, metrics: engineMetrics } = createContext(options, native);
   let server: RpcServer | null = null;
   let scrape: MetricsListener | null = null;

@@ -11,7 +11,7 @@ import {
   type StepBatch,
   type TokenEvent,
 } from '#gen/quern/engine/v1/engine.ts';
-import { QuernError, toQuernError } from '#kit/errors.ts';
+import { MODEL_REJECTED, QuernError, toQuernError } from '#kit/errors.ts';
 import type { Log } from '#kit/log.ts';
 import { type Bidi, bidi, type ClientTls, openChannel, unary } from '#kit/rpc/client.ts';
 import { DESCRIBE_TIMEOUT_MS, RECONNECT_MAX_MS, RECONNECT_MIN_MS, ZOMBIE_AFTER_MS } from './limits.ts';
@@ -39,6 +39,10 @@ export type EngineOptions = {
   log: Log;
   /** Called whenever `ready` may have changed. */
   onChange?: () => void;
+  /** A Session is open to an instance of the engine that none was open to before. */
+  onLoaded?: (description: DescribeResponse) => void;
+  /** The engine says that it refuses its model; told once for each that it refuses for another reason. */
+  onRejected?: (error: QuernError) => void;
   /** An open Session broke, and not because the engine or this gateway stops. Told before its handles are. */
   onCrash?: (error: QuernError, handles: number) => void;
   /** From a Cancel to the end of its handle. */
@@ -62,6 +66,8 @@ export class EngineSession {
   readonly #handles = new Map<number, Handle>();
   #call: Bidi<SessionRequest, SessionResponse> | null = null;
   #description: DescribeResponse | null = null;
+  /** The instance that onLoaded was told of last, and the refusal that onRejected was. */
+  #told = { instance: '', refusal: '' };
   #nextHandle = 1;
   #draining = false;
   #running = 0;
@@ -177,14 +183,30 @@ export class EngineSession {
     this.#call = call;
     this.#draining = false;
     log.info({ engine: this.name, model, instance_id: this.#description.instanceId }, 'engine session open');
+    this.#tellLoaded(this.#description);
     onChange?.();
     for await (const response of call.responses) if (response.step) this.#onBatch(response.step);
     throw new QuernError('UNAVAILABLE', `the engine of "${model}" ended its session`, { reason: 'ENGINE_GONE' });
   }
 
+  #tellLoaded(description: DescribeResponse): void {
+    const { instanceId } = description;
+    if (instanceId === this.#told.instance) return; // the same one, after a break
+    this.#told = { instance: instanceId, refusal: '' };
+    this.#options.onLoaded?.(description);
+  }
+
+  /** An engine that refuses its model is started again and again, and says the same each time. */
+  #tellRejected(error: QuernError): void {
+    if (error.details.reason !== MODEL_REJECTED || error.message === this.#told.refusal) return;
+    this.#told = { instance: '', refusal: error.message };
+    this.#options.onRejected?.(error);
+  }
+
   #broken(error: QuernError, loud: boolean): void {
     const { log, onChange, onCrash } = this.#options;
     const wasOpen = this.#call !== null;
+    if (!wasOpen) this.#tellRejected(error);
     this.#call = null;
     this.#running = 0;
     this.#waiting = 0;

@@ -87,13 +87,13 @@ async function openAudit({
 function authenticator({ keysFile }: GatewayConfig, audit: GatewayAudit, log: Log): Authenticate {
   if (keysFile === null) return authenticateLocal;
   const check = createAuthenticate(keysFile, log, undefined, (before, after) => {
-    audit.keysChanged(keyChanges(before, after));
+    audit.events.keysChanged(keyChanges(before, after));
   });
   return (token, client = '') => {
     try {
       return check(token);
     } catch (error) {
-      audit.authFailed({ clientIp: client, keyId: token === null ? '' : keyIdOf(token) });
+      audit.events.authFailed({ clientIp: client, keyId: token === null ? '' : keyIdOf(token) });
       throw error;
     }
   };
@@ -118,7 +118,10 @@ function build({ config, log, metrics, spans = noSpans }: GatewayOptions, audit:
           log,
           onChange: changed,
           onCancelled: gatewayMetrics.cancelled,
-          onCrash: (error, requests) => audit.engineCrashed({ model: name, error, requests }),
+          onLoaded: ({ modelHash, contextLength }) =>
+            audit.events.modelLoaded({ model: name, modelHash, contextLength }),
+          onRejected: (error) => audit.events.modelRejected({ model: name, error }),
+          onCrash: (error, requests) => audit.events.engineCrashed({ model: name, error, requests }),
         }),
     ),
   }));

@@ -48,6 +48,9 @@ export class QuernError extends Error {
   }
 }
 
+/** Reason word of an engine that refuses the model it was given: its files, its size, its settings. */
+export const MODEL_REJECTED = 'MODEL_REJECTED';
+
 /** What a caller reads when something broke inside. The cause is in the log under the same request id. */
 export const INTERNAL_MESSAGE = 'internal error; the log of the service has the cause under this request id';
 

@@ -6,7 +6,7 @@ export type ReadyInfo = { addresses: string[]; [key: string]: unknown };
 export type ParentMessage =
   | ({ type: 'ready' } & ReadyInfo)
   | { type: 'progress'; phase: string; done: number; total: number }
-  | { type: 'fatal'; message: string };
+  | { type: 'fatal'; message: string; reason?: string };
 
 function tell(message: ParentMessage): void {
   if (!process.send || !process.connected) return;
@@ -23,7 +23,7 @@ export function reportProgress(progress: { phase: string; done: number; total: n
   tell({ type: 'progress', ...progress });
 }
 
-/** Why this process is about to exit, for the person at the terminal. */
-export function reportFatal(message: string): void {
-  tell({ type: 'fatal', message });
+/** Why this process is about to exit, for the person at the terminal; `reason` is its word for programs. */
+export function reportFatal(message: string, reason?: string): void {
+  tell({ type: 'fatal', message, ...(reason !== undefined && { reason }) });
 }

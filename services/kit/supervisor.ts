@@ -49,7 +49,8 @@ export type SupervisorEvent =
   | { type: 'spawned'; name: string; pid: number }
   | { type: 'ready'; name: string; info: ReadyInfo }
   | { type: 'progress'; name: string; phase: string; done: number; total: number }
-  | { type: 'fatal'; name: string; message: string }
+  /** It says why it is about to exit; `reason` is its word for programs, if it has one. May come more than once. */
+  | { type: 'fatal'; name: string; message: string; reason?: string }
   /** `expected`: it was told to stop. `restartInMs` null: it stays down. */
   | {
       type: 'exited';
@@ -256,8 +257,9 @@ class Supervised implements SupervisedChild {
       const { phase, done, total } = message;
       this.#context.onEvent({ type: 'progress', name: this.name, phase, done, total });
     } else {
-      this.#fatal = message.message;
-      this.#context.onEvent({ type: 'fatal', name: this.name, message: message.message });
+      const { type, message: why, reason } = message;
+      this.#fatal = why;
+      this.#context.onEvent({ type, name: this.name, message: why, ...(reason !== undefined && { reason }) });
     }
   }
 

@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { recordsIn } from '../contract/gateway/fakes/audit-records.ts';
 import { quern, startMesh } from './mesh.ts';
 
 const GONE_WITHIN_MS = 20_000; // the grace of a drain, on a loaded machine
@@ -46,7 +47,8 @@ async function untilGone(pids: () => number[]): Promise<void> {
 
 type Expected = { args?: string[]; env?: NodeJS.ProcessEnv; code: number; says: RegExp };
 
-async function fails(t: TestContext, { args = [], env = {}, code, says }: Expected): Promise<void> {
+/** Answers the state folder that it had. */
+async function fails(t: TestContext, { args = [], env = {}, code, says }: Expected): Promise<string> {
   const place = ownPlace(t);
   const result = await quern([...UP, ...args], { env: { ...place.env, ...env } });
   assert.equal(result.code, code, result.stderr);
@@ -54,6 +56,7 @@ async function fails(t: TestContext, { args = [], env = {}, code, says }: Expect
   // All ended before the command did: nothing is waited for here.
   assert.deepEqual(place.pids(), []);
   assert.deepEqual(readdirSync(place.runtime), []);
+  return place.env.QUERN_STATE_DIR;
 }
 
 test('a taken port, HTTP or gRPC', async (t) => {
@@ -83,11 +86,17 @@ test('a model that only the engine can find wrong', async (t) => {
   for (const file of ['tokenizer.json', 'tokenizer_config.json', 'model.safetensors']) {
     writeFileSync(join(dir, file), readFileSync(new URL(file, mini)));
   }
-  await fails(t, {
+  const state = await fails(t, {
     args: ['--model', `odd=${dir}`],
     code: 1,
     says: /^quern: engine: .*hidden_act: expected "silu", got "gelu"\n$/,
   });
+  // No gateway came to be, and the record is in its outbox all the same.
+  const records = await recordsIn(join(state, 'outbox', 'gateway'));
+  assert.deepEqual(
+    records.map(({ action, target, reason }) => [action, target, reason]),
+    [['model.rejected', 'odd', 'MODEL_REJECTED']],
+  );
 });
 
 test('memory that is too small', async (t) => {

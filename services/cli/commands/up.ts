@@ -97,7 +97,8 @@ restarts what dies, and drains on Ctrl-C or SIGTERM.
     const names = models.map(({ name }) => name);
     const settings = { report, io, folder, models: names, verbose: values.verbose ?? false };
     const notStarted = [...auditRows(audit), ...traceRows(traces)];
-    return runMesh(plan, { ...settings, audited: audit.kind !== 'off', traces: traceUi(traces), notStarted });
+    const outbox = audit.kind === 'off' ? null : audit.folders.outbox;
+    return runMesh(plan, { ...settings, audited: outbox !== null, outbox, traces: traceUi(traces), notStarted });
   },
 };
 

@@ -2,7 +2,7 @@
 import { mkdirSync, openSync, renameSync, statSync, writeSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { QuernError } from '#kit/errors.ts';
+import { MODEL_REJECTED, QuernError } from '#kit/errors.ts';
 import { createLog, type Log } from '#kit/log.ts';
 import { ensurePrivateDir } from '#kit/rpc/socket-path.ts';
 import { type ChildSpec, createSupervisor, type Supervisor, type SupervisorEvent } from '#kit/supervisor.ts';
@@ -11,6 +11,7 @@ import { jaegerAnswers } from './jaeger.ts';
 import { removeMeshFolder, writeMeshRecord } from './mesh-folder.ts';
 import { natsAnswers } from './nats-server.ts';
 import { isOptional, type PlannedProcess } from './plan.ts';
+import { recordRejectedModel } from './rejected-model.ts';
 import type { PartRow, Reporter } from './reporter.ts';
 
 const STOP_GRACE_MS = 35_000; // above the services' own drain grace
@@ -32,13 +33,15 @@ type Settings = {
   audited: boolean;
   /** Where a person sees traces; null: nowhere that is known here. */
   traces: string | null;
+  /** The gateway's outbox for audit records; null: none are kept. */
+  outbox: string | null;
   /** Rows of the table for what runs elsewhere or not at all. */
   notStarted: PartRow[];
 };
 
 /** Starts everything, stays until told to stop, returns the exit code. Nothing is left running afterwards. */
 export async function runMesh(plan: PlannedProcess[], settings: Settings): Promise<number> {
-  const { report, io, folder, models, verbose, audited, traces, notStarted } = settings;
+  const { report, io, folder, models, verbose, audited, traces, outbox, notStarted } = settings;
   const logFile = openLogFile(join(io.config.stateDir, 'logs', 'up.log'));
   const write = (line: string): void => {
     writeSync(logFile, line);
@@ -95,6 +98,13 @@ export async function runMesh(plan: PlannedProcess[], settings: Settings): Promi
     return 0;
   } finally {
     await supervisor.stop();
+    const { rejected } = watch;
+    if (rejected !== null && outbox !== null) {
+      const model = plan.find(({ name }) => name === rejected)?.env.QUERN_ENGINE_MODEL_NAME ?? '';
+      await recordRejectedModel(outbox, model).catch((error: unknown) => {
+        log.warn({ err: error, model }, 'that the model was rejected cannot be recorded');
+      });
+    }
     removeMeshFolder(folder);
     report({ event: 'stopped' });
   }
@@ -130,6 +140,8 @@ function childSpec(part: PlannedProcess, onLine: (line: string) => void): ChildS
 /** Turns supervisor events into reports; before the mesh serves, a part that dies fails the start, unless it is optional. */
 function createWatch(report: Reporter, fail: (error: QuernError) => void, optional: ReadonlySet<string>) {
   let serving = false;
+  let rejected: string | null = null;
+  const failed = (name: string, reason: string) => new QuernError('FAILED_PRECONDITION', `${name}: ${reason}`);
   const reasons = new Map<string, string>();
   const spawnedAt = new Map<string, number>();
   /** Optional parts that are neither ready nor have failed. */
@@ -145,19 +157,27 @@ function createWatch(report: Reporter, fail: (error: QuernError) => void, option
       reasons.delete(name);
       pending.delete(name);
       report({ event: 'part_ready', name, seconds: (performance.now() - (spawnedAt.get(name) ?? 0)) / 1000 });
-    } else if (event.type === 'fatal') reasons.set(name, event.message);
-    else if (event.type === 'gave_up') {
+    } else if (event.type === 'fatal') {
+      reasons.set(name, event.message);
+      if (serving || event.reason !== MODEL_REJECTED) return; // once it serves, the gateway hears of it
+      rejected = name;
+      fail(failed(name, event.message)); // it would go on telling for a while
+    } else if (event.type === 'gave_up') {
       report({ event: 'exited', name, reason: `gave up after ${event.restarts} restarts`, restart_in_ms: null });
     } else if (!event.expected) {
       const reason = reasons.get(name) ?? `ended by ${event.signal ?? `exit code ${event.code}`}; its log says why`;
       reasons.set(name, reason);
       pending.delete(name);
       if (serving || optional.has(name)) report({ event: 'exited', name, reason, restart_in_ms: event.restartInMs });
-      else fail(new QuernError('FAILED_PRECONDITION', `${name}: ${reason}`));
+      else fail(failed(name, reason));
     }
   };
   return {
     onEvent,
+    /** The part that refused its model before the mesh served. */
+    get rejected(): string | null {
+      return rejected;
+    },
     serving: (): void => {
       serving = true;
     },

@@ -1,29 +1,19 @@
-// The gateway as a producer of audit records: who asked what and how it ended, who was turned away, which keys came and went,
-// which engines were lost. Content never enters a record: lengths and keyed digests only.
+// The gateway as a producer of audit records: who asked what and how it ended, and what happens beside (service-events.ts). Content never enters a record: lengths and keyed digests only.
 import { openVault } from '#kit/audit/key-folder.ts';
 import { AUDIT_OUTBOX_SOFT_BYTES, CONTENT_REDACTION_MARGIN_CHARS } from '#kit/audit/limits.ts';
 import type { OutboxStatus, Receipt } from '#kit/audit/outbox.ts';
 import { Producer, type ProducerOptions } from '#kit/audit/producer.ts';
 import type { PublisherState } from '#kit/audit/publisher.ts';
-import { type AuditActor, type AuditEvent, type AuditValue, SYSTEM_TENANT } from '#kit/audit/record.ts';
+import type { AuditEvent } from '#kit/audit/record.ts';
 import { openSegmentFiles } from '#kit/audit/segment-files.ts';
 import type { Subject, Vault } from '#kit/audit/vault.ts';
-import type { QuernError } from '#kit/errors.ts';
 import type { Log } from '#kit/log.ts';
 import type { CounterMetric, Metrics } from '#kit/metrics.ts';
 import { type SpanSink, startSpan } from '#kit/trace.ts';
 import type { Caller, GenerationSink } from '../generation-events.ts';
-import {
-  AUDIT_CLOSE_MS_MAX,
-  AUDIT_KEY_CHANGES_MAX,
-  AUDIT_LOOK_MS,
-  AUDIT_RECOVERY_BATCH,
-  AUTH_FAILURES_WINDOW_MS,
-} from '../limits.ts';
+import { AUDIT_CLOSE_MS_MAX, AUDIT_LOOK_MS, AUDIT_RECOVERY_BATCH } from '../limits.ts';
 import type { TypedRequest } from '../typed-request.ts';
-import { type AuthFailure, type AuthFailures, AuthFailureWindow } from './auth-failures.ts';
 import { ContentKeeper, type KeptFields } from './content-keeper.ts';
-import type { KeyChange } from './key-changes.ts';
 import { type OpenRequest, OpenRequests } from './open-requests.ts';
 import { OwedRecords } from './owed-records.ts';
 import { promptBytes, promptSize } from './prompt-bytes.ts';
@@ -37,6 +27,7 @@ import {
   type RequestFacts,
   withoutAudit,
 } from './request-audit.ts';
+import { noServiceEvents, plainAddress, RecordedEvents, type ServiceEvents, serviceEvent } from './service-events.ts';
 
 /** A request at the moment at which it is accepted. */
 export type AcceptedRequest = { request: TypedRequest; caller: Caller; model: string; requestId: string };
@@ -57,9 +48,8 @@ export type GatewayAudit = {
    * it cannot be recorded and must be.
    */
   accept(accepted: AcceptedRequest, sink: GenerationSink, generation: AuditedGeneration): RequestAudit;
-  authFailed(failure: AuthFailure): void;
-  keysChanged(changes: readonly KeyChange[]): void;
-  engineCrashed(engine: { model: string; error: QuernError; requests: number }): void;
+  /** What happens beside requests. */
+  readonly events: ServiceEvents;
   /** False: no request is served, because it could not be recorded. */
   readonly serving: boolean;
   /** Null: no records are kept. */
@@ -72,9 +62,7 @@ export type GatewayAudit = {
 
 export const noAudit: GatewayAudit = {
   accept: (_accepted, sink) => withoutAudit(sink),
-  authFailed: () => {},
-  keysChanged: () => {},
-  engineCrashed: () => {},
+  events: noServiceEvents,
   serving: true,
   report: null,
   onChange: () => {},
@@ -98,11 +86,6 @@ export type GatewayAuditOptions = Pick<
   authWindowMs?: number;
 };
 
-/** A socket of both families shows IPv4 as "::ffff:192.0.2.1". */
-function plainAddress(address: string): string {
-  return address.replace(/^::ffff:(?=\d+\.)/, '');
-}
-
 function acceptedUsage({ sampling }: TypedRequest, size: number): Record<string, number> {
   return {
     prompt_bytes: size,
@@ -122,13 +105,13 @@ type AuditParts = { producer: Producer; vault: Vault; open: OpenRequests; conten
 type Told = { facts: RequestFacts; event: AuditEvent; subject: Subject };
 
 class ProducingAudit implements GatewayAudit {
+  readonly events: RecordedEvents;
   readonly #options: GatewayAuditOptions;
   readonly #producer: Producer;
   readonly #vault: Vault;
   readonly #content: ContentKeeper | null;
   readonly #open: OpenRequests;
   readonly #owed: OwedRecords;
-  readonly #failures: AuthFailureWindow;
   readonly #unrecorded: CounterMetric;
   readonly #listeners: (() => void)[] = [];
   readonly #timer: NodeJS.Timeout;
@@ -139,7 +122,7 @@ class ProducingAudit implements GatewayAudit {
 
   constructor(options: GatewayAuditOptions, parts: AuditParts) {
     const { producer, vault, open, content } = parts;
-    const { metrics, log, authWindowMs = AUTH_FAILURES_WINDOW_MS } = options;
+    const { metrics, log, authWindowMs } = options;
     this.#options = options;
     this.#producer = producer;
     this.#vault = vault;
@@ -153,7 +136,8 @@ class ProducingAudit implements GatewayAudit {
       append: (event) => producer.append(event),
       onDropped: ({ action }) => log.error({ action }, 'an audit record was given up: the outbox has refused too many'),
     });
-    this.#failures = new AuthFailureWindow((failures) => this.#tellFailures(failures), authWindowMs);
+    const name = producer.outbox.producer;
+    this.events = new RecordedEvents({ producer: name, owed: this.#owed, vault, log, authWindowMs });
     this.#timer = setInterval(() => this.#look(), AUDIT_LOOK_MS);
   }
 
@@ -165,7 +149,7 @@ class ProducingAudit implements GatewayAudit {
       const batch = left.slice(at, at + AUDIT_RECOVERY_BATCH);
       await Promise.all(batch.map((one) => this.#owed.write(recoveredEvent(one), () => this.#open.delete(one.id))));
     }
-    await this.#owed.write(this.#systemEvent('service.started', { usage: { recovered_requests: left.length } }));
+    await this.#owed.write(this.#serviceEvent('service.started', { usage: { recovered_requests: left.length } }));
     this.#producer.start();
     this.#look();
     const { producer, epoch } = this.#producer.outbox;
@@ -264,54 +248,8 @@ class ProducingAudit implements GatewayAudit {
     return { facts, event, subject };
   }
 
-  authFailed(failure: AuthFailure): void {
-    this.#failures.add({ ...failure, clientIp: plainAddress(failure.clientIp) });
-  }
-
-  #tellFailures({ attempts, clients, keys }: AuthFailures): void {
-    try {
-      const sealed = { clients: Object.fromEntries(clients), key_ids: Object.fromEntries(keys) };
-      this.#owe('auth.failed', {
-        outcome: 'denied',
-        code: 'UNAUTHENTICATED',
-        ...this.#sealed('unauthenticated', sealed),
-        usage: { attempts, clients: clients.size },
-      });
-    } catch (error) {
-      this.#options.log.error({ err: error }, 'the audit vault failed'); // the call is refused all the same
-    }
-  }
-
-  keysChanged(changes: readonly KeyChange[]): void {
-    for (const { kind, key } of changes.slice(0, AUDIT_KEY_CHANGES_MAX)) {
-      const action = kind === 'policy' ? 'policy.changed' : (`key.${kind}` as const);
-      this.#owe(action, { tenant: key.tenant, target: key.id, reason: 'KEYS_FILE' }); // who edited it nobody told us
-    }
-    const more = changes.length - AUDIT_KEY_CHANGES_MAX;
-    if (more > 0) this.#owe('policy.changed', { target: 'keys', reason: 'KEYS_FILE', usage: { changes: more } });
-  }
-
-  engineCrashed({ model, error, requests }: { model: string; error: QuernError; requests: number }): void {
-    const { code, details } = error;
-    this.#owe('engine.crashed', { outcome: 'error', target: model, code, reason: details.reason, usage: { requests } });
-  }
-
-  #actor(): AuditActor {
-    return { kind: 'service', ref: this.#producer.outbox.producer };
-  }
-
-  #systemEvent(action: AuditEvent['action'], over: Partial<AuditEvent> = {}): AuditEvent {
-    return { tenant: SYSTEM_TENANT, actor: this.#actor(), outcome: 'ok', target: 'gateway', ...over, action };
-  }
-
-  #owe(action: AuditEvent['action'], over: Partial<AuditEvent>): void {
-    void this.#owed.write(this.#systemEvent(action, over));
-  }
-
-  /** Facts about people who are nobody's users: readable by whoever has the vault. */
-  #sealed(name: string, facts: { readonly [name: string]: AuditValue }): Pick<AuditEvent, 'actor' | 'sealed'> {
-    const subject = this.#vault.subject({ tenant: SYSTEM_TENANT, kind: 'service', id: name });
-    return { actor: { kind: 'service', ref: subject.ref }, sealed: subject.seal(facts) };
+  #serviceEvent(action: AuditEvent['action'], over: Partial<AuditEvent>): AuditEvent {
+    return serviceEvent(this.#producer.outbox.producer, action, over);
   }
 
   /** Finds out whether a full disk has room again, and tells when the outbox takes records again or no more. */
@@ -335,13 +273,13 @@ class ProducingAudit implements GatewayAudit {
   }
 
   async #close(): Promise<void> {
-    this.#failures.close();
+    this.events.close();
     const until = performance.now() + AUDIT_CLOSE_MS_MAX;
     const isOwing = (): boolean => this.#receiptsPending > 0 || this.#owed.size > 0;
     while (isOwing() && this.#producer.outbox.status === 'open' && performance.now() < until) {
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
-    await this.#owed.write(this.#systemEvent('service.drained', { usage: { open_requests: this.#open.size } }));
+    await this.#owed.write(this.#serviceEvent('service.drained', { usage: { open_requests: this.#open.size } }));
     this.#owed.close();
     clearInterval(this.#timer);
     const sent = await this.#producer.flush({ signal: new AbortController().signal });

@@ -62,6 +62,8 @@ export type AuditEvent = {
   trace_id?: string;
   span_id?: string;
   policy_sha?: string;
+  /** Of model.loaded: SHA-256 that identifies the weights, hex. */
+  model_sha?: string;
   /** Pointer into the content store, when the tenant's policy keeps content. */
   content_ref?: string;
   /** HMAC-SHA-256 of the content under the user's key, hex: plain digests of short inputs can be guessed. */

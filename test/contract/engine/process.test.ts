@@ -8,7 +8,8 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { EngineServiceClient } from '#gen/quern/engine/v1/engine.ts';
-import { openChannel } from '#kit/rpc/client.ts';
+import type { QuernError } from '#kit/errors.ts';
+import { openChannel, unary } from '#kit/rpc/client.ts';
 import { engineEnv } from '../../../services/engine/config.ts';
 import { ADDON, generation, LONG, sampling, skip, TestSession, tinyModel } from './support/engine.ts';
 
@@ -82,6 +83,21 @@ test('process: what is wrong with its settings or its model is one readable sent
   const broken = await start(t, { QUERN_ENGINE_MODEL_DIR: '/nonexistent' });
   const fatal = await broken.message('fatal');
   assert.match(String(fatal.message), /\/nonexistent/);
+  assert.equal(fatal.reason, 'MODEL_REJECTED');
+  // It says so to whoever asks for a while: a gateway records it.
+  const client = openChannel(EngineServiceClient, { address: broken.address });
+  t.after(() => client.close());
+  const reasons: string[] = [];
+  while (reasons.at(-1) !== 'MODEL_REJECTED' && broken.child.exitCode === null) {
+    const asked = unary(client, 'describe', {}, { timeoutMs: 5_000 });
+    reasons.push(
+      await asked.then(
+        () => 'OK',
+        ({ details }: QuernError) => details.reason,
+      ),
+    );
+  }
+  assert.equal(reasons.at(-1), 'MODEL_REJECTED', reasons.join(' '));
   if (broken.child.exitCode === null) await once(broken.child, 'exit');
   assert.equal(broken.child.exitCode, 1);
 

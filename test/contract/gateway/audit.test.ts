@@ -335,13 +335,49 @@ async function keysFile(t: TestContext) {
   return { dir, keys, first: await createKey(keys, { tenant: 'acme', user: 'ada' }) };
 }
 
+test('each instance of an engine tells its model once, and so does a refusal', async (t) => {
+  const mesh = await audited(t);
+  const outbox = join(mesh.folder, 'outbox');
+  const told = async (): Promise<AuditRecord[]> =>
+    (await recordsIn(outbox)).filter(({ action }) => action === 'model.loaded' || action === 'model.rejected');
+  const [first] = await told();
+  assert.deepEqual([first?.tenant, first?.actor.kind, first?.target], ['_system', 'service', 'mock']);
+  assert.deepEqual([first?.model_sha, first?.usage], ['0'.repeat(64), { context_length: 4096 }]);
+  const ready = (): boolean =>
+    mesh.gateway.context.models.all().every((model) => mesh.gateway.context.models.ready(model));
+  mesh.engine.breakSessions(); // the same instance: nothing new
+  await eventually(() => !ready(), 'the Session is broken');
+  await eventually(ready, 'the Session is open again');
+  const refusal = (message: string): QuernError =>
+    new QuernError('INVALID_ARGUMENT', message, { reason: 'MODEL_REJECTED' });
+  const refusing = await mesh.restartEngine(0, { rejects: refusal('no such dtype') });
+  const rejected = async (): Promise<number> => named(await told(), 'model.rejected').length;
+  await eventually(async () => (await rejected()) === 1, 'the refusal is told');
+  await sleep(400); // it is asked again, and says the same
+  assert.equal(await rejected(), 1);
+  refusing.settings.rejects = refusal('another reason');
+  await eventually(async () => (await rejected()) === 2, 'the other refusal is told');
+  await mesh.restartEngine(0);
+  await eventually(async () => (await told()).length === 4, 'the new instance is told');
+  const all = await told();
+  assert.deepEqual(
+    all.map(({ action, outcome, code = '', reason = '' }) => [action, outcome, code, reason].join(' ').trim()),
+    [
+      'model.loaded ok',
+      'model.rejected error INVALID_ARGUMENT MODEL_REJECTED',
+      'model.rejected error INVALID_ARGUMENT MODEL_REJECTED',
+      'model.loaded ok',
+    ],
+  );
+});
+
 test('it says goodbye, and health tells of the outbox', async (t) => {
   const mesh = await audited(t);
   const health = (await (await fetch(`${mesh.url}/health`)).json()) as { audit: Record<string, unknown> };
   assert.deepEqual(Object.keys(health.audit), ['outbox', 'stream', 'unsent_records']);
   assert.equal(health.audit.outbox, 'open');
   const metrics = await (await fetch(`${mesh.url}/metrics`)).text();
-  assert.match(metrics, /quern_audit_outbox_unsent_records\{[^}]*\} 1/);
+  assert.match(metrics, /quern_audit_outbox_unsent_records\{[^}]*\} 2/); // the service, the model
   assert.match(metrics, /quern_audit_appended_records_total\{[^}]*action="service.started"[^}]*\} 1/);
   await post(mesh, '/generate', { prompt: 'x', max_length: 2 });
   await mesh.gateway.close();

@@ -30,6 +30,8 @@ export type MockEngineOptions = {
   stepMs?: number;
   tokensPerStep?: number;
   script?: Script;
+  /** Every call hears this, as while an engine refuses its model. */
+  rejects?: QuernError;
 };
 
 export type MockEngine = {
@@ -46,6 +48,7 @@ export type MockEngine = {
     stepMs: number;
     script: Script;
     refuse: QuernError | null;
+    rejects: QuernError | null;
     ignoreCancels: boolean;
     /** All tokens come, no end does. */
     holdFinished: boolean;
@@ -288,9 +291,10 @@ function absent(): never {
   throw new QuernError('UNIMPLEMENTED', 'the mock engine serves Session and Describe');
 }
 
-function engineService(loop: StepLoop, description: DescribeResponse) {
+function engineService(loop: StepLoop, description: DescribeResponse, settings: MockEngine['settings']) {
   return defineService(EngineServiceService, {
     async session(incoming, _call, out) {
+      if (settings.rejects) throw settings.rejects;
       const session = new Session(out);
       const broken = Promise.withResolvers<never>();
       broken.promise.catch(() => {});
@@ -305,7 +309,10 @@ function engineService(loop: StepLoop, description: DescribeResponse) {
         loop.sessions.delete(session);
       }
     },
-    describe: () => description,
+    describe() {
+      if (settings.rejects) throw settings.rejects;
+      return description;
+    },
     generate: absent,
     abort: absent,
     getLoad: absent,
@@ -318,6 +325,7 @@ export async function startMockEngine(options: MockEngineOptions): Promise<MockE
     stepMs: options.stepMs ?? 1,
     script: options.script ?? fillerScript,
     refuse: null,
+    rejects: options.rejects ?? null,
     ignoreCancels: false,
     holdFinished: false,
   };
@@ -325,7 +333,7 @@ export async function startMockEngine(options: MockEngineOptions): Promise<MockE
   const server: RpcServer = await startRpcServer({
     service: 'mock-engine',
     listen: [options.listen],
-    services: [engineService(loop, describe(options.model ?? 'mock', options.contextLength ?? 4096))],
+    services: [engineService(loop, describe(options.model ?? 'mock', options.contextLength ?? 4096), settings)],
     log: createLog({ service: 'mock-engine', level: 'silent' }),
     metrics: createMetrics('mock-engine'),
   });
