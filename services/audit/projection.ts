@@ -29,8 +29,9 @@ export type RequestRow = {
   usage: string | null;
   accepted_idx: number;
   finished_idx: number | null;
-  /** Where the prompt is kept. */
+  /** Where the prompt is kept, and where the answer is. */
   prompt_ref: string | null;
+  answer_ref: string | null;
 };
 
 /** One record as it is shown. Null: not told. */
@@ -208,7 +209,7 @@ export class Projection {
       this.#accept.run(record.id, id, tenant, actor.kind, actor.ref, ts, ...rest);
     } else if (record.action === 'request.finished') {
       const { ts, outcome, tenant, request_id: id } = record;
-      const ended = [tenant, text(record.parent_id), tenant, id];
+      const ended = [text(record.content_ref), tenant, text(record.parent_id), tenant, id];
       this.#finish.run(ts, outcome, text(record.code), text(record.reason), usage, index, ...ended);
     }
   }

@@ -3,7 +3,7 @@
 import { QUERY_ROWS_MAX } from './limits.ts';
 
 /** Raised when the tables change: an older file is dropped and made again from the ledger. */
-export const SCHEMA_VERSION = 5;
+export const SCHEMA_VERSION = 6;
 
 export const SCHEMA = `
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -17,12 +17,11 @@ CREATE TABLE records (
 CREATE INDEX records_by_producer ON records (producer, seq);
 CREATE INDEX records_by_tenant ON records (tenant);
 CREATE INDEX records_by_action ON records (tenant, action, ts);
-CREATE INDEX records_by_request ON records (request_id) WHERE request_id IS NOT NULL;
-CREATE INDEX records_by_trace ON records (trace_id) WHERE trace_id IS NOT NULL;
 CREATE TABLE requests (
   id TEXT PRIMARY KEY, request_id TEXT NOT NULL, tenant TEXT NOT NULL, actor_kind TEXT NOT NULL, actor_ref TEXT NOT NULL,
   accepted_ts TEXT NOT NULL, finished_ts TEXT, model TEXT, outcome TEXT, code TEXT, reason TEXT, trace_id TEXT, sealed TEXT,
-  usage TEXT, accepted_idx INTEGER NOT NULL, finished_idx INTEGER, prompt_ref TEXT) WITHOUT ROWID;
+  usage TEXT, accepted_idx INTEGER NOT NULL, finished_idx INTEGER, prompt_ref TEXT,
+  answer_ref TEXT) WITHOUT ROWID;
 CREATE INDEX requests_by_request ON requests (tenant, request_id, accepted_ts, accepted_idx);
 CREATE INDEX requests_by_trace ON requests (tenant, trace_id, accepted_ts, accepted_idx) WHERE trace_id IS NOT NULL;
 CREATE INDEX requests_by_actor ON requests (tenant, actor_ref, accepted_ts, accepted_idx);
@@ -67,8 +66,8 @@ export const VIEW_SQL = {
     WHERE idx < ? AND tenant <> '' ORDER BY idx LIMIT ?`,
   dropBlank: `DELETE FROM records INDEXED BY records_by_tenant
     WHERE tenant = '' AND seq <> (SELECT whole_seq FROM producers p WHERE p.producer = records.producer)`,
-  finish: `UPDATE requests SET finished_ts = ?, outcome = ?, code = ?, reason = ?, usage = ?, finished_idx = ?
-    WHERE tenant = ? AND finished_idx IS NULL AND id = coalesce(?, (SELECT id FROM requests INDEXED BY requests_by_request
+  finish: `UPDATE requests SET finished_ts = ?, outcome = ?, code = ?, reason = ?, usage = ?, finished_idx = ?,
+    answer_ref = ? WHERE tenant = ? AND finished_idx IS NULL AND id = coalesce(?, (SELECT id FROM requests INDEXED BY requests_by_request
       WHERE tenant = ? AND request_id = ? AND finished_idx IS NULL ORDER BY accepted_idx LIMIT 1))`,
 } as const;
 

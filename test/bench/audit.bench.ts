@@ -290,6 +290,7 @@ async function benchQuery(rows: number, dir: string): Promise<void> {
       limit: 10_000,
       exports: false,
       withPrompts: false,
+      withAnswers: false,
     };
     const times: number[] = [];
     let found = 0;

@@ -176,6 +176,7 @@ async function rowsOf(client: Client): Promise<QueryResponse[]> {
     limit: ROWS_MAX,
     exports: false,
     withPrompts: false,
+    withAnswers: false,
   };
   const rows: QueryResponse[] = [];
   for await (const row of serverStream(client, 'query', request, {})) rows.push(row);

@@ -29,15 +29,21 @@ function toQuery({ vault }: AuditContext, request: QueryRequest): RequestQuery |
 
 const text = (value: AuditValue | undefined): string => (typeof value === 'string' ? value : '');
 
+type KeptText = Pick<QueryResponse, 'prompt' | 'answer'>;
+
 /** Undefined: none was kept, or it is not readable any more. */
-async function promptOf({ content, vault }: AuditContext, row: RequestRow): Promise<string | undefined> {
-  if (!content || row.prompt_ref === null) return undefined;
-  const asked = { tenant: row.tenant, subject: row.actor_ref, reference: row.prompt_ref };
+async function textAt(
+  { content, vault }: AuditContext,
+  { tenant, actor_ref: subject }: RequestRow,
+  reference: string | null,
+): Promise<string | undefined> {
+  if (!content || reference === null) return undefined;
+  const asked = { tenant, subject, reference };
   const read = await readContent(content, vault, asked);
   return read.state === 'ok' ? read.text : undefined;
 }
 
-function toResponse({ vault }: AuditContext, row: RequestRow, prompt: string | undefined): QueryResponse {
+function toResponse({ vault }: AuditContext, row: RequestRow, kept: KeptText): QueryResponse {
   const { tenant, actor_ref: ref } = row;
   const facts = row.sealed === null ? null : vault.unseal(tenant, ref, row.sealed);
   const usage = Object.entries(JSON.parse(row.usage ?? '{}') as Record<string, number>);
@@ -58,7 +64,7 @@ function toResponse({ vault }: AuditContext, row: RequestRow, prompt: string | u
     usage: new Map(usage.map(([name, value]) => [name, BigInt(value)])),
     acceptedIndex: BigInt(row.accepted_idx),
     finishedIndex: row.finished_idx === null ? undefined : BigInt(row.finished_idx),
-    prompt,
+    ...kept,
   };
 }
 
@@ -69,12 +75,13 @@ export async function query(
   out: Out<QueryResponse>,
 ): Promise<void> {
   const wanted = toQuery(context, request);
-  const { tenant, requestId, traceId, since, until, exports } = request;
+  const { tenant, requestId, traceId, since, until, exports, withPrompts, withAnswers } = request;
+  const content = { ...(withPrompts && { prompts: true }), ...(withAnswers && { answers: true }) };
   await recordAccess(context, call.principal, {
     tenant,
     action: exports ? 'audit.exported' : 'audit.read',
     target: wanted?.actorRef,
-    asked: { request_id: requestId, trace_id: traceId, since, until, ...(request.withPrompts && { prompts: true }) },
+    asked: { request_id: requestId, trace_id: traceId, since, until, ...content },
   });
   if (!wanted) return;
   let left = wanted.limit;
@@ -82,8 +89,9 @@ export async function query(
   while (left > 0) {
     const rows = context.projection.requests({ ...wanted, after, limit: Math.min(left, QUERY_ROWS_MAX) });
     for (const row of rows) {
-      const prompt = request.withPrompts ? await promptOf(context, row) : undefined;
-      if (!out.write(toResponse(context, row, prompt))) await out.drained();
+      const prompt = withPrompts ? await textAt(context, row, row.prompt_ref) : undefined;
+      const answer = withAnswers ? await textAt(context, row, row.answer_ref) : undefined;
+      if (!out.write(toResponse(context, row, { prompt, answer }))) await out.drained();
     }
     left -= rows.length;
     after = rows.at(-1);

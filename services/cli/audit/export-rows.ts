@@ -31,6 +31,7 @@ async function* newestFirst(
       traceId: '',
       limit: rowsMax,
       exports: true,
+      withAnswers: false,
     })) {
       count += 1;
       if (row.accepted === known.accepted && known.seen.has(row.acceptedIndex)) continue;

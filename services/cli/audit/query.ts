@@ -4,7 +4,7 @@ import type { Io } from '../command.ts';
 import { parseOptions, wholeNumber } from '../options.ts';
 import { AUDIT_OPTIONS, connectAudit } from './audit-client.ts';
 import { instant } from './instant.ts';
-import { jsonLine, plain, requestTable } from './request-rows.ts';
+import { jsonLine, plain, requestTable, requestText } from './request-rows.ts';
 import { collect, noPositionals, TENANT_DEFAULT } from './words.ts';
 
 const LIMIT_DEFAULT = 100;
@@ -21,7 +21,13 @@ const FILTERS = {
 } as const;
 
 export async function queryRequests(args: string[], io: Io): Promise<number> {
-  const options = { ...AUDIT_OPTIONS, ...FILTERS, limit: { type: 'string' }, json: { type: 'boolean' } } as const;
+  const options = {
+    ...AUDIT_OPTIONS,
+    ...FILTERS,
+    limit: { type: 'string' },
+    content: { type: 'boolean' },
+    json: { type: 'boolean' },
+  } as const;
   const { values, positionals } = parseOptions(args, options);
   noPositionals('query', positionals);
   const request: QueryRequest = {
@@ -33,12 +39,22 @@ export async function queryRequests(args: string[], io: Io): Promise<number> {
     until: instant('until', values.until, Date.now()),
     limit: wholeNumber('limit', values.limit, LIMIT_DEFAULT, 1, LIMIT_MAX),
     exports: false,
-    withPrompts: false,
+    withPrompts: values.content ?? false,
+    withAnswers: values.content ?? false,
   };
   const audit = connectAudit(values.address, io);
   try {
     if (values.json) {
       for await (const row of audit.query(request)) io.stdout.write(jsonLine(row));
+      return 0;
+    }
+    if (values.content) {
+      let count = 0;
+      for await (const row of audit.query(request)) {
+        io.stdout.write(`${count === 0 ? '' : '\n'}${requestText(row)}`);
+        count += 1;
+      }
+      io.stderr.write(summary(count, request));
       return 0;
     }
     const rows = await collect(audit.query(request));

@@ -45,6 +45,19 @@ export function requestTable(rows: readonly QueryResponse[]): string {
   );
 }
 
+/** Text that is kept, each line behind a bar, so that none of them is taken for anything else. */
+function keptLines(name: string, text: string | undefined): string[] {
+  if (text === undefined) return [`  ${name}: not kept, or not readable any more`];
+  return [`  ${name}:`, ...text.split('\n').map((line) => `  | ${plain(line)}`)];
+}
+
+/** One request with the text of its prompt and answer. */
+export function requestText(row: QueryResponse): string {
+  const head = [row.accepted, who(row), row.model, latency(row), ending(row), row.requestId];
+  const first = plain(head.filter((part) => part !== '').join('  '));
+  return `${[first, ...keptLines('prompt', row.prompt), ...keptLines('answer', row.answer)].join('\n')}\n`;
+}
+
 const USAGE = [
   'prompt_tokens',
   'cached_tokens',

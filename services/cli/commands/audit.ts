@@ -17,7 +17,7 @@ const VERBS: Record<string, (args: string[], io: Io) => Promise<number>> = {
 };
 
 export const audit: Command = {
-  help: `usage: quern audit query [--user U] [--since 1d] [--until TIME] [--request ID] [--trace ID] [--limit N] [--json]
+  help: `usage: quern audit query [--user U] [--since 1d] [--until TIME] [--request ID] [--trace ID] [--limit N] [--content] [--json]
        quern audit tail [--backlog N] [--json]
        quern audit export [--format jsonl|csv|classic] [--since 1d] [--until TIME] --out FILE
        quern audit verify [EXPORT] [--trusted-checkpoint FILE] [--key KEY] [--json]
@@ -27,7 +27,8 @@ export const audit: Command = {
 Asks the audit service of the running mesh. TIME is a time ago (90s, 15m, 6h, 1d, 2w) or a date (2026-01-31T12:00:00Z).
 Reading, exporting and erasing are recorded themselves.
 
-  query   requests, newest first: time, user, model, tokens in and out, latency (queue, prefill, decode), end, ids
+  query   requests, newest first: time, user, model, tokens in and out, latency (queue, prefill, decode), end, ids;
+          --content: with the prompts and answers that the tenant's policy keeps
   tail    records as they reach the ledger, until Ctrl-C
   export  jsonl: the stored bytes of all tenants and FILE.manifest.json, which anybody can verify offline;
           csv, classic: requests of one tenant; classic is [TIMESTAMP] [CLIENT_IP] [USER_ID] [PROMPT] [RESPONSE_LENGTH] [LATENCY]

@@ -203,28 +203,36 @@ test('the name of an erased user is nowhere in the log, not even where somebody 
   );
 });
 
-test('a prompt that a policy keeps is shown to who asks for it, until its user is erased', async (t) => {
+test('a prompt and an answer that a policy keeps are shown to who asks for them, until their user is erased', async (t) => {
   const dir = await mkdtemp(join(tmpdir(), 'quern-content-'));
   undo(t, () => rm(dir, { recursive: true, force: true }));
   const set = await setUp(t, { contentDir: dir });
   const store = await ContentStore.open(dir);
   undo(t, () => store.close());
   const who = set.vault.subject({ tenant: 'acme', kind: 'user', id: 'ada' });
-  const policy = { prompts: true, responses: false, max_bytes: 4096, redact: true, sha: '0'.repeat(64) } as const;
+  const policy = { prompts: true, responses: true, max_bytes: 4096, redact: true, sha: '0'.repeat(64) } as const;
   const kept = await store.keep(who, policy, { kind: 'prompt', text: 'def add(a, b):' });
   assert.ok(kept);
   const actor = { kind: 'user', ref: who.ref } as const;
   const shared = { tenant: 'acme', actor, request_id: 'a1', action: 'request.accepted', outcome: 'ok' } as const;
-  await set.outbox.append({ ...shared, content_ref: kept.content_ref });
+  const accepted = await set.outbox.append({ ...shared, content_ref: kept.content_ref });
+  const answered = await store.keep(who, policy, { kind: 'response', text: '\n    return a + b' });
+  assert.ok(answered);
+  const end = { ...shared, action: 'request.finished', parent_id: accepted.id } as const;
+  await set.outbox.append({ ...end, content_ref: answered.content_ref });
   await set.request('bob', 'b1');
-  await set.recorded(3);
-  const prompts = async (withPrompts: boolean): Promise<(string | undefined)[]> => {
-    const rows = await set.query({ withPrompts });
-    return rows.map(({ prompt }) => prompt).reverse();
+  await set.recorded(4);
+  const texts = async (asked: { withPrompts: boolean; withAnswers: boolean }): Promise<(string | undefined)[]> => {
+    const rows = await set.query(asked);
+    return rows.reverse().flatMap(({ prompt, answer }) => [prompt, answer]);
   };
   while ((await set.query()).length < 2) await sleep(10);
-  assert.deepEqual(await prompts(true), ['def add(a, b):', undefined]);
-  assert.deepEqual(await prompts(false), [undefined, undefined]);
+  const both = { withPrompts: true, withAnswers: true };
+  const [prompt, answer, none] = ['def add(a, b):', '\n    return a + b', undefined];
+  assert.deepEqual(await texts(both), [prompt, answer, none, none]);
+  assert.deepEqual(await texts({ ...both, withAnswers: false }), [prompt, none, none, none]);
+  assert.deepEqual(await texts({ ...both, withPrompts: false }), [none, answer, none, none]);
+  assert.deepEqual(await texts({ withPrompts: false, withAnswers: false }), [none, none, none, none]);
   await unary(set.client, 'erase', { tenant: 'acme', user: 'ada' }, set.options);
-  assert.deepEqual(await prompts(true), [undefined, undefined]);
+  assert.deepEqual(await texts(both), [none, none, none, none]);
 });

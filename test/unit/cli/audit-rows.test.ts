@@ -2,7 +2,14 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { QueryResponse } from '#gen/quern/audit/v1/audit.ts';
 import { instant } from '../../../services/cli/audit/instant.ts';
-import { classicRow, csvHeader, csvLine, jsonLine, requestTable } from '../../../services/cli/audit/request-rows.ts';
+import {
+  classicRow,
+  csvHeader,
+  csvLine,
+  jsonLine,
+  requestTable,
+  requestText,
+} from '../../../services/cli/audit/request-rows.ts';
 
 const ROW: QueryResponse = {
   requestId: 'r1',
@@ -33,6 +40,7 @@ const ROW: QueryResponse = {
   acceptedIndex: 0n,
   finishedIndex: 1n,
   prompt: undefined,
+  answer: undefined,
 };
 
 test('the table has who, what, tokens, the split of the latency and how it ended', () => {
@@ -41,6 +49,20 @@ test('the table has who, what, tokens, the split of the latency and how it ended
   const open: QueryResponse = { ...ROW, user: '', finished: '', outcome: '', usage: new Map() };
   assert.match(requestTable([open]), /\(erased\) .* not finished /);
   assert.match(requestTable([{ ...ROW, outcome: 'error', reason: 'ENGINE_LOST' }]), / error engine_lost /);
+});
+
+test('with content each request has its prompt and answer below it', () => {
+  const text = requestText({ ...ROW, prompt: 'def f():\n  |\u001b[2J', answer: '' });
+  assert.deepEqual(text.split('\n'), [
+    '2026-01-01T00:00:00.000Z  ada  quern-mini  35 ms (q 1, p 2, d 30)  stop  r1',
+    '  prompt:',
+    '  | def f():',
+    '  |   |\u{fffd}[2J',
+    '  answer:',
+    '  | ',
+    '',
+  ]);
+  assert.match(requestText(ROW), /\n {2}prompt: not kept, .*\n {2}answer: not kept, /);
 });
 
 test('what a client wrote moves no cursor and looks like no other field', () => {

@@ -32,6 +32,7 @@ const all: QueryRequest = {
   limit: 0,
   exports: false,
   withPrompts: false,
+  withAnswers: false,
 };
 
 /** `over`: settings of the service that differ. */

@@ -44,6 +44,8 @@ export interface QueryRequest {
   exports: boolean;
   /** prompts too, of tenants whose policy keeps them */
   withPrompts: boolean;
+  /** answers too, in the same way */
+  withAnswers: boolean;
 }
 
 /** One request. Facts about a person are empty once the person was erased. */
@@ -83,7 +85,11 @@ export interface QueryResponse {
     | bigint
     | undefined;
   /** redacted, perhaps cut, 0..1048576 bytes; absent = not asked for, not kept, aged or erased */
-  prompt?: string | undefined;
+  prompt?:
+    | string
+    | undefined;
+  /** the same of the answer; its choices one below the other */
+  answer?: string | undefined;
 }
 
 export interface QueryResponse_UsageEntry {
@@ -308,6 +314,7 @@ function createBaseQueryRequest(): QueryRequest {
     limit: 0,
     exports: false,
     withPrompts: false,
+    withAnswers: false,
   };
 }
 
@@ -339,6 +346,9 @@ export const QueryRequest: MessageFns<QueryRequest> = {
     }
     if (message.withPrompts !== false) {
       writer.uint32(72).bool(message.withPrompts);
+    }
+    if (message.withAnswers !== false) {
+      writer.uint32(80).bool(message.withAnswers);
     }
     return writer;
   },
@@ -428,6 +438,14 @@ export const QueryRequest: MessageFns<QueryRequest> = {
             message.withPrompts = reader.bool();
             continue;
           }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.withAnswers = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -460,6 +478,7 @@ function createBaseQueryResponse(): QueryResponse {
     acceptedIndex: 0n,
     finishedIndex: undefined,
     prompt: undefined,
+    answer: undefined,
   };
 }
 
@@ -521,6 +540,9 @@ export const QueryResponse: MessageFns<QueryResponse> = {
     }
     if (message.prompt !== undefined) {
       writer.uint32(138).string(message.prompt);
+    }
+    if (message.answer !== undefined) {
+      writer.uint32(146).string(message.answer);
     }
     return writer;
   },
@@ -675,6 +697,14 @@ export const QueryResponse: MessageFns<QueryResponse> = {
             }
 
             message.prompt = reader.string();
+            continue;
+          }
+          case 18: {
+            if (tag !== 146) {
+              break;
+            }
+
+            message.answer = reader.string();
             continue;
           }
         }
