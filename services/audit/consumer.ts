@@ -60,14 +60,19 @@ export class AuditConsumer {
 
   async #run(): Promise<void> {
     const { signal } = this.#stop;
-    while (!signal.aborted && this.#stats.state !== 'failed') {
+    while (!signal.aborted) {
       try {
         await this.#read(signal);
       } catch (thrown) {
+        if (this.#hasFailed()) return; // nothing may be acknowledged any more
         if (!signal.aborted) this.#waits(thrown);
         await sleep(CONSUMER_RETRY_MS, undefined, { signal }).catch(() => {});
       }
     }
+  }
+
+  #hasFailed(): boolean {
+    return this.#stats.state === 'failed';
   }
 
   #waits(thrown: unknown): void {
@@ -221,12 +226,4 @@ export class AuditConsumer {
       throw error;
     }
   }
-}
-
-/** Throws UNAVAILABLE when the ledger takes nothing more. */
-export function checkConsumer({ state, reason }: ConsumerStats): void {
-  if (state !== 'failed') return;
-  throw new QuernError('UNAVAILABLE', `the audit ledger takes no more records: ${reason}`, {
-    reason: 'AUDIT_LEDGER_FAILED',
-  });
 }

@@ -87,6 +87,11 @@ export class Ledger {
     return this.#hashes.size;
   }
 
+  /** A write went wrong: nothing more is taken until the ledger is opened again. */
+  get hasFailed(): boolean {
+    return this.#failed;
+  }
+
   get firstIndex(): number {
     return this.#segments[0]?.firstIndex ?? this.size;
   }

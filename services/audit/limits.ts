@@ -61,9 +61,13 @@ export const WITNESS_NOTES_MAX = 1_000;
 export const WITNESS_LATE_MS = 10_000;
 /** What closing waits for the witnesses. */
 export const WITNESS_CLOSE_MS = 2_000;
+/** Pages of the view that SQLite keeps in memory: the ends of its indexes, into which every record is put. */
+export const VIEW_CACHE_KIB = 32 * 1024;
 /** How often it looks whether a checkpoint is due. */
 export const CHECKPOINT_LOOK_MS = 1_000;
 export const HEALTH_LOOK_MS = 1_000;
+/** What a service whose disk failed gives to closing, beside its grace, before it exits all the same. */
+export const FAILED_EXIT_MS = 5_000;
 /** What a scrape waits for NATS to say how full the stream is. */
 export const STREAM_LOOK_MS = 1_000;
 

@@ -5,6 +5,7 @@ import { createMetrics } from '#kit/metrics.ts';
 import { startTracing, type Tracing } from '#kit/otlp/tracing.ts';
 import { reportReady } from '#kit/parent.ts';
 import { readConfig } from './config.ts';
+import { FAILED_EXIT_MS } from './limits.ts';
 import { type AuditService, startAudit } from './service.ts';
 
 async function main(): Promise<void> {
@@ -38,6 +39,12 @@ async function main(): Promise<void> {
     ],
   });
   await lifecycle.start();
+  // A disk error: what the files hold is known again after a start, which whoever supervises this process makes, with back-off.
+  const failure = await (service as AuditService | null)!.failed;
+  log.fatal({ err: failure }, 'exiting to start again');
+  setTimeout(() => process.exit(1), config.drainGraceMs + FAILED_EXIT_MS).unref(); // a disk that hangs holds nobody up
+  await lifecycle.stop(failure.message);
+  throw failure;
 }
 
 await runMain('audit', main);

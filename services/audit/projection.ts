@@ -4,7 +4,7 @@ import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { DATABASE_BUSY_MS } from '#kit/audit/limits.ts';
 import { type AuditRecord, sha256Hex } from '#kit/audit/record.ts';
 import type { LedgerEntry } from './ledger.ts';
-import { PRUNE_ROWS } from './limits.ts';
+import { PRUNE_ROWS, VIEW_CACHE_KIB } from './limits.ts';
 import { type RequestQuery, requestsSql, SCHEMA, SCHEMA_VERSION, type Value, VIEW_SQL } from './view-sql.ts';
 
 export type { RequestQuery } from './view-sql.ts';
@@ -59,6 +59,9 @@ export type StreamPosition = { createdMs: number; seq: number };
 /** A producer's chain as far as the ledger has it. */
 export type ChainHead = { seq: number; sha256: string };
 
+/** A producer's chain while a batch is applied. last: the bytes of record `highest` when it is of this batch. */
+type ChainEnd = { highest: number; last: Buffer | null; whole: number };
+
 export class Projection {
   readonly #database: DatabaseSync;
   readonly #findRecord: StatementSync;
@@ -97,7 +100,7 @@ export class Projection {
   static open(path: string): Projection {
     const database = new DatabaseSync(path, { timeout: DATABASE_BUSY_MS });
     // What is lost with the power is made again from the ledger.
-    database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;');
+    database.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -${VIEW_CACHE_KIB};`);
     const { user_version: version } = database.prepare('PRAGMA user_version').get() as { user_version: number };
     if (version !== SCHEMA_VERSION) {
       const tables = database.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'").all() as {
@@ -140,13 +143,29 @@ export class Projection {
     return (this.#findPlace.get(producer, seq) as { idx: number | null }).idx;
   }
 
-  /** Moves on over the records that follow without a gap. */
-  #extendWhole(producer: string, seq: number): void {
-    let whole = this.#wholeUpTo(producer);
-    if (seq !== whole + 1) return;
-    do whole += 1;
-    while (this.#placeOf(producer, whole + 1) !== null);
-    this.#setWholeSeq.run(whole, producer);
+  /** Moves on over the records that follow without a gap. Only where records came out of order does it have to look for them. */
+  #follow(chains: Map<string, ChainEnd>, record: AuditRecord, bytes: Buffer): void {
+    const { producer, seq } = record;
+    let chain = chains.get(producer);
+    if (!chain) {
+      const highest = this.chainHead(producer)?.seq ?? 0;
+      chain = { highest, last: null, whole: this.#wholeUpTo(producer) };
+      chains.set(producer, chain);
+    }
+    if (seq === chain.whole + 1) {
+      chain.whole = seq;
+      while (chain.whole < chain.highest && this.#placeOf(producer, chain.whole + 1) !== null) chain.whole += 1;
+    }
+    if (seq <= chain.highest) return;
+    chain.highest = seq;
+    chain.last = bytes;
+  }
+
+  #storeChains(chains: Map<string, ChainEnd>): void {
+    for (const [producer, { highest, last, whole }] of chains) {
+      if (last) this.#setProducer.run(producer, highest, sha256Hex(last));
+      this.#setWholeSeq.run(whole, producer);
+    }
   }
 
   hasRecord(id: string): boolean {
@@ -167,11 +186,13 @@ export class Projection {
   apply(entries: readonly LedgerEntry[], position?: StreamPosition): void {
     this.#inTransaction(() => {
       let next = this.nextIndex;
+      const chains = new Map<string, ChainEnd>();
       for (const { index, bytes } of entries) {
         if (index < next) continue;
-        this.#applyOne(index, bytes);
+        this.#applyOne(index, bytes, chains);
         next = index + 1;
       }
+      this.#storeChains(chains);
       this.#setMeta.run('next_index', next);
       if (position) {
         this.#setMeta.run('stream_created_ms', position.createdMs);
@@ -180,7 +201,7 @@ export class Projection {
     });
   }
 
-  #applyOne(index: number, bytes: Buffer): void {
+  #applyOne(index: number, bytes: Buffer, chains: Map<string, ChainEnd>): void {
     const record = readRecord(bytes);
     if (!record) return; // kept in the ledger at its place; nothing to show
     const { actor } = record;
@@ -200,8 +221,7 @@ export class Projection {
       ...[record.action, record.outcome, text(record.code), text(record.reason), text(record.target)],
       ...[text(record.request_id), text(record.trace_id), text(record.sealed), usage],
     );
-    this.#setProducer.run(record.producer, record.seq, sha256Hex(bytes));
-    this.#extendWhole(record.producer, record.seq);
+    this.#follow(chains, record, bytes);
     if (record.request_id === undefined) return;
     if (record.action === 'request.accepted') {
       const { request_id: id, tenant, ts } = record;

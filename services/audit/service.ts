@@ -9,9 +9,10 @@ import { Outbox } from '#kit/audit/outbox.ts';
 import { lockOutbox } from '#kit/audit/outbox-lock.ts';
 import { watchOutbox } from '#kit/audit/outbox-metrics.ts';
 import { Publisher } from '#kit/audit/publisher.ts';
-import { openSegmentFiles } from '#kit/audit/segment-files.ts';
+import { openSegmentFiles, type SegmentFiles } from '#kit/audit/segment-files.ts';
 import { auditSubject, ensureAuditStream, producerStream } from '#kit/audit/stream.ts';
 import { Vault } from '#kit/audit/vault.ts';
+import { QuernError } from '#kit/errors.ts';
 import { serverAccess } from '#kit/internal-access.ts';
 import type { Log } from '#kit/log.ts';
 import { type Metrics, serveMetrics } from '#kit/metrics.ts';
@@ -42,11 +43,20 @@ const DAY_MS = 24 * 3_600_000;
 
 export type AuditService = {
   readonly address: string;
+  /** Resolves with the reason when nothing can be recorded any more: the process must be started again. It never rejects. */
+  readonly failed: Promise<Error>;
   drain(options: { graceMs: number }): Promise<void>;
   close(): Promise<void>;
 };
 
-export type AuditServiceOptions = { config: AuditConfig; log: Log; metrics: Metrics; spans?: SpanSink };
+export type AuditServiceOptions = {
+  config: AuditConfig;
+  log: Log;
+  metrics: Metrics;
+  spans?: SpanSink;
+  /** For tests: files of the ledger that fail. */
+  ledgerFiles?: SegmentFiles;
+};
 
 /** What was opened, to be closed in reverse. */
 type Undo = () => Promise<void> | void;
@@ -78,7 +88,8 @@ async function openContext(options: AuditServiceOptions, stopping: AbortSignal, 
   const keys = await auditKeys(config.keyDir);
   const vault = Vault.open(keys.vaultPath, keys.vault);
   undo.push(() => vault.close());
-  const ledger = await Ledger.open({ dir: join(config.dir, 'ledger') });
+  const files = options.ledgerFiles;
+  const ledger = await Ledger.open({ dir: join(config.dir, 'ledger'), ...(files && { files }) });
   undo.push(() => ledger.close());
   const projection = Projection.open(join(config.dir, 'view.sqlite'));
   undo.push(() => projection.close());
@@ -103,14 +114,26 @@ async function openContext(options: AuditServiceOptions, stopping: AbortSignal, 
     nats: () => link.get(),
   });
   const content = config.contentDir === null ? null : await openSegmentFiles(config.contentDir);
-  const files = { ledger, projection, checkpoints, vault, outbox, content };
-  return { ...files, verifier: signer, stopping, consumerStats: () => consumer.stats };
+  const kept = { ledger, projection, checkpoints, vault, outbox, content };
+  return { ...kept, verifier: signer, stopping, consumerStats: () => consumer.stats };
+}
+
+/** Why nothing can be recorded until the process starts again; null: it can. */
+function failureOf({ consumerStats, outbox, ledger }: AuditContext): QuernError | null {
+  const { state, reason } = consumerStats();
+  const failure = (what: string, word: string): QuernError =>
+    new QuernError('UNAVAILABLE', `${what}; the service starts again, which loses nothing`, { reason: word });
+  if (state === 'failed' || ledger.hasFailed)
+    return failure(`the audit ledger takes no more records (${reason})`, 'AUDIT_LEDGER_FAILED');
+  if (outbox.status === 'failed') return failure("the disk of the service's own outbox failed", 'AUDIT_OUTBOX_FAILED');
+  return null;
 }
 
 /** Signs in the background; what is new at the end is signed too. */
-function keepSigning({ checkpoints }: AuditContext, log: Log, undo: Undo[]): void {
+function keepSigning({ checkpoints, ledger }: AuditContext, log: Log, undo: Undo[]): void {
   let signing: Promise<unknown> = Promise.resolve();
   const sign = (now: boolean): void => {
+    if (ledger.hasFailed) return; // what it holds is known again when it is next opened
     signing = signing
       .then(() => checkpoints.sign({ now }))
       .catch((error: unknown) => log.error({ err: error }, 'a checkpoint could not be signed'));
@@ -191,19 +214,22 @@ export async function startAudit(options: AuditServiceOptions): Promise<AuditSer
     });
     undo.push(() => server.close());
     if (config.metricsListen) {
-      const ready = (): boolean => context.consumerStats().state !== 'failed';
+      const ready = (): boolean => failureOf(context) === null;
       const scrape = await serveMetrics({ ...config.metricsListen, metrics, ready });
       undo.push(() => scrape.close());
     }
+    const { promise: failed, resolve: fail } = Promise.withResolvers<Error>();
     const look = (): void => {
-      const reads = context.consumerStats().state !== 'failed';
-      for (const name of ['', SERVICE]) server.setServing(name, reads);
+      const problem = failureOf(context);
+      for (const name of ['', SERVICE]) server.setServing(name, problem === null);
+      if (problem) fail(problem);
     };
     look();
     const timer = setInterval(look, HEALTH_LOOK_MS);
     undo.push(() => clearInterval(timer));
     return {
       address: server.addresses[0]!,
+      failed,
       drain: ({ graceMs }) => {
         stopping.abort();
         return server.drain(graceMs);

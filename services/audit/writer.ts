@@ -1,5 +1,6 @@
 // The one writer of the ledger: takes messages of the stream in order and, for each batch, stores what is new, shows it, and
 // only then lets the stream forget. A crash between any two of these makes the batch come again, which changes nothing.
+import { QuernError } from '#kit/errors.ts';
 import type { Log } from '#kit/log.ts';
 import type { TraceContext } from '#kit/trace.ts';
 import { type Alarm, ChainFollower } from './ingest.ts';
@@ -18,6 +19,8 @@ export class LedgerWriter {
   readonly #log: Log;
   readonly #follower: ChainFollower;
   #position: StreamPosition | null;
+  /** A batch was taken and not stored: what came in it would pass for known. */
+  #hasFailed = false;
 
   private constructor(ledger: Ledger, projection: Projection, log: Log) {
     this.#ledger = ledger;
@@ -43,8 +46,24 @@ export class LedgerWriter {
     return this.#position?.createdMs === createdMs ? this.#position.seq : null;
   }
 
-  /** Stores a batch of one stream. When it returns, all of it is on disk and in the view. */
+  /**
+   * Stores a batch of one stream. When it returns, all of it is on disk and in the view. After an error it takes nothing more:
+   * what is stored is known again when ledger and view are opened.
+   */
   async write(createdMs: number, messages: readonly StreamMessage[]): Promise<BatchResult> {
+    if (this.#hasFailed) {
+      const message = 'the audit ledger could not store a batch; see the log, then start the service again';
+      throw new QuernError('UNAVAILABLE', message, { reason: 'AUDIT_LEDGER_FAILED' });
+    }
+    try {
+      return await this.#store(createdMs, messages);
+    } catch (error) {
+      this.#hasFailed = true;
+      throw error;
+    }
+  }
+
+  async #store(createdMs: number, messages: readonly StreamMessage[]): Promise<BatchResult> {
     let last = this.lastSeq(createdMs) ?? 0;
     const fresh: Buffer[] = [];
     const result: BatchResult = { records: 0, duplicates: 0, alarms: [] };

@@ -153,3 +153,20 @@ test('producers do not disturb one another', async (t) => {
   assert.deepEqual(result, { records: 6, duplicates: 0, alarms: [] });
   assert.deepEqual([projection.chainHead('a')?.seq, projection.chainHead('b')?.seq], [3, 3]);
 });
+
+test('after a batch that could not be stored nothing more is taken: what was in it would pass for known', async (t) => {
+  const { open } = await setUp(t);
+  const a = producer('a');
+  const one = await open();
+  await one.writer.write(STREAM, [message(1, a.next())]);
+  const batch = [message(2, a.next(), a.next())];
+  await one.ledger.close(); // the disk has gone
+  await assert.rejects(one.writer.write(STREAM, batch));
+  await assert.rejects(one.writer.write(STREAM, batch), { code: 'UNAVAILABLE', message: /start the service again/ });
+  assert.equal(one.writer.lastSeq(STREAM), 1, 'the stream keeps it');
+  one.projection.close();
+  const two = await open();
+  t.after(two.close);
+  await two.writer.write(STREAM, batch);
+  assert.equal(two.ledger.size, 3);
+});
