@@ -111,28 +111,37 @@ function invalid(message: string): QuernError {
   return new QuernError('INVALID_ARGUMENT', `audit record: ${message}`, { reason: 'AUDIT_RECORD_INVALID' });
 }
 
-function canonicalText(value: AuditValue | undefined, path: string): string {
-  if (value === null || typeof value === 'boolean') return String(value);
+/** `path` is what a mistake is told by, and made only then: records are written on the path of every request. */
+function canonicalText(value: AuditValue | undefined, path: () => string): string {
   if (typeof value === 'string') {
-    if (!value.isWellFormed()) throw invalid(`${path}: expected well-formed text, got a lone surrogate`);
+    if (!value.isWellFormed()) throw invalid(`${path()}: expected well-formed text, got a lone surrogate`);
     return JSON.stringify(value);
   }
   if (typeof value === 'number') {
-    if (!Number.isSafeInteger(value)) throw invalid(`${path}: expected a whole number below 2^53, got ${value}`);
-    return JSON.stringify(value === 0 ? 0 : value); // no -0
+    if (!Number.isSafeInteger(value)) throw invalid(`${path()}: expected a whole number below 2^53, got ${value}`);
+    return value === 0 ? '0' : String(value); // no -0
   }
-  if (Array.isArray(value)) return `[${value.map((one, i) => canonicalText(one, `${path}[${i}]`)).join(',')}]`;
-  if (typeof value !== 'object') throw invalid(`${path}: expected a JSON value, got ${typeof value}`);
-  const entries = Object.entries(value as { [key: string]: AuditValue | undefined })
-    .filter(([, one]) => one !== undefined)
-    .sort(([a], [b]) => (a < b ? -1 : 1))
-    .map(([key, one]) => `${canonicalText(key, path)}:${canonicalText(one, path === '' ? key : `${path}.${key}`)}`);
-  return `{${entries.join(',')}}`;
+  if (value === null || typeof value === 'boolean') return String(value);
+  if (Array.isArray(value)) return `[${value.map((one, i) => canonicalText(one, () => `${path()}[${i}]`)).join(',')}]`;
+  if (typeof value !== 'object') throw invalid(`${path()}: expected a JSON value, got ${typeof value}`);
+  const members = value as { [key: string]: AuditValue | undefined };
+  let text = '{';
+  for (const key of Object.keys(members).sort()) {
+    const one = members[key];
+    if (one === undefined) continue;
+    if (text.length > 1) text += ',';
+    text += `${canonicalText(key, path)}:`;
+    text += canonicalText(one, () => (path() === '' ? key : `${path()}.${key}`));
+  }
+  return `${text}}`;
 }
 
 /** UTF-8, keys sorted by UTF-16 units, no blanks, integers only; undefined members are left out. Throws INVALID_ARGUMENT. */
 export function canonicalBytes(value: AuditValue | object): Buffer {
-  return Buffer.from(canonicalText(value as AuditValue, ''), 'utf8');
+  return Buffer.from(
+    canonicalText(value as AuditValue, () => ''),
+    'utf8',
+  );
 }
 
 /** The bytes of a record. Throws INVALID_ARGUMENT when it is not canonical or longer than AUDIT_RECORD_BYTES_MAX. */
