@@ -31,6 +31,16 @@ export const localPrincipal: Principal = Object.freeze({
   parseSpecialCeiling: 'all',
 });
 
+/** Whoever was not recognised, or not asked who they are: no tenant, and the least that anybody may. */
+export const strangerPrincipal: Principal = Object.freeze({
+  tenant: '',
+  user: '',
+  role: 'user',
+  keyId: '',
+  priorityCeiling: PriorityClass.PRIORITY_CLASS_BATCH,
+  parseSpecialCeiling: 'none',
+});
+
 /** Another process of this mesh, known by the shared token or its certificate. */
 export function servicePrincipal(name: string): Principal {
   return {

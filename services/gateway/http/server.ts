@@ -149,9 +149,15 @@ function recognise(
   } catch (error) {
     const span = begin(false);
     span.set({ [ATTR_REASON]: reasonOf(error) });
-    facts.traceId = span.context.traceId;
+    tellTrace(span, response, facts);
     throw error;
   }
+}
+
+/** The trace of an answer, refusals included, stands in its headers and in its log line. */
+function tellTrace({ context }: Span, response: ServerResponse, facts: RequestFacts): void {
+  facts.traceId = context.traceId;
+  response.setHeader('x-trace-id', context.traceId);
 }
 
 async function handle(
@@ -172,8 +178,7 @@ async function handle(
   const { principal, span } = recognise(context, route, request, response, facts);
   facts.span = span;
   const trace = span.context;
-  facts.traceId = trace.traceId;
-  response.setHeader('x-trace-id', trace.traceId);
+  tellTrace(span, response, facts);
   if (!route.open) facts.principal = principal;
   const asked = header(request, 'x-request-id') ?? '';
   const controller = new AbortController();

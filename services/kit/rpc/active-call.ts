@@ -4,7 +4,7 @@ import { type Code, QuernError, toQuernError } from '#kit/errors.ts';
 import { RPC_DEADLINE_SLACK_MS, RPC_DRAIN_RETRY_MS } from '#kit/limits.ts';
 import type { Log } from '#kit/log.ts';
 import type { GaugeMetric, HistogramMetric } from '#kit/metrics.ts';
-import { localPrincipal, type Principal, principalKey } from '#kit/principal.ts';
+import { localPrincipal, type Principal, principalKey, strangerPrincipal } from '#kit/principal.ts';
 import {
   ATTR_AUTH_DECISION,
   ATTR_KEY_ID,
@@ -79,7 +79,7 @@ export class ActiveCall {
   readonly #controller = new AbortController();
   readonly #startedMs = performance.now();
   readonly #arrivedUnixMs = Date.now();
-  #principal: Principal = localPrincipal;
+  #principal: Principal = strangerPrincipal;
   #meterKey: string;
   /** A status was sent or the caller went away: nothing more can be said. */
   #answered = false;
@@ -238,7 +238,7 @@ export class ActiveCall {
     span.set({
       [RPC_STATUS_CODE]: error?.code ?? 'OK',
       [ATTR_REQUEST_ID]: this.context.requestId,
-      ...(role !== 'service' && { [ATTR_TENANT]: tenant, [ATTR_KEY_ID]: keyId }),
+      ...(keyId !== '' && role !== 'service' && { [ATTR_TENANT]: tenant, [ATTR_KEY_ID]: keyId }),
       ...(error && { [ATTR_REASON]: error.details.reason, [ERROR_TYPE]: error.code }),
     });
     span.end({ error: serverFault(error?.code) });
@@ -263,8 +263,7 @@ export class ActiveCall {
       duration_ms: Math.round(durationMs * 1000) / 1000,
       request_id: requestId,
       trace_id: trace.traceId,
-      tenant: this.#principal.tenant,
-      user: this.#principal.user,
+      ...(this.#principal !== strangerPrincipal && { tenant: this.#principal.tenant, user: this.#principal.user }),
       peer,
       ...(error && { reason: error.details.reason, error: error.message }),
       ...(fault && { err: error.cause ?? error }),

@@ -230,7 +230,7 @@ test('a stranger’s trace is linked, not continued; a key’s is', async (t) =>
   assert.equal(servers.length, 2);
   assert.deepEqual(stranger?.links, [{ traceId: trace.traceId, spanId: trace.spanId }]);
   assert.equal(stranger?.parentSpanId, '');
-  assert.equal(own, null, 'a stranger is told no trace id');
+  assert.equal(own, stranger?.traceId, 'that of its own trace');
 });
 
 test('a collector that is gone or silent costs spans and no request', async (t) => {

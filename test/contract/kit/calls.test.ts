@@ -229,6 +229,17 @@ test('one log line and one observation per call; health is below info', async (t
   assert.match(text, /quern_rpc_server_calls_running\{[^}]*\} 0/);
 });
 
+test('a caller that was not recognised is nobody in the log, of no tenant', async (t) => {
+  const authenticate = (): never => {
+    throw new QuernError('UNAUTHENTICATED', 'expected a key');
+  };
+  const echo = await startEcho(t, {}, { authenticate });
+  await assert.rejects(unary(echo.client, 'say', {}), { code: 'UNAUTHENTICATED' });
+  const [line] = (await echo.calls(1)) as [Record<string, unknown>];
+  assert.equal(line.code, 'UNAUTHENTICATED');
+  assert.deepEqual([Object.hasOwn(line, 'tenant'), Object.hasOwn(line, 'user')], [false, false]);
+});
+
 test('a unary call without a deadline is refused where deadlines are required; streams need none', async (t) => {
   const echo = await startEcho(t, {}, { requireDeadline: true });
   await assert.rejects(unary(echo.client, 'say', {}, { timeoutMs: null }), {
@@ -295,6 +306,7 @@ test('a caller that is not recognised gets a new trace with a link, and no say i
   assert.notEqual(denied.context.traceId, trace.traceId);
   assert.deepEqual([denied.parentSpanId, denied.links], [null, [trace]]);
   assert.deepEqual([denied.error, denied.attributes['rpc.status_code']], [null, 'UNAUTHENTICATED']);
+  assert.equal(Object.hasOwn(denied.attributes, 'quern.tenant'), false);
   assert.deepEqual([allowed.context.traceId, allowed.parentSpanId, allowed.links], [good.traceId, good.spanId, []]);
   for (const [check, call, decision] of [
     [deniedCheck, denied, 'deny'],
