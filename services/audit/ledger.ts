@@ -37,6 +37,8 @@ export type LedgerOptions = {
   dir: string;
   segmentBytesMax?: number;
   segmentAgeMs?: number;
+  /** Wall clock, Unix milliseconds. */
+  now?: () => number;
   /** For tests: files that fail. */
   files?: SegmentFiles;
 };
@@ -48,6 +50,7 @@ export class Ledger {
   readonly #hashes: HashStore;
   readonly #segmentBytesMax: number;
   readonly #segmentAgeMs: number;
+  readonly #now: () => number;
   #agedHeads: AgedHeads;
   #active: SegmentFile | null = null;
   #failed = false;
@@ -66,6 +69,7 @@ export class Ledger {
     this.#agedHeads = agedHeads;
     this.#segmentBytesMax = options.segmentBytesMax ?? LEDGER_SEGMENT_BYTES_MAX;
     this.#segmentAgeMs = options.segmentAgeMs ?? LEDGER_SEGMENT_AGE_MS;
+    this.#now = options.now ?? Date.now;
   }
 
   /** Throws DATA_LOSS when anything but an unfinished last write is wrong. */
@@ -150,12 +154,13 @@ export class Ledger {
 
   async #segmentFor(length: number, firstIndex: number): Promise<Segment> {
     const last = this.#segments.at(-1);
-    const isYoung = last && Date.now() - last.startedMs < this.#segmentAgeMs;
+    // A clock that stepped, either way, begins one segment more.
+    const isYoung = last && Math.abs(this.#now() - last.startedMs) < this.#segmentAgeMs;
     if (last && (last.bytes === 0 || (isYoung && last.bytes + length <= this.#segmentBytesMax))) {
       this.#active ??= await this.#files.open(last.name);
       return last;
     }
-    const segment = { name: segmentName(firstIndex), firstIndex, bytes: 0, startedMs: Date.now() };
+    const segment = { name: segmentName(firstIndex), firstIndex, bytes: 0, startedMs: this.#now() };
     const next = await this.#files.open(segment.name);
     await this.#active?.close();
     this.#active = next;

@@ -10,6 +10,12 @@ export const LEDGER_SEGMENT_BYTES_MAX = 64 * MIB;
 export const LEDGER_SEGMENT_AGE_MS = 24 * 3_600_000;
 /** How often it looks whether records are past their retention. */
 export const RETENTION_LOOK_MS = 3_600_000;
+/** Between two looks the clock may be so far ahead of what has passed without a question: a day's pause, a slow clock set right. */
+export const RETENTION_JUMP_MS = 24 * 3_600_000;
+/** A clock that is further ahead is believed after so much running. */
+export const RETENTION_TRUST_MS = 24 * 3_600_000;
+/** A record so far in the future was written by a clock that was wrong: its time says nothing about its age. */
+export const RECORD_FUTURE_MS = 24 * 3_600_000;
 /** Rows taken out of the view at once; calls are answered in between. */
 export const PRUNE_ROWS = 2_000;
 /** One ledger frame: the records of one commit. Bounds what a damaged length can ask for. */
@@ -71,6 +77,7 @@ export const FAILED_EXIT_MS = 5_000;
 /** What a scrape waits for NATS to say how full the stream is. */
 export const STREAM_LOOK_MS = 1_000;
 
+assert(RETENTION_LOOK_MS < RETENTION_TRUST_MS, 'a clock that is ahead is seen many times before it is believed');
 assert(RETENTION_LOOK_MS <= LEDGER_SEGMENT_AGE_MS, 'a segment goes soon after its time');
 assert(EXPORT_MESSAGE_BYTES + LEDGER_RECORD_BYTES_MAX < 4 * MIB, 'any client takes a message of an export');
 assert(CHECKPOINT_LOOK_MS < CHECKPOINT_EVERY_MS, 'a due checkpoint is signed soon');

@@ -18,6 +18,7 @@ import type { Log } from '#kit/log.ts';
 import { type Metrics, serveMetrics } from '#kit/metrics.ts';
 import { defineService, startRpcServer } from '#kit/rpc/server.ts';
 import { noSpans, type SpanSink } from '#kit/trace.ts';
+import { keepAgeing } from './ageing.ts';
 import { countBatches, watchAudit } from './audit-metrics.ts';
 import { CheckpointWriter } from './checkpoints.ts';
 import type { AuditConfig } from './config.ts';
@@ -25,9 +26,8 @@ import { AuditConsumer } from './consumer.ts';
 import type { AuditContext } from './context.ts';
 import { auditKeys } from './key-files.ts';
 import { Ledger } from './ledger.ts';
-import { CHECKPOINT_LOOK_MS, HEALTH_LOOK_MS, RETENTION_LOOK_MS } from './limits.ts';
+import { CHECKPOINT_LOOK_MS, HEALTH_LOOK_MS } from './limits.ts';
 import { Projection } from './projection.ts';
-import { ageOut } from './retention.ts';
 import { erase } from './rpc/erase.ts';
 import { exportLog } from './rpc/export.ts';
 import { getCoverage } from './rpc/get-coverage.ts';
@@ -39,7 +39,6 @@ import { verify } from './rpc/verify.ts';
 import { LedgerWriter } from './writer.ts';
 
 const SERVICE = 'quern.audit.v1.AuditService';
-const DAY_MS = 24 * 3_600_000;
 
 export type AuditService = {
   readonly address: string;
@@ -147,24 +146,6 @@ function keepSigning({ checkpoints, ledger }: AuditContext, log: Log, undo: Undo
   });
 }
 
-/** Lets go of what is past its time, now and then. */
-function keepAgeing({ ledger, projection }: AuditContext, { config, log }: AuditServiceOptions, undo: Undo[]): void {
-  let ageing: Promise<unknown> = Promise.resolve();
-  const age = (): void => {
-    const before = new Date(Date.now() - config.retentionDays * DAY_MS);
-    ageing = ageing
-      .then(() => ageOut(ledger, projection, before))
-      .then((segments) => segments > 0 && log.info({ segments, before }, 'records past their retention are gone'))
-      .catch((error: unknown) => log.error({ err: error }, 'records past their retention could not be let go'));
-  };
-  age();
-  const timer = setInterval(age, RETENTION_LOOK_MS);
-  undo.push(async () => {
-    clearInterval(timer);
-    await ageing;
-  });
-}
-
 /** The service's own outbox lets go as every producer's does: by what it checks of its own log. */
 async function keepReleasing(context: AuditContext, { config, log }: AuditServiceOptions, undo: Undo[]): Promise<void> {
   const { outbox, verifier } = context;
@@ -189,7 +170,7 @@ export async function startAudit(options: AuditServiceOptions): Promise<AuditSer
     const stopping = new AbortController();
     const context = await openContext(options, stopping.signal, undo);
     keepSigning(context, log, undo);
-    keepAgeing(context, options, undo);
+    undo.push(await keepAgeing(context, options));
     await keepReleasing(context, options, undo);
     const server = await startRpcServer({
       service: 'audit',

@@ -20,6 +20,9 @@ const signer = signerOf(ORIGIN, newSigningKey());
 const DAY_MS = 24 * 3_600_000;
 const day = (n: number): Date => new Date(Date.UTC(2026, 0, 1) + n * DAY_MS);
 
+/** What is before day `n` is old. */
+const by = (n: number) => ({ before: day(n), now: day(n + 90) });
+
 /** A producer that writes a true chain: a request per day, accepted and finished. */
 function producer(name: string) {
   let [seq, prev] = [0, NO_RECORD_SHA256];
@@ -117,7 +120,7 @@ test('old segments and their rows go, newer ones stay; proofs and verification w
   const note = checkpoint();
   const { ledger, projection } = now();
   const { size } = ledger;
-  assert.ok((await ageOut(ledger, projection, day(5))) > 0);
+  assert.ok((await ageOut(ledger, projection, by(5))) > 0);
   const { firstIndex } = ledger;
   assert.ok(firstIndex > 5 && firstIndex <= 12, `${firstIndex}`);
   assert.equal(ledger.size, size);
@@ -139,16 +142,16 @@ test('old segments and their rows go, newer ones stay; proofs and verification w
 test('nothing goes before its time, and never the newest segment', async (t) => {
   const { now } = await setUp(t);
   const { ledger, projection } = now();
-  assert.equal(await ageOut(ledger, projection, day(-1)), 0);
+  assert.equal(await ageOut(ledger, projection, by(-1)), 0);
   assert.equal(ledger.firstIndex, 0);
-  await ageOut(ledger, projection, day(1_000));
+  await ageOut(ledger, projection, by(1_000));
   assert.equal(ledger.segmentStarts.length, 1);
   assert.ok(requestsOf(projection).includes('a-day-9'));
 });
 
 test('chains go on without an alarm after ageing, also with a view made anew', async (t) => {
   const { now, of, write, restart, checkpoint, verify } = await setUp(t);
-  await ageOut(now().ledger, now().projection, day(5));
+  await ageOut(now().ledger, now().projection, by(5));
   for (const withoutView of [false, true]) {
     await restart({ withoutView });
     const { records, alarms } = await write(of(withoutView ? 11 : 10), withoutView ? 21 : 20);
@@ -160,7 +163,7 @@ test('chains go on without an alarm after ageing, also with a view made anew', a
 
 test('aged records that come again, as from a new stream, are no news', async (t) => {
   const { now, written, restart } = await setUp(t);
-  await ageOut(now().ledger, now().projection, day(5));
+  await ageOut(now().ledger, now().projection, by(5));
   for (const withoutView of [false, true]) {
     await restart({ withoutView });
     const again = written.map((payload, i) => ({ streamSeq: i + 1, payload }));
@@ -174,7 +177,7 @@ test('a deletion that a crash interrupted is brought to its end at the next star
   const records = join(dir, 'records');
   const [oldest = ''] = (await readdir(records)).filter((name) => name.endsWith('.qal')).sort();
   await cp(join(records, oldest), join(dir, 'kept'));
-  await ageOut(now().ledger, now().projection, day(5));
+  await ageOut(now().ledger, now().projection, by(5));
   const { firstIndex } = now().ledger;
   await cp(join(dir, 'kept'), join(records, oldest));
   await restart();
