@@ -205,13 +205,17 @@ function startGrpc(config: GatewayConfig, context: GatewayContext, log: Log, met
 
 /** NOT_SERVING while no records are kept or the outbox takes none; whether requests are refused then is a setting. */
 const AUDIT_CAPABILITY = 'audit.outbox';
+/** NOT_SERVING while the audit service does not answer, or answers what cannot be; requests are served all the same. */
+const AUDIT_SERVICE_CAPABILITY = 'audit.service';
 
 /** Serving means: a completion would be served now. Each service name follows, as health probes ask for either. */
 function followReadiness(rpc: RpcServer, parts: Parts): void {
   const names = ['', ...gatewayServices(parts.context).map((service) => service.name)];
   const update = (): void => {
     const { models, draining, audit } = parts.context;
+    const service = audit.report?.service ?? null;
     rpc.setServing(AUDIT_CAPABILITY, audit.serving && audit.report?.outbox === 'open');
+    if (service !== null) rpc.setServing(AUDIT_SERVICE_CAPABILITY, service === 'ok');
     const serving = !draining() && audit.serving && models.all().some((model) => models.ready(model));
     for (const name of names) rpc.setServing(name, serving);
   };

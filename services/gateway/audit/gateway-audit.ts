@@ -1,4 +1,5 @@
 // The gateway as a producer of audit records: who asked what and how it ended, and what happens beside (service-events.ts). Content never enters a record: lengths and keyed digests only.
+import type { CoverageState } from '#kit/audit/coverage.ts';
 import { openVault } from '#kit/audit/key-folder.ts';
 import { AUDIT_OUTBOX_SOFT_BYTES, CONTENT_REDACTION_MARGIN_CHARS } from '#kit/audit/limits.ts';
 import type { OutboxStatus, Receipt } from '#kit/audit/outbox.ts';
@@ -38,6 +39,8 @@ export type AuditReport = {
   required: boolean;
   unsentRecords: number;
   stream: PublisherState;
+  /** The audit service as this gateway last heard of it, some seconds ago; null: it has none to ask. */
+  service: CoverageState | null;
   /** Why records do not flow; "" = they do. */
   problem: string;
 };
@@ -54,7 +57,7 @@ export type GatewayAudit = {
   readonly serving: boolean;
   /** Null: no records are kept. */
   readonly report: AuditReport | null;
-  /** Told whenever `serving` or the status of the outbox has changed. */
+  /** Told whenever `serving`, the status of the outbox or that of the audit service has changed. */
   onChange(listener: () => void): void;
   /** Writes what is owed, says goodbye, gives the stream a moment to take it all, closes. Idempotent. */
   close(): Promise<void>;
@@ -117,6 +120,7 @@ class ProducingAudit implements GatewayAudit {
   readonly #timer: NodeJS.Timeout;
   #receiptsPending = 0;
   #lastStatus: OutboxStatus = 'open';
+  #lastService: CoverageState | null = null;
   #wasLarge = false;
   #closing: Promise<void> | null = null;
 
@@ -161,8 +165,9 @@ class ProducingAudit implements GatewayAudit {
   }
 
   get report(): AuditReport {
-    const { outbox, unsentRecords, stream, problem } = this.#producer.state;
-    return { outbox, required: this.#options.required, unsentRecords, stream, problem };
+    const { outbox, unsentRecords, stream, problem, coverage } = this.#producer.state;
+    const service = coverage?.state ?? null;
+    return { outbox, required: this.#options.required, unsentRecords, stream, service, problem };
   }
 
   onChange(listener: () => void): void {
@@ -259,12 +264,20 @@ class ProducingAudit implements GatewayAudit {
     const isLarge = outbox.bytes >= AUDIT_OUTBOX_SOFT_BYTES;
     if (isLarge && !this.#wasLarge) this.#options.log.warn({ ...this.#producer.state }, 'the audit outbox grows');
     this.#wasLarge = isLarge;
-    if (outbox.status === this.#lastStatus) return;
+    const { service } = this.report;
+    const hasServiceChanged = service !== this.#lastService; // why is in the log already
+    this.#lastService = service;
+    if (outbox.status !== this.#lastStatus) this.#tellStatus();
+    else if (!hasServiceChanged) return;
+    for (const listener of this.#listeners) listener();
+  }
+
+  #tellStatus(): void {
+    const { outbox } = this.#producer;
     this.#lastStatus = outbox.status;
     const facts = { outbox: outbox.status, serving: this.serving };
     if (outbox.status === 'open') this.#options.log.info(facts, 'audit records are taken again');
     else this.#options.log.error(facts, 'audit records cannot be written');
-    for (const listener of this.#listeners) listener();
   }
 
   close(): Promise<void> {

@@ -125,9 +125,12 @@ export type CoverageOptions = {
   everyMs?: number;
 };
 
+/** waiting: not asked yet. unreachable: no answer. alarm: the last answer was wrong; nothing is let go. */
+export const COVERAGE_STATES = ['waiting', 'ok', 'unreachable', 'alarm'] as const;
+export type CoverageState = (typeof COVERAGE_STATES)[number];
+
 export type CoverageStats = {
-  /** waiting: not asked yet, or no answer. alarm: the last answer was wrong; nothing is let go. */
-  state: 'waiting' | 'ok' | 'alarm';
+  state: CoverageState;
   /** Why it waits, or what is wrong; "" for ok. */
   reason: string;
   /** Records of the newest checkpoint that was checked. */
@@ -184,10 +187,10 @@ export class Coverage {
   #waits(thrown: unknown): void {
     if (this.#stop.signal.aborted) return;
     const error = toQuernError(thrown);
-    if (this.#stats.state !== 'waiting' || error.message !== this.#stats.reason) {
+    if (this.#stats.state !== 'unreachable' || error.message !== this.#stats.reason) {
       this.#options.log.warn({ err: error }, 'the coverage of the audit outbox cannot be asked for; its segments stay');
     }
-    if (this.#stats.state !== 'alarm') this.#stats = { ...this.#stats, state: 'waiting', reason: error.message };
+    if (this.#stats.state !== 'alarm') this.#stats = { ...this.#stats, state: 'unreachable', reason: error.message };
   }
 
   /** Asks once, checks, and lets go of what is covered. Throws when there is no answer, or a file cannot be written. */

@@ -16,7 +16,7 @@ const OUTBOX_STATES = ['open', 'full', 'failed', 'closed'];
 const PUBLISHER_STATES = ['sending', 'waiting', 'stopped'];
 
 /** 1 for the state that holds, 0 for the others: so an alert can ask for one by name. */
-function setState(set: GaugeMetric['set'], states: readonly string[], now: string): void {
+export function setState(set: GaugeMetric['set'], states: readonly string[], now: string): void {
   for (const state of states) set(state === now ? 1 : 0, { state });
 }
 

@@ -5,11 +5,11 @@ import { QuernError } from '#kit/errors.ts';
 import type { Log } from '#kit/log.ts';
 import type { CounterMetric, Metrics } from '#kit/metrics.ts';
 import type { SpanSink } from '#kit/trace.ts';
-import { type AskCoverage, COVERAGE_ALARMS, Coverage, type CoverageStats } from './coverage.ts';
+import { type AskCoverage, COVERAGE_ALARMS, COVERAGE_STATES, Coverage, type CoverageStats } from './coverage.ts';
 import { PRODUCER_FLUSH_MS } from './limits.ts';
 import { NatsLink } from './nats-link.ts';
 import { Outbox, type OutboxOptions, type OutboxStatus, type Receipt } from './outbox.ts';
-import { watchOutbox } from './outbox-metrics.ts';
+import { setState, watchOutbox } from './outbox-metrics.ts';
 import { Publisher, type PublisherState } from './publisher.ts';
 import type { AuditEvent } from './record.ts';
 import { openSegmentFiles } from './segment-files.ts';
@@ -169,6 +169,12 @@ export class Producer {
       name: 'quern_audit_covered_records',
       help: 'Records of this producer that a checked checkpoint covers',
       collect: (set) => set(this.#coverage?.stats.coveredSeq ?? 0),
+    });
+    metrics.gauge({
+      name: 'quern_audit_coverage_state',
+      help: '1 for what the audit service last said: ok, waiting (not asked yet), unreachable or alarm; all 0: nobody is asked',
+      labels: ['state'],
+      collect: (set) => setState(set, COVERAGE_STATES, this.#coverage?.stats.state ?? ''),
     });
     metrics.gauge({
       name: 'quern_audit_coverage_alarms',

@@ -4,6 +4,7 @@ import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { HealthClient, HealthCheckResponse_ServingStatus as Status } from '#gen/grpc/health/v1/health.ts';
 import { AuditServiceClient, QueryRequest } from '#gen/quern/audit/v1/audit.ts';
 import type { AuditRecord } from '#kit/audit/record.ts';
 import { createLog } from '#kit/log.ts';
@@ -135,6 +136,35 @@ test('without NATS requests are served and recorded; when it is back, all arrive
   );
 });
 
+test('an audit service that is gone shows as such, and the gateway is well', async (t) => {
+  const { mesh, ask, stop, restart } = await setUp(t);
+  const health = openChannel(HealthClient, { address: mesh.gateway.grpcAddress });
+  undo(t, () => health.close());
+  const serving = async (service: string): Promise<boolean> =>
+    (await unary(health, 'check', { service }, { timeoutMs: 5_000 })).status === Status.SERVING;
+  const shown = async (): Promise<string> => {
+    const answer = await fetch(`${mesh.url}/health`);
+    const { status, audit } = (await answer.json()) as { status: string; audit: { service: string } };
+    assert.deepEqual([answer.status, status, await serving('')], [200, 'ok', true]);
+    return audit.service;
+  };
+  const becomes = (state: string): Promise<void> =>
+    eventually(
+      async () => (await shown()) === state && (await serving('audit.service')) === (state === 'ok'),
+      `the audit service is ${state}`,
+      20_000,
+    );
+  await becomes('ok');
+  await stop();
+  await becomes('unreachable');
+  await ask(2);
+  assert.equal(await serving('audit.outbox'), true);
+  const metrics = await (await fetch(`${mesh.url}/metrics`)).text();
+  assert.match(metrics, /quern_audit_coverage_state\{[^}]*state="unreachable"[^}]*\} 1/);
+  await restart();
+  await becomes('ok');
+});
+
 test('a log that was rewritten is found out, and the outbox keeps all it has', async (t) => {
   const { mesh, outbox, segments, ask, query, stop, restart } = await setUp(t);
   await ask(10);
@@ -169,6 +199,6 @@ test('a gateway that stops sends what it still has, its goodbye included', async
   await ask(5);
   await mesh.gateway.close();
   const own = (await recordsIn(outbox)).length;
-  assert.equal(own, 12); // started, five accepted, five finished, drained
+  assert.equal(own, 13); // started, model loaded, five accepted, five finished, drained
   await eventually(async () => Number((await head()).records) >= own, 'all of it is in the ledger', 20_000);
 });

@@ -249,8 +249,9 @@ test('without an answer it waits; a file of what was seen that is not readable i
   const { dir, open } = await setUp(t, 1);
   const coverage = await open(() => Promise.reject(new Error('away')), { everyMs: 5 });
   coverage.start();
-  await new Promise((resolve) => setTimeout(resolve, 30));
   assert.equal(coverage.stats.state, 'waiting');
+  while (coverage.stats.state === 'waiting') await new Promise((resolve) => setTimeout(resolve, 5));
+  assert.deepEqual([coverage.stats.state, coverage.stats.size], ['unreachable', 0]);
   await coverage.close();
   await writeFile(join(dir, 'coverage.json'), '{}\n');
   await assert.rejects(
