@@ -38,6 +38,7 @@ export type PublisherOptions = {
   spans?: SpanSink;
   /** For tests. */
   retryMinMs?: number;
+  retryMaxMs?: number;
 };
 
 export type PublisherStats = {
@@ -62,6 +63,7 @@ export class Publisher {
   readonly #log: Log;
   readonly #spans: SpanSink;
   readonly #retryMinMs: number;
+  readonly #retryMaxMs: number;
   readonly #stop = new AbortController();
   #position: OutboxPosition | null = null;
   #expectedSeq = 0;
@@ -71,12 +73,15 @@ export class Publisher {
   #reason = '';
   #loop: Promise<void> | null = null;
 
-  constructor({ outbox, stream, log, spans = noSpans, retryMinMs = PUBLISH_RETRY_MIN_MS }: PublisherOptions) {
+  constructor(options: PublisherOptions) {
+    const { outbox, stream, log, spans = noSpans } = options;
+    const { retryMinMs = PUBLISH_RETRY_MIN_MS, retryMaxMs = PUBLISH_RETRY_MAX_MS } = options;
     this.#spans = spans;
     this.#outbox = outbox;
     this.#stream = stream;
     this.#log = log;
     this.#retryMinMs = retryMinMs;
+    this.#retryMaxMs = retryMaxMs;
   }
 
   start(): void {
@@ -118,7 +123,7 @@ export class Publisher {
         await this.#wait(thrown);
         if (this.#isStopped()) return;
         await sleep(delayMs * (0.5 + Math.random() / 2), undefined, { signal }).catch(() => {});
-        delayMs = Math.min(delayMs * 2, PUBLISH_RETRY_MAX_MS);
+        delayMs = Math.min(delayMs * 2, this.#retryMaxMs);
       }
     }
   }

@@ -45,10 +45,11 @@ export type MeshOptions = {
   audit?: (dir: string) => Promise<AuditOptions> | AuditOptions;
 };
 
+/** The limit is what the slowest machine needs, and only a failure waits that long. */
 export async function eventually(
   check: () => boolean | Promise<boolean>,
   what: string,
-  timeoutMs = 5_000,
+  timeoutMs = 20_000,
 ): Promise<void> {
   const until = Date.now() + timeoutMs;
   while (!(await check())) {

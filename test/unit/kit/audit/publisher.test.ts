@@ -57,7 +57,7 @@ const upTo = (n: number): number[] => Array.from({ length: n }, (_, i) => i + 1)
 async function setUp(t: TestContext, stream = new FakeStream()) {
   const dir = await mkdtemp(join(tmpdir(), 'quern-test-'));
   const outbox = await Outbox.open({ dir, service: 'gateway', segmentBytesMax: 2000 });
-  const publisher = new Publisher({ outbox, stream, log, retryMinMs: 1 });
+  const publisher = new Publisher({ outbox, stream, log, retryMinMs: 1, retryMaxMs: 20 });
   t.after(async () => {
     await publisher.close();
     await outbox.close();
@@ -69,7 +69,18 @@ async function setUp(t: TestContext, stream = new FakeStream()) {
   return { dir, outbox, publisher, stream, append };
 }
 
-const flushed = (publisher: Publisher) => publisher.flushed(AbortSignal.timeout(10_000));
+/** Only a failure waits that long. */
+const WAIT_MS_MAX = 60_000;
+
+async function until(condition: () => boolean, what: string): Promise<void> {
+  const endMs = performance.now() + WAIT_MS_MAX;
+  while (!condition()) {
+    assert.ok(performance.now() < endMs, `waited for ${what}`);
+    await sleep(1);
+  }
+}
+
+const flushed = (publisher: Publisher) => publisher.flushed(AbortSignal.timeout(WAIT_MS_MAX));
 
 test('frames arrive in order, each once, also those of before the start', async (t) => {
   const { publisher, stream, append } = await setUp(t);
@@ -96,12 +107,14 @@ test('lost messages, lost answers and a full stream: in the end every frame once
 test('while the stream is away it waits and says since when; then it catches up', async (t) => {
   const { publisher, stream, append } = await setUp(t);
   stream.down = true;
-  publisher.start();
   await append(3);
-  while (publisher.stats.state !== 'waiting') await sleep(1);
+  publisher.start();
+  await until(() => publisher.stats.state === 'waiting', 'the first failed attempt');
   assert.match(publisher.stats.reason, /not connected/);
   assert.equal(publisher.stats.unsentRecords, 3);
-  while (publisher.stats.oldestUnsentMs < 20) await sleep(1); // its next attempt finds the age
+  const first = publisher.stats.oldestUnsentMs;
+  await until(() => publisher.stats.oldestUnsentMs >= first + 20, 'the age to grow');
+  assert.deepEqual(stream.seqs, []);
   stream.down = false;
   assert.ok(await flushed(publisher));
   assert.deepEqual(stream.seqs, [1, 2, 3]);
