@@ -22,7 +22,11 @@ export const auditEnv = {
   natsFile: secretFile('QUERN_NATS_URL_FILE', { doc: 'File that holds it' }),
   dir: str('QUERN_AUDIT_DIR', { doc: "Folder of the ledger, its view and the service's own outbox" }),
   keyDir: str('QUERN_AUDIT_KEY_DIR', {
-    doc: 'Folder of the signing key and of the vault with its key; apart from QUERN_AUDIT_DIR and from its backups',
+    doc: 'Folder of the vault with its key; apart from QUERN_AUDIT_DIR and from its backups',
+  }),
+  signingKeyDir: path('QUERN_AUDIT_SIGNING_KEY_DIR', {
+    doc: 'Folder of the signing key, which nobody but this service should be able to read. Absent: QUERN_AUDIT_KEY_DIR',
+    default: null,
   }),
   contentDir: path('QUERN_AUDIT_CONTENT_DIR', {
     doc: "Folder of the prompts and answers that tenants' policies keep. Absent: none are kept or shown",
@@ -65,6 +69,8 @@ export type AuditConfig = {
   nats: string;
   dir: string;
   keyDir: string;
+  /** Null: keyDir. */
+  signingKeyDir: string | null;
   /** Null: no prompts are shown. */
   contentDir: string | null;
   origin: string;

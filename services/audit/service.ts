@@ -84,7 +84,7 @@ async function openContext(options: AuditServiceOptions, stopping: AbortSignal, 
   // First of all: opening a ledger cuts what looks like a torn last write, which may be another process's write under way.
   await mkdir(config.dir, { recursive: true, mode: 0o700 });
   undo.push(await lockOutbox(config.dir));
-  const keys = await auditKeys(config.keyDir);
+  const keys = await auditKeys(config);
   const vault = Vault.open(keys.vaultPath, keys.vault);
   undo.push(() => vault.close());
   const files = options.ledgerFiles;

@@ -267,7 +267,7 @@ async function benchQuery(rows: number, dir: string): Promise<void> {
   const undo = cleanUp();
   const place = join(dir, 'query');
   try {
-    const keys = await auditKeys(join(place, 'keys'));
+    const keys = await auditKeys({ keyDir: join(place, 'keys'), signingKeyDir: null });
     const vault = Vault.open(keys.vaultPath, keys.vault);
     const users = Array.from({ length: USERS }, (_, n) => {
       const subject = vault.subject({ tenant: 'local', kind: 'user', id: `user-${n}` });

@@ -140,6 +140,33 @@ test("our services' variables exist, their secrets come from files, their addres
   assert.equal(gateway.QUERN_AUDIT_ADDRESS, listens('audit', 'QUERN_AUDIT_LISTEN'));
 });
 
+test('each of our services has the volumes of the folders that it names and no more; the signing key is the audit service’s', () => {
+  const mounted = (name: string): Map<string, string> => {
+    const words = (compose.services[name]?.volumes ?? []).map((volume) => volume.split(':'));
+    return new Map(words.map(([source = '', target = '']) => [target, source]));
+  };
+  for (const name of Object.keys(OWN)) {
+    const folders = Object.values(compose.services[name]?.environment ?? {})
+      .filter((value) => /^\/(?!run\/secrets\/|app\/)/.test(value))
+      .map((value) => `/${value.split('/')[1]}`);
+    assert.deepEqual([...mounted(name).keys()].sort(), [...new Set(folders)].sort(), name);
+  }
+  const { QUERN_AUDIT_SIGNING_KEY_DIR: folder = '', QUERN_AUDIT_KEY_DIR: keys = '' } =
+    compose.services.audit?.environment ?? {};
+  const signing = mounted('audit').get(folder);
+  assert.ok(signing !== undefined && signing !== mounted('audit').get(keys));
+  const holders = services.filter(([, { volumes = [] }]) => volumes.some((volume) => volume.startsWith(`${signing}:`)));
+  assert.deepEqual(
+    holders.map(([name]) => name),
+    ['audit'],
+  );
+  // A volume belongs to whom the image gave its folder to.
+  const [, made = ''] = /install -d -o 10001 .*-m 0700 (.+)$/m.exec(read('docker/Dockerfile')) ?? [];
+  for (const name of Object.keys(OWN)) {
+    for (const target of mounted(name).keys()) assert.ok(made.split(' ').includes(target), `${name}: ${target}`);
+  }
+});
+
 test('Prometheus scrapes what listens, and can reach it', () => {
   const { scrape_configs: jobs } = readYaml(read('prometheus/prometheus.yml')) as unknown as {
     scrape_configs: { job_name: string; static_configs: { targets: string[] }[] }[];

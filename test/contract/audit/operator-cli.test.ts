@@ -27,6 +27,7 @@ async function setUp(t: TestContext) {
       nats: 'nats://127.0.0.1:1',
       dir: join(dir, 'audit'),
       keyDir: join(dir, 'keys'),
+      signingKeyDir: null,
       contentDir: null,
       origin: ORIGIN,
       witnesses: [],

@@ -45,6 +45,7 @@ export async function setUp(t: TestContext, over: Partial<AuditConfig> = {}) {
     nats: nats.url,
     dir: join(dir, 'audit'),
     keyDir: join(dir, 'keys'),
+    signingKeyDir: null,
     contentDir: null,
     origin: ORIGIN,
     witnesses: [join(dir, 'witness.jsonl')],
@@ -62,7 +63,7 @@ export async function setUp(t: TestContext, over: Partial<AuditConfig> = {}) {
   undo(t, () => running?.close());
   const client = openChannel(AuditServiceClient, { address: service.address });
   undo(t, () => client.close());
-  const keys = await auditKeys(config.keyDir);
+  const keys = await auditKeys(config);
   const vault = Vault.open(keys.vaultPath, keys.vault);
   undo(t, () => vault.close());
   const outbox = await Outbox.open({ dir: join(dir, 'gateway'), service: 'gateway' });
