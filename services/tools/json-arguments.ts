@@ -1,0 +1,101 @@
+// The arguments of a call as text from a model: bounds first, then grammar. JSON.parse alone would take the last of two equal
+// keys, and a checker and a tool that disagree about which one counts are a way around the check.
+
+import type { JsonObject } from './tool.ts';
+import { ARGUMENTS_BYTES_MAX, ARGUMENTS_DEPTH_MAX, ARGUMENTS_KEYS_MAX } from './tool-limits.ts';
+
+export type ParsedArguments = { ok: true; value: JsonObject } | { ok: false; message: string };
+
+class Refusal extends Error {}
+
+type Frame = { keys: Set<string> | null; expectsKey: boolean };
+
+const SHOWN_KEY_CHARS_MAX = 60;
+
+/** Where the string that begins at `at` (its quote) ends: after the closing quote, or at the end of the text. */
+function stringEnd(text: string, at: number): number {
+  for (let i = at + 1; i < text.length; i++) {
+    if (text[i] === '\\') i++;
+    else if (text[i] === '"') return i + 1;
+  }
+  return text.length;
+}
+
+function keyOf(raw: string): string {
+  try {
+    return String(JSON.parse(raw));
+  } catch {
+    return raw; // JSON.parse of the whole will say what is wrong
+  }
+}
+
+function takeKey(frame: Frame, raw: string): void {
+  const key = keyOf(raw);
+  const shown = JSON.stringify(key.slice(0, SHOWN_KEY_CHARS_MAX));
+  if (key === '__proto__') throw new Refusal('the key "__proto__" is not allowed');
+  if (frame.keys!.has(key)) throw new Refusal(`the key ${shown} stands twice in one object`);
+  frame.keys!.add(key);
+  frame.expectsKey = false;
+}
+
+/** Depth, number of keys, and keys that stand twice, in one pass over the text; grammar is JSON.parse's. */
+function checkShape(text: string): void {
+  const frames: Frame[] = [];
+  let keys = 0;
+  for (let at = 0; at < text.length; ) {
+    const char = text[at]!;
+    const frame = frames.at(-1);
+    if (char === '"') {
+      const end = stringEnd(text, at);
+      if (frame?.keys && frame.expectsKey) {
+        if (++keys > ARGUMENTS_KEYS_MAX) throw new Refusal(`expected at most ${ARGUMENTS_KEYS_MAX} keys`);
+        takeKey(frame, text.slice(at, end));
+      }
+      at = end;
+      continue;
+    }
+    if (char === '{' || char === '[') {
+      frames.push({ keys: char === '{' ? new Set() : null, expectsKey: char === '{' });
+      if (frames.length > ARGUMENTS_DEPTH_MAX) throw new Refusal(`expected a depth of at most ${ARGUMENTS_DEPTH_MAX}`);
+    } else if (char === '}' || char === ']') frames.pop();
+    else if (char === ',' && frame) frame.expectsKey = frame.keys !== null;
+    at++;
+  }
+}
+
+function wellFormed(value: unknown): boolean {
+  if (typeof value === 'string') return value.isWellFormed();
+  if (Array.isArray(value)) return value.every(wellFormed);
+  if (typeof value !== 'object' || value === null) return true;
+  return Object.entries(value).every(([key, one]) => key.isWellFormed() && wellFormed(one));
+}
+
+/** Reads the arguments of a call. "" is an empty object, as models send it for tools without parameters. */
+export function parseArguments(text: string): ParsedArguments {
+  const bytes = Buffer.byteLength(text);
+  if (bytes > ARGUMENTS_BYTES_MAX) {
+    return { ok: false, message: `arguments: expected at most ${ARGUMENTS_BYTES_MAX} bytes, got ${bytes}` };
+  }
+  try {
+    checkShape(text);
+    const value: unknown = text.trim() === '' ? {} : JSON.parse(text);
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+      return { ok: false, message: 'arguments: expected a JSON object' };
+    }
+    if (!wellFormed(value)) return { ok: false, message: 'arguments: expected well-formed text, got a lone surrogate' };
+    return { ok: true, value: value as JsonObject };
+  } catch (error) {
+    if (error instanceof Refusal) return { ok: false, message: `arguments: ${error.message}` };
+    if (error instanceof SyntaxError) return { ok: false, message: `arguments: not JSON: ${syntaxProblem(error)}` };
+    throw error;
+  }
+}
+
+/** V8 quotes the text around the mistake; only the place is of use, the text may be anything. */
+function syntaxProblem(error: SyntaxError): string {
+  const place = /position (\d+)/.exec(error.message)?.[1];
+  if (/end of JSON/.test(error.message)) return 'it ends too early';
+  return place === undefined
+    ? 'a character that may not stand there'
+    : `a character that may not stand there, at ${place}`;
+}
