@@ -2,17 +2,21 @@
 import { openSegmentFiles } from '#kit/audit/segment-files.ts';
 import type { Log } from '#kit/log.ts';
 import type { Metrics } from '#kit/metrics.ts';
+import type { CheckpointWriter } from './checkpoints.ts';
 import type { AuditConfig } from './config.ts';
-import type { AuditContext } from './context.ts';
+import type { Ledger } from './ledger.ts';
 import { RETENTION_LOOK_MS } from './limits.ts';
+import type { Projection } from './projection.ts';
 import { ageOut } from './retention.ts';
 import { RetentionClock } from './retention-clock.ts';
 
 const DAY_MS = 24 * 3_600_000;
 
+export type Aged = { ledger: Ledger; projection: Projection; checkpoints: CheckpointWriter };
+
 /** Looks at once, and then every hour. Answers what ends it. */
 export async function keepAgeing(
-  { ledger, projection, checkpoints }: AuditContext,
+  { ledger, projection, checkpoints }: Aged,
   { config, log, metrics }: { config: AuditConfig; log: Log; metrics: Metrics },
 ): Promise<() => Promise<void>> {
   const files = await openSegmentFiles(config.dir);

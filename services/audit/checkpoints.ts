@@ -1,11 +1,16 @@
 // Signed tree heads of the ledger, kept for ever in a file of their own and copied to witnesses: files outside the service's
 // reach. At the start the newest one must still be true of the ledger; a log that was cut or rewritten is not signed again.
-import { readFile, truncate } from 'node:fs/promises';
+import { truncate } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { type Checkpoint, type NoteSigner, openCheckpoint, signCheckpoint } from '#kit/audit/checkpoint.ts';
+import { type KeptCheckpoint, newestCheckpoint, readCheckpoints, sizeOf } from '#kit/audit/checkpoint-file.ts';
+import { EvenSample } from '#kit/audit/even-sample.ts';
+import { lastLineOf } from '#kit/audit/line-file.ts';
 import { type NodeReader, rootOf } from '#kit/audit/merkle.ts';
 import { QuernError } from '#kit/errors.ts';
 import type { Log } from '#kit/log.ts';
 import { appendDurably } from './append-durably.ts';
+import { howToVerify } from './ledger.ts';
 import { CHECKPOINT_EVERY_MS, CHECKPOINT_EVERY_RECORDS } from './limits.ts';
 import { Witness, type WitnessOptions, type WitnessState } from './witness.ts';
 
@@ -29,50 +34,23 @@ export type CheckpointOptions = {
   everyMs?: number;
 };
 
-export type KeptCheckpoint = { ts: string; note: string };
-
 /** A line without its end was never told to anybody. */
 async function cutTornLine(path: string): Promise<void> {
-  const bytes = await readIfThere(path);
-  const end = bytes.lastIndexOf(0x0a) + 1;
-  if (end < bytes.length) await truncate(path, end);
+  const { end, size } = await lastLineOf(path);
+  if (end < size) await truncate(path, end);
 }
 
-async function readIfThere(path: string): Promise<Buffer> {
-  return readFile(path).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return Buffer.alloc(0);
-    throw error;
-  });
-}
-
-/** The lines of a file of checkpoints; a last line that a crash tore is left out. */
-export async function readCheckpoints(path: string): Promise<KeptCheckpoint[]> {
-  const text = (await readIfThere(path)).toString('utf8');
-  const lines = text
-    .slice(0, text.lastIndexOf('\n') + 1)
-    .split('\n')
-    .slice(0, -1);
-  return lines.map((line, i) => {
-    try {
-      const { ts, note } = JSON.parse(line) as Partial<KeptCheckpoint>;
-      if (typeof ts === 'string' && typeof note === 'string') return { ts, note };
-    } catch {
-      // told below
-    }
-    const message = `${path}: line ${i + 1} is no checkpoint; the file has been changed`;
-    throw new QuernError('DATA_LOSS', message, { reason: 'AUDIT_CHECKPOINTS_DAMAGED' });
-  });
-}
-
-/** Throws DATA_LOSS when the tree does not begin with the checkpoint's. */
-export async function checkAgainst(tree: SignedTree, { size, root }: Checkpoint): Promise<void> {
+/** Throws DATA_LOSS when the tree does not begin with the checkpoint's. `dir`: of the log. */
+export async function checkAgainst(tree: SignedTree, { size, root }: Checkpoint, dir: string): Promise<void> {
   if (size > tree.size) {
-    const message = `the ledger has ${tree.size} records, but a checkpoint of ${size} was signed: it was truncated`;
+    const what = `the ledger has ${tree.size} records, but a checkpoint of ${size} was signed: it was truncated`;
+    const message = `${what}. ${howToVerify(dir)}`;
     throw new QuernError('DATA_LOSS', message, { reason: 'AUDIT_LEDGER_TRUNCATED' });
   }
   const actual = await rootOf(size, (level, index) => tree.node(level, index));
   if (actual.equals(root)) return;
-  const message = `the first ${size} records of the ledger are not those of the checkpoint signed then: the log was forked`;
+  const what = `the first ${size} records of the ledger are not those of the checkpoint signed then: records were changed`;
+  const message = `${what}. ${howToVerify(dir)}`;
   throw new QuernError('DATA_LOSS', message, { reason: 'AUDIT_LEDGER_FORKED' });
 }
 
@@ -97,16 +75,17 @@ export class CheckpointWriter {
   static async open(options: CheckpointOptions): Promise<CheckpointWriter> {
     const { path, tree, signer } = options;
     await cutTornLine(path);
-    const latest = (await readCheckpoints(path)).at(-1) ?? null;
+    const latest = await newestCheckpoint(path);
     if (!latest) return new CheckpointWriter(options, null, 0);
     let checkpoint: Checkpoint;
     try {
       checkpoint = openCheckpoint(latest.note, signer.name, [signer]);
     } catch (error) {
-      const message = `${path}: the newest checkpoint does not open with this key (${(error as Error).message})`;
+      const what = `${path}: the newest checkpoint does not open with this key (${(error as Error).message})`;
+      const message = `${what}; give the folder of keys that belongs to this log (QUERN_AUDIT_KEY_DIR)`;
       throw new QuernError('DATA_LOSS', message, { reason: 'AUDIT_CHECKPOINTS_DAMAGED' }, { cause: error });
     }
-    await checkAgainst(tree, checkpoint);
+    await checkAgainst(tree, checkpoint, dirname(path));
     return new CheckpointWriter(options, latest, checkpoint.size);
   }
 
@@ -118,9 +97,14 @@ export class CheckpointWriter {
     return this.#witnesses.map(({ state }) => state);
   }
 
-  /** Every checkpoint there is, oldest first. Throws DATA_LOSS when their file has been changed. */
-  all(): Promise<KeptCheckpoint[]> {
-    return readCheckpoints(this.#options.path);
+  /**
+   * Of the notes of `sizes` at most `max`, evenly spread and oldest first, the newest of them always. Reads the whole file as it
+   * comes; throws DATA_LOSS when it has been changed.
+   */
+  async sample(max: number, sizes: (size: number) => boolean = () => true): Promise<string[]> {
+    const sample = new EvenSample<string>(max);
+    for await (const { note } of readCheckpoints(this.#options.path)) if (sizes(sizeOf(note))) sample.add(note);
+    return sample.items;
   }
 
   /** Signs when enough records or time have passed; `now` signs whatever is new. Answers whether it signed. */

@@ -2,10 +2,10 @@
 // leaf hashes, outlives the records and is what counts; the levels above are made from it whenever they are short.
 import { type FileHandle, mkdir, open } from 'node:fs/promises';
 import { join } from 'node:path';
+import { LEDGER_HASHES_PER_READ } from '#kit/audit/limits.ts';
 import { HASH_BYTES, MerkleFrontier, nodeHash } from '#kit/audit/merkle.ts';
 import { writeAll } from '#kit/audit/segment-files.ts';
 import { QuernError } from '#kit/errors.ts';
-import { LEDGER_HASHES_PER_READ } from './limits.ts';
 
 const LEVELS_MAX = 48;
 

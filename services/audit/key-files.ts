@@ -3,7 +3,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { newSigningKey } from '#kit/audit/checkpoint.ts';
-import { readOrMakeKey, vaultKey } from '#kit/audit/key-folder.ts';
+import { readOrMakeKey, SIGNING_KEY_FILE, vaultKey } from '#kit/audit/key-folder.ts';
 import { QuernError } from '#kit/errors.ts';
 
 /** signingKeyDir null: the signing key lies in keyDir too. */
@@ -17,22 +17,20 @@ export type AuditKeys = {
   vaultPath: string;
 };
 
-const SIGNING_KEY = 'signing-key.pem';
-
 /** A log that is signed by another key all of a sudden is a forged one to whoever looks: so none is made beside an old one. */
 function requireNoOther(keyDir: string, signingKeyDir: string): void {
-  const old = join(keyDir, SIGNING_KEY);
-  if (!existsSync(old) || existsSync(join(signingKeyDir, SIGNING_KEY))) return;
+  const old = join(keyDir, SIGNING_KEY_FILE);
+  if (!existsSync(old) || existsSync(join(signingKeyDir, SIGNING_KEY_FILE))) return;
   throw new QuernError(
     'FAILED_PRECONDITION',
-    `QUERN_AUDIT_SIGNING_KEY_DIR: ${signingKeyDir} has no ${SIGNING_KEY}, but ${old} is there; move it, so that the log keeps its key`,
+    `QUERN_AUDIT_SIGNING_KEY_DIR: ${signingKeyDir} has no ${SIGNING_KEY_FILE}, but ${old} is there; move it, so that the log keeps its key`,
   );
 }
 
 /** Makes what is not there. Throws FAILED_PRECONDITION when the signing key lies where it lay before it had a folder of its own. */
 export async function auditKeys({ keyDir, signingKeyDir }: KeyFolders): Promise<AuditKeys> {
   if (signingKeyDir !== null) requireNoOther(keyDir, signingKeyDir);
-  const signing = await readOrMakeKey(signingKeyDir ?? keyDir, SIGNING_KEY, newSigningKey);
+  const signing = await readOrMakeKey(signingKeyDir ?? keyDir, SIGNING_KEY_FILE, newSigningKey);
   const { path: vaultPath, key: vault } = await vaultKey(keyDir);
   return { signing: signing.toString('utf8'), vault, vaultPath };
 }

@@ -1,20 +1,23 @@
 // The ledger: every record's exact bytes in the order of the log, in segments of its own, and the Merkle tree over them.
 // append() returns when bytes and leaf hashes are on this disk; only then may a checkpoint speak of them. Segments age away
 // whole; their leaf hashes stay, and so do the places where the producers' chains stood behind them.
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
+import { AGED_FILE, LEAVES_FILE, RECORDS_FOLDER, SEGMENT_NAME, TREE_FOLDER } from '#kit/audit/ledger-folder.ts';
+import {
+  encodeLedgerFrame,
+  type LedgerFrame,
+  ledgerFrameAt,
+  ledgerFrameBytes,
+  scanLedger,
+} from '#kit/audit/ledger-frame.ts';
+import { LEDGER_FRAME_BYTES_MAX } from '#kit/audit/limits.ts';
 import { leafHash } from '#kit/audit/merkle.ts';
 import { placeOf } from '#kit/audit/record.ts';
 import { openSegmentFiles, type SegmentFile, type SegmentFiles } from '#kit/audit/segment-files.ts';
 import type { ChainHead } from '#kit/audit/verify.ts';
 import { QuernError } from '#kit/errors.ts';
 import { HashStore } from './hash-store.ts';
-import { encodeLedgerFrame, type LedgerFrame, ledgerFrameAt, ledgerFrameBytes, scanLedger } from './ledger-frame.ts';
-import {
-  LEDGER_FRAME_BYTES_MAX,
-  LEDGER_RECORD_BYTES_MAX,
-  LEDGER_SEGMENT_AGE_MS,
-  LEDGER_SEGMENT_BYTES_MAX,
-} from './limits.ts';
+import { LEDGER_RECORD_BYTES_MAX, LEDGER_SEGMENT_AGE_MS, LEDGER_SEGMENT_BYTES_MAX } from './limits.ts';
 
 /** `startedMs`: wall clock of its first record. */
 type Segment = { name: string; firstIndex: number; bytes: number; startedMs: number };
@@ -24,14 +27,22 @@ export type AgedHeads = ReadonlyMap<string, ChainHead>;
 
 export type LedgerEntry = { index: number; bytes: Buffer };
 
-const SEGMENT = /^(\d{16})\.qal$/;
-const AGED = 'aged.json';
 const segmentName = (firstIndex: number): string => `${String(firstIndex).padStart(16, '0')}.qal`;
 
 function damaged(what: string): QuernError {
-  const message = `audit ledger: ${what}; nothing was changed: keep the folder and verify it against a trusted checkpoint`;
-  return new QuernError('DATA_LOSS', message, { reason: 'AUDIT_LEDGER_DAMAGED' });
+  return new QuernError('DATA_LOSS', what, { reason: 'AUDIT_LEDGER_DAMAGED' });
 }
+
+/** For whoever starts the service: what is wrong where, and what to do. */
+function notServed(dir: string, error: unknown): unknown {
+  if (!(error instanceof QuernError) || error.details.reason !== 'AUDIT_LEDGER_DAMAGED') return error;
+  const message = `the audit ledger is not what was written: ${error.message}. ${howToVerify(dirname(dir))}`;
+  return new QuernError('DATA_LOSS', message, error.details, { cause: error });
+}
+
+/** `dir`: of the log. */
+export const howToVerify = (dir: string): string =>
+  `It is not opened, and left as it is; "quern audit verify ${dir}" says which records are concerned`;
 
 export type LedgerOptions = {
   dir: string;
@@ -39,6 +50,8 @@ export type LedgerOptions = {
   segmentAgeMs?: number;
   /** Wall clock, Unix milliseconds. */
   now?: () => number;
+  /** What the newest checkpoint speaks of: a ledger that has less is left as it is. Default: none. */
+  signedRecords?: number;
   /** For tests: files that fail. */
   files?: SegmentFiles;
 };
@@ -74,15 +87,15 @@ export class Ledger {
 
   /** Throws DATA_LOSS when anything but an unfinished last write is wrong. */
   static async open(options: LedgerOptions): Promise<Ledger> {
-    const files = options.files ?? (await openSegmentFiles(join(options.dir, 'records')));
-    const hashes = await HashStore.open(join(options.dir, 'tree'));
+    const files = options.files ?? (await openSegmentFiles(join(options.dir, RECORDS_FOLDER)));
+    const hashes = await HashStore.open(join(options.dir, TREE_FOLDER));
     try {
       const agedHeads = await finishAgeing(files);
-      const segments = await recover(files, hashes);
+      const segments = await recover(files, hashes, options.signedRecords ?? 0);
       return new Ledger(files, segments, hashes, agedHeads, options);
     } catch (error) {
       await hashes.close();
-      throw error;
+      throw notServed(options.dir, error);
     }
   }
 
@@ -222,7 +235,7 @@ export class Ledger {
     if (kept <= 0 || this.#readers > 0) return 0;
     const firstIndex = this.#segments[kept]!.firstIndex;
     const aged = { v: 1, firstIndex, heads: Object.fromEntries(heads) };
-    await this.#files.replace(AGED, Buffer.from(`${JSON.stringify(aged)}\n`));
+    await this.#files.replace(AGED_FILE, Buffer.from(`${JSON.stringify(aged)}\n`));
     // Who began to read meanwhile holds what it read of: the segments go another time, or when the ledger is next opened.
     if (this.#readers > 0) return 0;
     this.#agedHeads = heads;
@@ -258,42 +271,56 @@ function* groups(records: readonly Buffer[]): Generator<Buffer[]> {
  * Cuts a torn last frame and makes the tree agree with what is there. Segments whose leaves the tree has are taken as they
  * are, but for the newest: reading them all is what `quern audit verify` does.
  */
-async function recover(files: SegmentFiles, hashes: HashStore): Promise<Segment[]> {
-  const names = (await files.list()).filter((name) => SEGMENT.test(name));
-  const firstIndexes = names.map((name) => Number(SEGMENT.exec(name)![1]));
-  if (names.length === 0 && hashes.size > 0) throw damaged('there are leaf hashes but no records');
-  if (names.length > 0 && hashes.size < firstIndexes[0]!) throw damaged('leaf hashes of aged records are missing');
+async function recover(files: SegmentFiles, hashes: HashStore, signedRecords: number): Promise<Segment[]> {
+  const names = (await files.list()).filter((name) => SEGMENT_NAME.test(name));
+  const firstIndexes = names.map((name) => Number(SEGMENT_NAME.exec(name)![1]));
+  if (names.length === 0 && Math.max(hashes.size, signedRecords) > 0) {
+    const known = `${Math.max(hashes.size, signedRecords)} records, whose hashes or checkpoint are there`;
+    throw damaged(`${RECORDS_FOLDER}: expected the segments of ${known}, found none`);
+  }
+  if (names.length > 0 && hashes.size < firstIndexes[0]!) {
+    const [expected, found] = [`hashes of at least ${firstIndexes[0]} aged records`, hashes.size];
+    throw damaged(`${TREE_FOLDER}/${LEAVES_FILE}: expected ${expected}, found ${found}`);
+  }
   const segments: Segment[] = [];
   for (const [i, name] of names.entries()) {
     const [firstIndex, following] = [firstIndexes[i]!, firstIndexes[i + 1]];
     const known = following !== undefined && hashes.size >= following;
     const checked = known
       ? { bytes: await files.size(name), startedMs: 0 }
-      : await checkSegment(files, hashes, { name, firstIndex, following: following ?? null });
+      : await checkSegment(files, hashes, { name, firstIndex, following: following ?? null, signedRecords });
     segments.push({ name, firstIndex, ...checked });
   }
   await hashes.flush();
   return segments;
 }
 
-type Unchecked = { name: string; firstIndex: number; following: number | null };
+type Unchecked = { name: string; firstIndex: number; following: number | null; signedRecords: number };
 
 /** Reads a segment, adds the leaves that the tree lacks, takes back those that the newest one does not have. */
 async function checkSegment(files: SegmentFiles, hashes: HashStore, segment: Unchecked) {
-  const { name, firstIndex, following } = segment;
+  const { name, firstIndex, following, signedRecords } = segment;
   const { verdict, frames, goodBytes } = scanLedger((await files.read(name)) ?? Buffer.alloc(0));
   if (verdict === 'damaged' || (verdict === 'torn' && following !== null)) {
-    throw damaged(`${name} has changed at byte ${goodBytes}`);
+    throw damaged(`${name} at byte ${goodBytes}: expected a frame of records, found changed bytes`);
   }
   let next = firstIndex;
   for (const frame of frames) {
-    if (frame.firstIndex !== next) throw damaged(`${name}: expected record ${next}, found ${frame.firstIndex}`);
+    if (frame.firstIndex !== next)
+      throw damaged(`${name}: expected record ${next} next, found record ${frame.firstIndex}`);
     for (const record of frame.records) {
       await checkLeaf(hashes, next, leafHash(record));
       next += 1;
     }
   }
-  if (following !== null && following !== next) throw damaged(`expected a segment that begins with record ${next}`);
+  if (following !== null && following !== next) {
+    throw damaged(
+      `${RECORDS_FOLDER}: expected a segment that begins with record ${next}, found one of record ${following}`,
+    );
+  }
+  if (following === null && next < signedRecords) {
+    throw damaged(`${name}: expected records up to ${signedRecords - 1}, as were signed, found them up to ${next - 1}`);
+  }
   if (hashes.size > next) await hashes.truncate(next);
   if (verdict === 'torn') await cut(files, name, goodBytes);
   return { bytes: goodBytes, startedMs: startOf(frames) };
@@ -301,16 +328,16 @@ async function checkSegment(files: SegmentFiles, hashes: HashStore, segment: Unc
 
 /** What is known of the records that have aged. A deletion that a crash interrupted is brought to its end. */
 async function finishAgeing(files: SegmentFiles): Promise<AgedHeads> {
-  const bytes = await files.read(AGED);
+  const bytes = await files.read(AGED_FILE);
   if (bytes === null) return new Map();
   let aged: { firstIndex: number; heads: Record<string, ChainHead> };
   try {
     aged = JSON.parse(bytes.toString('utf8')) as typeof aged;
   } catch (cause) {
-    throw damaged(`${AGED} is not readable (${(cause as Error).message})`);
+    throw damaged(`${AGED_FILE}: expected where the kept records begin, found no JSON (${(cause as Error).message})`);
   }
   for (const name of await files.list()) {
-    const match = SEGMENT.exec(name);
+    const match = SEGMENT_NAME.exec(name);
     if (match && Number(match[1]) < aged.firstIndex) await files.remove(name);
   }
   return new Map(Object.entries(aged.heads));
@@ -338,5 +365,5 @@ async function cut(files: SegmentFiles, name: string, length: number): Promise<v
 async function checkLeaf(hashes: HashStore, index: number, leaf: Buffer): Promise<void> {
   if (index === hashes.size) hashes.append(leaf);
   else if (!(await hashes.node(0, index)).equals(leaf))
-    throw damaged(`record ${index} is not the one whose hash was stored`);
+    throw damaged(`record ${index}: expected the one whose hash was stored, found another`);
 }

@@ -1,5 +1,6 @@
 // Bounds of the audit service. Units last; relations are asserted when the module loads.
 import { assert } from '#kit/assert.ts';
+import { LEDGER_FRAME_BYTES_MAX } from '#kit/audit/limits.ts';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -18,12 +19,8 @@ export const RETENTION_TRUST_MS = 24 * 3_600_000;
 export const RECORD_FUTURE_MS = 24 * 3_600_000;
 /** Rows taken out of the view at once; calls are answered in between. */
 export const PRUNE_ROWS = 2_000;
-/** One ledger frame: the records of one commit. Bounds what a damaged length can ask for. */
-export const LEDGER_FRAME_BYTES_MAX = 8 * MIB;
 /** What one record may have: producers keep to 16 KiB, a message that is no frame is kept whole. */
 export const LEDGER_RECORD_BYTES_MAX = MIB;
-/** Hashes read at once while a tree is rebuilt or checked. */
-export const LEDGER_HASHES_PER_READ = 8192;
 /** A producer's name in a question. */
 export const PRODUCER_CHARS_MAX = 128;
 /** Rows of one page of a query. */
@@ -39,8 +36,6 @@ export const TAIL_LOOK_MS = 250;
 export const EXPORT_MESSAGE_BYTES = 256 * KIB;
 /** Signed notes that go with an export, beside the newest. */
 export const EXPORT_CHECKPOINTS_MAX = 1_000;
-/** Signed notes that one verification checks, evenly spread: each costs a signature, one record in ten thousand is close. */
-export const VERIFY_CHECKPOINTS_MAX = 10_000;
 /** Records read between two reports of a verification, and between two looks at other work. */
 export const VERIFY_REPORT_RECORDS = 50_000;
 export const VERIFY_SLICE_RECORDS = 1_000;

@@ -1,6 +1,6 @@
 /** The CLI's environment. */
 import { homedir } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
+import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { path, readEnv, str } from '#kit/env.ts';
 import { caFile, secretFile } from '#kit/env-files.ts';
@@ -60,12 +60,12 @@ export type CliConfig = {
   auditAddress: string | undefined;
   /** Folders of the audit log. */
   auditFolders: { ledger: string; keys: string; outbox: string; content: string };
+  /** Where the log's signing key lies, if it is on this machine. */
+  auditSigningKeyDir: string;
   /** An existing NATS that `quern up` uses instead of a server of its own. */
   nats: string | undefined;
-  /** What set-up has built. */
-  cacheDir: string;
-  /** Where get-jaeger leaves what it built: the cache folder, or the user's, which outlives a checkout. */
-  jaegerCaches: string[];
+  /** Where programs are looked for: PATH, the user's cache folder, which outlives a checkout, and that of this checkout. */
+  places: { path: string; caches: string[] };
   /** Where spans go; absent: to an own Jaeger. */
   otlpEndpoint: string | undefined;
   /** Where `quern up` lets the gateway listen. */
@@ -76,13 +76,18 @@ export type CliConfig = {
   xdgRuntimeDir: string | undefined;
   /** Folders in which meshes of this user may have their own. */
   runtimeParents: string[];
-  /** Where programs are looked for. */
-  path: string;
   /** The checkout that this CLI belongs to. */
   root: string;
   /** Passed on to supervised processes. */
   env: NodeJS.ProcessEnv;
 };
+
+/** As in scripts/setup/paths.mjs. The specification wants an XDG folder that is not absolute to be passed over. */
+function cacheFolders(env: NodeJS.ProcessEnv, root: string): string[] {
+  if (env.QUERN_CACHE_DIR) return [resolve(env.QUERN_CACHE_DIR)];
+  const xdg = env.XDG_CACHE_HOME ?? '';
+  return [join(isAbsolute(xdg) ? xdg : join(homedir(), '.cache'), 'quern'), join(root, '.cache')];
+}
 
 /** Reads what the CLI needs; everything has a default. */
 export function readCliConfig(env: NodeJS.ProcessEnv): CliConfig {
@@ -90,7 +95,6 @@ export function readCliConfig(env: NodeJS.ProcessEnv): CliConfig {
   const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
   const xdgState = env.XDG_STATE_HOME || join(homedir(), '.local', 'state');
   const stateDir = values.stateDir ?? resolve(xdgState, 'quern');
-  const cacheDir = env.QUERN_CACHE_DIR ? resolve(env.QUERN_CACHE_DIR) : join(root, '.cache');
   return {
     gateway: values.gateway,
     http: values.http,
@@ -106,9 +110,11 @@ export function readCliConfig(env: NodeJS.ProcessEnv): CliConfig {
       outbox: values.auditOutboxDir ?? join(stateDir, 'outbox', 'gateway'),
       content: resolve(env.QUERN_AUDIT_CONTENT_DIR || join(stateDir, 'audit-content')),
     },
+    auditSigningKeyDir: resolve(
+      env.QUERN_AUDIT_SIGNING_KEY_DIR || env.QUERN_AUDIT_KEY_DIR || join(stateDir, 'audit-keys'),
+    ),
     nats: values.natsFile?.secret ?? (env.QUERN_NATS_URL || undefined),
-    cacheDir,
-    jaegerCaches: [cacheDir, join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'quern')],
+    places: { path: env.PATH ?? '', caches: cacheFolders(env, root) },
     otlpEndpoint: env.QUERN_OTLP_ENDPOINT || env.OTEL_EXPORTER_OTLP_ENDPOINT || undefined,
     // These belong to the services' own settings, which describe them; up must know them before it starts anything.
     httpListen: env.QUERN_GATEWAY_HTTP_LISTEN || HTTP_DEFAULT,
@@ -116,7 +122,6 @@ export function readCliConfig(env: NodeJS.ProcessEnv): CliConfig {
     addon: env.QUERN_ENGINE_ADDON ? resolve(env.QUERN_ENGINE_ADDON) : join(root, ADDON),
     xdgRuntimeDir: env.XDG_RUNTIME_DIR || undefined,
     runtimeParents: [...(env.XDG_RUNTIME_DIR ? [env.XDG_RUNTIME_DIR] : []), '/tmp'],
-    path: env.PATH ?? '',
     root,
     env,
   };

@@ -1,6 +1,7 @@
 // Export: stored bytes of a stretch of the log, then what a third party needs to check them against a signed checkpoint.
 import type { ExportManifest, ExportRequest, ExportResponse } from '#gen/quern/audit/v1/audit.ts';
 import { verifierKey } from '#kit/audit/checkpoint.ts';
+import { type KeptCheckpoint, sizeOf } from '#kit/audit/checkpoint-file.ts';
 import { subtreesBetween } from '#kit/audit/merkle.ts';
 import type { ChainHead } from '#kit/audit/verify.ts';
 import type { CallContext, Out } from '#kit/rpc/service.ts';
@@ -9,12 +10,8 @@ import type { AuditContext } from '../context.ts';
 import { EXPORT_CHECKPOINTS_MAX, EXPORT_MESSAGE_BYTES } from '../limits.ts';
 import { readRecord } from '../projection.ts';
 import { instantField } from '../request-fields.ts';
-import { evenly } from '../spread.ts';
 
 type Stretch = { first: number; end: number };
-
-/** The second line of a note of our own: whoever gets it checks the signature. */
-const sizeOf = (note: string): number => Number(note.split('\n', 2)[1]);
 
 /** Of the `size` records that are signed. */
 function stretchOf(
@@ -60,18 +57,12 @@ async function sendRecords(
 async function manifestOf(
   { ledger, checkpoints, verifier }: AuditContext,
   { first, end }: Stretch,
-  treeSize: number,
+  head: KeptCheckpoint | null,
   heads: ReadonlyMap<string, ChainHead>,
 ): Promise<ExportManifest> {
-  const sized = (await checkpoints.all())
-    .map(({ note }) => ({ note, size: sizeOf(note) }))
-    .filter(({ size }) => size <= treeSize); // signed meanwhile: not of this export
-  const inside = evenly(
-    sized.filter(({ size }) => size >= first && size <= end),
-    EXPORT_CHECKPOINTS_MAX,
-  );
-  const head = sized.at(-1);
-  const notes = head && !inside.includes(head) ? [...inside, head] : inside;
+  const treeSize = head ? sizeOf(head.note) : 0;
+  const notes = await checkpoints.sample(EXPORT_CHECKPOINTS_MAX, (size) => size >= first && size <= end);
+  if (head && notes.at(-1) !== head.note) notes.push(head.note);
   const hashes = (begin: number, until: number): Promise<Buffer[]> =>
     Promise.all(subtreesBetween(begin, until).map(({ level, index }) => ledger.node(level, index)));
   return {
@@ -82,7 +73,7 @@ async function manifestOf(
     treeSize: BigInt(treeSize),
     before: await hashes(0, first),
     after: await hashes(end, treeSize),
-    checkpoints: notes.map(({ note }) => note),
+    checkpoints: notes,
     producers: [...heads].map(([producer, { seq, sha256 }]) => ({ producer, seq: BigInt(seq), sha256 })),
     exported: new Date().toISOString(),
   };
@@ -106,5 +97,5 @@ export async function exportLog(
     asked: { since: request.since, until: request.until },
   });
   const heads = await sendRecords(context, stretch, out);
-  out.write({ part: { $case: 'manifest', value: await manifestOf(context, stretch, treeSize, heads) } });
+  out.write({ part: { $case: 'manifest', value: await manifestOf(context, stretch, head, heads) } });
 }

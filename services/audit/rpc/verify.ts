@@ -1,23 +1,13 @@
 // Verify: the whole ledger against every checkpoint, as somebody outside would do it.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { VerifyRequest, VerifyResponse } from '#gen/quern/audit/v1/audit.ts';
-import { type Verification, verifyLog } from '#kit/audit/verify.ts';
+import { VERIFY_CHECKPOINTS_MAX } from '#kit/audit/limits.ts';
+import { LogDamage, verifyLog } from '#kit/audit/verify.ts';
 import { QuernError, throwIfAborted } from '#kit/errors.ts';
 import type { CallContext, Out } from '#kit/rpc/service.ts';
 import type { AuditContext } from '../context.ts';
-import { VERIFY_CHECKPOINTS_MAX, VERIFY_REPORT_RECORDS, VERIFY_SLICE_RECORDS } from '../limits.ts';
+import { VERIFY_REPORT_RECORDS, VERIFY_SLICE_RECORDS } from '../limits.ts';
 import { noteField } from '../request-fields.ts';
-import { evenly } from '../spread.ts';
-
-/** Stored bytes that are not what was written: found before any hash is compared. */
-class Damage extends Error {
-  readonly verification: Verification;
-
-  constructor(verdict: 'altered' | 'missing', index: number, message: string) {
-    super(message);
-    this.verification = { verdict, index, message, records: index, covered: 0 };
-  }
-}
 
 /** The records from `first` on, with a look at other work and at the caller now and then. */
 async function* stored(
@@ -29,7 +19,7 @@ async function* stored(
   let expected = first;
   try {
     for await (const { index, bytes } of ledger.read(expected)) {
-      if (index !== expected) throw new Damage('missing', expected, `the ledger goes on with record ${index}`);
+      if (index !== expected) throw new LogDamage('missing', expected, `the ledger goes on with record ${index}`);
       yield bytes;
       expected += 1;
       if (expected % VERIFY_SLICE_RECORDS === 0) {
@@ -40,10 +30,10 @@ async function* stored(
     }
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') {
-      throw new Damage('missing', expected, 'a file of the ledger is gone');
+      throw new LogDamage('missing', expected, 'a file of the ledger is gone');
     }
     if (!(error instanceof QuernError) || error.code !== 'DATA_LOSS') throw error;
-    throw new Damage('altered', expected, error.message);
+    throw new LogDamage('altered', expected, error.message);
   }
 }
 
@@ -56,30 +46,25 @@ export async function verify(
   const { ledger, checkpoints, verifier } = context;
   const trusted = noteField('trusted_checkpoint', request.trustedCheckpoint);
   // Before the records: each of these checkpoints then speaks of what is there.
-  const notes = (await checkpoints.all()).map(({ note }) => note);
+  const notes = await checkpoints.sample(VERIFY_CHECKPOINTS_MAX);
   const total = BigInt(ledger.size);
   const progress = { total, verdict: '', message: '', covered: 0n, checkpoint: '' };
   const report = async (records: number): Promise<void> => {
     if (!out.write({ ...progress, records: BigInt(records) })) await out.drained();
   };
   // Leaf hashes, chains and records must meet at one place: no segment ages while they are read one after the other.
-  const result = await ledger
-    .keeping(() => {
-      const { firstIndex } = ledger;
-      return verifyLog({
-        records: stored(context, call, firstIndex, report),
-        aged: ledger.leaves(firstIndex),
-        heads: ledger.agedHeads,
-        origin: verifier.name,
-        verifiers: [verifier],
-        checkpoints: evenly(notes, VERIFY_CHECKPOINTS_MAX),
-        trusted,
-      });
-    })
-    .catch((error: unknown) => {
-      if (error instanceof Damage) return error.verification;
-      throw error;
+  const result = await ledger.keeping(() => {
+    const { firstIndex } = ledger;
+    return verifyLog({
+      records: stored(context, call, firstIndex, report),
+      aged: ledger.leaves(firstIndex),
+      heads: ledger.agedHeads,
+      origin: verifier.name,
+      verifiers: [verifier],
+      checkpoints: notes,
+      trusted,
     });
+  });
   const { verdict, index, message, records, covered } = result;
   out.write({
     records: BigInt(records),

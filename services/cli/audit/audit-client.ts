@@ -66,7 +66,9 @@ function explain(error: unknown, address: string): unknown {
     return new QuernError(code, text, error.details, { cause: error });
   }
   if (code === 'UNAVAILABLE' && /connect|ECONNREFUSED|ENOENT|Name resolution|deadline/i.test(message)) {
-    const text = `no audit service answers at ${address} (${message}); see its row in the table of quern up, or its log`;
+    const text =
+      `no audit service answers at ${address} (${message}); see its row in the table of quern up, or its log; ` +
+      `"quern audit verify DIR" checks its folder without it`;
     return new QuernError(code, text, error.details, { cause: error });
   }
   return error;

@@ -2,16 +2,18 @@
  * An export on disk: FILE has one stored record per line, byte for byte; FILE.manifest.json says where they stand in the log and
  * holds the checkpoints and public keys by which anybody can verify them offline.
  */
-import { createReadStream } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import type { ExportManifest } from '#gen/quern/audit/v1/audit.ts';
 import { type NoteVerifier, parseVerifierKey } from '#kit/audit/checkpoint.ts';
+import { checkpointIn } from '#kit/audit/checkpoint-file.ts';
+import { lastLineOf, linesOf } from '#kit/audit/line-file.ts';
 import { type ChainHead, type Verification, verifyLog } from '#kit/audit/verify.ts';
 import { QuernError } from '#kit/errors.ts';
 
 const MANIFEST_VERSION = 1;
 const MANIFEST_BYTES_MAX = 64 * 1024 * 1024;
-const NEWLINE = 0x0a;
+/** What a file with one signed note may have. */
+const NOTE_BYTES_MAX = 64 * 1024;
 
 export const manifestPath = (file: string): string => `${file}.manifest.json`;
 
@@ -100,21 +102,6 @@ async function readManifest(file: string): Promise<ManifestJson> {
   return manifest;
 }
 
-/** The exact bytes between newlines; a last line without one counts, as a cut file has it. */
-async function* linesOf(file: string): AsyncGenerator<Buffer, void, undefined> {
-  let rest: Buffer = Buffer.alloc(0);
-  for await (const chunk of createReadStream(file)) {
-    const bytes = rest.length === 0 ? (chunk as Buffer) : Buffer.concat([rest, chunk as Buffer]);
-    let at = 0;
-    for (let end = bytes.indexOf(NEWLINE, at); end >= 0; end = bytes.indexOf(NEWLINE, at)) {
-      yield bytes.subarray(at, end);
-      at = end + 1;
-    }
-    rest = bytes.subarray(at);
-  }
-  if (rest.length > 0) yield rest;
-}
-
 export type ExportVerification = Verification & {
   first: number;
   /**
@@ -150,19 +137,21 @@ export async function verifyExport(
   return { ...verification, first, keys, ownKeys: key === undefined };
 }
 
-/** A signed note from a file: the note itself, or a witness's lines of JSON, of which the last counts. */
+/** A signed note from a file: the note itself, or a witness's lines of JSON, of which the last whole one counts. */
 export async function readNote(file: string): Promise<string> {
-  const text = await readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
-    throw invalid(
-      `--trusted-checkpoint: expected a file with a signed checkpoint, got ${file}, which cannot be read (${cause.code})`,
-    );
-  });
-  if (!text.startsWith('{')) return text;
   try {
-    const { note } = JSON.parse(text.trim().split('\n').at(-1) ?? '') as { note?: unknown };
-    if (isText(note)) return note;
-  } catch {
-    // told below
+    const { line } = await lastLineOf(file);
+    const kept = line && checkpointIn(line);
+    if (kept) return kept.note;
+    const text = (await stat(file)).size <= NOTE_BYTES_MAX ? await readFile(file, 'utf8') : '{';
+    const only = checkpointIn(Buffer.from(text)); // a line without its end
+    if (only) return only.note;
+    if (!text.startsWith('{')) return text;
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    throw invalid(
+      `--trusted-checkpoint: expected a file with a signed checkpoint, got ${file}, which cannot be read (${code})`,
+    );
   }
   throw invalid(`--trusted-checkpoint: the last line of ${file} holds no signed checkpoint`);
 }

@@ -1,5 +1,10 @@
 /** `quern audit verify` and `quern audit head`: is the log what was signed, and what is signed now. */
+import { readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { VerifyResponse } from '#gen/quern/audit/v1/audit.ts';
+import { type NoteVerifier, parseVerifierKey, signerOf, verifierKey } from '#kit/audit/checkpoint.ts';
+import { SIGNING_KEY_FILE } from '#kit/audit/key-folder.ts';
+import { originOf, verifyLedgerFolder } from '#kit/audit/ledger-folder.ts';
 import { QuernError } from '#kit/errors.ts';
 import type { Io } from '../command.ts';
 import { parseOptions } from '../options.ts';
@@ -7,6 +12,9 @@ import { AUDIT_OPTIONS, connectAudit } from './audit-client.ts';
 import { readNote, verifyExport } from './export-file.ts';
 import { jsonLine, plain } from './request-rows.ts';
 import { noPositionals } from './words.ts';
+
+/** Stands for the name of a log in which nothing is signed. */
+const UNSIGNED = 'unsigned';
 
 type Result = {
   verdict: string;
@@ -31,16 +39,58 @@ export async function verifyRecords(args: string[], io: Io): Promise<number> {
     json: { type: 'boolean' },
   });
   const [file, ...rest] = positionals;
-  if (rest.length > 0) noPositionals('verify FILE', rest);
+  if (rest.length > 0) noPositionals('verify PATH', rest);
   const trustedFile = values['trusted-checkpoint'];
   const trusted = trustedFile === undefined ? undefined : await readNote(trustedFile);
   if (file === undefined && values.key !== undefined) {
-    throw new QuernError('INVALID_ARGUMENT', '--key: is for an exported file; the service checks with its own key');
+    throw new QuernError(
+      'INVALID_ARGUMENT',
+      '--key: is for an export or a folder; the service checks with its own key',
+    );
   }
+  const key = values.key;
   const result =
-    file === undefined ? await online(values.address, trusted, io) : await offline(file, values.key, trusted);
+    file === undefined
+      ? await online(values.address, trusted, io)
+      : (await isFolder(file))
+        ? await ofFolder(file, { key, trusted }, io)
+        : await offline(file, key, trusted);
   io.stdout.write(values.json ? jsonLine(result) : resultText(result));
   return result.verdict === 'ok' ? 0 : 1;
+}
+
+const isFolder = (path: string): Promise<boolean> =>
+  stat(path).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
+
+/** A log as it lies on this machine's disk. */
+async function ofFolder(
+  dir: string,
+  { key, trusted }: { key: string | undefined; trusted: string | undefined },
+  io: Io,
+): Promise<Result> {
+  const verifier = key === undefined ? await ownKey(dir, io) : parseVerifierKey(key);
+  const { verdict, index, message, records, covered } = await verifyLedgerFolder(dir, { verifier, trusted });
+  const advice =
+    trusted === undefined && verdict === 'ok'
+      ? `Checked with ${plain(verifierKey(verifier))} and the checkpoints in the folder; whoever holds that key can make others: ` +
+        'a --trusted-checkpoint that was kept elsewhere counts more.\n'
+      : '';
+  return { verdict, index, message, records, covered, note: advice };
+}
+
+/** By the signing key of this machine's log. */
+async function ownKey(dir: string, io: Io): Promise<NoteVerifier> {
+  const path = join(io.config.auditSigningKeyDir, SIGNING_KEY_FILE);
+  const pem = await readFile(path, 'utf8').catch((cause: NodeJS.ErrnoException) => {
+    const message =
+      `--key: expected the public key line of the log, as "quern audit head" and the manifest of an export have it, or its ` +
+      `signing key on this machine; ${path} cannot be read (${cause.code})`;
+    throw new QuernError('INVALID_ARGUMENT', message, {}, { cause });
+  });
+  return signerOf((await originOf(dir)) ?? UNSIGNED, pem);
 }
 
 async function offline(file: string, key: string | undefined, trusted: string | undefined): Promise<Result> {

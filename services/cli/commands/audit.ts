@@ -20,7 +20,7 @@ export const audit: Command = {
   help: `usage: quern audit query [--user U] [--since 1d] [--until TIME] [--request ID] [--trace ID] [--limit N] [--content] [--json]
        quern audit tail [--backlog N] [--json]
        quern audit export [--format jsonl|csv|classic] [--since 1d] [--until TIME] --out FILE
-       quern audit verify [EXPORT] [--trusted-checkpoint FILE] [--key KEY] [--json]
+       quern audit verify [EXPORT|FOLDER] [--trusted-checkpoint FILE] [--key KEY] [--json]
        quern audit erase --user U [--yes]
        quern audit head [--note] [--json]
 
@@ -33,8 +33,9 @@ Reading, exporting and erasing are recorded themselves.
   export  jsonl: the stored bytes of all tenants and FILE.manifest.json, which anybody can verify offline;
           csv, classic: requests of one tenant; classic is [TIMESTAMP] [CLIENT_IP] [USER_ID] [PROMPT] [RESPONSE_LENGTH] [LATENCY]
           in bytes and milliseconds, with "-" for a prompt that is not kept
-  verify  the whole ledger through the service, or an exported file without any; one word (ok, altered, missing, reordered,
-          truncated, rechained, forked, bad_signature, gap) and where; exit code 0 only for ok
+  verify  the whole ledger through the service, or without any an exported file or the folder of a ledger ("audit" in the state
+          folder), as when the service refuses to open it; one word (ok, altered, missing, reordered, truncated, rechained,
+          forked, bad_signature, gap) and where; exit code 0 only for ok
   erase   destroys a user's key and pseudonym: the records stay and speak of nobody
   head    how far the log has come; --note prints the signed checkpoint, to be kept elsewhere for --trusted-checkpoint
 

@@ -5,6 +5,9 @@ import { link, mkdir, open, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Vault } from './vault.ts';
 
+/** PKCS #8 PEM, Ed25519. */
+export const SIGNING_KEY_FILE = 'signing-key.pem';
+
 const VAULT_KEY_BYTES = 32;
 
 async function readIfThere(path: string): Promise<Buffer | null> {

@@ -18,6 +18,15 @@ export const AUDIT_OUTBOX_HARD_BYTES = 1024 * MIB;
 /** Records that wait for the disk: about a second of a slow one. */
 export const AUDIT_PENDING_RECORDS_MAX = 8192;
 
+/** One ledger frame: the records of one commit. Bounds what a damaged length can ask for. */
+export const LEDGER_FRAME_BYTES_MAX = 8 * MIB;
+/** A line of a file of ours: the largest record that a ledger keeps, with room. */
+export const FILE_LINE_BYTES_MAX = 2 * MIB;
+/** Hashes read at once from a ledger's tree. */
+export const LEDGER_HASHES_PER_READ = 8192;
+/** Signed notes that one verification checks, evenly spread: each costs a signature, one record in ten thousand is close. */
+export const VERIFY_CHECKPOINTS_MAX = 10_000;
+
 /** Pause after a frame that the stream did not take; grows twofold. */
 export const PUBLISH_RETRY_MIN_MS = 100;
 export const PUBLISH_RETRY_MAX_MS = 5_000;

@@ -36,6 +36,19 @@ export type Verification = {
   covered: number;
 };
 
+/** Thrown by whoever reads the records: stored bytes are not what was written, which shows before any hash is compared. */
+export class LogDamage extends Error {
+  readonly verdict: 'altered' | 'missing' | 'reordered';
+  /** Of the first record concerned. */
+  readonly index: number;
+
+  constructor(verdict: LogDamage['verdict'], index: number, message: string) {
+    super(message);
+    this.verdict = verdict;
+    this.index = index;
+  }
+}
+
 /** Where a producer's chain stands; index -1: not among the records read. */
 export type ChainHead = { seq: number; sha256: string };
 
@@ -288,7 +301,11 @@ export async function verifyLog(options: VerifyOptions): Promise<Verification> {
   const outside = checkpoints.find(({ size }) => size < first);
   if (outside) throw notInPart(outside.size);
   const comparison = new Comparison(checkpoints);
-  const tail = await readAll(options, chains, comparison);
+  const tail = await readAll(options, chains, comparison).catch((error: unknown): Finding => {
+    if (!(error instanceof LogDamage)) throw error;
+    const { verdict, index, message } = error;
+    return comparison.wrong ? explain(chains, comparison.wrong, comparison.covered) : { verdict, index, message };
+  });
   // What is wrong with a record often shows at its producer's next one, behind the checkpoint: so all is read first.
   const { covered, wrong, pending, frontier } = comparison;
   const size = part ? Math.min(frontier.size, part.end) : frontier.size;

@@ -1,6 +1,6 @@
 // The command line at an audit service on TCP: who has the mesh's token gets in, who has not hears how.
 import assert from 'node:assert/strict';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -104,4 +104,26 @@ test('who is not known cannot be erased', async (t) => {
   const { code, stderr } = await audit(['erase', '--tenant', 't', '--user', 'ada', '--yes']);
   assert.equal(code, 1, 'the records of this ledger have a pseudonym that no vault knows');
   assert.match(stderr, /^quern: no user "ada" of tenant "t" is known: never recorded, or erased before\n$/);
+});
+
+test('the folder of a log is verified without its service: by its own key here, by a given one elsewhere', async (t) => {
+  const { dir, audit } = await setUp(t);
+  const { verifierKey } = JSON.parse((await audit(['head', '--json'])).stdout) as { verifierKey: string };
+  await audit(['export', '--out', join(dir, 'log.jsonl')]); // signs
+  const folder = join(dir, 'audit');
+  const here = await audit(['verify', folder], { QUERN_AUDIT_KEY_DIR: join(dir, 'keys') });
+  assert.equal(here.code, 0, here.stderr);
+  assert.match(here.stdout, /^ok: \d+ records, \d+ of them signed\nChecked with quern\.test\/audit\+/);
+  const elsewhere = await audit(['verify', folder, '--key', verifierKey, '--json']);
+  assert.equal((JSON.parse(elsewhere.stdout) as { verdict: string }).verdict, 'ok', elsewhere.stderr);
+  const without = await audit(['verify', folder]);
+  assert.match(without.stderr, /^quern: --key: expected the public key line of the log/);
+  const [segment = ''] = await readdir(join(folder, 'ledger', 'records'));
+  const path = join(folder, 'ledger', 'records', segment);
+  const bytes = await readFile(path);
+  bytes[bytes.indexOf('quern-mini')]! ^= 1;
+  await writeFile(path, bytes);
+  const changed = await audit(['verify', folder, '--key', verifierKey]);
+  assert.equal(changed.code, 1);
+  assert.match(changed.stdout, /^altered at record 0: 0{16}\.qal has changed at byte 0\n/);
 });

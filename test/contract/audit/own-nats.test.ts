@@ -38,8 +38,7 @@ async function startOwn(t: TestContext) {
     metricsPort: 0,
     stateDir: dir,
     folders,
-    path,
-    cacheDir: join(dir, 'cache'),
+    places: { path, caches: [join(dir, 'cache')] },
   });
   assert.ok(plan.kind === 'on' && plan.own, JSON.stringify(plan));
   const [command = '', ...args] = plan.own.words;
@@ -130,14 +129,14 @@ test('an old server is refused with the reason, and the next one that is new eno
     return file;
   };
   const old = program('old', '2.9.10');
-  const places = { path: join(dir, 'old'), cacheDir: join(dir, 'cache') };
+  const places = { path: join(dir, 'old'), caches: [join(dir, 'none'), join(dir, 'cache')] };
   const refused = await findNatsServer(places);
   assert.ok(!refused.ok);
   assert.match(refused.problem, new RegExp(`^${old}: nats-server 2\\.9\\.10: expected 2\\.14\\.0 or newer`));
   program('cache/nats-server-2.14.1', '2.14.1');
   const built = program('cache/nats-server-2.15.2', '2.15.2');
   assert.deepEqual(await findNatsServer(places), { ok: true, server: { path: built, version: '2.15.2' } });
-  const none = await findNatsServer({ path: '', cacheDir: join(dir, 'nowhere') });
+  const none = await findNatsServer({ path: '', caches: [join(dir, 'nowhere')] });
   assert.deepEqual(none, { ok: false, problem: 'no nats-server on PATH or in the cache folder' });
   assert.deepEqual(readdirSync(join(dir, 'old')), ['nats-server']);
 });

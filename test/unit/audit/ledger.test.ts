@@ -113,18 +113,20 @@ test('a changed byte in the newest segment, a missing segment and a changed hash
   const bad = Buffer.from(good);
   bad[20]! ^= 1;
   await writeFile(last, bad);
-  await refuses(/has changed at byte 0; nothing was changed: keep the folder/);
+  await refuses(
+    /qal at byte 0: expected a frame of records, found changed bytes. It is not opened, and left as it is; "quern audit verify /,
+  );
   assert.deepEqual(await readFile(last), bad);
   await writeFile(last, good);
   const hashes = join(dir, 'tree', 'level-00.bin');
   const leaves = await readFile(hashes);
   await writeFile(hashes, Buffer.concat([leaves.subarray(0, 39 * 32), leafHash(record(7))]));
-  await refuses(/record 39 is not the one whose hash was stored/);
+  await refuses(/record 39: expected the one whose hash was stored, found another/);
   await truncate(hashes, 0);
   await rm(join(dir, 'records', names[1]!));
   await refuses(/expected a segment that begins with record \d+/);
   await rm(join(dir, 'records', names[0]!));
-  await refuses(/leaf hashes of aged records are missing/);
+  await refuses(/expected hashes of at least \d+ aged records, found 0/);
 });
 
 test('a failed disk ends the ledger until the next start, which trusts what it can read', async (t) => {
@@ -214,4 +216,20 @@ test('no segment goes while somebody keeps them, nor when a read begins while th
   assert.ok((await ledger.dropBefore(25, heads)) > 0, 'nobody reads any more');
   assert.equal(ledger.agedHeads, heads);
   await check(ledger, 40, ledger.firstIndex);
+});
+
+test('a ledger that lacks signed records is left as it is, its hashes too', async (t) => {
+  const dir = await folder(t);
+  const ledger = await open(dir);
+  for (let i = 0; i < 40; i += 2) await ledger.append(records(i, i + 2));
+  await ledger.close();
+  const names = await segmentsOf(dir);
+  await rm(join(dir, 'records', names.at(-1)!));
+  const leaves = await readFile(join(dir, 'tree', 'level-00.bin'));
+  const message = /expected records up to 39, as were signed, found them up to \d+\. It is not opened/;
+  await assert.rejects(open(dir, { signedRecords: 40 }), { code: 'DATA_LOSS', message });
+  assert.deepEqual(await readFile(join(dir, 'tree', 'level-00.bin')), leaves);
+  for (const name of names.slice(0, -1)) await rm(join(dir, 'records', name));
+  const none = /expected the segments of 40 records, whose hashes or checkpoint are there, found none/;
+  await assert.rejects(open(dir, { signedRecords: 40 }), { code: 'DATA_LOSS', message: none });
 });
