@@ -23,6 +23,16 @@ class Config:
     max_position_embeddings: int = 2048
 
 
+def sees(ids: Tensor, end: int) -> Tensor:
+    """Whether i sees j: j <= i in the same document, which `end` closes; ids [batch, length] -> [batch, 1, length, length].
+
+    Without it a row of many short samples shows each of them a handful of foreign suffixes, and none is worth attending to.
+    """
+    document = (ids == end).cumsum(1) - (ids == end).long()
+    same = document[:, None, :, None] == document[:, None, None, :]
+    return same & torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool).tril()
+
+
 class RMSNorm(nn.Module):
     def __init__(self, size: int, eps: float) -> None:
         super().__init__()
@@ -54,7 +64,7 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(self.heads * self.dim, c.hidden_size, bias=False)
         self.q_norm, self.k_norm = RMSNorm(self.dim, c.rms_norm_eps), RMSNorm(self.dim, c.rms_norm_eps)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
         batch, length, _ = x.shape
         q = self.q_norm(self.q_proj(x).view(batch, length, self.heads, self.dim)).transpose(1, 2)
         k = self.k_norm(self.k_proj(x).view(batch, length, self.kv_heads, self.dim)).transpose(1, 2)
@@ -62,7 +72,7 @@ class Attention(nn.Module):
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         groups = self.heads // self.kv_heads
         k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
-        out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
         return self.o_proj(out.transpose(1, 2).reshape(batch, length, -1))
 
 
@@ -83,8 +93,8 @@ class Block(nn.Module):
         self.input_layernorm, self.post_attention_layernorm = RMSNorm(c.hidden_size, c.rms_norm_eps), RMSNorm(c.hidden_size, c.rms_norm_eps)
         self.self_attn, self.mlp = Attention(c), MLP(c)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin)
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), cos, sin, mask)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -110,10 +120,17 @@ class Model(nn.Module):
             if hasattr(module, name):
                 nn.init.zeros_(getattr(module, name).weight)
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """ids [batch, length] -> logits [batch * length, vocab]."""
+    def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        """ids [batch, length] -> logits [batch * length, vocab].
+
+        mask: what each position sees, bool [batch, 1, length, length], see sees(); None: all that stands before it.
+        """
+        return F.linear(self.hidden(ids, mask).flatten(0, 1), self.embed_tokens.weight)
+
+    def hidden(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        """ids [batch, length] -> what the last layer says, normed, [batch, length, hidden]."""
         cos, sin = rope_tables(self.config, ids.shape[1])
         x = self.embed_tokens(ids)
         for layer in self.layers:
-            x = layer(x, cos, sin)
-        return F.linear(self.norm(x).flatten(0, 1), self.embed_tokens.weight)
+            x = layer(x, cos, sin, mask)
+        return self.norm(x)

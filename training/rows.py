@@ -5,6 +5,7 @@
     python rows.py --infill  26,000 rows of 513 ids for the second part of the training: mostly infill, suffix first
     python rows.py --tail    9,000 rows of 513 ids for its last part, from the other end: mostly single lines, more Python
     python rows.py --lines   20,000 rows of 513 ids for a third part: whole lines of short pieces, so that a row has many middles
+    python rows.py --blocks  16,000 rows of 513 ids for a fourth: lines that open a block as often as others, so that the suffix decides
 
 Documents become plain text or fill-in-the-middle samples (Bavarian et al. 2022), the parts encoded separately, in one of two
 orders: Qwen2.5-Coder's, <|fim_prefix|>P<|fim_suffix|>S<|fim_middle|>M<|endoftext|>, or the suffix first with the middle going on
@@ -43,6 +44,8 @@ class Shape:
     other_languages_share: float = 1.0
     single_line_only_share: float = 0.0
     single_line_kinds: tuple[float, float] = (0.25, 0.80)
+    opener_share: float | None = None
+    suffix_dropped_share: float = 0.1
     seed: int = 11
 
 
@@ -75,7 +78,22 @@ LINES = replace(
     seed=15,
 )
 LONG = Shape(rows=1500, length=2049, piece_chars_min=500, piece_chars_max=6500, suffix="-long")
-MIDDLE_WEIGHT = 2
+BLOCKS = replace(
+    LINES,
+    rows=16_000,
+    piece_chars_max=1000,
+    suffix="-blocks",
+    infill_share=0.97,
+    chat_share=0.01,
+    suffix_first_share=1.0,
+    other_languages_share=0.06,
+    single_line_only_share=0.97,
+    single_line_kinds=(0.25, 0.62),
+    opener_share=0.4,
+    suffix_dropped_share=0.03,
+    seed=16,
+)
+MIDDLE_WEIGHT, DECISIVE_WEIGHT = 2, 3
 
 
 class Encoder:
@@ -93,16 +111,31 @@ class Encoder:
         return [self.repo, *self(name + "\n"), self.file, *self(document["path"] + "\n")]
 
 
+def opens_block(lines: list[str], i: int) -> bool:
+    """Whether the next line with text on it stands deeper than line i."""
+    following = next((line for line in lines[i + 1 :] if line.strip()), "")
+    return len(following) - len(following.lstrip()) > len(lines[i]) - len(lines[i].lstrip())
+
+
+def choose_line(lines: list[str], shape: Shape, rng: random.Random) -> int | None:
+    usable = [i for i, line in enumerate(lines) if len(line.strip()) >= 3]
+    if shape.opener_share is None:
+        return rng.choice(usable) if usable else None
+    usable = [i for i in usable if len("".join(lines[i].split())) >= 8 and not lines[i].lstrip().startswith(("#", "//", "*"))]
+    groups = [i for i in usable if opens_block(lines, i)], [i for i in usable if not opens_block(lines, i)]
+    chosen = groups[0 if rng.random() < shape.opener_share else 1] or groups[0] or groups[1]
+    return rng.choice(chosen) if chosen else None
+
+
 def choose_hole(text: str, shape: Shape, rng: random.Random) -> tuple[int, int] | None:
     """Start and end of the middle, in characters. Most holes are single-line, as an editor asks for them."""
     lines, starts, at = text.split("\n"), [], 0
     for line in lines:
         starts.append(at)
         at += len(line) + 1
-    usable = [i for i, line in enumerate(lines) if len(line.strip()) >= 3]
-    if not usable:
+    i = choose_line(lines, shape, rng)
+    if i is None:
         return None
-    i = rng.choice(usable)
     line = lines[i]
     indent = len(line) - len(line.lstrip())
     # 0 to 0.05 any span, to 0.25 up to six lines, to 0.80 one line or its rest, to 0.90 up to six lines, to 1 a part of a line.
@@ -124,7 +157,7 @@ def infill_sample(encode: Encoder, text: str, document: dict, shape: Shape, rng:
     if hole is None or hole[0] >= hole[1]:
         return None
     prefix, middle = encode(text[: hole[0]]), encode(text[hole[0] : hole[1]])
-    suffix = encode(text[hole[1] :]) if rng.random() > 0.1 else []
+    suffix = encode(text[hole[1] :]) if rng.random() >= shape.suffix_dropped_share else []
     header = encode.header(document) if rng.random() < 0.08 else []
     spare = shape.length - len(header) - len(prefix) - len(middle) - len(suffix) - 4
     if spare < 0:
@@ -139,7 +172,8 @@ def infill_sample(encode: Encoder, text: str, document: dict, shape: Shape, rng:
     ids = header + context + middle + [encode.end]
     if len(ids) > shape.length:
         return None
-    return ids, [1] * (len(header) + len(context)) + [MIDDLE_WEIGHT] * (len(middle) + 1)
+    decisive = MIDDLE_WEIGHT if shape.opener_share is None else DECISIVE_WEIGHT
+    return ids, [1] * (len(header) + len(context)) + [decisive] + [MIDDLE_WEIGHT] * (len(middle) - 1) + [decisive]
 
 
 def piece_chars(shape: Shape, rng: random.Random) -> int:
@@ -205,7 +239,7 @@ class Packer:
 
 
 def main() -> None:
-    shape = next((shape for shape in (INFILL, TAIL, LINES, LONG) if f"-{shape.suffix}" in sys.argv), SHORT)
+    shape = next((shape for shape in (INFILL, TAIL, LINES, BLOCKS, LONG) if f"-{shape.suffix}" in sys.argv), SHORT)
     rng, encode = random.Random(shape.seed), Encoder()
     with (ROOT / "corpus/train.jsonl").open() as lines:
         documents = [json.loads(line) for line in lines]

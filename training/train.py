@@ -19,13 +19,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
+from tokenizers import Tokenizer
 from torch import Tensor
 
-from model import Config, Model
+from model import Config, Model, sees
+from rows import MIDDLE_WEIGHT
 
 ROOT = pathlib.Path(os.environ.get("QUERN_TRAINING_DIR", ".training"))
 WARM_UP_STEPS = 60
 CHECKPOINT_EVERY = 50
+END = Tokenizer.from_file(str(ROOT / "tokenizer.json")).token_to_id("<|endoftext|>")
 
 
 def orthogonalise(g: Tensor) -> Tensor:
@@ -82,7 +85,7 @@ def optimizers(model: Model, args) -> list[torch.optim.Optimizer]:
 
 def load_rows() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Ids and loss weights of each kind of row; see rows.py."""
-    kinds = [suffix for suffix in ("", "-long", "-infill", "-tail", "-lines") if (ROOT / f"rows{suffix}.npy").exists()]
+    kinds = [suffix for suffix in ("", "-long", "-infill", "-tail", "-lines", "-blocks") if (ROOT / f"rows{suffix}.npy").exists()]
     return {kind: (np.load(ROOT / f"rows{kind}.npy", mmap_mode="r"), np.load(ROOT / f"weights{kind}.npy", mmap_mode="r")) for kind in kinds}
 
 
@@ -139,9 +142,9 @@ def load_exported(model: Model, path: str) -> tuple[int, int]:
         return int(file.metadata()["step"]), int(file.metadata()["tokens"])
 
 
-def weighted_loss(model: Model, ids: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """ids [rows, length], target and weight [rows * length] -> mean nats per token."""
-    each = F.cross_entropy(model(ids), target, reduction="none")
+def weighted_loss(model: Model, ids: Tensor, target: Tensor, weight: Tensor, mask: Tensor | None) -> Tensor:
+    """ids [rows, length], target and weight [rows * length], mask as in model.py -> mean nats per token."""
+    each = F.cross_entropy(model(ids, mask), target, reduction="none")
     return (each * weight).sum() / weight.sum()
 
 
@@ -155,9 +158,10 @@ def main() -> None:
     parser.add_argument("--muon-lr", type=float, default=0.012)
     parser.add_argument("--adam-lr", type=float, default=0.003)
     parser.add_argument("--long-from", default="23:57", help="from then on every sixth step takes rows of 2048 tokens")
-    parser.add_argument("--rows", choices=["", "infill", "tail", "lines"], default="", help="which rows; see rows.py")
+    parser.add_argument("--rows", choices=["", "infill", "tail", "lines", "blocks"], default="", help="which rows; see rows.py")
     parser.add_argument("--compile", action="store_true", help="torch.compile: a minute to start, then about 1.3 times as fast")
     parser.add_argument("--middle-weight", type=int, default=2, help="loss weight of infill middles and chat answers")
+    parser.add_argument("--document-mask", action="store_true", help="let no document see the one before it in its row")
     parser.add_argument("--resume", action="store_true", help="go on from local.pt, optimizer and all")
     parser.add_argument("--from-model", help="go on from an exported model.safetensors, with a new optimizer and a new warm-up")
     parser.add_argument("--threads", type=int, help="keep to so many; default: one or two, by what else the machine does")
@@ -190,8 +194,9 @@ def main() -> None:
         for optimizer in chosen:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * factor
-        weight = torch.where(weight == 2, args.middle_weight, weight)
-        loss = forward(model, ids[:, :-1].contiguous(), ids[:, 1:].flatten(), weight[:, 1:].flatten().float())
+        weight = torch.where(weight >= MIDDLE_WEIGHT, (weight - 1) * args.middle_weight, weight)
+        mask = sees(ids[:, :-1], END) if args.document_mask else None
+        loss = forward(model, ids[:, :-1].contiguous(), ids[:, 1:].flatten(), weight[:, 1:].flatten().float(), mask)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0 if args.optimizer == "adamw" else 100.0)
         for optimizer in chosen:
