@@ -2,8 +2,8 @@
 import { join } from 'node:path';
 import { buildTools, compareVersions, minimum } from '../versions.mjs';
 import { withLock } from './lock.mjs';
-import { cacheDir, findOnPath } from './paths.mjs';
-import { aptAdvice, findPython, isExecutable } from './prerequisites.mjs';
+import { cacheDir, findOnPath, isExecutable } from './paths.mjs';
+import { aptAdvice, findPython } from './prerequisites.mjs';
 import { mustRun, readStamp, run, timed, writeStamp } from './steps.mjs';
 
 /** { cmake, ninja }: paths of tools that are new enough, installed from PyPI if need be. */

@@ -4,8 +4,7 @@ import { join } from 'node:path';
 import { cudaWheels } from '../versions.mjs';
 import { installWheels } from './build-tools.mjs';
 import { withLock } from './lock.mjs';
-import { cudaDir, listFiles, nativeDir } from './paths.mjs';
-import { isExecutable } from './prerequisites.mjs';
+import { cudaDir, isExecutable, listFiles, nativeDir } from './paths.mjs';
 import { readStamp, SetupError, timed, writeStamp } from './steps.mjs';
 
 const stampPath = join(cudaDir, '.quern-stamp.json');

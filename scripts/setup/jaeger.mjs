@@ -1,25 +1,19 @@
 // Jaeger v2: the one on PATH, else built through the Go module proxy. No registry has the binary, and `go install` refuses
 // the module for its replace directive, so a copy of it is built. Ten to fifteen minutes and 2 GB of build cache: by hand, once.
 import { cpSync, mkdirSync, rmSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { jaegerModule } from '../versions.mjs';
 import { withLock } from './lock.mjs';
 import { findGo } from './nats-server.mjs';
-import { cacheDir, findOnPath } from './paths.mjs';
-import { isExecutable } from './prerequisites.mjs';
+import { findBuilt, findOnPath, programsDir } from './paths.mjs';
 import { mustRun, run, SetupError, timed } from './steps.mjs';
 
-/** Outside the checkout: it outlives a clone. */
-const home = process.env.QUERN_CACHE_DIR
-  ? cacheDir
-  : join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'quern');
-const binDir = join(home, `jaeger-${jaegerModule}`);
-const built = join(binDir, 'jaeger');
+const folder = `jaeger-${jaegerModule}`;
+const binDir = join(programsDir, folder);
 
 /** The path of a Jaeger, or null. */
 export function findJaeger() {
-  return findOnPath('jaeger') ?? (isExecutable(built) ? built : null);
+  return findOnPath('jaeger') ?? findBuilt(folder, 'jaeger');
 }
 
 /** The folder of the module's source, downloaded. */
@@ -42,20 +36,24 @@ async function downloadModule(go, env) {
 /** Builds Jaeger if there is none. Throws a SetupError when it cannot be had. */
 export async function installJaeger() {
   if (findJaeger()) return;
-  await withLock('jaeger', async () => {
+  const expect = 'building it from source; once, and usually 10 to 15 minutes on two cores';
+  const install = async () => {
     if (findJaeger()) return;
-    await timed('Jaeger', `${jaegerModule} built`, async () => {
-      const go = await findGo();
-      const env = { ...process.env, CGO_ENABLED: '0', GOTOOLCHAIN: 'local', GOFLAGS: '-modcacherw' };
-      const source = join(binDir, 'src');
-      rmSync(source, { recursive: true, force: true });
-      mkdirSync(binDir, { recursive: true });
-      cpSync(await downloadModule(go, env), source, { recursive: true });
-      await mustRun('Making the copy writable', 'chmod', ['-R', 'u+w', source]);
-      // One package at a time: the linker alone takes 2 GB.
-      const args = ['-n', '19', go, 'build', '-p', '1', '-ldflags', '-s -w', '-o', built, './cmd/jaeger'];
-      await mustRun('Building Jaeger', 'nice', args, { cwd: source, env });
-      rmSync(source, { recursive: true, force: true });
-    });
-  });
+    await timed('Jaeger', `${jaegerModule} built`, build, { expect });
+  };
+  await withLock('jaeger', install, { dir: programsDir });
+}
+
+async function build() {
+  const go = await findGo();
+  const env = { ...process.env, CGO_ENABLED: '0', GOTOOLCHAIN: 'local', GOFLAGS: '-modcacherw' };
+  const source = join(binDir, 'src');
+  rmSync(source, { recursive: true, force: true });
+  mkdirSync(binDir, { recursive: true });
+  cpSync(await downloadModule(go, env), source, { recursive: true });
+  await mustRun('Making the copy writable', 'chmod', ['-R', 'u+w', source]);
+  // One package at a time: the linker alone takes 2 GB.
+  const args = ['-n', '19', go, 'build', '-p', '1', '-ldflags', '-s -w', '-o', join(binDir, 'jaeger'), './cmd/jaeger'];
+  await mustRun('Building Jaeger', 'nice', args, { cwd: source, env });
+  rmSync(source, { recursive: true, force: true });
 }

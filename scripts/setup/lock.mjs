@@ -1,4 +1,4 @@
-// A lock between processes that set up the same checkout: a file that names its owner.
+// A lock between processes that set up the same checkout, or build into the same folder: a file that names its owner.
 import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -6,8 +6,8 @@ import { cacheDir } from './paths.mjs';
 import { say } from './steps.mjs';
 
 /** Holds `name` while `action` runs; waits while another live process holds it. */
-export async function withLock(name, action) {
-  const path = join(cacheDir, 'locks', `${name}.lock`);
+export async function withLock(name, action, { dir = cacheDir } = {}) {
+  const path = join(dir, 'locks', `${name}.lock`);
   mkdirSync(dirname(path), { recursive: true });
   for (let waits = 0; !(await tryLock(path)); waits++) {
     if (waits === 0) say(`${name}: waiting for process ${readOwner(path).split(' ')[0]}, which does the same here`);

@@ -6,8 +6,8 @@ import { cudaArchitectures } from '../versions.mjs';
 import { findBuildTools } from './build-tools.mjs';
 import { findNvcc } from './cuda-wheels.mjs';
 import { withLock } from './lock.mjs';
-import { hashFiles, listFiles, nativeDir, root } from './paths.mjs';
-import { checkCompiler, isExecutable, noteDistribution } from './prerequisites.mjs';
+import { hashFiles, isExecutable, listFiles, nativeDir, root } from './paths.mjs';
+import { checkCompiler, noteDistribution } from './prerequisites.mjs';
 import { mustRun, readStamp, SetupError, timed, writeStamp } from './steps.mjs';
 
 /** What `npm start` needs, and what `npm test` needs besides. */
@@ -57,7 +57,9 @@ export async function buildNative({ preset = 'release', targets = presets[preset
     noteDistribution();
     await checkCompiler();
     const tools = await findBuildTools();
-    await timed(name, 'built', () => configureAndBuild({ name, preset, args, targets, tools, verbose }));
+    await timed(name, 'built', () => configureAndBuild({ name, preset, args, targets, tools, verbose }), {
+      expect: 'compiling; a minute or a few',
+    });
     const made = readStamp(stampPath);
     const before = made?.source === source ? made.targets : [];
     writeStamp(stampPath, { source, targets: [...new Set([...before, ...targets])] });

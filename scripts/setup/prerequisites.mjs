@@ -1,5 +1,5 @@
 // What has to be on the machine before anything can be installed, in sentences.
-import { accessSync, constants, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { compareVersions, minimum } from '../versions.mjs';
 import { findOnPath } from './paths.mjs';
 import { run, SetupError, say } from './steps.mjs';
@@ -75,14 +75,4 @@ export async function findPython(purpose) {
   const { code } = await run(python, ['-c', 'import venv, ensurepip']);
   if (code !== 0) throw new SetupError(`${purpose} needs Python's venv module. ${aptAdvice('python3-venv')}`);
   return python;
-}
-
-/** True when the file exists and may be executed. */
-export function isExecutable(path) {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
 }

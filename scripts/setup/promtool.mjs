@@ -5,8 +5,8 @@ import { mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { compareVersions, minimum } from '../versions.mjs';
 import { withLock } from './lock.mjs';
-import { cacheDir, findOnPath } from './paths.mjs';
-import { aptAdvice, isExecutable } from './prerequisites.mjs';
+import { cacheDir, findOnPath, isExecutable } from './paths.mjs';
+import { aptAdvice } from './prerequisites.mjs';
 import { mustRun, run, SetupError, timed } from './steps.mjs';
 
 const folder = join(cacheDir, 'promtool');

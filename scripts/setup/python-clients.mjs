@@ -3,8 +3,7 @@ import { join } from 'node:path';
 import { pythonClientWheels } from '../versions.mjs';
 import { installWheels } from './build-tools.mjs';
 import { withLock } from './lock.mjs';
-import { cacheDir } from './paths.mjs';
-import { isExecutable } from './prerequisites.mjs';
+import { cacheDir, isExecutable } from './paths.mjs';
 import { readStamp, timed, writeStamp } from './steps.mjs';
 
 const venv = join(cacheDir, 'python-clients');

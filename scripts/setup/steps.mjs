@@ -83,13 +83,24 @@ export function formatSeconds(seconds) {
   return whole < 120 ? `${whole} s` : `${Math.floor(whole / 60)} min ${whole % 60} s`;
 }
 
-/** Prints "name ...", runs `action` and prints "name: verb in 48 s" behind it. */
-export async function timed(name, verb, action) {
+const STILL_EVERY_MS = 15_000;
+
+/**
+ * Prints "name ...", runs `action` and prints "name: verb in 48 s" behind it; while it goes on, that every 15 s,
+ * because where output is piped nothing else shows. `expect`: what is done and how long it usually takes.
+ */
+export async function timed(name, verb, action, { expect = '', stillEveryMs = STILL_EVERY_MS } = {}) {
   const startedAt = performance.now();
-  say(`${name} ...`);
-  const result = await action();
-  say(`${name}: ${verb} in ${formatSeconds((performance.now() - startedAt) / 1000)}`);
-  return result;
+  const since = () => formatSeconds((performance.now() - startedAt) / 1000);
+  say(expect === '' ? `${name} ...` : `${name}: ${expect} ...`);
+  const still = setInterval(() => say(`${name}: still at it after ${since()} ...`), stillEveryMs);
+  try {
+    const result = await action();
+    say(`${name}: ${verb} in ${since()}`);
+    return result;
+  } finally {
+    clearInterval(still);
+  }
 }
 
 /** The JSON in a stamp file, or null when there is none or it cannot be read. */

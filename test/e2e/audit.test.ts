@@ -98,7 +98,7 @@ test('without a nats-server the mesh serves, says how to get one, and keeps its 
   const [nats, audit] = ['nats-server', 'audit'].map((name) => parts(mesh).get(name));
   assert.match(
     nats?.what ?? '',
-    /^no nats-server on PATH or in the cache folder; "node scripts\/get-nats\.mjs" builds one/,
+    /^no nats-server on PATH or in the cache folders; "node scripts\/get-nats\.mjs" builds one/,
   );
   assert.deepEqual([audit?.pid, audit?.where], [null, join(state, 'outbox', 'gateway')]);
   assert.ok(existsSync(join(state, 'outbox', 'gateway')));

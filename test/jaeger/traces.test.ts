@@ -10,8 +10,7 @@ import { startJaeger } from '../support/jaeger-server.ts';
 import { checkTraces, startTraced } from '../support/mesh-traces.ts';
 
 test('a real Jaeger shows one trace over the services of a mesh', async (t) => {
-  const { path, jaegerCaches } = readCliConfig(process.env);
-  const jaeger = findJaeger({ path, caches: jaegerCaches });
+  const jaeger = findJaeger(readCliConfig(process.env).places);
   assert.ok(jaeger, `no jaeger on PATH or in the cache folders; "${GET_JAEGER}" builds one`);
   const { reader } = await startJaeger(t, jaeger);
   await checkTraces(t, await startTraced(t, reader));

@@ -6,7 +6,7 @@ import { parseOptions } from '../options.ts';
 export const doctor: Command = {
   help: `usage: quern doctor [--json]
 
-Looks at this machine: Node, CPU, memory, the engine addon, the model, what builds the engine, and nats-server. Verdicts: ok, slow,
+Looks at this machine: Node, CPU, memory, the engine addon, the model, what builds the engine, nats-server and Jaeger. Verdicts: ok, slow,
 missing (the mesh cannot start or be built without it), optional. Exit code 1 when something is missing.`,
   async run(args, io) {
     const { values } = parseOptions(args, { json: { type: 'boolean' } });

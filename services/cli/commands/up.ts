@@ -105,9 +105,9 @@ restarts what dies, and drains on Ctrl-C or SIGTERM.
 type AuditChoice = Pick<AuditSettings, 'off' | 'nats' | 'metricsPort'>;
 
 function chooseAudit({ config }: Io, { off, nats, metricsPort }: AuditChoice): Promise<AuditPlan> {
-  const { stateDir, auditFolders: folders, path, cacheDir } = config;
+  const { stateDir, auditFolders: folders, places } = config;
   if (!off) requireOwnState(stateDir, runningMeshes(config.runtimeParents));
-  return planAudit({ off, nats: nats ?? config.nats, metricsPort, stateDir, folders, path, cacheDir });
+  return planAudit({ off, nats: nats ?? config.nats, metricsPort, stateDir, folders, places });
 }
 
 /** One log has one writer: two meshes cannot share a state folder's. */

@@ -1,9 +1,11 @@
 /** What `quern doctor` looks at. Each check says what it found and, when that is bad, what to do. */
 import { spawnSync } from 'node:child_process';
-import { accessSync, constants, existsSync, readdirSync, readFileSync, statfsSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statfsSync, statSync } from 'node:fs';
 import { cpus, freemem, loadavg, totalmem } from 'node:os';
 import { delimiter, join } from 'node:path';
 import type { CliConfig } from '../config.ts';
+import { isExecutable, type ProgramPlaces } from '../up/built-programs.ts';
+import { findJaeger, GET_JAEGER } from '../up/jaeger.ts';
 import { runningMeshes } from '../up/mesh-folder.ts';
 import { findNatsServer, GET_NATS } from '../up/nats-server.ts';
 import { describeInstructionSet } from './instruction-set.ts';
@@ -16,11 +18,12 @@ const GXX_MAJOR_MIN = 12;
 const BUILD_BYTES = 2 * GIB;
 const PROGRAM_TIMEOUT_MS = 5_000;
 
-type Settings = Pick<CliConfig, 'root' | 'addon' | 'model' | 'path' | 'runtimeParents' | 'keysFile' | 'cacheDir'>;
+type Settings = Pick<CliConfig, 'root' | 'addon' | 'model' | 'runtimeParents' | 'keysFile' | 'places'>;
 
 /** Runs every check. */
 export async function inspectMachine(config: Settings): Promise<Finding[]> {
-  const { root, path } = config;
+  const { root, places } = config;
+  const { path } = places;
   const built = existsSync(config.addon);
   return [
     nodeVersion(),
@@ -36,7 +39,8 @@ export async function inspectMachine(config: Settings): Promise<Finding[]> {
     buildTool('cmake', path),
     buildTool('ninja', path),
     python(path, built),
-    await natsServer(config),
+    await natsServer(places),
+    jaeger(places),
     mesh(config.runtimeParents),
   ];
 }
@@ -155,12 +159,24 @@ function python(path: string, built: boolean): Finding {
 }
 
 /** Carries the audit log; without it records wait in the gateway's outbox. */
-async function natsServer(places: { path: string; cacheDir: string }): Promise<Finding> {
+async function natsServer(places: ProgramPlaces): Promise<Finding> {
   const name = 'nats-server';
   const found = await findNatsServer(places);
   if (found.ok) return { name, verdict: 'ok', found: `${found.server.version} (${found.server.path})` };
   const remedy = `${GET_NATS} builds one (about a minute); until then audit records wait in the outbox`;
   return { name, verdict: 'optional', found: found.problem, remedy };
+}
+
+/** Shows traces; without it none are kept. */
+function jaeger(places: ProgramPlaces): Finding {
+  const name = 'jaeger';
+  const found = findJaeger(places);
+  if (found) {
+    const ui = found.uiDir === null ? '; its own page, which may be without the UI' : `; UI in ${found.uiDir}`;
+    return { name, verdict: 'ok', found: `${found.path}${ui}` };
+  }
+  const remedy = `${GET_JAEGER} builds one (15 minutes on two cores); until then no traces are kept`;
+  return { name, verdict: 'optional', found: 'no jaeger on PATH or in the cache folders', remedy };
 }
 
 /** What runs now; other commands find it there. */
@@ -188,15 +204,6 @@ function program(name: string, path: string): Finding {
   if (file === undefined) return { name, verdict: 'optional', found: 'not on PATH' };
   const { stdout } = spawnSync(file, ['--version'], { encoding: 'utf8', timeout: PROGRAM_TIMEOUT_MS });
   return { name, verdict: 'ok', found: stdout?.trim().split('\n')[0] || file };
-}
-
-function isExecutable(file: string): boolean {
-  try {
-    accessSync(file, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 function readText(file: string): string {

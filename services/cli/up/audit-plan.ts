@@ -1,6 +1,7 @@
 /** How a one-machine mesh keeps its audit log: which NATS, which folders, or why there is none. */
 import { join } from 'node:path';
 import { parseNatsAddress } from '#kit/audit/nats-address.ts';
+import type { ProgramPlaces } from './built-programs.ts';
 import { endsWithUs, findNatsServer, GET_NATS, type NatsServer, prepareNats } from './nats-server.ts';
 import { findFreePort } from './ports.ts';
 import type { PartRow } from './reporter.ts';
@@ -38,8 +39,8 @@ export type AuditSettings = {
   metricsPort: number;
   stateDir: string;
   folders: AuditFolders;
-  path: string;
-  cacheDir: string;
+  /** Where a nats-server may be. */
+  places: ProgramPlaces;
 };
 
 /** Finds a server, chooses its port and writes its configuration. Throws INVALID_ARGUMENT for a malformed address. */
@@ -51,7 +52,7 @@ export async function planAudit(settings: AuditSettings): Promise<AuditPlan> {
     return { kind: 'on', folders, own: null, urls: { gateway: nats, audit: nats }, shown, metricsPort };
   }
   const [found, port, prefix] = await Promise.all([
-    findNatsServer(settings),
+    findNatsServer(settings.places),
     findFreePort(NATS_PORT, []),
     endsWithUs(),
   ]);

@@ -1,6 +1,7 @@
 /** The Jaeger of a one-machine mesh: where it is found and its configuration. */
-import { accessSync, constants, existsSync, readdirSync } from 'node:fs';
-import { delimiter, join } from 'node:path';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { builtFolders, findPrograms, type ProgramPlaces } from './built-programs.ts';
 
 export type Jaeger = {
   path: string;
@@ -16,31 +17,11 @@ export const OTLP_HTTP_PORT = 4318;
 /** Traces in memory: about a day of one person's completions, a few hundred megabytes at most. */
 const TRACES_MAX = 20_000;
 
-function isExecutable(file: string): boolean {
-  try {
-    accessSync(file, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-function builtIn(cacheDir: string, prefix: string): string[] {
-  try {
-    const names = readdirSync(cacheDir).filter((name) => name.startsWith(prefix));
-    names.sort((a, b) => b.localeCompare(a, 'en', { numeric: true }));
-    return names.map((name) => join(cacheDir, name));
-  } catch {
-    return []; // no cache folder: nothing was built
-  }
-}
-
 /** The first `jaeger` on PATH or in a cache folder, or null. */
-export function findJaeger({ path, caches }: { path: string; caches: readonly string[] }): Jaeger | null {
-  const folders = [...path.split(delimiter).filter(Boolean), ...caches.flatMap((dir) => builtIn(dir, 'jaeger-1.'))];
-  const found = folders.map((folder) => join(folder, 'jaeger')).find(isExecutable);
+export function findJaeger(places: ProgramPlaces): Jaeger | null {
+  const [found] = findPrograms(places, 'jaeger', 'jaeger-1.');
   if (found === undefined) return null;
-  const uis = caches.flatMap((dir) => builtIn(dir, 'jaeger-ui-'));
+  const uis = builtFolders(places.caches, 'jaeger-ui-');
   return { path: found, uiDir: uis.find((dir) => existsSync(join(dir, 'index.html'))) ?? null };
 }
 

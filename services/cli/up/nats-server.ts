@@ -1,11 +1,12 @@
 /** The nats-server of a one-machine mesh: where it is found, and the configuration that lets only this mesh write to it. */
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { accessSync, constants, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
-import { delimiter, join } from 'node:path';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { checkServerVersion } from '#kit/audit/nats-version.ts';
+import { findPrograms, type ProgramPlaces } from './built-programs.ts';
 
 export type NatsServer = { path: string; version: string };
 export type FoundNats = { ok: true; server: NatsServer } | { ok: false; problem: string };
@@ -17,37 +18,15 @@ const INFO_TIMEOUT_MS = 1_000;
 
 const execute = promisify(execFile);
 
-function isExecutable(file: string): boolean {
-  try {
-    accessSync(file, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-/** Files of this name on a PATH, then those that set-up has built; the newest build first. */
-function candidates({ path, cacheDir }: { path: string; cacheDir: string }): string[] {
-  let built: string[] = [];
-  try {
-    built = readdirSync(cacheDir).filter((name) => name.startsWith('nats-server-'));
-  } catch {
-    // no cache folder: nothing was built
-  }
-  built.sort((a, b) => b.localeCompare(a, 'en', { numeric: true }));
-  const folders = [...path.split(delimiter).filter(Boolean), ...built.map((name) => join(cacheDir, name))];
-  return folders.map((folder) => join(folder, 'nats-server')).filter(isExecutable);
-}
-
 async function versionOf(path: string): Promise<string> {
   const { stdout } = await execute(path, ['--version'], { timeout: PROGRAM_TIMEOUT_MS });
   return /\d+(\.\d+)+/.exec(stdout)?.[0] ?? '0';
 }
 
 /** The first nats-server that is new enough, or why there is none. */
-export async function findNatsServer(places: { path: string; cacheDir: string }): Promise<FoundNats> {
-  let problem = 'no nats-server on PATH or in the cache folder';
-  for (const path of candidates(places)) {
+export async function findNatsServer(places: ProgramPlaces): Promise<FoundNats> {
+  let problem = 'no nats-server on PATH or in the cache folders';
+  for (const path of findPrograms(places, 'nats-server', 'nats-server-')) {
     try {
       const version = await versionOf(path);
       checkServerVersion(version);

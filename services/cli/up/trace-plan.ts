@@ -1,6 +1,7 @@
 /** Where a one-machine mesh shows its traces: an own Jaeger, one that the environment names, or none and why. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { ProgramPlaces } from './built-programs.ts';
 import {
   findJaeger,
   GET_JAEGER,
@@ -29,9 +30,8 @@ export type TraceSettings = {
   off: boolean;
   /** Where spans go by the environment. */
   otlpEndpoint: string | undefined;
-  path: string;
-  /** Folders in which get-jaeger leaves what it built. */
-  jaegerCaches: readonly string[];
+  /** Where a Jaeger may be. */
+  places: ProgramPlaces;
   stateDir: string;
 };
 
@@ -39,10 +39,10 @@ const HEALTH_PORT = 13_133;
 
 /** Finds a Jaeger, chooses its ports and writes its configuration. */
 export async function planTraces(settings: TraceSettings): Promise<TracePlan> {
-  const { off, otlpEndpoint, path, jaegerCaches, stateDir } = settings;
+  const { off, otlpEndpoint, places, stateDir } = settings;
   if (off) return { kind: 'off' };
   if (otlpEndpoint !== undefined) return { kind: 'elsewhere', endpoint: otlpEndpoint };
-  const jaeger = findJaeger({ path, caches: jaegerCaches });
+  const jaeger = findJaeger(places);
   if (!jaeger) return { kind: 'absent' };
   const otlp = await findFreePort(OTLP_HTTP_PORT, []);
   const ui = await findFreePort(JAEGER_UI_PORT, [otlp]);

@@ -137,6 +137,6 @@ test('an old server is refused with the reason, and the next one that is new eno
   const built = program('cache/nats-server-2.15.2', '2.15.2');
   assert.deepEqual(await findNatsServer(places), { ok: true, server: { path: built, version: '2.15.2' } });
   const none = await findNatsServer({ path: '', caches: [join(dir, 'nowhere')] });
-  assert.deepEqual(none, { ok: false, problem: 'no nats-server on PATH or in the cache folder' });
+  assert.deepEqual(none, { ok: false, problem: 'no nats-server on PATH or in the cache folders' });
   assert.deepEqual(readdirSync(join(dir, 'old')), ['nats-server']);
 });

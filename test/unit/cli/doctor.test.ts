@@ -23,10 +23,9 @@ async function inspect(t: TestContext, programs: Record<string, string>, { built
     root: dir,
     addon,
     model: undefined,
-    path: bin,
     runtimeParents: [dir],
     keysFile: undefined,
-    cacheDir: join(dir, 'cache'),
+    places: { path: bin, caches: [join(dir, 'cache')] },
   };
   return new Map((await inspectMachine(config)).map((finding) => [finding.name, finding]));
 }
@@ -61,7 +60,15 @@ test('a nats-server that is too old counts as none, with the reason and how to g
   assert.equal(old?.verdict, 'optional');
   assert.match(old?.found ?? '', /nats-server 2\.9\.10: expected 2\.14\.0 or newer/);
   assert.match(old?.remedy ?? '', /node scripts\/get-nats\.mjs/);
-  assert.match((await inspect(t, {})).get(name)?.found ?? '', /no nats-server on PATH or in the cache folder/);
+  assert.match((await inspect(t, {})).get(name)?.found ?? '', /no nats-server on PATH or in the cache folders/);
+});
+
+test('Jaeger is optional: where it is, or how to get one', async (t) => {
+  const name = 'jaeger';
+  assert.match((await inspect(t, { [name]: '' })).get(name)?.found ?? '', /\/bin\/jaeger; its own page/);
+  const none = (await inspect(t, {})).get(name);
+  assert.equal(none?.verdict, 'optional');
+  assert.match(none?.remedy ?? '', /node scripts\/get-jaeger\.mjs .*no traces/);
 });
 
 const AVX2 = ['avx', 'avx2', 'fma', 'f16c'];

@@ -49,7 +49,12 @@ test('its configuration listens on loopback only and is bounded', () => {
 
 test('off, elsewhere, absent and own: what the services are told and what the table says', async (t) => {
   const folder = folderOf(t);
-  const settings = { off: false, otlpEndpoint: undefined, path: '/nowhere', jaegerCaches: [folder], stateDir: folder };
+  const settings = {
+    off: false,
+    otlpEndpoint: undefined,
+    places: { path: '/nowhere', caches: [folder] },
+    stateDir: folder,
+  };
   const off = await planTraces({ ...settings, off: true, otlpEndpoint: 'http://x:1' });
   assert.deepEqual([traceEnv(off).QUERN_OTLP_ENDPOINT, traceRows(off), traceUi(off)], ['', [], null]);
   const elsewhere = await planTraces({ ...settings, otlpEndpoint: 'http://x:1' });
