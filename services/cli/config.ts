@@ -62,6 +62,8 @@ export type CliConfig = {
   auditFolders: { ledger: string; keys: string; outbox: string; content: string };
   /** Where the log's signing key lies, if it is on this machine. */
   auditSigningKeyDir: string;
+  /** Whose prompts and answers the gateway keeps; absent: nobody's. */
+  contentPolicy: string | undefined;
   /** An existing NATS that `quern up` uses instead of a server of its own. */
   nats: string | undefined;
   /** Where programs are looked for: PATH, the user's cache folder, which outlives a checkout, and that of this checkout. */
@@ -113,6 +115,7 @@ export function readCliConfig(env: NodeJS.ProcessEnv): CliConfig {
     auditSigningKeyDir: resolve(
       env.QUERN_AUDIT_SIGNING_KEY_DIR || env.QUERN_AUDIT_KEY_DIR || join(stateDir, 'audit-keys'),
     ),
+    contentPolicy: env.QUERN_AUDIT_CONTENT_POLICY ? resolve(env.QUERN_AUDIT_CONTENT_POLICY) : undefined,
     nats: values.natsFile?.secret ?? (env.QUERN_NATS_URL || undefined),
     places: { path: env.PATH ?? '', caches: cacheFolders(env, root) },
     otlpEndpoint: env.QUERN_OTLP_ENDPOINT || env.OTEL_EXPORTER_OTLP_ENDPOINT || undefined,

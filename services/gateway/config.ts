@@ -84,7 +84,7 @@ export const gatewayEnv = {
     default: null,
   }),
   auditKeyDir: path('QUERN_AUDIT_KEY_DIR', {
-    doc: 'Folder of the signing key and of the vault with its key; the gateway opens the vault only',
+    doc: 'Folder of the vault with its key: who a pseudonym is, and the users’ keys',
     default: null,
   }),
   auditContentDir: path('QUERN_AUDIT_CONTENT_DIR', {

@@ -121,6 +121,19 @@ test('an addon that is missing, and one that does not load', async (t) => {
   });
 });
 
+test('a content policy with mistakes, told before anything is started', async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'quern-policy-'));
+  t.after(() => rmSync(dir, { recursive: true, force: true }));
+  const policy = join(dir, 'policy.json');
+  const tenant = { prompts: 'yes', responses: true, max_bytes: 1, redact: true };
+  writeFileSync(policy, JSON.stringify({ version: 1, tenants: { acme: tenant } }));
+  const env = { QUERN_AUDIT_CONTENT_POLICY: policy };
+  const says =
+    /^quern: .*policy\.json: 2 mistakes:\n {2}tenants\.acme\.prompts: .*\n {2}tenants\.acme\.max_bytes: .*\n/;
+  const state = await fails(t, { env, code: 2, says });
+  assert.equal(existsSync(join(state, 'logs')), false, 'nothing was started');
+});
+
 test('wrong settings of a part', async (t) => {
   const says =
     /^quern: engine: 1 mistake in the environment:\n {2}QUERN_ENGINE_THREADS: expected an integer 1\.\.1024, got "many"; /;

@@ -1,6 +1,7 @@
 /** `quern up`: the whole mesh on this machine, supervised. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { readContentPolicy } from '#kit/audit/content-policy.ts';
 import { QuernError } from '#kit/errors.ts';
 import { isLocal, parseAddress } from '#kit/rpc/address.ts';
 import { runtimeDir } from '#kit/rpc/socket-path.ts';
@@ -64,6 +65,9 @@ restarts what dies, and drains on Ctrl-C or SIGTERM.
     const models = parseModels(values.model ?? modelsFromConfig(io), process.cwd());
     requireAddon(io.config.addon);
     requireKeys(io.config.keysFile, { '--http': http, '--grpc': grpc });
+    // The gateway reads it again; here a mistake is told before anything was started.
+    const { contentPolicy } = io.config;
+    if (contentPolicy !== undefined && !values['no-audit']) await readContentPolicy(contentPolicy);
     await requireFreePort(http, '--http');
     await requireFreePort(grpc, '--grpc');
     sweepMeshFolders(io.config.runtimeParents);

@@ -37,7 +37,25 @@ function invalid(path: string, problem: string): QuernError {
 const EXPECTED =
   'expected JSON {"version": 1, "tenants": {"NAME": {"prompts": true, "responses": false, "max_bytes": 65536, "redact": true}}}';
 
-/** Reads the file's text. Throws INVALID_ARGUMENT naming the first wrong place. */
+/** Mistakes that one message names. */
+const MISTAKES_SHOWN_MAX = 20;
+
+function refused(path: string, mistakes: readonly string[]): QuernError {
+  if (mistakes.length === 1) return invalid(path, `${mistakes[0]}; ${EXPECTED}`);
+  const more = mistakes.length - MISTAKES_SHOWN_MAX;
+  const lines = [...mistakes.slice(0, MISTAKES_SHOWN_MAX), ...(more > 0 ? [`and ${more} more`] : [])];
+  return invalid(path, `${mistakes.length} mistakes:\n${lines.map((line) => `  ${line}\n`).join('')}${EXPECTED}`);
+}
+
+function tenantMistakes(names: readonly string[]): string[] {
+  if (names.length > CONTENT_POLICY_TENANTS_MAX) {
+    return [`tenants: expected at most ${CONTENT_POLICY_TENANTS_MAX}, got ${names.length}`];
+  }
+  const wrong = names.filter((name) => !TENANT.test(name));
+  return wrong.map((name) => `tenants: expected names as in the keys file, got ${JSON.stringify(name.slice(0, 60))}`);
+}
+
+/** Reads the file's text. Throws INVALID_ARGUMENT naming every wrong place, as far as one message holds them. */
 export function parseContentPolicy(text: string, path: string): ContentPolicies {
   let json: unknown;
   try {
@@ -46,20 +64,20 @@ export function parseContentPolicy(text: string, path: string): ContentPolicies 
     throw invalid(path, EXPECTED);
   }
   const parsed = fileSchema.safeParse(json, { error: describeIssue });
-  if (!parsed.success) {
-    const issue = parsed.error.issues[0];
-    throw invalid(path, `${issue?.path.join('.') || 'the file'}: ${issue?.message ?? 'not valid'}; ${EXPECTED}`);
-  }
-  const tenants = Object.entries(parsed.data.tenants);
-  if (tenants.length > CONTENT_POLICY_TENANTS_MAX) {
-    throw invalid(path, `tenants: expected at most ${CONTENT_POLICY_TENANTS_MAX}, got ${tenants.length}`);
-  }
-  for (const [tenant] of tenants) {
-    if (!TENANT.test(tenant)) {
-      throw invalid(path, `tenants: expected names as in the keys file, got ${JSON.stringify(tenant.slice(0, 60))}`);
-    }
-  }
-  return new Map(tenants.map(([tenant, policy]) => [tenant, { ...policy, sha: sha256Hex(canonicalBytes(policy)) }]));
+  const named = (json as { tenants?: unknown } | null)?.tenants;
+  const names = typeof named === 'object' && named !== null ? Object.keys(named) : [];
+  const issues = parsed.error?.issues ?? [];
+  const mistakes = [
+    ...issues.map((issue) => `${issue.path.join('.') || 'the file'}: ${issue.message}`),
+    ...tenantMistakes(names),
+  ];
+  if (!parsed.success || mistakes.length > 0) throw refused(path, mistakes);
+  return new Map(
+    Object.entries(parsed.data.tenants).map(([tenant, policy]) => [
+      tenant,
+      { ...policy, sha: sha256Hex(canonicalBytes(policy)) },
+    ]),
+  );
 }
 
 /** Throws INVALID_ARGUMENT when the file is not valid, FAILED_PRECONDITION when it cannot be read. */

@@ -51,6 +51,26 @@ test('a file that is not right is refused with its place', () => {
   }
 });
 
+test('all mistakes of a file are told at once, as many as one message holds', () => {
+  const text = file({ acme: { ...acme, prompts: 1, max_bytes: 10 }, 'a b': acme }, 2);
+  const message = (refused: string): string => {
+    try {
+      parseContentPolicy(refused, 'p.json');
+    } catch (error) {
+      return (error as Error).message;
+    }
+    return '';
+  };
+  const lines = message(text).split('\n');
+  assert.equal(lines[0], 'p.json: 4 mistakes:');
+  for (const [i, start] of ['version', 'tenants.acme.prompts', 'tenants.acme.max_bytes', 'tenants'].entries()) {
+    assert.ok(lines[i + 1]?.startsWith(`  ${start}: expected `), lines[i + 1]);
+  }
+  assert.match(lines[5] ?? '', /^expected JSON /);
+  const many = Object.fromEntries(Array.from({ length: 500 }, (_, i) => [`t${i}`, { ...acme, max_bytes: 1 }]));
+  assert.match(message(file(many)), /^p\.json: 500 mistakes:\n(?: {2}.*\n){20} {2}and 480 more\n/);
+});
+
 test('a file is read, and a missing one is told', async (t) => {
   const dir = await mkdtemp(join(tmpdir(), 'quern-test-'));
   t.after(() => rm(dir, { recursive: true, force: true }));
