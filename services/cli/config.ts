@@ -2,6 +2,7 @@
 import { homedir } from 'node:os';
 import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { operatorEnv, operatorTokenOf } from '#kit/audit/operator-token.ts';
 import { path, readEnv, str } from '#kit/env.ts';
 import { caFile, secretFile } from '#kit/env-files.ts';
 import { type InternalAccess, internalEnv, internalProblems, takeInternal } from '#kit/internal-access.ts';
@@ -26,7 +27,7 @@ export const cliEnv = {
     default: null,
   }),
   stateDir: path('QUERN_STATE_DIR', {
-    doc: 'Keys and logs of a one-machine mesh. Absent: quern in the XDG state folder',
+    doc: 'Audit log, its keys, and logs of a one-machine mesh. Absent: quern in the XDG state folder',
     default: null,
   }),
   keysFile: path('QUERN_KEYS_FILE', {
@@ -134,4 +135,10 @@ export function readCliConfig(env: NodeJS.ProcessEnv): CliConfig {
 export function readInternalAccess(env: NodeJS.ProcessEnv): InternalAccess {
   const values = readEnv(env, internalEnv, { check: (given) => internalProblems(given, []) });
   return takeInternal(values).internal;
+}
+
+/** How `quern audit` is known: as an operator of the log where a token says so, else as part of the mesh. */
+export function readAuditAccess(env: NodeJS.ProcessEnv): InternalAccess {
+  const access = readInternalAccess(env);
+  return { ...access, token: operatorTokenOf(readEnv(env, operatorEnv)) ?? access.token };
 }

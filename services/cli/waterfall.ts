@@ -1,5 +1,6 @@
 /** A request's explanation as text: who and what, its stages as bars below one another, what the figures mean. */
 import type { ExplainResponse } from '#gen/quern/gateway/v1/gateway.ts';
+import { paceText } from './pace.ts';
 
 const BAR_COLUMNS = 48;
 const EIGHTHS = ['', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
@@ -53,7 +54,7 @@ function paceLine({ usage, timings, steps, longestGapUs }: ExplainResponse): str
   if (!usage || steps === 0) return null;
   const tokens = usage.completionTokens;
   const decodeMs = Number(timings?.decodeNs ?? 0n) / 1e6;
-  const rate = decodeMs > 0 && tokens > 1 ? `, ${Math.round(((tokens - 1) / decodeMs) * 1000)} tok/s` : '';
+  const rate = timings ? `, ${paceText(tokens, decodeMs)}` : '';
   const gap = steps > 1 ? `, longest wait between two ${formatMs(ms(longestGapUs))}` : '';
   return `answer: ${count(tokens, 'token')} in ${count(steps, 'step')}${rate}${gap}`;
 }

@@ -8,12 +8,13 @@ const count = (row: QueryResponse, name: string): string => row.usage.get(name)?
 /** A person's id, or that there is none any more. */
 const who = ({ user }: QueryResponse): string => user || '(erased)';
 
-/** "812 ms (q 3, p 41, d 768)": all, queue, prefill, decode. */
+/** "812 ms (q 3, p 41, d 768)": all, queue, prefill, decode; without what no engine measured. */
 function latency(row: QueryResponse): string {
   const [all, queue, prefill, decode] = ['latency_ms', 'queue_ms', 'prefill_ms', 'decode_ms'].map((name) =>
     count(row, name),
   );
-  return all === '' ? '' : `${all} ms (q ${queue}, p ${prefill}, d ${decode})`;
+  if (all === '') return '';
+  return queue === '' ? `${all} ms` : `${all} ms (q ${queue}, p ${prefill}, d ${decode})`;
 }
 
 /** How it ended: the finish reason, and what is not ok. */

@@ -1,5 +1,8 @@
 /** What `quern up` says: progress while parts start, then one table. As text for people, as JSON lines for programs. */
-import { formatTable } from '../table.ts';
+import { formatNarrowTable } from '../table.ts';
+
+/** Of terminals that people have. */
+const TABLE_COLUMNS = 100;
 
 export type UpEvent =
   | { event: 'starting'; name: string }
@@ -81,8 +84,18 @@ function share(done: number, total: number): string {
   return total > 0 ? `${Math.min(100, Math.floor((done / total) * 100))} %` : '';
 }
 
+/** The table, with the folder of the sockets named once below it. */
+function partTable(parts: readonly PartRow[]): string {
+  const [, folder = ''] = /unix:\/\/(\/\S*\/)[^\s/,]+\.sock/.exec(parts.map(({ where }) => where).join(', ')) ?? [];
+  const rows = parts.map(({ name, pid, where, what }) => {
+    const short = folder === '' ? where : where.replaceAll(`unix://${folder}`, '');
+    return [name, pid === null ? '-' : String(pid), short, what];
+  });
+  const table = formatNarrowTable(['part', 'pid', 'where', 'what'], rows, TABLE_COLUMNS);
+  return folder === '' ? table : `${table}Sockets lie in ${folder}.\n`;
+}
+
 function readyText(event: ReadyEvent): string {
-  const rows = event.parts.map(({ name, pid, where, what }) => [name, pid === null ? '-' : String(pid), where, what]);
   const model = event.models.length > 1 ? ` --model ${event.models[0]}` : '';
   const scheme = event.tls ? 'https://' : '';
   const gateway = event.grpc === '127.0.0.1:50051' && !event.tls ? '' : ` --gateway ${scheme}${event.grpc}`;
@@ -95,7 +108,7 @@ function readyText(event: ReadyEvent): string {
   ];
   return [
     '',
-    formatTable(['part', 'pid', 'where', 'what'], rows),
+    partTable(event.parts),
     `Ready in ${event.seconds.toFixed(1)} s. Ctrl-C drains and stops.${event.keys === null ? ' To try:' : ''}`,
     ...(event.keys === null ? [] : keyLines),
     `  npx quern complete${gateway}${model} "def add(a, b):"`,
@@ -103,7 +116,8 @@ function readyText(event: ReadyEvent): string {
     `  curl -s ${scheme || 'http://'}${event.http}/v1/completions${key} -H 'content-type: application/json' -d '${body}'`,
     ...(event.traces
       ? [
-          `Traces: ${event.traces}/search?service=gateway; that of one answer: ${event.traces}/trace/ and its x-trace-id`,
+          `Traces: ${event.traces}/search?service=gateway`,
+          `  that of one answer: ${event.traces}/trace/ and its x-trace-id`,
         ]
       : []),
     '',

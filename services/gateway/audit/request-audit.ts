@@ -72,7 +72,7 @@ function outcomeOf(error: QuernError | null, reason: string): AuditOutcome {
   return DENIED.has(error.code) ? 'denied' : 'error';
 }
 
-const ms = (ns: bigint | undefined): number => Number((ns ?? 0n) / 1_000_000n);
+const ms = (ns: bigint): number => Number(ns / 1_000_000n);
 
 function finishedEvent(facts: RequestFacts, acceptedId: string, end: RequestFinish, textBytes: number): AuditEvent {
   const { error, usage, timings, latencyMs } = end;
@@ -88,9 +88,11 @@ function finishedEvent(facts: RequestFacts, acceptedId: string, end: RequestFini
       cached_tokens: usage.cachedTokens,
       completion_tokens: usage.completionTokens,
       response_bytes: textBytes,
-      queue_ms: ms(timings?.queueNs),
-      prefill_ms: ms(timings?.prefillNs),
-      decode_ms: ms(timings?.decodeNs),
+      ...(timings && {
+        queue_ms: ms(timings.queueNs),
+        prefill_ms: ms(timings.prefillNs),
+        decode_ms: ms(timings.decodeNs),
+      }),
       latency_ms: Math.round(latencyMs),
     },
   };

@@ -270,6 +270,10 @@ test('exactly one end for what is refused or shed after it was accepted, and for
     'engine refuses': 'error INVALID_ARGUMENT INVALID_ARGUMENT',
   });
   const all = await ended(mesh, 4);
+  // What never reached an engine has no times of one.
+  const measured = named(all, 'request.finished').map(({ usage = {} }) => Object.hasOwn(usage, 'queue_ms'));
+  assert.equal(measured[0], false);
+  assert.ok(measured.includes(true));
   const [crash] = named(all, 'engine.crashed');
   assert.deepEqual([crash?.tenant, crash?.target, crash?.usage], ['_system', 'mock', { requests: 1 }]);
   assert.deepEqual(

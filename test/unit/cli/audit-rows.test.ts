@@ -48,6 +48,8 @@ test('the table has who, what, tokens, the split of the latency and how it ended
   assert.equal(line, '2026-01-01T00:00:00.000Z  ada   quern-mini  12  7    35 ms (q 1, p 2, d 30)  stop  r1       t1');
   const open: QueryResponse = { ...ROW, user: '', finished: '', outcome: '', usage: new Map() };
   assert.match(requestTable([open]), /\(erased\) .* not finished /);
+  const unmeasured: QueryResponse = { ...ROW, usage: new Map([['latency_ms', 12n]]) };
+  assert.match(requestTable([unmeasured]), / 12 ms +stop /);
   assert.match(requestTable([{ ...ROW, outcome: 'error', reason: 'ENGINE_LOST' }]), / error engine_lost /);
 });
 

@@ -32,6 +32,38 @@ test('without keys, the three commands can be copied as they are', () => {
   assert.doesNotMatch(text, /KEY|authorization/);
 });
 
+test('the table of a whole mesh fits a hundred columns', () => {
+  const run = '/run/user/1000/quern-0123456789ab';
+  const row = (name: string, where: string, what: string) => ({ name, pid: 1_234_567, where, what });
+  const parts = [
+    row('jaeger', 'http://127.0.0.1:16686, OTLP http://127.0.0.1:4318', 'traces, in memory'),
+    row(
+      'audit',
+      `unix://${run}/audit.sock, metrics http://127.0.0.1:9155/metrics`,
+      'ledger in /home/ada/.local/state/quern/audit',
+    ),
+    row(
+      'engine',
+      `unix://${run}/engine-0.sock, metrics http://127.0.0.1:9153/metrics`,
+      'quern-mini on cpu avx2, bf16, context 2048',
+    ),
+    row('gateway', 'http://127.0.0.1:8000, 127.0.0.1:50051', 'quern-mini'),
+    {
+      ...row(
+        'nats-server',
+        '',
+        'no nats-server on PATH or in the cache folders; "node scripts/get-nats.mjs" builds one (about a minute), then start again',
+      ),
+      pid: null,
+    },
+  ];
+  const table = said({ ...READY, parts }).split('\nReady in')[0] ?? '';
+  for (const line of table.split('\n')) assert.ok(line.length <= 100, `${line.length}: ${line}`);
+  const shown = parts.flatMap(({ where }) => where.replaceAll(`unix://${run}/`, '').split(', '));
+  for (const address of shown) assert.ok(table.includes(address), address);
+  assert.match(table, /\nSockets lie in \/run\/user\/1000\/quern-0123456789ab\/\.\n/);
+});
+
 test('with keys, they say where the key comes from', () => {
   const text = said({ ...READY, keys: '/etc/quern/keys.json' });
   assert.match(text, /^ {2}npx quern keys create --file \/etc\/quern\/keys\.json --tenant T --user U$/m);
