@@ -36,6 +36,11 @@ export const GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK = 'gen_ai.response.time_to_firs
 export const GEN_AI_USAGE_INPUT_TOKENS = 'gen_ai.usage.input_tokens';
 export const GEN_AI_USAGE_OUTPUT_TOKENS = 'gen_ai.usage.output_tokens';
 export const GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS = 'gen_ai.usage.cache_read.input_tokens';
+export const GEN_AI_TOOL_NAME = 'gen_ai.tool.name';
+/** The id that the model gave the call. */
+export const GEN_AI_TOOL_CALL_ID = 'gen_ai.tool.call.id';
+/** "function", "extension" (an MCP server's): semantic conventions for spans of tool execution. */
+export const GEN_AI_TOOL_TYPE = 'gen_ai.tool.type';
 
 export const MESSAGING_SYSTEM = 'messaging.system';
 export const MESSAGING_OPERATION_NAME = 'messaging.operation.name';
@@ -56,6 +61,20 @@ export const ATTR_REASON = 'quern.reason';
 /** stop, length, cancelled, superseded, or the code of a failure in lower case. */
 export const ATTR_OUTCOME = 'quern.outcome';
 export const ATTR_RESUMES = 'quern.resumes';
+/** Levels of nested runs above this one. */
+export const ATTR_AGENT_DEPTH = 'quern.agent.depth';
+
+/** ULID, as in the audit records of the call. */
+export const ATTR_EXECUTION_ID = 'quern.tool.execution_id';
+export const ATTR_TOOL_KIND = 'quern.tool.kind';
+export const ATTR_TOOL_DEPTH = 'quern.tool.depth';
+export const ATTR_SANDBOX_TIER = 'quern.sandbox.tier';
+export const ATTR_SANDBOX_EXIT_CODE = 'quern.sandbox.exit_code';
+export const ATTR_SANDBOX_SIGNAL = 'quern.sandbox.signal';
+export const ATTR_SANDBOX_CPU_MS = 'quern.sandbox.cpu_ms';
+export const ATTR_SANDBOX_MEMORY_BYTES = 'quern.sandbox.memory_max_bytes';
+/** Bytes that the tool wrote, stdout and stderr together. */
+export const ATTR_SANDBOX_OUTPUT_BYTES = 'quern.sandbox.output_bytes';
 
 /** Records in a frame, or stored of a batch. */
 export const ATTR_AUDIT_RECORDS = 'quern.audit.records';

@@ -1,0 +1,24 @@
+// The messages that a run adds to its conversation.
+import { type ChatMessage, Role } from '#gen/quern/tokenizer/v1/tokenizer.ts';
+import type { CallResult, CallSpec } from './tool-call.ts';
+
+export function textMessage(role: Role, content: string): ChatMessage {
+  return { role, content, reasoningContent: '', name: '', toolCalls: [], toolCallId: '' };
+}
+
+/** What the model said in a turn, with the calls it made. */
+export function assistantMessage(
+  said: { content: string; reasoning: string },
+  calls: readonly CallSpec[],
+): ChatMessage {
+  return {
+    ...textMessage(Role.ROLE_ASSISTANT, said.content),
+    reasoningContent: said.reasoning,
+    toolCalls: calls.map(({ callId, tool, argumentsJson }) => ({ id: callId, name: tool, argumentsJson })),
+  };
+}
+
+/** Untrusted text: the tokenizer makes no control token of it. */
+export function resultMessage({ callId }: CallSpec, { content }: CallResult): ChatMessage {
+  return { ...textMessage(Role.ROLE_TOOL, content), toolCallId: callId };
+}

@@ -1,0 +1,130 @@
+// What a run may use, its nested runs included, and what each level of it has used.
+import type { Usage } from '#gen/quern/common/v1/common.ts';
+import type { AgentLimits } from '#gen/quern/gateway/v1/agent.ts';
+import type { FieldViolation } from '#kit/errors.ts';
+import { type LimitName, RUN_LIMITS } from './limits.ts';
+
+export type RunLimits = Readonly<Record<LimitName, number>>;
+
+type GivenLimits = { readonly [name in LimitName]?: number | undefined };
+
+function given(limits: AgentLimits | undefined): GivenLimits {
+  return {
+    turns: limits?.turns,
+    calls: limits?.calls,
+    calls_per_turn: limits?.callsPerTurn,
+    depth: limits?.depth,
+    wall_ms: limits?.wallMs,
+    tokens: limits?.tokens,
+    result_bytes: limits?.resultBytes,
+  };
+}
+
+/** Limits with everything set, and the fields that ask for too much or too little. */
+export function resolveLimits(asked: AgentLimits | undefined): { limits: RunLimits; fields: FieldViolation[] } {
+  const fields: FieldViolation[] = [];
+  const wanted = given(asked);
+  const entries = Object.entries(RUN_LIMITS).map(([key, { min, usual, max }]): [string, number] => {
+    const value = wanted[key as LimitName] ?? usual;
+    if (value < min || value > max) {
+      fields.push({ field: `limits.${key}`, description: `expected ${min}..${max}, got ${value}` });
+    }
+    return [key, value];
+  });
+  return { limits: Object.fromEntries(entries) as Record<LimitName, number>, fields };
+}
+
+export function limitsMessage(limits: RunLimits): AgentLimits {
+  return {
+    turns: limits.turns,
+    calls: limits.calls,
+    callsPerTurn: limits.calls_per_turn,
+    depth: limits.depth,
+    wallMs: limits.wall_ms,
+    tokens: limits.tokens,
+    resultBytes: limits.result_bytes,
+  };
+}
+
+/** Shared by all levels of a run. */
+export class RunBudget {
+  readonly limits: RunLimits;
+  #turns = 0;
+  #calls = 0;
+  #tokens = 0;
+  #resultBytes = 0;
+
+  constructor(limits: RunLimits) {
+    this.limits = limits;
+  }
+
+  get turnsLeft(): number {
+    return Math.max(0, this.limits.turns - this.#turns);
+  }
+
+  get callsLeft(): number {
+    return Math.max(0, this.limits.calls - this.#calls);
+  }
+
+  get tokensLeft(): number {
+    return Math.max(0, this.limits.tokens - this.#tokens);
+  }
+
+  get resultBytesLeft(): number {
+    return Math.max(0, this.limits.result_bytes - this.#resultBytes);
+  }
+
+  /** The bound that forbids another turn; null: it is taken. */
+  takeTurn(): LimitName | null {
+    if (this.turnsLeft === 0) return 'turns';
+    if (this.tokensLeft === 0) return 'tokens';
+    this.#turns += 1;
+    return null;
+  }
+
+  takeCall(): boolean {
+    if (this.callsLeft === 0) return false;
+    this.#calls += 1;
+    return true;
+  }
+
+  /** Bytes of a result that the model may get, at most `wanted`. */
+  takeResultBytes(wanted: number): number {
+    const taken = Math.min(wanted, this.resultBytesLeft);
+    this.#resultBytes += taken;
+    return taken;
+  }
+
+  spendTokens({ promptTokens, completionTokens }: Usage): void {
+    this.#tokens += promptTokens + completionTokens;
+  }
+}
+
+/** What one level of a run has used, those below it included. */
+export class RunAccount {
+  turns = 0;
+  calls = 0;
+  readonly usage: Usage = { promptTokens: 0, cachedTokens: 0, completionTokens: 0 };
+  readonly #above: RunAccount | null;
+
+  constructor(above: RunAccount | null) {
+    this.#above = above;
+  }
+
+  countTurn(): void {
+    this.turns += 1;
+    this.#above?.countTurn();
+  }
+
+  countCall(): void {
+    this.calls += 1;
+    this.#above?.countCall();
+  }
+
+  countTokens(usage: Usage): void {
+    this.usage.promptTokens += usage.promptTokens;
+    this.usage.cachedTokens += usage.cachedTokens;
+    this.usage.completionTokens += usage.completionTokens;
+    this.#above?.countTokens(usage);
+  }
+}

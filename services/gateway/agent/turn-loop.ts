@@ -1,0 +1,97 @@
+// The loop of a run: the model answers, its calls run side by side, their results go back to it in the order of the calls.
+
+import { RunOutcome } from '#gen/quern/gateway/v1/agent.ts';
+import type { ChatMessage, ToolDefinition } from '#gen/quern/tokenizer/v1/tokenizer.ts';
+import { QuernError } from '#kit/errors.ts';
+import { assistantMessage, resultMessage } from './messages.ts';
+import { callIdOf, endOfLimit, type LevelEnd, type RunLevel, type RunShared } from './run-state.ts';
+import type { TurnEvent } from './seams.ts';
+import { announceCall, type CallResult, type CallSpec, callFailed, refuseCall, runCall } from './tool-call.ts';
+
+export type Said = {
+  content: string;
+  reasoning: string;
+  calls: { name: string; argumentsJson: string }[];
+  /** The run's tokens ended it. */
+  cut: boolean;
+};
+
+type TurnInput = { turn: number; messages: readonly ChatMessage[]; tools: readonly ToolDefinition[] };
+
+/** Lets the model answer once and shows it. The turn must have been taken from the budget. Throws what failed it. */
+export async function takeTurn(
+  shared: RunShared,
+  level: RunLevel,
+  { turn, messages, tools }: TurnInput,
+): Promise<Said> {
+  const { log, signal, budget, sampling } = shared;
+  const name = `${level.path === '' ? '' : `${level.path}.`}${turn}`;
+  log.emit(level.path, { $case: 'turn', value: { turn } });
+  level.account.countTurn();
+  level.answer = '';
+  const ended = shared.watch.turn(name);
+  const said: Said = { content: '', reasoning: '', calls: [], cut: false };
+  let end: Extract<TurnEvent, { kind: 'end' }> | null = null;
+  try {
+    const request = { name, messages, tools, sampling, tokensMax: budget.tokensLeft };
+    for await (const event of shared.turn(request, { signal, trace: level.trace })) {
+      if (event.kind === 'delta') {
+        said.content += event.content;
+        said.reasoning += event.reasoning;
+        level.answer = said.content;
+        log.emit(level.path, { $case: 'delta', value: { content: event.content, reasoning: event.reasoning } });
+        await log.ready({ signal });
+      } else if (event.kind === 'call') said.calls.push({ name: event.name, argumentsJson: event.argumentsJson });
+      else end = event;
+    }
+  } finally {
+    ended();
+  }
+  if (!end) throw new QuernError('INTERNAL', 'a turn ended without an end');
+  budget.spendTokens(end.usage);
+  level.account.countTokens(end.usage);
+  if (end.reason === 'cancelled') throw new QuernError('CANCELLED', 'the turn was cancelled');
+  return { ...said, cut: end.cut };
+}
+
+/** The calls of a turn, side by side; results in their order. What is over calls_per_turn is not run and says so. */
+async function runCalls(shared: RunShared, level: RunLevel, specs: readonly CallSpec[]): Promise<CallResult[]> {
+  const { calls_per_turn: most } = shared.budget.limits;
+  for (const spec of specs) announceCall(shared, level, spec);
+  return Promise.all(
+    specs.map((spec, i) => {
+      if (i < most) return runCall(shared, level, spec);
+      const message = `at most ${most} calls in one turn; make this one in the next`;
+      return refuseCall(shared, level, spec, callFailed('DENIED_POLICY', message));
+    }),
+  );
+}
+
+/** Runs a level until the model makes no more calls, or a bound is reached. Throws what ended it otherwise. */
+export async function runTurnLoop(shared: RunShared, level: RunLevel): Promise<LevelEnd> {
+  const messages = [...level.messages];
+  const tools = level.tools.definitions();
+  for (let turn = 0; ; turn += 1) {
+    const limit = shared.budget.takeTurn();
+    if (limit !== null) return endOfLimit(limit, level.answer);
+    const said = await takeTurn(shared, level, { turn, messages, tools });
+    if (said.cut) return endOfLimit('tokens', said.content);
+    if (said.calls.length === 0) {
+      return { outcome: RunOutcome.RUN_OUTCOME_ANSWERED, answer: said.content, limit: '', error: null };
+    }
+    if (shared.budget.callsLeft === 0) return endOfLimit('calls', said.content);
+    if (shared.budget.resultBytesLeft === 0) return endOfLimit('result_bytes', said.content);
+    const specs = said.calls.map(({ name, argumentsJson }, i): CallSpec => {
+      const callId = callIdOf(level, turn, i);
+      return { callId, tool: name, argumentsJson, turn, idempotencyKey: `${shared.instance}:${callId}` };
+    });
+    const results = await runCalls(shared, level, specs);
+    shared.signal.throwIfAborted();
+    const fault = results.find((result) => result.fault !== null)?.fault;
+    if (fault) throw fault;
+    messages.push(
+      assistantMessage(said, specs),
+      ...specs.map((spec, i) => resultMessage(spec, results[i] as CallResult)),
+    );
+  }
+}
