@@ -36,6 +36,7 @@ function createKey(user, role) {
 mkdirSync(folder, { recursive: true, mode: 0o750 });
 const secret = () => randomBytes(32).toString('base64url');
 once('internal-token', () => `${secret()}\n`);
+once('audit-operator-token', () => `${secret()}\n`);
 once('salt-secret', () => `${secret()}\n`);
 once('grafana-password', () => `${secret()}\n`);
 const passwords = once('nats-users.conf', () =>
@@ -51,6 +52,7 @@ once('prometheus-key', () => createKey('prometheus', 'service'));
 once('admin-key', () => createKey('admin', 'admin'));
 const files = [
   'internal-token',
+  'audit-operator-token',
   'salt-secret',
   'grafana-password',
   'nats-users.conf',

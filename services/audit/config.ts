@@ -1,5 +1,6 @@
 // The audit service's settings from the environment. The only file here that reads it.
 import { resolve } from 'node:path';
+import { operatorEnv, operatorProblems, operatorTokenOf } from '#kit/audit/operator-token.ts';
 import { bytes, duration_ms, int, list, oneOf, path, readEnv, str } from '#kit/env.ts';
 import { secretFile } from '#kit/env-files.ts';
 import { type InternalAccess, internalEnv, internalProblems, takeInternal } from '#kit/internal-access.ts';
@@ -60,6 +61,7 @@ export const auditEnv = {
     min: 0,
   }),
   ...internalEnv,
+  ...operatorEnv,
   ...tracingEnv,
   logLevel: oneOf('QUERN_LOG_LEVEL', LOG_LEVELS, { doc: 'Least level that is logged', default: 'info' }),
 };
@@ -80,19 +82,27 @@ export type AuditConfig = {
   metricsListen: MetricsAddress | null;
   drainGraceMs: number;
   internal: InternalAccess;
+  /** Null: only a call over a unix socket that needs no token may look into the log. */
+  operatorToken: string | null;
   logLevel: (typeof LOG_LEVELS)[number];
 };
 
 /** Throws INVALID_ARGUMENT, reason CONFIG_INVALID, naming each variable that is wrong. */
 export function readConfig(env: NodeJS.ProcessEnv): AuditConfig & { tracing: TracingConfig } {
   const values = readEnv(env, auditEnv, {
-    check: (given) => internalProblems(given, [{ name: auditEnv.listen.name, address: given.listen }]),
+    check: (given) => [
+      ...internalProblems(given, [{ name: auditEnv.listen.name, address: given.listen }]),
+      ...operatorProblems(given, given.internalToken ?? given.internalTokenFile?.secret ?? null),
+    ],
   });
-  const { metricsListen, dir, keyDir, natsFile, ...rest } = takeTracing(takeInternal(values));
+  const { metricsListen, dir, keyDir, natsFile, operatorToken, operatorTokenFile, ...rest } = takeTracing(
+    takeInternal(values),
+  );
   const nats = natsFile?.secret ?? rest.nats;
   return {
     ...rest,
     nats,
+    operatorToken: operatorTokenOf({ operatorToken, operatorTokenFile }),
     dir: resolve(dir),
     keyDir: resolve(keyDir),
     metricsListen: parseMetricsListen(metricsListen),

@@ -6,6 +6,7 @@ import type { Vault } from '#kit/audit/vault.ts';
 import type { CheckpointWriter } from './checkpoints.ts';
 import type { ConsumerStats } from './consumer.ts';
 import type { Ledger } from './ledger.ts';
+import type { Operators } from './operators.ts';
 import type { Projection } from './projection.ts';
 
 export type AuditContext = {
@@ -16,6 +17,7 @@ export type AuditContext = {
   readonly verifier: NoteVerifier;
   /** The service's own records: who read the log. */
   readonly outbox: Outbox;
+  readonly operators: Operators;
   /** Kept prompts and answers; null: none. */
   readonly content: SegmentFiles | null;
   /** Aborts when the service drains: what would go on for ever ends. */

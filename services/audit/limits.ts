@@ -53,6 +53,10 @@ export const CONSUMER_ANSWER_MS = 2_000;
 export const CONSUMER_ACK_WAIT_MS = 30_000;
 export const CONSUMER_RETRY_MS = 250;
 
+/** A caller that is refused again and again is written down so often. */
+export const DENIED_RECORD_MS = 60_000;
+export const DENIED_CALLERS_MAX = 1_000;
+
 /** A checkpoint is signed after so many records, or so long after the last one when there is anything new. */
 export const CHECKPOINT_EVERY_RECORDS = 1_000;
 export const CHECKPOINT_EVERY_MS = 10_000;

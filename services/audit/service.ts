@@ -18,7 +18,7 @@ import { QuernError } from '#kit/errors.ts';
 import { serverAccess } from '#kit/internal-access.ts';
 import type { Log } from '#kit/log.ts';
 import { type Metrics, serveMetrics } from '#kit/metrics.ts';
-import { defineService, startRpcServer } from '#kit/rpc/server.ts';
+import { type CallContext, defineService, startRpcServer } from '#kit/rpc/server.ts';
 import { noSpans, type SpanSink } from '#kit/trace.ts';
 import { keepAgeing } from './ageing.ts';
 import { countBatches, watchAudit } from './audit-metrics.ts';
@@ -29,6 +29,7 @@ import type { AuditContext } from './context.ts';
 import { auditKeys } from './key-files.ts';
 import { Ledger } from './ledger.ts';
 import { CHECKPOINT_LOOK_MS, HEALTH_LOOK_MS } from './limits.ts';
+import { type OperatorAction, Operators } from './operators.ts';
 import { Projection } from './projection.ts';
 import { erase } from './rpc/erase.ts';
 import { exportLog } from './rpc/export.ts';
@@ -117,7 +118,8 @@ async function openContext(options: AuditServiceOptions, stopping: AbortSignal, 
     nats: () => link.get(),
   });
   const content = config.contentDir === null ? null : await openSegmentFiles(config.contentDir);
-  const kept = { ledger, projection, checkpoints, vault, outbox, content };
+  const operators = new Operators({ outbox, log, hasToken: config.operatorToken !== null });
+  const kept = { ledger, projection, checkpoints, vault, outbox, operators, content };
   return { ...kept, verifier: signer, stopping, consumerStats: () => consumer.stats };
 }
 
@@ -176,22 +178,28 @@ export async function startAudit(options: AuditServiceOptions): Promise<AuditSer
     keepSigning(context, log, undo);
     undo.push(await keepAgeing(context, options));
     await keepReleasing(context, options, undo);
+    const asked = async <T>({ principal }: CallContext, action: OperatorAction, work: () => Promise<T>): Promise<T> => {
+      await context.operators.require(principal, action);
+      return work();
+    };
     const server = await startRpcServer({
       service: 'audit',
       listen: [config.listen],
       services: [
         defineService(AuditServiceService, {
-          query: (request, call, out) => query(context, request, call, out),
+          query: (request, call, out) =>
+            asked(call, request.exports ? 'audit.exported' : 'audit.read', () => query(context, request, call, out)),
           getHead: () => getHead(context),
           prove: (request) => prove(context, request),
           getCoverage: (request) => getCoverage(context, request),
-          verify: (request, call, out) => verify(context, request, call, out),
-          export: (request, call, out) => exportLog(context, request, call, out),
-          tail: (request, call, out) => tail(context, request, call, out),
-          erase: (request, call) => erase(context, request, call),
+          verify: (request, call, out) => asked(call, 'audit.read', () => verify(context, request, call, out)),
+          export: (request, call, out) => asked(call, 'audit.exported', () => exportLog(context, request, call, out)),
+          tail: (request, call, out) => asked(call, 'audit.read', () => tail(context, request, call, out)),
+          erase: (request, call) => asked(call, 'audit.erased', () => erase(context, request, call)),
         }),
       ],
       ...serverAccess(config.internal),
+      ...(config.operatorToken !== null && { operatorToken: config.operatorToken }),
       requireDeadline: true,
       log,
       metrics,

@@ -41,6 +41,13 @@ export const strangerPrincipal: Principal = Object.freeze({
   parseSpecialCeiling: 'none',
 });
 
+/** Who holds the operators' token of a service. */
+export const operatorPrincipal: Principal = Object.freeze({
+  ...localPrincipal,
+  user: 'operator',
+  keyId: 'operator',
+});
+
 /** Another process of this mesh, known by the shared token or its certificate. */
 export function servicePrincipal(name: string): Principal {
   return {

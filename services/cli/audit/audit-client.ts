@@ -17,7 +17,7 @@ import { QuernError } from '#kit/errors.ts';
 import { channelAccess } from '#kit/internal-access.ts';
 import { openChannel, serverStream, unary } from '#kit/rpc/client.ts';
 import type { Io } from '../command.ts';
-import { readInternalAccess } from '../config.ts';
+import { readAuditAccess } from '../config.ts';
 import { type MeshRecord, runningMeshes } from '../up/mesh-folder.ts';
 import { GET_NATS } from '../up/nats-server.ts';
 
@@ -62,7 +62,7 @@ function explain(error: unknown, address: string): unknown {
   if (!(error instanceof QuernError)) return error;
   const { code, message } = error;
   if (code === 'UNAUTHENTICATED') {
-    const text = `${message} (QUERN_INTERNAL_TOKEN or QUERN_INTERNAL_TOKEN_FILE, as for the services)`;
+    const text = `${message} (QUERN_AUDIT_OPERATOR_TOKEN or QUERN_AUDIT_OPERATOR_TOKEN_FILE, as the audit service has it)`;
     return new QuernError(code, text, error.details, { cause: error });
   }
   if (code === 'UNAVAILABLE' && /connect|ECONNREFUSED|ENOENT|Name resolution|deadline/i.test(message)) {
@@ -79,7 +79,7 @@ export type AuditClient = ReturnType<typeof connectAudit>;
 /** close() when done. */
 export function connectAudit(given: string | undefined, io: Io) {
   const address = auditAddress(given, io);
-  const client = openChannel(AuditServiceClient, { address, ...channelAccess(readInternalAccess(io.config.env)) });
+  const client = openChannel(AuditServiceClient, { address, ...channelAccess(readAuditAccess(io.config.env)) });
   const { signal } = io;
   const once = { signal, timeoutMs: CONNECT_TIMEOUT_MS };
   const explained = (error: unknown): never => {

@@ -41,7 +41,7 @@ Reading, exporting and erasing are recorded themselves.
 
   --tenant T                 (default: local, which everyone is without a keys file)
   --address ADDR             unix:///PATH or HOST:PORT of an audit service (default: QUERN_AUDIT_ADDRESS, else the running
-                             mesh's); on TCP with the services' QUERN_INTERNAL_TOKEN or certificates
+                             mesh's); on TCP with QUERN_AUDIT_OPERATOR_TOKEN, and certificates where the mesh has them
   --trusted-checkpoint FILE  a checkpoint that was kept elsewhere, or a witness file: the check that counts
   --key KEY                  the log's public key line, as "quern audit head" prints it`,
   async run(args, io) {

@@ -114,6 +114,11 @@ export class Vault {
     return row?.ref ?? null;
   }
 
+  /** Whether anybody of this tenant was ever recorded, and the tenant was not erased since. */
+  hasTenant(tenant: string): boolean {
+    return this.#database.prepare('SELECT 1 FROM tenants WHERE tenant = ?').get(tenant) !== undefined;
+  }
+
   /** Who a pseudonym is, or null: it is of another tenant, or was erased. */
   reveal(tenant: string, ref: string): SubjectId | null {
     const row = this.#byRef(tenant, ref);

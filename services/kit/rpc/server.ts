@@ -16,7 +16,7 @@ import {
 } from '#kit/limits.ts';
 import type { Log } from '#kit/log.ts';
 import type { Metrics } from '#kit/metrics.ts';
-import { localPrincipal, type Principal, servicePrincipal } from '#kit/principal.ts';
+import { localPrincipal, operatorPrincipal, type Principal, servicePrincipal } from '#kit/principal.ts';
 import { constantTimeEqual } from '#kit/secure.ts';
 import { noSpans, type SpanSink } from '#kit/trace.ts';
 import { type Address, formatAddress, isLocal, parseAddress } from './address.ts';
@@ -60,6 +60,8 @@ export type RpcServerOptions = {
   tls?: ServerTls;
   /** 'authorization: Bearer <token>' on every call but health. */
   sharedToken?: string;
+  /** The same of those who operate the service: a caller with it is an operator, and then nobody else is. */
+  operatorToken?: string;
   /**
    * Loopback TCP may be open to everybody on this machine. For a public API without keys; between services TCP needs
    * `sharedToken` or `tls` with required client certificates everywhere. Default false.
@@ -148,10 +150,12 @@ function refuseCertificate(): never {
 }
 
 function authenticator(options: RpcServerOptions): DispatchOptions['authenticate'] {
-  const { sharedToken, authenticate, tls } = options;
+  const { sharedToken, operatorToken, authenticate, tls } = options;
   return (surface, peer) => {
     const metadata = { get: (name: string) => surface.metadata.get(name)[0]?.toString() };
     const given = metadata.get('authorization');
+    if (operatorToken !== undefined && given !== undefined && constantTimeEqual(given, `Bearer ${operatorToken}`))
+      return operatorPrincipal;
     if (sharedToken !== undefined) {
       if (given !== undefined && constantTimeEqual(given, `Bearer ${sharedToken}`)) return servicePrincipal('mesh');
       if (!authenticate) return refuseToken(given);
@@ -162,7 +166,7 @@ function authenticator(options: RpcServerOptions): DispatchOptions['authenticate
       if (certificate) return servicePrincipal(certificateName(certificate));
       if (!isUnixPeer(peer)) return refuseCertificate();
     }
-    return localPrincipal;
+    return operatorToken === undefined ? localPrincipal : servicePrincipal('mesh');
   };
 }
 

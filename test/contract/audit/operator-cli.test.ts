@@ -1,4 +1,4 @@
-// The command line at an audit service on TCP: who has the mesh's token gets in, who has not hears how.
+// The command line at an audit service on TCP: who has the operators' token gets in, who has not hears how.
 import assert from 'node:assert/strict';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -13,6 +13,7 @@ import { log, ORIGIN } from './support/service.ts';
 import { undo } from './support/undo.ts';
 
 const TOKEN = 'a-token-of-the-mesh-0123456789abcdef';
+const OPERATOR = 'a-token-of-operators-0123456789abcdef';
 
 /** A service without a stream: it answers from the ledger that it has. */
 async function setUp(t: TestContext) {
@@ -36,27 +37,48 @@ async function setUp(t: TestContext) {
       metricsListen: null,
       drainGraceMs: 100,
       internal: { token: TOKEN, tls: null },
+      operatorToken: OPERATOR,
       logLevel: 'silent',
     },
     log,
     metrics: createMetrics('audit'),
   });
   undo(t, () => service.close());
-  const env = { QUERN_INTERNAL_TOKEN: TOKEN, QUERN_STATE_DIR: dir };
+  const env = { QUERN_AUDIT_OPERATOR_TOKEN: OPERATOR, QUERN_STATE_DIR: dir };
   const audit = (args: string[], over: NodeJS.ProcessEnv = {}) =>
     quern(['audit', ...args, '--address', service.address], { env: { ...env, ...over } });
   return { dir, audit };
 }
 
-test('with the token of the mesh the log is read over TCP; without it the refusal says which variable', async (t) => {
-  const { audit } = await setUp(t);
+test('with the token of its operators the log is read over TCP; without it the refusal says which variable', async (t) => {
+  const { dir, audit } = await setUp(t);
   const head = await audit(['head']);
   assert.equal(head.code, 0, head.stderr);
   assert.match(head.stdout, /^records {5}30\n/);
   assert.match(head.stdout, /^stream {6}not read: /m);
-  const refused = await audit(['head'], { QUERN_INTERNAL_TOKEN: '' });
+  const refused = await audit(['head'], { QUERN_AUDIT_OPERATOR_TOKEN: '' });
   assert.equal(refused.code, 1);
-  assert.match(refused.stderr, /expected 'authorization: Bearer <shared token>', got none.*\(QUERN_INTERNAL_TOKEN or/);
+  const asService = { QUERN_AUDIT_OPERATOR_TOKEN: '', QUERN_INTERNAL_TOKEN: TOKEN };
+  assert.equal((await audit(['head'], asService)).code, 0, 'heads are hashes');
+  for (const [args, words] of [
+    [['query'], 'reading'],
+    [['tail'], 'reading'],
+    [['verify'], 'reading'],
+    [['export', '--out', join(dir, 'x.jsonl')], 'exporting'],
+    [['export', '--format', 'csv', '--out', join(dir, 'x.csv')], 'exporting'],
+    [['erase', '--user', 'ada', '--yes'], 'erasing in'],
+  ] as const) {
+    const { code, stderr } = await audit([...args], asService);
+    assert.equal(code, 1, args[0]);
+    assert.match(
+      stderr,
+      new RegExp(`^quern: ${words} the audit log needs the token of its operators, and this call came as service:mesh`),
+    );
+  }
+  assert.match(
+    refused.stderr,
+    /expected 'authorization: Bearer <shared token>', got none.*\(QUERN_AUDIT_OPERATOR_TOKEN or/,
+  );
 });
 
 test('exports in every form, and what was exported verifies', async (t) => {

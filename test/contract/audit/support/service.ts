@@ -54,6 +54,7 @@ export async function setUp(t: TestContext, over: Partial<AuditConfig> = {}) {
     metricsListen: null,
     drainGraceMs: 100,
     internal: { token: null, tls: null },
+    operatorToken: null,
     logLevel: 'silent',
     ...over,
   };
