@@ -1,5 +1,6 @@
 // Bounds of tools and of what prepares their calls. Units last; relations are asserted when the module loads.
 import { assert } from '#kit/assert.ts';
+import type { SandboxLimits } from './jail/sandbox.ts';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -112,3 +113,29 @@ assert(ARTIFACT_INLINE_BYTES_MAX < ARTIFACT_BYTES_MAX, 'every artifact that is s
 assert(READ_BYTES_DEFAULT < READ_BYTES_MAX, 'a caller may ask for more than the default');
 assert(CHECK_CPU_MS < CHECK_WALL_MS && COMPILE_CPU_MS < CHECK_WALL_MS, 'CPU time passes within wall time');
 assert(WORKSPACE_ENTRIES_MAX >= LIST_ENTRIES_MAX, 'a listing is never larger than a workspace');
+
+/** What a tool gets whose definition says nothing. */
+export const DEFAULT_LIMITS: SandboxLimits = {
+  wallMs: 30_000,
+  cpuMs: 30_000,
+  memoryBytes: 512 * MIB,
+  pids: 128,
+  openFiles: 256,
+  fileBytes: 64 * MIB,
+  outputBytes: 8 * MIB,
+  tmpBytes: 64 * MIB,
+};
+export const DEFAULT_MODEL_OUTPUT_BYTES = 64 * KIB;
+
+/** What no tool gets more of, whatever its definition and the policy say. */
+export const HOST_LIMITS: SandboxLimits = {
+  wallMs: 300_000,
+  cpuMs: 300_000,
+  memoryBytes: 16 * 1024 * MIB,
+  pids: 4_096,
+  openFiles: 4_096,
+  fileBytes: 256 * MIB,
+  outputBytes: 64 * MIB,
+  tmpBytes: 1024 * MIB,
+};
+export const HOST_MODEL_OUTPUT_BYTES = MIB;

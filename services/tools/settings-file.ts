@@ -1,0 +1,95 @@
+// Reading what operators write, YAML or JSON: bounded, one value per key, and mistakes with file, line and path.
+import { open } from 'node:fs/promises';
+import { LineCounter, parseDocument } from 'yaml';
+import { z } from 'zod';
+import { QuernError } from '#kit/errors.ts';
+import { describeIssue } from '#kit/schema-errors.ts';
+import type { LimitsPart } from './definition.ts';
+import { PACK_YAML_ALIASES_MAX } from './tool-limits.ts';
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+
+const count = (max: number) => z.int().min(1).max(max).optional();
+
+/** Bounds of a call as they are written in packs and in the policy; a tool never gets more than the host's. */
+export const limitsShape = {
+  wall_ms: count(300_000),
+  cpu_ms: count(300_000),
+  memory_mib: z.int().min(16).max(65_536).optional(),
+  pids: count(4_096),
+  open_files: z.int().min(16).max(4_096).optional(),
+  file_mib: count(4_096),
+  output_kib: count(65_536),
+  tmp_mib: count(1_024),
+  model_output_kib: count(1_024),
+};
+const limitsSchema = z.strictObject(limitsShape);
+
+const times = (value: number | undefined, unit: number): number | undefined =>
+  value === undefined ? undefined : value * unit;
+
+/** In the sandbox's units. */
+export function limitsFrom(written: z.infer<typeof limitsSchema>): {
+  limits: LimitsPart;
+  modelOutputBytes: number | undefined;
+} {
+  const limits = {
+    wallMs: written.wall_ms,
+    cpuMs: written.cpu_ms,
+    memoryBytes: times(written.memory_mib, MIB),
+    pids: written.pids,
+    openFiles: written.open_files,
+    fileBytes: times(written.file_mib, MIB),
+    outputBytes: times(written.output_kib, KIB),
+    tmpBytes: times(written.tmp_mib, MIB),
+  };
+  return { limits, modelOutputBytes: times(written.model_output_kib, KIB) };
+}
+
+function invalid(message: string): QuernError {
+  return new QuernError('INVALID_ARGUMENT', message, { reason: 'SETTINGS_INVALID' });
+}
+
+/** "tools[2].name" */
+function pathText(path: readonly PropertyKey[]): string {
+  return path.map((one, i) => (typeof one === 'number' ? `[${one}]` : `${i === 0 ? '' : '.'}${String(one)}`)).join('');
+}
+
+/** A regular file's text, at most `bytesMax`. Throws INVALID_ARGUMENT for larger ones and what is not a file. */
+export async function readSettingsFile(path: string, bytesMax: number): Promise<string> {
+  const file = await open(path, 'r');
+  try {
+    const { size } = await file.stat().then((stat) => (stat.isFile() ? stat : { size: -1 }));
+    if (size < 0) throw invalid('expected a file');
+    if (size > bytesMax) throw invalid(`expected at most ${bytesMax} bytes, got ${size}`);
+    return await file.readFile('utf8');
+  } finally {
+    await file.close();
+  }
+}
+
+/** The value of a text in YAML or JSON. Throws INVALID_ARGUMENT with line and column. */
+export function parseSettings(text: string): unknown {
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines, uniqueKeys: true, prettyErrors: false, version: '1.2' });
+  const [error] = document.errors;
+  if (error) {
+    const { line, col } = lines.linePos(error.pos[0]);
+    throw invalid(`line ${line}, column ${col}: ${error.message}`);
+  }
+  try {
+    return document.toJS({ maxAliasCount: PACK_YAML_ALIASES_MAX });
+  } catch (cause) {
+    throw invalid((cause as Error).message);
+  }
+}
+
+/** The value as the schema has it. Throws INVALID_ARGUMENT with the path of the first mistake. */
+export function shaped<T>(schema: z.ZodType<T>, value: unknown): T {
+  const result = schema.safeParse(value, { error: describeIssue });
+  if (result.success) return result.data;
+  const [issue] = result.error.issues;
+  const path = pathText(issue?.path ?? []);
+  throw invalid(`${path === '' ? '' : `${path}: `}${issue?.message ?? 'not valid'}`);
+}
