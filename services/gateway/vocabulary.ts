@@ -15,6 +15,9 @@ export type VocabularyHeader = {
   eosTokenIds: readonly number[];
   chatTemplateHash: string;
   fimFamily: string;
+  /** Names of kit/output-formats.ts; "" or absent: none. */
+  toolParser?: string;
+  reasoningParser?: string;
 };
 
 /** Immutable. Reads of an id outside the table throw: an engine that makes such ids runs another model. */
@@ -23,11 +26,17 @@ export class Vocabulary {
   readonly #bytes: readonly Uint8Array[];
   /** Shown text of an id: '' for control tokens, null where the bytes end or begin inside a character. */
   readonly #shown: readonly (string | null)[];
+  /** Of added tokens, special or not. */
+  readonly #addedIds: ReadonlyMap<string, number>;
 
   constructor(header: VocabularyHeader, pieces: readonly VocabularyPiece[]) {
     this.header = header;
     this.#bytes = pieces.map((piece) => piece.bytes ?? NONE);
     this.#shown = pieces.map((piece) => (piece.special || piece.unused ? '' : wholeText(piece.bytes)));
+    const added = pieces.flatMap(({ added, special, bytes }, id): [string, number][] =>
+      added || special ? [[lenient.decode(bytes), id]] : [],
+    );
+    this.#addedIds = new Map(added.reverse()); // of equal ones the lowest id
   }
 
   get size(): number {
@@ -55,6 +64,11 @@ export class Vocabulary {
   /** The literal of an id, U+FFFD where its bytes are part of a character. */
   literal(id: number): string {
     return this.#shown[id] || lenient.decode(this.bytes(id));
+  }
+
+  /** The id of an added token by its literal; null: there is none, so that text spells it. */
+  addedId(literal: string): number | null {
+    return this.#addedIds.get(literal) ?? null;
   }
 
   #unknown(id: number): QuernError {
