@@ -22,5 +22,7 @@ export type AuditContext = {
   readonly content: SegmentFiles | null;
   /** Aborts when the service drains: what would go on for ever ends. */
   readonly stopping: AbortSignal;
+  /** How long a reader of a stream may take nothing. */
+  readonly readerStallMs: number;
   consumerStats(): ConsumerStats;
 };

@@ -17,7 +17,7 @@ import { openSegmentFiles, type SegmentFile, type SegmentFiles } from '#kit/audi
 import type { ChainHead } from '#kit/audit/verify.ts';
 import { QuernError } from '#kit/errors.ts';
 import { HashStore } from './hash-store.ts';
-import { LEDGER_RECORD_BYTES_MAX, LEDGER_SEGMENT_AGE_MS, LEDGER_SEGMENT_BYTES_MAX } from './limits.ts';
+import { LEDGER_HOLD_MS, LEDGER_RECORD_BYTES_MAX, LEDGER_SEGMENT_AGE_MS, LEDGER_SEGMENT_BYTES_MAX } from './limits.ts';
 
 /** `startedMs`: wall clock of its first record. */
 type Segment = { name: string; firstIndex: number; bytes: number; startedMs: number };
@@ -44,10 +44,18 @@ function notServed(dir: string, error: unknown): unknown {
 export const howToVerify = (dir: string): string =>
   `It is not opened, and left as it is; "quern audit verify ${dir}" says which records are concerned`;
 
+function tooSlow(): QuernError {
+  const message =
+    'the records were past their retention and let go of while they were read, which took too long; ask again';
+  return new QuernError('ABORTED', message, { reason: 'AUDIT_READER_TOO_SLOW' });
+}
+
 export type LedgerOptions = {
   dir: string;
   segmentBytesMax?: number;
   segmentAgeMs?: number;
+  /** For how long who reads keeps segments from going. */
+  holdMs?: number;
   /** Wall clock, Unix milliseconds. */
   now?: () => number;
   /** What the newest checkpoint speaks of: a ledger that has less is left as it is. Default: none. */
@@ -55,6 +63,9 @@ export type LedgerOptions = {
   /** For tests: files that fail. */
   files?: SegmentFiles;
 };
+
+/** Somebody who reads from the segment of `position` on. `hasEnded`: what it reads has gone. */
+type Hold = { position: number; sinceMs: number; hasEnded: boolean };
 
 /** Invariant: segments hold the records [firstIndex, size) without a gap; the tree has exactly `size` leaves. */
 export class Ledger {
@@ -67,7 +78,8 @@ export class Ledger {
   #agedHeads: AgedHeads;
   #active: SegmentFile | null = null;
   #failed = false;
-  #readers = 0;
+  readonly #holds = new Set<Hold>();
+  readonly #holdMs: number;
 
   private constructor(
     files: SegmentFiles,
@@ -82,6 +94,7 @@ export class Ledger {
     this.#agedHeads = agedHeads;
     this.#segmentBytesMax = options.segmentBytesMax ?? LEDGER_SEGMENT_BYTES_MAX;
     this.#segmentAgeMs = options.segmentAgeMs ?? LEDGER_SEGMENT_AGE_MS;
+    this.#holdMs = options.holdMs ?? LEDGER_HOLD_MS;
     this.#now = options.now ?? Date.now;
   }
 
@@ -181,7 +194,10 @@ export class Ledger {
     return segment;
   }
 
-  /** The stored records from `index` on, up to the size at the call. Throws OUT_OF_RANGE below firstIndex. */
+  /**
+   * The stored records from `index` on, up to the size at the call. Throws OUT_OF_RANGE below firstIndex, and ABORTED when it
+   * took so long that what it reads was let go of.
+   */
   async *read(index: number): AsyncGenerator<LedgerEntry, void, undefined> {
     const end = this.size;
     if (index < this.firstIndex) {
@@ -189,27 +205,43 @@ export class Ledger {
       throw new QuernError('OUT_OF_RANGE', message, { reason: 'AUDIT_RECORD_AGED' });
     }
     const from = this.#segments.findLastIndex(({ firstIndex }) => firstIndex <= index);
-    this.#readers += 1; // segments do not go while they are read
+    const hold = this.#hold(index);
     try {
       for (const segment of this.#segments.slice(Math.max(0, from))) {
+        hold.position = Math.max(index, segment.firstIndex);
         for await (const entry of this.#readSegment(segment)) {
           if (entry.index >= end) return;
           if (entry.index >= index) yield entry;
+          if (hold.hasEnded) throw tooSlow();
         }
       }
+    } catch (error) {
+      throw hold.hasEnded ? tooSlow() : error; // a file that has gone
     } finally {
-      this.#readers -= 1;
+      this.#holds.delete(hold);
     }
   }
 
-  /** No segment goes until `work` is done: for reads that must speak of one and the same firstIndex. */
+  /** No segment goes until `work` is done, or LEDGER_HOLD_MS is over: for reads that must speak of one and the same firstIndex. */
   async keeping<T>(work: () => Promise<T>): Promise<T> {
-    this.#readers += 1;
+    const hold = this.#hold(0);
     try {
       return await work();
     } finally {
-      this.#readers -= 1;
+      this.#holds.delete(hold);
     }
+  }
+
+  #hold(position: number): Hold {
+    const hold = { position, sinceMs: performance.now(), hasEnded: false };
+    this.#holds.add(hold);
+    return hold;
+  }
+
+  /** Whether somebody reads what lies before `index`, and has not done so for too long. */
+  #isHeld(index: number): boolean {
+    const sinceMs = performance.now() - this.#holdMs;
+    return [...this.#holds].some((hold) => hold.position < index && hold.sinceMs > sinceMs);
   }
 
   async *#readSegment({ name, bytes }: Segment): AsyncGenerator<LedgerEntry, void, undefined> {
@@ -228,16 +260,18 @@ export class Ledger {
 
   /**
    * Deletes the segments whose every record lies before `index`; their leaf hashes stay. The newest segment stays, and all do
-   * while somebody reads. `heads`: where the chains stand behind them, on disk before anything goes.
+   * while somebody reads of them. `heads`: where the chains stand behind them, on disk before anything goes.
    */
   async dropBefore(index: number, heads: AgedHeads): Promise<number> {
     const kept = this.#segments.findLastIndex(({ firstIndex }) => firstIndex <= index);
-    if (kept <= 0 || this.#readers > 0) return 0;
-    const firstIndex = this.#segments[kept]!.firstIndex;
+    if (kept <= 0) return 0;
+    const { firstIndex } = this.#segments[kept]!;
+    if (this.#isHeld(firstIndex)) return 0;
     const aged = { v: 1, firstIndex, heads: Object.fromEntries(heads) };
     await this.#files.replace(AGED_FILE, Buffer.from(`${JSON.stringify(aged)}\n`));
     // Who began to read meanwhile holds what it read of: the segments go another time, or when the ledger is next opened.
-    if (this.#readers > 0) return 0;
+    if (this.#isHeld(firstIndex)) return 0;
+    for (const hold of this.#holds) hold.hasEnded ||= hold.position < firstIndex;
     this.#agedHeads = heads;
     for (const { name } of this.#segments.splice(0, kept)) await this.#files.remove(name);
     return kept;

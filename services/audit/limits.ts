@@ -32,6 +32,10 @@ export const QUERY_LIMIT_MAX = 100_000;
 export const TAIL_BACKLOG_MAX = 1_000;
 export const TAIL_ROWS = 500;
 export const TAIL_LOOK_MS = 250;
+/** A reader of a stream that takes nothing for so long is sent away. */
+export const READER_STALL_MS = 30_000;
+/** A read or verification that takes longer does not keep segments from ageing any more; it ends when they go. */
+export const LEDGER_HOLD_MS = 3_600_000;
 /** One message of an export: some hundred records. */
 export const EXPORT_MESSAGE_BYTES = 256 * KIB;
 /** Signed notes that go with an export, beside the newest. */

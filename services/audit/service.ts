@@ -28,7 +28,7 @@ import { AuditConsumer } from './consumer.ts';
 import type { AuditContext } from './context.ts';
 import { auditKeys } from './key-files.ts';
 import { Ledger } from './ledger.ts';
-import { CHECKPOINT_LOOK_MS, HEALTH_LOOK_MS } from './limits.ts';
+import { CHECKPOINT_LOOK_MS, HEALTH_LOOK_MS, READER_STALL_MS } from './limits.ts';
 import { type OperatorAction, Operators } from './operators.ts';
 import { Projection } from './projection.ts';
 import { erase } from './rpc/erase.ts';
@@ -58,6 +58,7 @@ export type AuditServiceOptions = {
   spans?: SpanSink;
   /** For tests: files of the ledger that fail. */
   ledgerFiles?: SegmentFiles;
+  readerStallMs?: number;
 };
 
 /** What was opened, to be closed in reverse. */
@@ -120,7 +121,13 @@ async function openContext(options: AuditServiceOptions, stopping: AbortSignal, 
   const content = config.contentDir === null ? null : await openSegmentFiles(config.contentDir);
   const operators = new Operators({ outbox, log, hasToken: config.operatorToken !== null });
   const kept = { ledger, projection, checkpoints, vault, outbox, operators, content };
-  return { ...kept, verifier: signer, stopping, consumerStats: () => consumer.stats };
+  return {
+    ...kept,
+    verifier: signer,
+    stopping,
+    readerStallMs: options.readerStallMs ?? READER_STALL_MS,
+    consumerStats: () => consumer.stats,
+  };
 }
 
 /** Why nothing can be recorded until the process starts again; null: it can. */

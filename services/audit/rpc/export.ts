@@ -10,6 +10,7 @@ import type { AuditContext } from '../context.ts';
 import { EXPORT_CHECKPOINTS_MAX, EXPORT_MESSAGE_BYTES } from '../limits.ts';
 import { readRecord } from '../projection.ts';
 import { instantField } from '../request-fields.ts';
+import { readerTakes } from './reader.ts';
 
 type Stretch = { first: number; end: number };
 
@@ -27,7 +28,7 @@ function stretchOf(
 
 /** Sends the records; answers where each producer's chain stood before its first one. */
 async function sendRecords(
-  { ledger }: AuditContext,
+  context: AuditContext,
   { first, end }: Stretch,
   out: Out<ExportResponse>,
 ): Promise<Map<string, ChainHead>> {
@@ -39,10 +40,10 @@ async function sendRecords(
     const flows = out.write({ part: { $case: 'records', value: { firstIndex: BigInt(firstIndex), records } } });
     firstIndex += records.length;
     [records, bytes] = [[], 0];
-    if (!flows) await out.drained();
+    if (!flows) await readerTakes(context, out);
   };
   if (first === end) return heads;
-  for await (const { index, bytes: record } of ledger.read(first)) {
+  for await (const { index, bytes: record } of context.ledger.read(first)) {
     if (index >= end) break;
     const place = readRecord(record);
     if (place && !heads.has(place.producer)) heads.set(place.producer, { seq: place.seq - 1, sha256: place.prev });

@@ -8,6 +8,7 @@ import type { AuditContext } from '../context.ts';
 import { QUERY_LIMIT_DEFAULT, QUERY_LIMIT_MAX, QUERY_ROWS_MAX } from '../limits.ts';
 import type { RequestQuery, RequestRow } from '../projection.ts';
 import { instantField, invalidField, tenantField } from '../request-fields.ts';
+import { readerTakes } from './reader.ts';
 
 /** Null: nobody of this name was ever recorded, or was erased. */
 function toQuery({ vault }: AuditContext, request: QueryRequest): RequestQuery | null {
@@ -91,7 +92,7 @@ export async function query(
     for (const row of rows) {
       const prompt = withPrompts ? await textAt(context, row, row.prompt_ref) : undefined;
       const answer = withAnswers ? await textAt(context, row, row.answer_ref) : undefined;
-      if (!out.write(toResponse(context, row, { prompt, answer }))) await out.drained();
+      if (!out.write(toResponse(context, row, { prompt, answer }))) await readerTakes(context, out);
     }
     left -= rows.length;
     after = rows.at(-1);

@@ -7,6 +7,7 @@ import type { AuditContext } from '../context.ts';
 import { TAIL_BACKLOG_MAX, TAIL_LOOK_MS, TAIL_ROWS } from '../limits.ts';
 import type { RecordRow } from '../projection.ts';
 import { invalidField, tenantField } from '../request-fields.ts';
+import { readerTakes } from './reader.ts';
 
 function toResponse({ vault }: AuditContext, row: RecordRow): TailResponse {
   const usage = Object.entries(JSON.parse(row.usage ?? '{}') as Record<string, number>);
@@ -43,7 +44,7 @@ export async function tail(
   const signal = AbortSignal.any([call.signal, stopping]);
   for (let from = projection.indexBefore(tenant, backlog); !signal.aborted; ) {
     const rows = projection.records({ tenant, from, limit: TAIL_ROWS });
-    for (const row of rows) if (!out.write(toResponse(context, row))) await out.drained();
+    for (const row of rows) if (!out.write(toResponse(context, row))) await readerTakes(context, out);
     from = (rows.at(-1)?.idx ?? from - 1) + 1;
     if (rows.length < TAIL_ROWS) await sleep(TAIL_LOOK_MS, undefined, { signal }).catch(() => {});
   }

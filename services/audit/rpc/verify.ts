@@ -8,6 +8,7 @@ import type { CallContext, Out } from '#kit/rpc/service.ts';
 import type { AuditContext } from '../context.ts';
 import { VERIFY_REPORT_RECORDS, VERIFY_SLICE_RECORDS } from '../limits.ts';
 import { noteField } from '../request-fields.ts';
+import { readerTakes } from './reader.ts';
 
 /** The records from `first` on, with a look at other work and at the caller now and then. */
 async function* stored(
@@ -50,7 +51,7 @@ export async function verify(
   const total = BigInt(ledger.size);
   const progress = { total, verdict: '', message: '', covered: 0n, checkpoint: '' };
   const report = async (records: number): Promise<void> => {
-    if (!out.write({ ...progress, records: BigInt(records) })) await out.drained();
+    if (!out.write({ ...progress, records: BigInt(records) })) await readerTakes(context, out);
   };
   // Leaf hashes, chains and records must meet at one place: no segment ages while they are read one after the other.
   const result = await ledger.keeping(() => {

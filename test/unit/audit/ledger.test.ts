@@ -233,3 +233,33 @@ test('a ledger that lacks signed records is left as it is, its hashes too', asyn
   const none = /expected the segments of 40 records, whose hashes or checkpoint are there, found none/;
   await assert.rejects(open(dir, { signedRecords: 40 }), { code: 'DATA_LOSS', message: none });
 });
+
+test('who reads too long, or lies behind what goes, keeps no segment; it hears of it when its records have gone', async (t) => {
+  const ledger = await open(await folder(t), { holdMs: 0 });
+  t.after(() => ledger.close());
+  for (let i = 0; i < 40; i += 2) await ledger.append(records(i, i + 2));
+  const slow = ledger.read(0);
+  await slow.next();
+  const late = ledger.read(30);
+  await late.next();
+  const kept = ledger.keeping(async () => {
+    assert.ok((await ledger.dropBefore(25, new Map())) > 0, 'a reader does not hold up the retention for ever');
+  });
+  await kept;
+  await assert.rejects(
+    (async () => {
+      for await (const _ of slow);
+    })(),
+    { code: 'ABORTED', message: /past their retention and let go of while they were read/ },
+  );
+  let rest = 0;
+  for await (const _ of late) rest += 1;
+  assert.equal(rest, 9);
+  const patient = await open(await folder(t));
+  t.after(() => patient.close());
+  for (let i = 0; i < 40; i += 2) await patient.append(records(i, i + 2));
+  const behind = patient.read(30);
+  await behind.next();
+  assert.ok((await patient.dropBefore(25, new Map())) > 0, 'it reads what stays');
+  await behind.return();
+});

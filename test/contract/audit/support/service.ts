@@ -16,7 +16,7 @@ import { createMetrics } from '#kit/metrics.ts';
 import { openChannel, serverStream, unary } from '#kit/rpc/client.ts';
 import type { AuditConfig } from '../../../../services/audit/config.ts';
 import { auditKeys } from '../../../../services/audit/key-files.ts';
-import { startAudit } from '../../../../services/audit/service.ts';
+import { type AuditServiceOptions, startAudit } from '../../../../services/audit/service.ts';
 import { startNats } from './nats.ts';
 import { undo } from './undo.ts';
 
@@ -35,8 +35,10 @@ const all: QueryRequest = {
   withAnswers: false,
 };
 
+type Bounds = Pick<AuditServiceOptions, 'readerStallMs'>;
+
 /** `over`: settings of the service that differ. */
-export async function setUp(t: TestContext, over: Partial<AuditConfig> = {}) {
+export async function setUp(t: TestContext, over: Partial<AuditConfig> = {}, bounds: Bounds = {}) {
   const nats = await startNats(t);
   const dir = await mkdtemp(join(tmpdir(), 'quern-test-'));
   undo(t, () => rm(dir, { recursive: true, force: true }));
@@ -58,7 +60,7 @@ export async function setUp(t: TestContext, over: Partial<AuditConfig> = {}) {
     logLevel: 'silent',
     ...over,
   };
-  const start = () => startAudit({ config, log, metrics: createMetrics('audit') });
+  const start = () => startAudit({ config, log, metrics: createMetrics('audit'), ...bounds });
   const service = await start();
   let running: typeof service | null = service;
   undo(t, () => running?.close());
