@@ -69,8 +69,11 @@ export type SandboxSession = {
   readonly started: Promise<void>;
   write(data: Uint8Array): Promise<void>;
   readonly ended: Promise<SandboxEnd>;
-  /** Ends the whole tree; settles when nothing of it is left. */
-  kill(reason: KillReason): Promise<SandboxEnd>;
+  /**
+   * Ends the whole tree; settles when nothing of it is left. `gentle` closes stdin and sends SIGTERM first, and gives the
+   * command a second to obey.
+   */
+  kill(reason: KillReason, options?: { readonly gentle?: boolean }): Promise<SandboxEnd>;
 };
 
 export type Capability = {
@@ -87,6 +90,9 @@ export type Capabilities = {
   readonly probedUnixMs: number;
 };
 
+/** Asked now and then while a command runs; true ends it with the reason 'disk'. */
+export type DiskFull = () => Promise<boolean>;
+
 export type Jail = {
   /**
    * Runs a command to its end. Settles when no process, cgroup, mount or pipe of it is left, whatever happened; rejects
@@ -94,10 +100,13 @@ export type Jail = {
    */
   run(
     command: SandboxCommand,
-    options: { signal: AbortSignal; output: OutputSink; onStart?: (setupNs: number) => void },
+    options: { signal: AbortSignal; output: OutputSink; onStart?: (setupNs: number) => void; diskFull?: DiskFull },
   ): Promise<SandboxEnd>;
-  /** The same with stdin left open. */
-  open(command: SandboxCommand, options: { signal: AbortSignal; output: OutputSink }): SandboxSession;
+  /** The same with stdin left open; throws where run() rejects. */
+  open(
+    command: SandboxCommand,
+    options: { signal: AbortSignal; output: OutputSink; diskFull?: DiskFull },
+  ): SandboxSession;
   capabilities(): Capabilities;
   /** Runs the self-test again. */
   probe(options: { signal: AbortSignal }): Promise<Capabilities>;

@@ -1,0 +1,86 @@
+// cgroup v2: one tree. Source: Documentation/admin-guide/cgroup-v2.rst.
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import {
+  type Cgroup,
+  type CgroupLimits,
+  type Cgroups,
+  newGroupName,
+  readKeyed,
+  readNumber,
+  readProcesses,
+  removeGroup,
+  staleGroups,
+} from './cgroups.ts';
+import { CPU_CORES, CPU_PERIOD_US } from './limits.ts';
+import { signalProcess } from './process-status.ts';
+
+export const V2_REQUIRED = ['pids', 'memory', 'cpu'] as const;
+
+function setLimits(place: string, { memoryBytes, pids }: CgroupLimits): void {
+  const write = (file: string, value: string): void => writeFileSync(join(place, file), value);
+  write('pids.max', String(pids));
+  write('memory.max', String(memoryBytes));
+  if (existsSync(join(place, 'memory.swap.max'))) write('memory.swap.max', '0');
+  write('memory.oom.group', '1');
+  write('cpu.max', `${CPU_CORES * CPU_PERIOD_US} ${CPU_PERIOD_US}`);
+}
+
+function groupAt(folder: string, name: string): Cgroup {
+  const place = join(folder, name);
+  const processes = (): number[] => readProcesses(join(place, 'cgroup.procs'));
+  const cpuNs = (): number | null => {
+    const usec = readKeyed(join(place, 'cpu.stat'), 'usage_usec');
+    return usec === null ? null : usec * 1_000;
+  };
+  return {
+    name,
+    processes,
+    cpuNs,
+    attach: (pid) => writeFile(join(place, 'cgroup.procs'), String(pid)),
+    kill() {
+      try {
+        writeFileSync(join(place, 'cgroup.kill'), '1');
+      } catch {
+        // Before Linux 5.14 there is no such file.
+        for (const pid of processes()) signalProcess(pid, 'SIGKILL');
+      }
+    },
+    usage: () => ({
+      cpuNs: cpuNs(),
+      maxMemoryBytes: readNumber(join(place, 'memory.peak')),
+      oomKills: readKeyed(join(place, 'memory.events'), 'oom_kill') ?? 0,
+      pidsRefused: readKeyed(join(place, 'pids.events'), 'max') ?? 0,
+    }),
+    remove: () => removeGroup(place),
+  };
+}
+
+/** Groups below a folder whose controllers are enabled for them and that this process may write. */
+export function openCgroupsV2(folder: string): Cgroups {
+  return {
+    version: 2,
+    detail: `cgroup v2 with ${V2_REQUIRED.join(', ')}`,
+    create(limits) {
+      const group = groupAt(folder, newGroupName());
+      mkdirSync(join(folder, group.name));
+      try {
+        setLimits(join(folder, group.name), limits);
+      } catch (error) {
+        group.remove().catch(() => {}); // the first mistake is the one to tell
+        throw error;
+      }
+      return group;
+    },
+    async sweep() {
+      const names = staleGroups(folder);
+      for (const name of names) {
+        const group = groupAt(folder, name);
+        group.kill();
+        await group.remove();
+      }
+      return names.length;
+    },
+  };
+}

@@ -1,0 +1,110 @@
+// Control groups behind one small interface; cgroup-v1.ts and cgroup-v2.ts fill it. One group per run, below a folder
+// that the service owns; its name says which process made it, so that what a crash left behind is found again.
+import { readdirSync, readFileSync } from 'node:fs';
+import { rmdir } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { CGROUP_REMOVE_MAX_MS, CGROUP_REMOVE_RETRY_MS } from './limits.ts';
+import { isSameProcess, startTimeOf } from './process-status.ts';
+
+export type CgroupLimits = { readonly memoryBytes: number; readonly pids: number };
+
+export type CgroupUsage = {
+  readonly cpuNs: number | null;
+  readonly maxMemoryBytes: number | null;
+  /** Processes that the kernel killed for memory. */
+  readonly oomKills: number;
+  /** Times that a new process or thread was refused. */
+  readonly pidsRefused: number;
+};
+
+/** The processes of one run. */
+export type Cgroup = {
+  readonly name: string;
+  attach(pid: number): Promise<void>;
+  processes(): number[];
+  /** Sends SIGKILL to every process in it, none of which can start another meanwhile. */
+  kill(): void;
+  cpuNs(): number | null;
+  usage(): CgroupUsage;
+  /** Settles when the group is gone. Rejects when it stays busy for CGROUP_REMOVE_MAX_MS. */
+  remove(): Promise<void>;
+};
+
+export type Cgroups = {
+  readonly version: 1 | 2;
+  /** Where, and with which controllers. */
+  readonly detail: string;
+  create(limits: CgroupLimits): Cgroup;
+  /** Kills and removes groups whose maker is gone; returns how many there were. */
+  sweep(): Promise<number>;
+};
+
+/** Where the service may make groups, or why nowhere. */
+export type CgroupsFound =
+  | { readonly ok: true; readonly cgroups: Cgroups }
+  | { readonly ok: false; readonly detail: string; readonly remedy: string };
+
+let made = 0;
+
+/** A name that no other process and no later one of this number gives. */
+export function newGroupName(): string {
+  return `run-${process.pid}-${startTimeOf(process.pid) ?? 0}-${made++}`;
+}
+
+/** Names in a folder whose maker is gone. */
+export function staleGroups(folder: string): string[] {
+  return foldersIn(folder).filter((name) => {
+    const match = /^run-(\d+)-(\d+)-\d+$/.exec(name);
+    return match !== null && !isSameProcess(Number(match[1]), Number(match[2]));
+  });
+}
+
+export function foldersIn(folder: string): string[] {
+  try {
+    return readdirSync(folder, { withFileTypes: true })
+      .filter((entry) => entry.isDirectory())
+      .map(({ name }) => name);
+  } catch {
+    return [];
+  }
+}
+
+/** The process numbers in a cgroup.procs file; none when the group is gone. */
+export function readProcesses(path: string): number[] {
+  return (readText(path) ?? '').split('\n').filter(Boolean).map(Number);
+}
+
+export function readText(path: string): string | null {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return null;
+  }
+}
+
+/** A whole number alone in a file, or null. */
+export function readNumber(path: string): number | null {
+  const text = readText(path)?.trim() ?? '';
+  return /^\d+$/.test(text) ? Number(text) : null;
+}
+
+/** The value of `key` in a file of "key value" lines, or null. */
+export function readKeyed(path: string, key: string): number | null {
+  const line = (readText(path) ?? '').split('\n').find((text) => text.startsWith(`${key} `));
+  return line === undefined ? null : Number(line.slice(key.length + 1));
+}
+
+/** Removes a group's folder, which the kernel calls busy for a while after its last process has ended. */
+export async function removeGroup(folder: string): Promise<void> {
+  const deadline = performance.now() + CGROUP_REMOVE_MAX_MS;
+  for (let delay = CGROUP_REMOVE_RETRY_MS; ; delay = Math.min(2 * delay, 50)) {
+    try {
+      return await rmdir(folder);
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === 'ENOENT') return;
+      if (code !== 'EBUSY' || performance.now() > deadline) throw error;
+    }
+    await sleep(delay);
+  }
+}

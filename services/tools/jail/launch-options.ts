@@ -1,0 +1,114 @@
+// A command as bubblewrap's options. They travel through a pipe: on its command line /proc would show them inside.
+import { lstatSync } from 'node:fs';
+import { join } from 'node:path';
+import { INNER_UID, SHM_BYTES } from './limits.ts';
+import type { SandboxCommand, SandboxLimits } from './sandbox.ts';
+import type { Toolchain } from './toolchain.ts';
+
+/** The workspace inside. */
+export const WORK = '/work';
+/** The egress proxy's socket inside, where the network is 'proxy'. */
+export const PROXY_SOCKET = '/run/proxy.sock';
+
+export type LaunchPlaces = {
+  readonly toolchain: Toolchain;
+  /** Host folder that becomes /etc. */
+  readonly etc: string;
+  /** Host path of the egress proxy's socket. */
+  readonly proxySocket: string | null;
+};
+
+const ISOLATION = [
+  ['--unshare-user', '--unshare-all', '--disable-userns', '--assert-userns-disabled'],
+  ['--die-with-parent', '--new-session', '--cap-drop', 'ALL'],
+  ['--hostname', 'sandbox', '--uid', String(INNER_UID), '--gid', String(INNER_UID)],
+].flat();
+
+const ENVIRONMENT = { PATH: '/usr/bin:/bin', HOME: '/tmp', LANG: 'C.UTF-8', TMPDIR: '/tmp' };
+
+/**
+ * The protected paths that are there, as plain files and folders all the way down. The workspace may change between this
+ * look and the mount, which is why launch.ts reads back what was mounted.
+ */
+export function presentProtected(workspace: NonNullable<SandboxCommand['workspace']>): string[] {
+  return workspace.protected.filter((path) => {
+    const parts = path.split('/');
+    return parts.every((_, index) => {
+      const found = lstatSync(join(workspace.path, ...parts.slice(0, index + 1)), { throwIfNoEntry: false });
+      return found?.isDirectory() === true || (index === parts.length - 1 && found?.isFile() === true);
+    });
+  });
+}
+
+function workspaceOptions({ workspace, limits }: SandboxCommand): string[] {
+  if (workspace === null) return ['--size', String(limits.tmpBytes), '--perms', '0755', '--tmpfs', WORK];
+  if (!workspace.writable) return ['--ro-bind', workspace.path, WORK];
+  const shields = presentProtected(workspace).flatMap((path) => [
+    '--ro-bind',
+    join(workspace.path, path),
+    join(WORK, path),
+  ]);
+  return ['--bind', workspace.path, WORK, ...shields];
+}
+
+/** All options in order; the last two close what is writable and unbounded until then. */
+export function launchOptions(command: SandboxCommand, places: LaunchPlaces): string[] {
+  const { toolchain, etc, proxySocket } = places;
+  const proxy = command.network === 'proxy' && proxySocket !== null ? ['--bind', proxySocket, PROXY_SOCKET] : [];
+  return [
+    ...ISOLATION,
+    ...['--ro-bind', toolchain.root, '/usr'],
+    ...[
+      '--symlink',
+      'usr/lib',
+      '/lib',
+      '--symlink',
+      'usr/lib64',
+      '/lib64',
+      '--symlink',
+      'usr/bin',
+      '/bin',
+      '--symlink',
+      'usr/sbin',
+      '/sbin',
+    ],
+    ...['--proc', '/proc', '--dev', '/dev', '--ro-bind', etc, '/etc'],
+    ...['--size', String(SHM_BYTES), '--perms', '1777', '--tmpfs', '/dev/shm'],
+    ...['--size', String(command.limits.tmpBytes), '--perms', '1777', '--tmpfs', '/tmp'],
+    ...[...toolchain.binds, ...command.binds].flatMap(({ from, to }) => ['--ro-bind', from, to]),
+    ...proxy,
+    ...workspaceOptions(command),
+    ...['--chdir', WORK, '--clearenv'],
+    ...Object.entries({ ...ENVIRONMENT, ...command.env }).flatMap(([name, value]) => ['--setenv', name, value]),
+    ...['--remount-ro', '/dev', '--remount-ro', '/'],
+  ];
+}
+
+/** Each item ends with NUL, as --args wants it. */
+export function encodeOptions(options: readonly string[]): Uint8Array {
+  return Buffer.from(options.map((option) => `${option}\0`).join(''));
+}
+
+/** The rlimits that are set inside the user namespace: outside it NPROC would be shared by every sandbox of the account. */
+export function limitedCommand(
+  command: SandboxCommand,
+  places: LaunchPlaces,
+  options: { readonly withCgroup: boolean },
+): string[] {
+  const { limits, argv } = command;
+  return [places.toolchain.prlimit, ...rlimits(limits, options.withCgroup), '--', ...argv];
+}
+
+function rlimits(limits: SandboxLimits, withCgroup: boolean): string[] {
+  const cpuSeconds = Math.ceil(limits.cpuMs / 1_000);
+  return [
+    `--nproc=${limits.pids}`,
+    `--nofile=${limits.openFiles}`,
+    '--core=0',
+    `--fsize=${limits.fileBytes}`,
+    '--memlock=0',
+    `--cpu=${cpuSeconds}:${cpuSeconds + 1}`, // the soft one says SIGXCPU, the hard one ends what ignores it
+    // Address space would be too blunt: V8 reserves gigabytes that it never touches.
+    ...(withCgroup ? [] : [`--data=${limits.memoryBytes}`]),
+  ];
+}

@@ -1,0 +1,60 @@
+// Every bound the sandbox keeps, with its reason. Units last.
+import { assert } from '#kit/assert.ts';
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+
+export const STDIN_MAX_BYTES = MIB;
+/** One argument or variable: the kernel's MAX_ARG_STRLEN, less its terminator. */
+export const ARGUMENT_MAX_BYTES = 128 * KIB - 1;
+/** All of them together: far below what the kernel takes, since each launch copies them. */
+export const ARGUMENTS_MAX_BYTES = MIB;
+/** bubblewrap refuses more than 9000 options; a variable takes three, a bind three. */
+export const ENV_MAX_COUNT = 256;
+export const BINDS_MAX_COUNT = 64;
+export const PROTECTED_MAX_COUNT = 64;
+
+/** /dev/shm of every sandbox: Python's multiprocessing needs some. */
+export const SHM_BYTES = 8 * MIB;
+/** The account inside; nothing there is root. */
+export const INNER_UID = 1000;
+
+/** From spawn to the first instruction; beyond it the launch has failed. Far above what a busy machine needs. */
+export const SETUP_MAX_MS = 10_000;
+/** What bubblewrap may say about a failed launch. */
+export const SETUP_TEXT_MAX_BYTES = 4 * KIB;
+/** While bubblewrap mounts: how often its mounts are looked at, where some must be checked. */
+export const MOUNT_POLL_MS = 1;
+/** Between looks at the CPU time of a running sandbox: what it may overrun by, per core. */
+export const CPU_POLL_MS = 100;
+/** Between looks at the workspace's size. */
+export const DISK_POLL_MS = 500;
+/** For a command that was killed: how long its last output may wait for a caller that does not read. */
+export const DELIVERY_MAX_MS = 1_000;
+/** What a server that is asked to stop gets before it is killed. */
+export const GENTLE_STOP_MS = 1_000;
+/** After SIGKILL of bubblewrap its namespace ends by itself; then the cgroup's processes are killed one by one ... */
+export const KILL_GRACE_MS = 25;
+/** ... again and again at this distance. */
+export const KILL_RETRY_MS = 10;
+/** Removing a cgroup gives EBUSY for some ms after its last process is gone. */
+export const CGROUP_REMOVE_RETRY_MS = 2;
+export const CGROUP_REMOVE_MAX_MS = 5_000;
+/** The CPU quota's period, the kernel's own default. */
+export const CPU_PERIOD_US = 100_000;
+/** Cores per sandbox. */
+export const CPU_CORES = 1;
+
+/** The self-test: between two, and what one part of it may take. */
+export const PROBE_INTERVAL_MS = 300_000;
+export const PROBE_STEP_MAX_MS = 10_000;
+/** A process that was left behind must be gone this long after the kill. */
+export const PROBE_KILL_MAX_MS = 500;
+
+/** bubblewrap before this has no --disable-userns, or bugs around it. */
+export const BUBBLEWRAP_MIN_VERSION: readonly [number, number, number] = [0, 8, 0];
+/** The account that the service becomes when it was started as root and none is configured: it owns nothing. */
+export const UNPRIVILEGED_ID = 65_532;
+
+assert(ARGUMENT_MAX_BYTES < ARGUMENTS_MAX_BYTES, 'one argument fits');
+assert(KILL_GRACE_MS < PROBE_KILL_MAX_MS, 'the self-test sees the kill loop');

@@ -1,0 +1,253 @@
+// The life of one sandbox: cgroup, bubblewrap, limits, and an end after which nothing of it is left.
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Log } from '#kit/log.ts';
+import type { Cgroup, Cgroups, CgroupUsage } from './cgroups.ts';
+import { type Launch, type LaunchParts, launch } from './launch.ts';
+import {
+  CPU_POLL_MS,
+  DELIVERY_MAX_MS,
+  DISK_POLL_MS,
+  GENTLE_STOP_MS,
+  KILL_GRACE_MS,
+  KILL_RETRY_MS,
+  SETUP_MAX_MS,
+} from './limits.ts';
+import { checkMounts } from './mount-check.ts';
+import { type OutputPump, pumpOutput } from './output-pump.ts';
+import { childrenOf, isSameProcess, signalProcess, startTimeOf } from './process-status.ts';
+import type { KillReason, OutputSink, SandboxCommand, SandboxEnd } from './sandbox.ts';
+
+export type RunParts = LaunchParts & {
+  /** Null: tier A-, limits per process only. */
+  readonly cgroups: Cgroups | null;
+  readonly log: Log;
+};
+
+export type RunOptions = {
+  readonly output: OutputSink;
+  readonly stdin: 'open' | 'given';
+  /** Asked every DISK_POLL_MS: true ends the run. */
+  readonly diskFull?: (() => Promise<boolean>) | undefined;
+};
+
+const SIGXCPU_CODE = 128 + 24;
+const SIGXFSZ_CODE = 128 + 25;
+const SIGKILL_CODE = 128 + 9;
+
+/** Starts at once; `ended` never rejects and settles when processes, cgroup and pipes are gone. */
+export class SandboxRun {
+  readonly started: Promise<number>;
+  readonly ended: Promise<SandboxEnd>;
+  readonly #command: SandboxCommand;
+  readonly #parts: RunParts;
+  readonly #options: RunOptions;
+  readonly #madeAt = process.hrtime.bigint();
+  readonly #timers: NodeJS.Timeout[] = [];
+  #cgroup: Cgroup | null = null;
+  #launch: Launch | null = null;
+  #pump: OutputPump | null = null;
+  #inner: { pid: number; startTime: number } | null = null;
+  #killed: KillReason | null = null;
+  #setupFailure: string | null = null;
+  #releasedAt: bigint | null = null;
+  #exited = false;
+  #stopping: Promise<void> | null = null;
+
+  constructor(command: SandboxCommand, parts: RunParts, options: RunOptions) {
+    this.#command = command;
+    this.#parts = parts;
+    this.#options = options;
+    this.started = this.#setUp();
+    this.started.catch(() => {}); // told by `ended` as well
+    this.ended = this.#live();
+  }
+
+  get stdin(): Launch['stdin'] {
+    return this.#launch?.stdin ?? null;
+  }
+
+  /**
+   * Ends the whole tree; the first reason counts. With `gentle` stdin is closed and the command gets SIGTERM first, and
+   * GENTLE_STOP_MS to obey.
+   */
+  async kill(reason: KillReason, options: { readonly gentle?: boolean } = {}): Promise<SandboxEnd> {
+    if (!this.#exited) this.#killed ??= reason;
+    if (options.gentle && this.#releasedAt !== null) await this.#askToStop();
+    this.#killTree();
+    // What it says from now on is nobody's: a flood must not delay the end.
+    if (reason === 'cancelled' || reason === 'drain') this.#pump?.stop();
+    return this.ended;
+  }
+
+  /** SIGTERM to PID 1 of the namespace does nothing: it has no handler. Its children are the command. */
+  #askToStop(): Promise<void> {
+    this.#stopping ??= (async () => {
+      this.stdin?.end();
+      if (this.#inner && !this.#exited) {
+        for (const pid of childrenOf(this.#inner.pid)) signalProcess(pid, 'SIGTERM');
+      }
+      const over = new AbortController();
+      const time = sleep(GENTLE_STOP_MS, undefined, { signal: over.signal }).catch(() => {});
+      await Promise.race([this.#launch?.exited, time]);
+      over.abort();
+    })();
+    return this.#stopping;
+  }
+
+  #killTree(): void {
+    if (this.#exited || !this.#launch) return;
+    this.#launch.child.kill('SIGKILL'); // its namespace dies with it
+    if (this.#inner && isSameProcess(this.#inner.pid, this.#inner.startTime)) signalProcess(this.#inner.pid, 'SIGKILL');
+  }
+
+  /** Resolves with the nanoseconds that the setup took. */
+  async #setUp(): Promise<number> {
+    const { output } = this.#options;
+    try {
+      const { memoryBytes, pids } = this.#command.limits;
+      this.#cgroup = this.#parts.cgroups?.create({ memoryBytes, pids }) ?? null;
+      this.#launch = launch(this.#command, this.#parts, {
+        withCgroup: this.#cgroup !== null,
+        stdin: this.#options.stdin,
+      });
+      const { stdout, stderr } = this.#launch;
+      this.#pump = pumpOutput({ stdout, stderr }, output, {
+        bytesMax: this.#command.limits.outputBytes,
+        onLimit: () => void this.kill('output'),
+        onBroken: () => void this.kill('cancelled'),
+      });
+      this.#launch.exited.then(() => {
+        this.#exited = true;
+        for (const timer of this.#timers) clearInterval(timer);
+      });
+      await this.#enclose(this.#launch);
+    } catch (error) {
+      this.#setupFailure = (error as Error).message;
+      this.#killTree();
+      throw error;
+    }
+    return this.#release(this.#launch, this.#pump);
+  }
+
+  /** From the start of bubblewrap to all limits in place. */
+  async #enclose({ innerPid }: Launch): Promise<void> {
+    const over = new AbortController();
+    const timer = setTimeout(() => {
+      over.abort();
+      this.#setupFailure = `the sandbox was not made within ${SETUP_MAX_MS} ms`;
+      this.#killTree();
+    }, SETUP_MAX_MS);
+    this.#timers.push(timer);
+    try {
+      const pid = await innerPid;
+      this.#inner = { pid, startTime: startTimeOf(pid) ?? 0 };
+      await this.#cgroup?.attach(pid);
+      const { workspace } = this.#command;
+      if (workspace?.writable && workspace.protected.length > 0) {
+        this.#launch?.exited.then(() => over.abort());
+        await checkMounts(pid, { signal: over.signal });
+      }
+    } finally {
+      clearTimeout(timer);
+    }
+    if (this.#setupFailure !== null) throw new Error(this.#setupFailure);
+    if (this.#killed !== null || this.#exited) throw new Error(`ended before it started: ${this.#killed ?? 'exit'}`);
+  }
+
+  #release(launched: Launch, pump: OutputPump): number {
+    const { limits } = this.#command;
+    const { diskFull } = this.#options;
+    pump.open();
+    this.#releasedAt = process.hrtime.bigint();
+    launched.release();
+    this.#timers.push(setTimeout(() => void this.kill('wall'), limits.wallMs));
+    if (this.#cgroup?.cpuNs() != null) {
+      const look = (): void => {
+        if ((this.#cgroup?.cpuNs() ?? 0) > limits.cpuMs * 1e6) void this.kill('cpu');
+      };
+      this.#timers.push(setInterval(look, CPU_POLL_MS));
+    }
+    if (diskFull) {
+      const look = (): void => {
+        diskFull().then(
+          (full) => void (full && this.kill('disk')),
+          (error) => this.#parts.log.warn({ err: error }, 'the size of a workspace cannot be told'),
+        );
+      };
+      this.#timers.push(setInterval(look, DISK_POLL_MS));
+    }
+    return Number(this.#releasedAt - this.#madeAt);
+  }
+
+  async #live(): Promise<SandboxEnd> {
+    await this.started.catch(() => {});
+    const setupNs = Number((this.#releasedAt ?? process.hrtime.bigint()) - this.#madeAt);
+    const launched = this.#launch;
+    const exit = (await launched?.exited) ?? { code: null, signal: null };
+    const endedAt = process.hrtime.bigint();
+    await this.#empty();
+    const exitCode = (await launched?.exitCode()) ?? null;
+    const usage = this.#cgroup?.usage() ?? null;
+    await this.#removeCgroup();
+    await this.#deliver();
+    const killed = this.#killed ?? this.#reasonOf(exitCode, usage);
+    return {
+      exitCode,
+      signal: exitCode === null ? exit.signal : null,
+      killed,
+      setupFailure: this.#setupFailureOf(exitCode, killed, exit.signal),
+      setupNs,
+      runNs: this.#releasedAt === null ? 0 : Number(endedAt - this.#releasedAt),
+      cpuNs: usage?.cpuNs ?? null,
+      maxMemoryBytes: usage?.maxMemoryBytes ?? null,
+      stdoutBytes: this.#pump?.stdoutBytes ?? 0,
+      stderrBytes: this.#pump?.stderrBytes ?? 0,
+    };
+  }
+
+  /** After bubblewrap's end: until no process of the sandbox is left. */
+  async #empty(): Promise<void> {
+    const since = performance.now();
+    const isEmpty = (): boolean =>
+      (this.#cgroup?.processes().length ?? 0) === 0 &&
+      (this.#inner === null || !isSameProcess(this.#inner.pid, this.#inner.startTime));
+    for (let delay = 1; !isEmpty(); delay = Math.min(2 * delay, KILL_RETRY_MS)) {
+      if (performance.now() - since > KILL_GRACE_MS) this.#cgroup?.kill();
+      await sleep(delay);
+    }
+  }
+
+  /** What was written and not read yet. A caller that does not read holds up a command that ended, no killed one. */
+  async #deliver(): Promise<void> {
+    const timer = this.#killed === null ? null : setTimeout(() => this.#pump?.stop(), DELIVERY_MAX_MS);
+    await this.#pump?.ended;
+    if (timer) clearTimeout(timer);
+  }
+
+  async #removeCgroup(): Promise<void> {
+    try {
+      await this.#cgroup?.remove();
+    } catch (error) {
+      // The sweep at the next start tries again.
+      this.#parts.log.error({ err: error, cgroup: this.#cgroup?.name }, 'a cgroup could not be removed');
+    }
+  }
+
+  /** What the kernel ended it for, when it was not us. */
+  #reasonOf(exitCode: number | null, usage: CgroupUsage | null): KillReason | null {
+    const { cpuMs } = this.#command.limits;
+    if (usage !== null && usage.oomKills > 0) return 'memory';
+    const usedCpu = usage?.cpuNs == null || usage.cpuNs >= cpuMs * 0.9e6;
+    if (exitCode === SIGXCPU_CODE && usedCpu) return 'cpu';
+    if (exitCode === SIGKILL_CODE && usage?.cpuNs != null && usage.cpuNs >= cpuMs * 1e6) return 'cpu';
+    if (exitCode === SIGXFSZ_CODE) return 'disk';
+    return exitCode !== 0 && usage !== null && usage.pidsRefused > 0 ? 'pids' : null;
+  }
+
+  #setupFailureOf(exitCode: number | null, killed: KillReason | null, signal: NodeJS.Signals | null): string | null {
+    if (exitCode !== null || killed !== null) return null;
+    const said = this.#pump?.errorText.trim() ?? '';
+    if (said !== '') return said;
+    return this.#setupFailure ?? `bubblewrap ended${signal ? ` by ${signal}` : ''} without a report`;
+  }
+}
