@@ -112,6 +112,10 @@ export const gatewayEnv = {
     doc: 'Verifier key line by which checkpoints are checked. Absent: the first one seen is kept',
     default: null,
   }),
+  tools: str('QUERN_TOOLS_ADDRESS', {
+    doc: 'Address of the tool service. Absent: no agent runs, and no tools that run on the server',
+    default: null,
+  }),
   ...internalEnv,
   ...tracingEnv,
   logLevel: oneOf('QUERN_LOG_LEVEL', LOG_LEVELS, { doc: 'Least level that is logged', default: 'info' }),
@@ -141,6 +145,8 @@ export type GatewayConfig = {
     service: string | null;
     verifierKey: string | null;
   } | null;
+  /** Address of the tool service; null: none. */
+  tools: string | null;
   internal: InternalAccess;
   logLevel: (typeof LOG_LEVELS)[number];
 };
@@ -224,6 +230,7 @@ function problems(given: Partial<Values>): string[] {
     ...internalProblems(given, [
       { name: gatewayEnv.tokenizer.name, address: given.tokenizer },
       ...engines.map((address) => ({ name: gatewayEnv.engines.name, address })),
+      ...(given.tools ? [{ name: gatewayEnv.tools.name, address: given.tools }] : []),
       ...(given.auditAddress ? [{ name: gatewayEnv.auditAddress.name, address: given.auditAddress }] : []),
     ]),
   ];
@@ -261,6 +268,7 @@ export function readConfig(env: NodeJS.ProcessEnv): GatewayConfig & { tracing: T
     saltSecret: values.saltSecret ?? values.saltSecretFile?.secret ?? null,
     keysFile: values.keysFile,
     audit: takeAudit(values),
+    tools: values.tools,
     internal: takeInternal(values).internal,
     tracing: takeTracing(values).tracing,
     logLevel: values.logLevel,

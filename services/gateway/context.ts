@@ -2,6 +2,7 @@
 import type { Log } from '#kit/log.ts';
 import type { SpanSink } from '#kit/trace.ts';
 import type { Admission } from './admission.ts';
+import type { Agents } from './agent/agents.ts';
 import type { Authenticate } from './api-keys.ts';
 import type { GatewayAudit } from './audit/gateway-audit.ts';
 import type { ExplainRing } from './explain-ring.ts';
@@ -20,6 +21,8 @@ export type GatewayContext = {
   readonly audit: GatewayAudit;
   readonly requests: RequestTable;
   readonly explain: ExplainRing;
+  /** Null: no tool service is configured. */
+  readonly agents: Agents | null;
   readonly authenticate: Authenticate;
   /** The prefix-cache region of a tenant. */
   cacheSalt(tenant: string): string;

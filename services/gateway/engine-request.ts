@@ -50,7 +50,8 @@ export function fitSampling(request: TypedRequest, prompt: RenderedPrompt, conte
   const wanted = request.sampling;
   const size = prompt.tokenIds.length;
   if (size === 0) throw invalidArgument([{ field: 'prompt', description: 'expected at least one token, got none' }]);
-  const maxTokens = wanted.maxTokens ?? contextLength - size;
+  const fitting = Math.min(contextLength - size, request.completionTokensMax ?? contextLength);
+  const maxTokens = wanted.maxTokens ?? fitting;
   const none = wanted.maxTokens === undefined && maxTokens < 1;
   if (none || size + maxTokens > contextLength) refuseLength(request, size, wanted.maxTokens, contextLength);
   return {

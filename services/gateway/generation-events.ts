@@ -14,6 +14,8 @@ export type Caller = {
   /** Its address, without a port; absent: not known. */
   client?: string | undefined;
   samplingPrefix?: string;
+  /** The agent run that this request is a turn of: records of the audit bear its id. */
+  runId?: string;
 };
 
 export type GenerationEnd = RequestEnd & { infill: InfillFacts | null };

@@ -20,9 +20,15 @@ export type TimelineEnd = Omit<RequestOutcome, 'error'> & {
 export type TimelineFacts = {
   requestId: string;
   principal: Principal;
-  method: TypedRequest['method'];
+  method: TypedRequest['method'] | 'agent';
   traceId: string;
 };
+
+/** A turn or call of an agent run; they overlap. `end` null: it goes on. */
+type Part = { name: string; at: number; end: number | null };
+
+/** Turns and calls of one agent run that are kept. */
+const PARTS_MAX = 128;
 
 /** Of a failure's message; the caller had all of it. */
 const MESSAGE_CHARS = 500;
@@ -46,6 +52,7 @@ export class RequestTimeline {
   readonly #startedMs: number;
   /** Offsets from the start in milliseconds; a stage ends where the next one begins. */
   readonly #stages: { name: StageName; at: number }[] = [{ name: 'admit', at: 0 }];
+  readonly #parts: Part[] = [];
   #firstTokenAt: number | null = null;
   #lastTokenAt = 0;
   #endedAt: number | null = null;
@@ -66,6 +73,15 @@ export class RequestTimeline {
 
   enter(name: StageName): void {
     this.#stages.push({ name, at: this.#now() });
+  }
+
+  /** A turn or call of an agent run begins. Answers its end. */
+  part(name: string): () => void {
+    const part: Part = { name, at: this.#now(), end: null };
+    if (this.#parts.length < PARTS_MAX) this.#parts.push(part);
+    return () => {
+      part.end ??= this.#now();
+    };
   }
 
   /** An engine step brought tokens. */
@@ -89,9 +105,10 @@ export class RequestTimeline {
     this.#endedAt = this.#now();
   }
 
-  /** In order of their start. Nothing of a stage that took no time and is not the last. */
+  /** In order of their start. Nothing of a stage that took no time and is not the last. Of an agent run its turns and calls. */
   stages(): ExplainStage[] {
     const until = this.#endedAt ?? this.#now();
+    if (this.facts.method === 'agent') return this.#parts.map(({ name, at, end }) => stage(name, at, end ?? until));
     const lastEngine = this.#stages.findLastIndex(({ name }) => name === 'engine');
     return this.#stages.flatMap(({ name, at }, i) => {
       const next = this.#stages[i + 1]?.at ?? until;

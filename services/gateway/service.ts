@@ -14,6 +14,10 @@ import { hostOfPeer } from '#kit/rpc/surface.ts';
 import { deriveSalt } from '#kit/secure.ts';
 import { noSpans, type SpanSink } from '#kit/trace.ts';
 import { Admission } from './admission.ts';
+import { createAgentMetrics } from './agent/agent-metrics.ts';
+import { AgentRuns } from './agent/agent-runs.ts';
+import type { Agents } from './agent/agents.ts';
+import { nestedContextKey } from './agent/nested-context.ts';
 import { type Authenticate, authenticateLocal, bearerToken, createAuthenticate } from './api-keys.ts';
 import { type GatewayAudit, type GatewayAuditOptions, noAudit, openGatewayAudit } from './audit/gateway-audit.ts';
 import { keyChanges } from './audit/key-changes.ts';
@@ -28,6 +32,7 @@ import { RequestTable } from './request-table.ts';
 import { gatewayServices } from './rpc/services.ts';
 import { AUTHORIZE_SPAN } from './stage-spans.ts';
 import { TokenizerClient } from './tokenizer-client.ts';
+import { createToolClient, type ToolClient } from './tool-client.ts';
 
 export type Gateway = {
   readonly httpAddress: string;
@@ -50,6 +55,7 @@ export type GatewayOptions = {
 type Parts = {
   context: GatewayContext;
   engines: EngineSession[];
+  tools: ToolClient | null;
   startDraining(): void;
   onChange(listener: () => void): void;
 };
@@ -99,7 +105,22 @@ function authenticator({ keysFile }: GatewayConfig, audit: GatewayAudit, log: Lo
   };
 }
 
-function build({ config, log, metrics, spans = noSpans }: GatewayOptions, audit: GatewayAudit): Parts {
+/** Agent runs, when there is a tool service. */
+function buildAgents(
+  { config, metrics, spans = noSpans }: GatewayOptions,
+  secret: string | Uint8Array,
+): { agents: Agents | null; tools: ToolClient | null } {
+  if (config.tools === null) return { agents: null, tools: null };
+  const tools = createToolClient({ address: config.tools, ...channelAccess(config.internal), spans });
+  const runs = new AgentRuns();
+  const agentMetrics = createAgentMetrics(metrics);
+  agentMetrics.watch(() => runs.size);
+  const sealingKey = nestedContextKey(secret);
+  return { agents: { runs, tools, metrics: agentMetrics, sealingKey, sharedKey: config.saltSecret !== null }, tools };
+}
+
+function build(options: GatewayOptions, audit: GatewayAudit): Parts {
+  const { config, log, metrics, spans = noSpans } = options;
   const listeners: (() => void)[] = [];
   const changed = (): void => {
     models.changed();
@@ -151,6 +172,7 @@ function build({ config, log, metrics, spans = noSpans }: GatewayOptions, audit:
       })),
   });
   const secret = config.saltSecret ?? randomBytes(32);
+  const { agents, tools } = buildAgents(options, secret);
   const salts = new Map<string, string>();
   let draining = false;
   const context: GatewayContext = {
@@ -163,6 +185,7 @@ function build({ config, log, metrics, spans = noSpans }: GatewayOptions, audit:
     audit,
     requests: new RequestTable(),
     explain: new ExplainRing(),
+    agents,
     authenticate: authenticator(config, audit, log),
     cacheSalt(tenant) {
       const known = salts.get(tenant);
@@ -178,7 +201,7 @@ function build({ config, log, metrics, spans = noSpans }: GatewayOptions, audit:
     draining = true;
     admission.close();
   };
-  return { context, engines, startDraining, onChange: (listener) => listeners.push(listener) };
+  return { context, engines, tools, startDraining, onChange: (listener) => listeners.push(listener) };
 }
 
 function startGrpc(config: GatewayConfig, context: GatewayContext, log: Log, metrics: Metrics): Promise<RpcServer> {
@@ -236,6 +259,8 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   context.tokenizer.start();
   for (const engine of engines) engine.start();
   const closeClients = async (): Promise<void> => {
+    context.agents?.runs.close();
+    parts.tools?.close();
     await Promise.all([...engines.map((engine) => engine.close()), context.tokenizer.close()]);
     await audit.close(); // last: what the others end is recorded
   };

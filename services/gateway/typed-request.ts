@@ -45,6 +45,8 @@ export type TypedRequest = {
   prompt: Prompt;
   /** maxTokens absent: what fits. */
   sampling: SamplingParams;
+  /** Where maxTokens is absent, at most so many; absent = what fits. */
+  completionTokensMax?: number;
   stop: readonly string[];
   /** Stop strings that a mode adds; not counted among the caller's. */
   modeStop: readonly string[];

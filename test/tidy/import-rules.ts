@@ -80,6 +80,8 @@ const flows = new Set([
   'services/gateway/generation.ts',
   'services/gateway/collector.ts',
   'services/gateway/served-model.ts',
+  'services/gateway/agent/generation-turn.ts',
+  'services/gateway/agent/start-run.ts',
 ]);
 
 function layerOf(path: string): (typeof layers)[number] {

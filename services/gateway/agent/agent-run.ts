@@ -65,7 +65,7 @@ export class AgentRun {
     const { promise, resolve } = Promise.withResolvers<LevelEnd>();
     this.done = promise;
     this.#resolveDone = resolve;
-    this.log.onReaders = (count) => this.#onReaders(count);
+    this.log.onReaders = (count, reason) => this.#onReaders(count, reason);
   }
 
   get signal(): AbortSignal {
@@ -197,25 +197,27 @@ export class AgentRun {
     for (const timer of this.#timers) clearTimeout(timer);
     this.log.close();
     this.#resolveDone(end);
-    this.#onReaders(this.log.readers);
+    this.#onReaders(this.log.readers, null);
   }
 
   /** With nobody reading, a run goes on, or stays to be read, for its linger time. */
-  #onReaders(count: number): void {
+  #onReaders(count: number, reason: QuernError | null): void {
     if (this.#linger) clearTimeout(this.#linger);
     this.#linger = null;
     if (count > 0 || this.#isGone) return;
     const { lingerMs } = this.options;
-    if (lingerMs === 0) this.#unread();
-    else this.#linger = setTimeout(() => this.#unread(), lingerMs);
+    if (lingerMs === 0) this.#unread(reason);
+    else this.#linger = setTimeout(() => this.#unread(null), lingerMs);
   }
 
-  #unread(): void {
+  /** A reader whose deadline passed takes the run's with it; one that is slow or gone cancels it. */
+  #unread(reason: QuernError | null): void {
     if (this.log.closed) {
       this.#gone();
       return;
     }
-    this.abort(new QuernError('CANCELLED', 'nobody reads the run any more'));
+    const kept = reason !== null && ['DEADLINE_EXCEEDED', 'UNAVAILABLE'].includes(reason.code) ? reason : null;
+    this.abort(kept ?? new QuernError('CANCELLED', 'nobody reads the run any more'));
   }
 
   #gone(): void {

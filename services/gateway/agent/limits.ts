@@ -64,6 +64,8 @@ export const NESTED_CONTEXT_CHARS_MAX = 4096;
 export const TOOL_RECONNECTS_MAX = 3;
 export const TOOL_RECONNECT_MS = 100;
 export const TOOL_UNARY_TIMEOUT_MS = 10_000;
+/** The service ends a call at its time and says so; the call's own deadline comes only when it does not. */
+export const TOOL_DEADLINE_SLACK_MS = 2_000;
 
 assert(
   RUN_LAG_EVENTS_MAX * 2 < RUN_EVENTS_MAX && RUN_LAG_BYTES_MAX * 2 < RUN_EVENTS_BYTES_MAX,

@@ -46,32 +46,38 @@ export function limitsMessage(limits: RunLimits): AgentLimits {
   };
 }
 
-/** Shared by all levels of a run. */
+/** Shared by all levels of a run. What a run below another one uses is used up there too. */
 export class RunBudget {
   readonly limits: RunLimits;
+  readonly #above: RunBudget | null;
   #turns = 0;
   #calls = 0;
   #tokens = 0;
   #resultBytes = 0;
 
-  constructor(limits: RunLimits) {
+  constructor(limits: RunLimits, above: RunBudget | null = null) {
     this.limits = limits;
+    this.#above = above;
   }
 
   get turnsLeft(): number {
-    return Math.max(0, this.limits.turns - this.#turns);
+    return Math.max(0, Math.min(this.limits.turns - this.#turns, this.#above?.turnsLeft ?? Number.POSITIVE_INFINITY));
   }
 
   get callsLeft(): number {
-    return Math.max(0, this.limits.calls - this.#calls);
+    return Math.max(0, Math.min(this.limits.calls - this.#calls, this.#above?.callsLeft ?? Number.POSITIVE_INFINITY));
   }
 
   get tokensLeft(): number {
-    return Math.max(0, this.limits.tokens - this.#tokens);
+    return Math.max(
+      0,
+      Math.min(this.limits.tokens - this.#tokens, this.#above?.tokensLeft ?? Number.POSITIVE_INFINITY),
+    );
   }
 
   get resultBytesLeft(): number {
-    return Math.max(0, this.limits.result_bytes - this.#resultBytes);
+    const own = this.limits.result_bytes - this.#resultBytes;
+    return Math.max(0, Math.min(own, this.#above?.resultBytesLeft ?? Number.POSITIVE_INFINITY));
   }
 
   /** The bound that forbids another turn; null: it is taken. */
@@ -79,12 +85,14 @@ export class RunBudget {
     if (this.turnsLeft === 0) return 'turns';
     if (this.tokensLeft === 0) return 'tokens';
     this.#turns += 1;
+    this.#above?.takeTurn();
     return null;
   }
 
   takeCall(): boolean {
     if (this.callsLeft === 0) return false;
     this.#calls += 1;
+    this.#above?.takeCall();
     return true;
   }
 
@@ -92,11 +100,13 @@ export class RunBudget {
   takeResultBytes(wanted: number): number {
     const taken = Math.min(wanted, this.resultBytesLeft);
     this.#resultBytes += taken;
+    this.#above?.takeResultBytes(taken);
     return taken;
   }
 
-  spendTokens({ promptTokens, completionTokens }: Usage): void {
-    this.#tokens += promptTokens + completionTokens;
+  spendTokens(usage: Usage): void {
+    this.#tokens += usage.promptTokens + usage.completionTokens;
+    this.#above?.spendTokens(usage);
   }
 }
 

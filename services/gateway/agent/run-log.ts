@@ -92,17 +92,17 @@ export class RunReader {
     this.wake();
   }
 
-  /** Nobody reads any more. Idempotent. */
-  close(): void {
-    this.#log.remove(this);
+  /** Nobody reads any more, for a reason. Idempotent. */
+  close(reason: QuernError | null = null): void {
+    this.#log.remove(this, reason);
   }
 }
 
 export class RunLog {
   /** No event comes any more. */
   closed = false;
-  /** Told when the number of readers has changed. */
-  onReaders: (count: number) => void = () => {};
+  /** Told when the number of readers has changed. `reason`: why the one that left did. */
+  onReaders: (count: number, reason: QuernError | null) => void = () => {};
   readonly #bounds: Required<RunLogOptions>;
   #kept: Kept[] = [];
   /** Events that are gone from the front of #kept. */
@@ -164,7 +164,7 @@ export class RunLog {
       after === this.#dropped ? this.#droppedBytes : (this.#kept[after - this.#dropped - 1]?.endBytes ?? 0);
     const reader = new RunReader(this, after, takenBytes);
     this.#readers.add(reader);
-    this.onReaders(this.#readers.size);
+    this.onReaders(this.#readers.size, null);
     return reader;
   }
 
@@ -197,10 +197,10 @@ export class RunLog {
     if (this.#waiting.size > 0 && this.#lagging().length === 0) this.#release();
   }
 
-  remove(reader: RunReader): void {
+  remove(reader: RunReader, reason: QuernError | null = null): void {
     if (!this.#readers.delete(reader)) return;
     this.onTaken();
-    this.onReaders(this.#readers.size);
+    this.onReaders(this.#readers.size, reason);
   }
 
   #lagging(): RunReader[] {
@@ -216,8 +216,9 @@ export class RunLog {
     const { slowReaderMs } = this.#bounds;
     const message = `the client has fallen behind for ${slowReaderMs} ms; read faster, or attach again where you stopped`;
     for (const reader of this.#lagging()) {
-      reader.fail(new QuernError('RESOURCE_EXHAUSTED', message, { reason: 'SLOW_READER' }));
-      this.remove(reader);
+      const error = new QuernError('RESOURCE_EXHAUSTED', message, { reason: 'SLOW_READER' });
+      reader.fail(error);
+      this.remove(reader, error);
     }
   }
 

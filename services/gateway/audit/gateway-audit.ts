@@ -1,4 +1,5 @@
-// The gateway as a producer of audit records: who asked what and how it ended, and what happens beside (service-events.ts). Content never enters a record: lengths and keyed digests only.
+// The gateway as a producer of audit records: who asked what and how it ended, and what happens beside (service-events.ts).
+// Content never enters a record: lengths and keyed digests only.
 import type { CoverageState } from '#kit/audit/coverage.ts';
 import { openVault } from '#kit/audit/key-folder.ts';
 import { AUDIT_OUTBOX_SOFT_BYTES, CONTENT_REDACTION_MARGIN_CHARS } from '#kit/audit/limits.ts';
@@ -238,7 +239,7 @@ class ProducingAudit implements GatewayAudit {
       tenant,
       actor: { kind: 'user', ref: subject.ref },
       target: model,
-      request_id: requestId,
+      request_id: caller.runId ?? requestId,
       trace_id: caller.trace.traceId,
     };
     const event: AuditEvent = {

@@ -1,4 +1,5 @@
 // The public gRPC services, bound to their handlers.
+import { AgentServiceService } from '#gen/quern/gateway/v1/agent.ts';
 import {
   ChatServiceService,
   CompletionServiceService,
@@ -7,6 +8,9 @@ import {
 } from '#gen/quern/gateway/v1/gateway.ts';
 import { defineService, type ServiceRegistration } from '#kit/rpc/server.ts';
 import type { GatewayContext } from '../context.ts';
+import { agentApprove } from './agent-approve.ts';
+import { agentAttach } from './agent-attach.ts';
+import { agentRun } from './agent-run.ts';
 import { cancel } from './cancel.ts';
 import { chat } from './chat.ts';
 import { complete } from './complete.ts';
@@ -33,6 +37,11 @@ export function gatewayServices(context: GatewayContext): ServiceRegistration[] 
       infill: infill(context),
     }),
     defineService(chatService, { chat: chat(context), streamChat: streamChat(context) }),
+    defineService(AgentServiceService, {
+      run: agentRun(context),
+      attach: agentAttach(context),
+      approve: agentApprove(context),
+    }),
     defineService(ModelServiceService, { listModels: listModels(context), getModel: getModel(context) }),
     defineService(RequestServiceService, { cancel: cancel(context), explain: explain(context) }),
   ];

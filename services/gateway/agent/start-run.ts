@@ -1,0 +1,207 @@
+// From a request to a run that has begun, whichever door it came through.
+import { AgentMode, RunOutcome, type RunRequest } from '#gen/quern/gateway/v1/agent.ts';
+import { type ChatMessage, Role } from '#gen/quern/tokenizer/v1/tokenizer.ts';
+import type { Taint } from '#gen/quern/tools/v1/tools.ts';
+import { QuernError } from '#kit/errors.ts';
+import { uuidv7 } from '#kit/ids.ts';
+import type { Principal } from '#kit/principal.ts';
+import type { GatewayContext } from '../context.ts';
+import type { Caller } from '../generation-events.ts';
+import type { RequestTimeline } from '../request-timeline.ts';
+import { invalidArgument, REQUEST_ID } from '../typed-request.ts';
+import { AgentRun } from './agent-run.ts';
+import { type Agents, requireAgents } from './agents.ts';
+import { generationTurn } from './generation-turn.ts';
+import { openNested } from './nested-context.ts';
+import { type OfferedTools, offeredTools } from './offered-tools.ts';
+import { RunBudget, type RunLimits } from './run-budget.ts';
+import type { RunReader } from './run-log.ts';
+import { checkRunRequest } from './run-request.ts';
+import { type LevelEnd, outcomeName, type RunWatch } from './run-state.ts';
+
+/** Who asks. `requestId`: for a run that names none; '' = chosen here. `deadlineMs`: from now; null = none. */
+export type RunCaller = Caller & { requestId: string; deadlineMs: number | null };
+
+/** A run below another one that a tool of that one started through the API. */
+type Nesting = {
+  parent: AgentRun | null;
+  depth: number;
+  limits: RunLimits;
+  above: RunBudget | null;
+  taint: Taint;
+};
+
+/** Text that neither the user nor an operator wrote is in the conversation from the start. */
+function taintOf(messages: readonly ChatMessage[]): Taint {
+  const readUntrusted = messages.some(({ role }) => role === Role.ROLE_TOOL);
+  return { readUntrusted, hasPrivate: false, canExfiltrate: false };
+}
+
+function nestingOf(agents: Agents, request: RunRequest, principal: Principal, limits: RunLimits): Nesting {
+  const own = taintOf(request.messages);
+  if (request.nestedContext === '') return { parent: null, depth: 0, limits, above: null, taint: own };
+  const given = openNested(agents.sealingKey, request.nestedContext, principal);
+  const parent = agents.runs.byInstance(given.instance);
+  if ((!parent && !agents.sharedKey) || parent?.log.closed) {
+    const message = 'nested_context: the run that it belongs to has ended; start a run of its own';
+    throw new QuernError('PERMISSION_DENIED', message, { reason: 'NESTED_CONTEXT_ENDED' });
+  }
+  const depth = given.depth + 1;
+  if (depth > given.depthMax) {
+    const message = `nested_context: runs go ${given.depthMax} levels deep there, and this one would be level ${depth}`;
+    throw new QuernError('FAILED_PRECONDITION', message, { reason: 'RUN_TOO_DEEP' });
+  }
+  const bits = given.taint;
+  const sealed = { readUntrusted: (bits & 1) !== 0, hasPrivate: (bits & 2) !== 0, canExfiltrate: (bits & 4) !== 0 };
+  const taint = parent?.taint ?? sealed; // one conversation: what either reads, both have read
+  taint.readUntrusted ||= own.readUntrusted;
+  const lowered: RunLimits = {
+    ...limits,
+    depth: Math.min(given.depthMax, depth + limits.depth),
+    turns: Math.min(limits.turns, given.turnsLeft),
+    calls: Math.min(limits.calls, given.callsLeft),
+    tokens: Math.min(limits.tokens, given.tokensLeft),
+    result_bytes: Math.min(limits.result_bytes, given.resultBytesLeft),
+  };
+  return { parent, depth, limits: lowered, above: parent?.budget ?? null, taint };
+}
+
+function watchOf({ metrics }: Agents, timeline: RequestTimeline): RunWatch {
+  return {
+    turn: (name) => timeline.part(`turn ${name}`),
+    call(callId, tool) {
+      const startedMs = performance.now();
+      const end = timeline.part(`${tool} ${callId}`);
+      return (outcome) => {
+        end();
+        metrics.callEnded({ tool, outcome, seconds: (performance.now() - startedMs) / 1000 });
+      };
+    },
+  };
+}
+
+async function listed(
+  agents: Agents,
+  request: RunRequest,
+  from: { caller: RunCaller; runId: string; nesting: Nesting },
+): Promise<OfferedTools> {
+  const { caller, runId, nesting } = from;
+  const { tenant, user, keyId } = caller.principal;
+  const asker = { tenant, user, keyId, sessionId: sessionOf(request, runId), requestId: runId };
+  const tools = await agents.tools.list({ caller: asker }, { signal: caller.signal, trace: caller.trace });
+  return offeredTools(tools, request.tools, { nesting: nesting.depth < nesting.limits.depth });
+}
+
+function sessionOf({ sessionId }: RunRequest, runId: string): string {
+  return sessionId === '' ? runId : sessionId;
+}
+
+/** Tells metrics and Explain how it ended, and lets go of its id: a new run may have it. */
+async function settle(from: {
+  agents: Agents;
+  run: AgentRun;
+  timeline: RequestTimeline;
+  startedMs: number;
+  release: () => void;
+}): Promise<void> {
+  const { agents, run, timeline, startedMs, release } = from;
+  const { outcome, error }: LevelEnd = await run.done;
+  release();
+  const name = outcomeName(outcome).toLowerCase();
+  const isError = outcome === RunOutcome.RUN_OUTCOME_ERROR;
+  timeline.finish({
+    outcome: name,
+    error: isError ? error : null,
+    usage: { ...run.account.usage },
+    timings: undefined,
+  });
+  agents.metrics.runEnded({
+    mode: run.options.plan ? 'plan' : 'loop',
+    outcome: name,
+    seconds: (performance.now() - startedMs) / 1000,
+    turns: run.account.turns,
+  });
+}
+
+/**
+ * Starts a run; its first reader comes with it. Throws INVALID_ARGUMENT, FAILED_PRECONDITION without a tool service,
+ * PERMISSION_DENIED for a nested context, RESOURCE_EXHAUSTED, ALREADY_EXISTS for an id that runs, what listing the tools throws.
+ */
+export async function startRun(
+  context: GatewayContext,
+  request: RunRequest,
+  caller: RunCaller,
+): Promise<{ run: AgentRun; reader: RunReader }> {
+  const agents = requireAgents(context);
+  const startedMs = performance.now();
+  const { principal, trace } = caller;
+  const limits = checkRunRequest(request);
+  const runId = request.options?.requestId || caller.requestId || uuidv7();
+  if (!REQUEST_ID.test(runId)) {
+    throw invalidArgument([{ field: 'options.request_id', description: 'expected 1..128 of [A-Za-z0-9._:-]' }]);
+  }
+  const nesting = nestingOf(agents, request, principal, limits);
+  const model = context.models.resolve(request.model).name;
+  const tools = await listed(agents, request, { caller, runId, nesting });
+  const running: { run: AgentRun | null } = { run: null };
+  const release = context.requests.add(principal, runId, {
+    cancel: (reason) => running.run?.cancel(reason),
+    abort: (reason) => running.run?.abort(reason),
+  });
+  let leave: () => void;
+  try {
+    leave = agents.runs.reserve(principal);
+  } catch (error) {
+    release();
+    throw error;
+  }
+  const timeline = context.explain.begin(
+    { requestId: runId, principal, method: 'agent', traceId: trace.traceId },
+    startedMs,
+  );
+  timeline.model = model;
+  const run = new AgentRun({
+    runId,
+    instance: uuidv7(),
+    principal,
+    model,
+    messages: request.messages,
+    tools,
+    plan: request.mode === AgentMode.AGENT_MODE_PLAN,
+    sampling: request.sampling,
+    sessionId: sessionOf(request, runId),
+    budget: new RunBudget(nesting.limits, nesting.above),
+    parentAccount: nesting.parent?.account ?? null,
+    depth: nesting.depth,
+    taint: nesting.taint,
+    wallMs: nesting.limits.wall_ms,
+    deadlineMs: caller.deadlineMs,
+    lingerMs: request.lingerMs ?? 0,
+    trace,
+    turn: generationTurn(context, { caller, request, model, runId }),
+    toolService: agents.tools,
+    spans: context.spans,
+    watch: watchOf(agents, timeline),
+    sealingKey: agents.sealingKey,
+  });
+  running.run = run;
+  agents.runs.add(run);
+  void settle({ agents, run, timeline, startedMs, release });
+  const reader = run.read(0);
+  followParent(nesting.parent, run);
+  run.start(() => {
+    agents.runs.delete(run);
+    leave();
+  });
+  return { run, reader };
+}
+
+/** What ends the run above ends this one. */
+function followParent(parent: AgentRun | null, run: AgentRun): void {
+  if (!parent) return;
+  const stop = (): void => run.abort(parent.signal.reason as QuernError);
+  if (parent.signal.aborted) stop();
+  parent.signal.addEventListener('abort', stop, { once: true });
+  void run.done.then(() => parent.signal.removeEventListener('abort', stop));
+  void parent.done.then(() => run.abort(new QuernError('CANCELLED', 'the run above has ended')));
+}

@@ -1,0 +1,102 @@
+// The tool service as agent runs use it. A call whose stream breaks is taken up again: by its id while the service knows it, by
+// its idempotency key after the service was started anew, so that nothing runs twice.
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type ExecuteRequest, type ExecuteResponse, ToolServiceClient } from '#gen/quern/tools/v1/tools.ts';
+import { toQuernError } from '#kit/errors.ts';
+import { type ClientTls, openChannel, type StreamCallOptions, serverStream, unary } from '#kit/rpc/client.ts';
+import type { SpanSink } from '#kit/trace.ts';
+import {
+  TOOL_DEADLINE_SLACK_MS,
+  TOOL_RECONNECT_MS,
+  TOOL_RECONNECTS_MAX,
+  TOOL_UNARY_TIMEOUT_MS,
+} from './agent/limits.ts';
+import type { SeamOptions, ToolService } from './agent/seams.ts';
+
+export type ToolClientOptions = {
+  address: string;
+  sharedToken?: string | undefined;
+  tls?: ClientTls | undefined;
+  spans?: SpanSink | undefined;
+};
+
+export type ToolClient = ToolService & { close(): void };
+
+/** Metadata of Execute: for a tool that starts runs itself. */
+export const NESTED_CONTEXT_METADATA = 'x-quern-nested-context';
+
+type ExecuteOptions = Parameters<ToolService['execute']>[1];
+type How = 'execute' | 'attach';
+
+/** How to go on after a call's stream broke; null: it is over. */
+export function nextAttempt(how: How, thrown: unknown): How | null {
+  const { code, details } = toQuernError(thrown);
+  if (code === 'UNAVAILABLE') return 'attach';
+  if (how === 'execute' && code === 'ALREADY_EXISTS' && details.reason === 'TOOL_CALL_EXISTS') return 'attach';
+  if (how === 'attach' && code === 'NOT_FOUND') return 'execute';
+  return null;
+}
+
+function streamOptions(request: ExecuteRequest, { signal, trace, nestedContext }: ExecuteOptions): StreamCallOptions {
+  return {
+    signal,
+    trace,
+    requestId: request.caller?.requestId,
+    timeoutMs: request.timeoutMs + TOOL_DEADLINE_SLACK_MS,
+    ...(nestedContext !== '' && { metadata: { [NESTED_CONTEXT_METADATA]: nestedContext } }),
+  };
+}
+
+/** Opens the channel; it connects at the first call. */
+export function createToolClient({ address, sharedToken, tls, spans }: ToolClientOptions): ToolClient {
+  const client = openChannel(ToolServiceClient, { address, sharedToken, tls, spans });
+  const short = (options: SeamOptions) => ({ ...options, timeoutMs: TOOL_UNARY_TIMEOUT_MS });
+
+  async function* attach(
+    request: ExecuteRequest,
+    after: bigint,
+    options: ExecuteOptions,
+  ): AsyncGenerator<ExecuteResponse> {
+    const { caller, callId } = request;
+    const asked = { caller, callId, afterSequence: after };
+    for await (const { event } of serverStream(client, 'attach', asked, streamOptions(request, options))) {
+      if (event) yield event;
+    }
+  }
+
+  async function* execute(request: ExecuteRequest, options: ExecuteOptions): AsyncGenerator<ExecuteResponse> {
+    let how: How = 'execute';
+    let last = 0n;
+    for (let broken = 0; ; broken += 1) {
+      try {
+        const events =
+          how === 'execute'
+            ? serverStream(client, 'execute', request, streamOptions(request, options))
+            : attach(request, last, options);
+        for await (const event of events) {
+          last = event.sequence;
+          yield event;
+        }
+        return;
+      } catch (thrown) {
+        const next: How | null = options.signal.aborted || broken >= TOOL_RECONNECTS_MAX ? null : nextAttempt(how, thrown);
+        if (next === null) throw thrown;
+        how = next;
+        if (how === 'execute') last = 0n;
+        await sleep(TOOL_RECONNECT_MS * 2 ** broken, undefined, { signal: options.signal });
+      }
+    }
+  }
+
+  return {
+    list: async (request, options) => (await unary(client, 'listTools', request, short(options))).tools,
+    execute,
+    async approve(request, options) {
+      await unary(client, 'approve', request, short(options));
+    },
+    async deny(request, options) {
+      await unary(client, 'deny', request, short(options));
+    },
+    close: () => client.close(),
+  };
+}
