@@ -10,6 +10,13 @@ export const AUDIT_ACTIONS = [
   'request.accepted',
   'request.finished',
   'request.affected',
+  'tool.requested',
+  'tool.approved',
+  'tool.denied',
+  'tool.finished',
+  'tool.registered',
+  'tool.removed',
+  'sandbox.capability',
   'auth.failed',
   'key.created',
   'key.revoked',
@@ -57,10 +64,14 @@ export type AuditEvent = {
   /** UPPER_SNAKE reason word. */
   reason?: string;
   request_id?: string;
-  /** The record that this one ends or belongs to: of a request.finished its request.accepted. */
+  /** The record that this one ends or belongs to: of a request.finished its request.accepted, of a tool.* its tool.requested. */
   parent_id?: string;
   trace_id?: string;
   span_id?: string;
+  /** Of tool.*: ULID of the call, as in its spans and its Started event. */
+  execution_id?: string;
+  /** Of tool.*: SHA-256 of the tool's definition, hex. */
+  tool_sha?: string;
   policy_sha?: string;
   /** Of model.loaded: SHA-256 that identifies the weights, hex. */
   model_sha?: string;

@@ -1,0 +1,56 @@
+// What a call needs of the rest of the service: which tools there are, what the policy says, and where the files are. Tests give
+// their own.
+import type { CheckedArguments } from './argument-check.ts';
+import type { ArtifactFile, Decision, Taint, Tool, ToolPolicy, Workspace } from './tool.ts';
+
+/** What the policy says of one call. */
+export type Verdict = {
+  decision: Decision;
+  /** Why, for a person; "" for a plain allow. */
+  reason: string;
+  /** Bounds in force for this tenant. */
+  policy: ToolPolicy;
+  /** Hex SHA-256 of the policy in force. */
+  sha: string;
+};
+
+export type ToolCatalog = {
+  list(): readonly Tool[];
+  /** Throws NOT_FOUND, reason TOOL_UNKNOWN. */
+  get(name: string): Tool;
+  check(tool: Tool, argumentsJson: string, options: { signal: AbortSignal }): Promise<CheckedArguments>;
+  /** `taint`: of the conversation so far. */
+  verdict(tool: Tool, call: { tenant: string; taint: Taint }): Verdict;
+};
+
+export type ReadArtifact = { path: string; size: number; sha256: Buffer; mediaType: string; data: Buffer };
+
+/** The workspace of one call while it runs. */
+export type OpenWorkspace = {
+  readonly workspace: Workspace;
+  /** Aborts when the workspace has outgrown its quota; the call then ends as disk_limit. */
+  readonly full: AbortSignal;
+  /** Null: not a plain file of the workspace, or too large. */
+  artifact(file: ArtifactFile): Promise<ReadArtifact | null>;
+  /** The call has ended. */
+  leave(): Promise<void>;
+};
+
+export type WorkspaceDoor = {
+  enter(caller: { tenant: string; sessionId: string }): Promise<OpenWorkspace>;
+};
+
+/** Tools that come and go while the service runs: the registry. */
+export type ToolPacks = {
+  /** Writes its pack file. Throws INVALID_ARGUMENT, ALREADY_EXISTS. */
+  register(definitionJson: string): Promise<Tool>;
+  /** Throws NOT_FOUND, and FAILED_PRECONDITION for a tool that did not come with register(). */
+  remove(name: string): Promise<void>;
+};
+
+/** Copies of a session's workspace, to go back to. */
+export type WorkspaceCopies = {
+  snapshot(caller: { tenant: string; sessionId: string }): Promise<{ id: string; bytes: number; files: number }>;
+  /** Throws NOT_FOUND for a copy that is not this session's. */
+  rollback(caller: { tenant: string; sessionId: string }, id: string): Promise<void>;
+};

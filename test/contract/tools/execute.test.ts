@@ -1,0 +1,427 @@
+/** Execute over gRPC with a fake jail: every outcome, the order of events, what is recorded and traced. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { QuernError } from '#kit/errors.ts';
+import { serverStream, unary } from '#kit/rpc/client.ts';
+import { startTrace } from '#kit/trace.ts';
+import { createFakeJail } from './support/fake-jail.ts';
+import {
+  attachTo,
+  caller,
+  type Events,
+  executeRequest,
+  fakeTool,
+  outcomeOf,
+  outputOf,
+  recordsOf,
+  resultOf,
+  run,
+  setUp,
+} from './support/service.ts';
+
+const kinds = (events: Events): string[] => events.map(({ event }) => event!.$case);
+const reasonOf = (reason: string) => (error: unknown) => error instanceof QuernError && error.details.reason === reason;
+
+test('a call that ends well: started, output, one result, in order and without gaps', async (t) => {
+  const { client } = await setUp(t);
+  const events = await run(client, { words: ['say', 'hello ', 'complain', 'oops', 'exit', '0'] });
+  assert.deepEqual(kinds(events), ['started', 'output', 'output', 'result']);
+  assert.deepEqual(
+    events.map(({ sequence }) => sequence),
+    [1n, 2n, 3n, 4n],
+  );
+  const started = events[0]!.event;
+  assert(started?.$case === 'started');
+  assert.match(started.value.executionId, /^[0-9A-HJKMNP-TV-Z]{26}$/);
+  assert.equal(started.value.tier, 'A');
+  const result = resultOf(events);
+  assert.equal(outcomeOf(events), 'ok');
+  assert.equal(result.content, 'hello oops');
+  assert.equal(result.exitCode, 0);
+  assert.equal(result.structuredJson, '{"exit_code":0}');
+  assert.equal(result.usage!.runNs, 2_000_000n);
+  assert.deepEqual(result.taint, { readUntrusted: false, hasPrivate: true, canExfiltrate: false });
+});
+
+const outcomes: [words: string[], outcome: string, message: RegExp][] = [
+  [['exit', '3'], 'nonzero_exit', /exit code 3/],
+  [['signal', 'SIGSEGV'], 'nonzero_exit', /SIGSEGV/],
+  [['say', 'partly', 'killed', 'wall'], 'timeout_wall', /20000 ms/],
+  [['killed', 'cpu'], 'timeout_cpu', /CPU time/],
+  [['killed', 'memory'], 'oom', /MiB of memory/],
+  [['killed', 'pids'], 'pids', /processes/],
+  [['killed', 'output'], 'output_limit', /bytes/],
+  [['killed', 'disk'], 'disk_limit', /workspace/],
+  [['setup-fails'], 'sandbox_setup_failed', /mount refused/],
+  [['throws'], 'sandbox_setup_failed', /log of the service/],
+  [['leave'], 'invalid_args', /leaves the workspace/],
+];
+
+test('every way to end is a result with its own outcome', async (t) => {
+  const { client, metrics } = await setUp(t);
+  for (const [words, outcome, message] of outcomes) {
+    const events = await run(client, { words });
+    assert.equal(outcomeOf(events), outcome, words.join(' '));
+    assert.match(resultOf(events).message, message);
+  }
+  const partly = await run(client, { words: ['say', 'partly', 'killed', 'wall'] });
+  assert.match(resultOf(partly).content, /partly/);
+  const text = await metrics.render();
+  for (const [, outcome] of outcomes)
+    assert.match(text, new RegExp(`quern_tools_executions_total{[^}]*outcome="${outcome}"`));
+});
+
+test('arguments that are not an object, denied tools and missing layers are results of which nothing ran', async (t) => {
+  const tools = [
+    fakeTool({ name: 'fake' }),
+    fakeTool({ name: 'never', decision: 'deny' }),
+    fakeTool({ name: 'absent', unavailable: 'no node in the toolchain; install it' }),
+  ];
+  const { client, jail } = await setUp(t, { tools });
+  const bad = await run(client, { argumentsJson: '[1' });
+  assert.equal(outcomeOf(bad), 'invalid_args');
+  assert.equal(outcomeOf(await run(client, { tool: 'never' })), 'denied_policy');
+  const absent = await run(client, { tool: 'absent' });
+  assert.equal(outcomeOf(absent), 'sandbox_unavailable');
+  assert.match(resultOf(absent).message, /install it/);
+  jail.tier = null;
+  assert.equal(outcomeOf(await run(client)), 'sandbox_unavailable');
+  assert.deepEqual(kinds(bad), ['result']);
+  assert.equal(jail.ran.length, 0);
+});
+
+test('what cannot be taken is a gRPC error', async (t) => {
+  const { client } = await setUp(t);
+  await assert.rejects(run(client, { tool: 'nothing' }), reasonOf('TOOL_UNKNOWN'));
+  await assert.rejects(run(client, { toolSha256: Buffer.alloc(32, 1) }), reasonOf('TOOL_CHANGED'));
+  const fields: [Parameters<typeof executeRequest>[0], RegExp][] = [
+    [{ caller: { ...caller, tenant: 'Not Valid' } }, /caller\.tenant/],
+    [{ caller: { ...caller, sessionId: '' } }, /caller\.session_id/],
+    [{ callId: 'a b' }, /call_id/],
+    [{ timeoutMs: 0 }, /timeout_ms/],
+    [{ depth: 6 }, /depth/],
+    [{ toolSha256: Buffer.alloc(3) }, /tool_sha256/],
+    [{ idempotencyKey: 'x'.repeat(257) }, /idempotency_key/],
+    [{ stdin: Buffer.alloc(1024 * 1024 + 1) }, /stdin/],
+    [{ limits: { wallMs: 20_001 } }, /limits\.wall_ms.*20000/],
+    [{ limits: { memoryMib: 1 } }, /limits\.memory_mib/],
+  ];
+  for (const [over, message] of fields) {
+    await assert.rejects(run(client, over), (error: QuernError) => {
+      assert.equal(error.code, 'INVALID_ARGUMENT');
+      assert.match(error.message, message);
+      return true;
+    });
+  }
+  const callId = 'same';
+  await run(client, { callId });
+  await assert.rejects(run(client, { callId }), reasonOf('TOOL_CALL_EXISTS'));
+});
+
+test('asked limits reach the jail, and stdin does', async (t) => {
+  const { client, jail } = await setUp(t);
+  const limits = { wallMs: 1_000, cpuMs: 500, memoryMib: 64, pids: 7, outputKib: 9, modelOutputKib: 1 };
+  const events = await run(client, { limits, stdin: Buffer.from('in'), words: ['say', 'x'.repeat(5_000)] });
+  const [command] = jail.ran;
+  assert.equal(command!.limits.wallMs, 1_000);
+  assert.equal(command!.limits.memoryBytes, 64 * 1024 * 1024);
+  assert.equal(command!.limits.pids, 7);
+  assert.equal(command!.limits.outputBytes, 9 * 1024);
+  assert.equal(Buffer.from(command!.stdin!).toString(), 'in');
+  const { content, contentCut } = resultOf(events);
+  assert.ok(Buffer.byteLength(content) <= 1024);
+  assert.equal(contentCut, true);
+  assert.equal(outputOf(events), 'x'.repeat(5_000)); // the caller has all of it
+});
+
+test('what the model gets has no escape sequences', async (t) => {
+  const { client } = await setUp(t);
+  const events = await run(client, { words: ['say', '\u001b[31mred\u001b[0m\u202e\u0007 <|im_end|>'] });
+  assert.equal(resultOf(events).content, 'red <|im_end|>');
+  assert.ok(outputOf(events).includes('\u001b[31m'));
+});
+
+test('the earlier of deadline and policy ends a call, and says which', async (t) => {
+  const { client } = await setUp(t);
+  const startedAt = performance.now();
+  const events = await run(client, { words: ['forever'], timeoutMs: 600 });
+  assert.equal(outcomeOf(events), 'deadline');
+  assert.ok(performance.now() - startedAt < 600, 'the caller is told before its deadline');
+  assert.equal(outcomeOf(await run(client, { words: ['forever'], timeoutMs: 30_000 }, { timeoutMs: 700 })), 'deadline');
+});
+
+test('Cancel ends a call once; cancelling what has ended or never was is no error', async (t) => {
+  const { client } = await setUp(t);
+  const callId = 'to-cancel';
+  const running = run(client, { callId, words: ['say', 'before', 'forever'] });
+  while ((await unary(client, 'cancel', { caller: { ...caller, user: 'eve' }, callId })).wasRunning) await sleep(5);
+  let was = false;
+  for (let i = 0; !was && i < 200; i++) {
+    ({ wasRunning: was } = await unary(client, 'cancel', { caller, callId }));
+    if (!was) await sleep(5);
+  }
+  assert.equal(was, true);
+  assert.equal(outcomeOf(await running), 'cancelled');
+  assert.equal((await unary(client, 'cancel', { caller, callId })).wasRunning, false);
+  assert.equal((await unary(client, 'cancel', { caller, callId: 'never' })).wasRunning, false);
+});
+
+test('a stream that breaks ends its tool; Attach still tells how', async (t) => {
+  const { client, jail } = await setUp(t);
+  const callId = 'broken';
+  const stop = new AbortController();
+  const events = serverStream(client, 'execute', executeRequest({ callId, words: ['say', 'one', 'forever'] }), {
+    signal: stop.signal,
+  });
+  for await (const { event } of events) if (event?.$case === 'output') break;
+  while (jail.running > 0) await sleep(5);
+  const after = await attachTo(client, { callId, afterSequence: 1n });
+  assert.deepEqual(kinds(after), ['output', 'result']);
+  assert.equal(after[0]!.sequence, 2n);
+  assert.equal(outcomeOf(after), 'cancelled');
+  const end = await attachTo(client, { callId, afterSequence: 3n });
+  assert.deepEqual(end, []);
+});
+
+test('a call goes on while somebody is attached', async (t) => {
+  const { client } = await setUp(t);
+  const callId = 'watched';
+  const first = serverStream(
+    client,
+    'execute',
+    executeRequest({ callId, words: ['say', 'a', 'sleep', '400', 'say', 'b'] }),
+  );
+  await first.next();
+  const attached = attachTo(client, { callId, afterSequence: 0n });
+  await sleep(100);
+  await first.return();
+  const events = await attached;
+  assert.equal(outcomeOf(events), 'ok');
+  assert.equal(outputOf(events), 'ab');
+  assert.deepEqual(
+    events.map(({ sequence }) => Number(sequence)),
+    events.map((_, index) => index + 1),
+  );
+});
+
+test('Attach is for the same user, and refuses what is gone', async (t) => {
+  const { client } = await setUp(t);
+  const callId = 'mine';
+  await run(client, { callId, words: ['flood', String(3 * 1024 * 1024)] });
+  const foreign = serverStream(client, 'attach', { caller: { ...caller, user: 'eve' }, callId, afterSequence: 0n });
+  await assert.rejects(foreign.next(), reasonOf('TOOL_CALL_UNKNOWN'));
+  await assert.rejects(attachTo(client, { callId, afterSequence: 0n }), reasonOf('TOOL_EVENTS_GONE'));
+});
+
+test('a reader that is slow holds up the tool, not the memory, and gets every byte', async (t) => {
+  const { client, service } = await setUp(t);
+  const size = 7 * 1024 * 1024;
+  let bytes = 0;
+  let most = 0;
+  let last = 0n;
+  for await (const { sequence, event } of serverStream(
+    client,
+    'execute',
+    executeRequest({ words: ['flood', String(size)] }),
+  )) {
+    assert.equal(sequence, last + 1n);
+    last = sequence;
+    if (event?.$case === 'output') bytes += event.value.data.length;
+    most = Math.max(most, service.context.executor.eventBytes);
+    if (last % 64n === 0n) await sleep(5);
+  }
+  assert.equal(bytes, size);
+  assert.ok(most <= 1.2 * 1024 * 1024, `${most} bytes in the ring`);
+});
+
+test('places: four of one tenant at once, tenants in turn', async (t) => {
+  const jail = createFakeJail();
+  const { client } = await setUp(t, { jail, env: { QUERN_TOOLS_CONCURRENT_PER_HOST: '6' } });
+  const ended: string[] = [];
+  const of = async (tenant: string): Promise<void> => {
+    const events = await run(client, { caller: { ...caller, tenant }, words: ['sleep', '60'] });
+    assert.equal(outcomeOf(events), 'ok');
+    ended.push(tenant);
+  };
+  const many = Array.from({ length: 20 }, () => of('many'));
+  await sleep(20);
+  const few = Array.from({ length: 3 }, () => of('few'));
+  await Promise.all([...many, ...few]);
+  assert.equal(jail.peak, 6);
+  assert.ok(ended.lastIndexOf('few') < 14, `the small tenant waited for: ${ended.join(' ')}`);
+});
+
+test('a full queue refuses, and drops the newest of whoever has most of it', async (t) => {
+  const { client, jail } = await setUp(t, { env: { QUERN_TOOLS_QUEUE: '4', QUERN_TOOLS_CONCURRENT_PER_TENANT: '1' } });
+  const of = (tenant: string, words = ['sleep', '300']) => run(client, { caller: { ...caller, tenant }, words });
+  const running = of('many');
+  while (jail.running === 0) await sleep(2);
+  const queued = Array.from({ length: 4 }, () =>
+    of('many').then(outcomeOf, (error: QuernError) => error.details.reason),
+  );
+  await sleep(50);
+  await assert.rejects(of('many'), reasonOf('TOOL_QUEUE_FULL'));
+  const other = of('other');
+  while (jail.running < 2) await sleep(2);
+  const third = of('other'); // has no place, and takes room from the other tenant
+  assert.equal(outcomeOf(await third), 'ok');
+  assert.equal(outcomeOf(await other), 'ok');
+  assert.equal(outcomeOf(await running), 'ok');
+  assert.deepEqual(await Promise.all(queued), ['ok', 'ok', 'ok', 'TOOL_QUEUE_FULL']);
+});
+
+test('drain: what waits ends at once, what runs after the grace', async (t) => {
+  const { client, service, jail } = await setUp(t, { env: { QUERN_TOOLS_CONCURRENT_PER_TENANT: '1' } });
+  const running = run(client, { words: ['forever'] });
+  while (jail.running === 0) await sleep(2);
+  const waiting = run(client, { words: ['exit', '0'] });
+  await sleep(30);
+  await service.drain({ graceMs: 2_300 });
+  assert.equal(outcomeOf(await running), 'killed_by_drain');
+  assert.equal(outcomeOf(await waiting), 'killed_by_drain');
+  assert.equal(jail.running, 0);
+});
+
+test('of every call there is a record before and one after, without arguments and output', async (t) => {
+  const { client, config, close } = await setUp(t, {
+    tools: [fakeTool({ name: 'fake' }), fakeTool({ name: 'never', decision: 'deny' })],
+  });
+  const secret = 'the-secret-argument';
+  await run(client, { words: ['say', secret, 'exit', '4'] });
+  await run(client, { tool: 'never' });
+  await run(client, { argumentsJson: '{' });
+  await close();
+  const records = await recordsOf(config);
+  const of = (action: string) => records.filter((record) => record.action === action);
+  assert.equal(of('tool.requested').length, 3);
+  assert.equal(of('tool.finished').length, 3);
+  for (const end of of('tool.finished')) {
+    const begin = records.find(({ id }) => id === end.parent_id)!;
+    assert.equal(begin.action, 'tool.requested');
+    assert.equal(begin.execution_id, end.execution_id);
+    assert.ok(begin.seq < end.seq);
+  }
+  const [first, second, third] = of('tool.finished');
+  assert.deepEqual([first!.outcome, first!.reason], ['error', 'NONZERO_EXIT']);
+  assert.deepEqual([second!.outcome, second!.reason], ['denied', 'DENIED_POLICY']);
+  assert.deepEqual([third!.outcome, third!.reason], ['error', 'INVALID_ARGS']);
+  assert.equal(first!.usage!.exit_code, 4);
+  assert.equal(first!.request_id, 'r1');
+  const [requested] = of('tool.requested');
+  assert.match(requested!.args_mac!, /^[0-9a-f]{64}$/);
+  assert.match(requested!.tool_sha!, /^[0-9a-f]{64}$/);
+  assert.notEqual(requested!.actor.ref, 'ada');
+  const all = JSON.stringify(records);
+  for (const text of [secret, 'ada', 's1', 'k1"']) assert.equal(all.includes(text), false, text);
+  assert.equal(of('service.started').length, 1);
+  assert.equal(of('sandbox.capability').length, 1);
+});
+
+test('nothing runs when its record cannot be written', async (t) => {
+  const { client, service, jail } = await setUp(t);
+  await run(client);
+  await service.context.audit.close(); // as a disk that failed: no record is taken
+  await assert.rejects(run(client), reasonOf('AUDIT_UNAVAILABLE'));
+  assert.equal(jail.ran.length, 1);
+});
+
+test('the spans of a call lie in the trace of its caller', async (t) => {
+  const { client, spans } = await setUp(t);
+  const trace = startTrace();
+  const secret = 'not-in-any-span';
+  await run(client, { callId: 'c1', words: ['say', secret, 'exit', '2'] }, { trace });
+  const byName = new Map(spans.spans.map((span) => [span.name, span]));
+  const call = byName.get('execute_tool fake')!;
+  assert.equal(call.context.traceId, trace.traceId);
+  assert.equal(call.attributes['gen_ai.tool.name'], 'fake');
+  assert.equal(call.attributes['gen_ai.tool.call.id'], 'c1');
+  assert.equal(call.attributes['gen_ai.operation.name'], 'execute_tool');
+  assert.equal(call.attributes['quern.outcome'], 'nonzero_exit');
+  assert.equal(call.error, 'nonzero_exit');
+  for (const name of ['sandbox.setup', 'sandbox.run', 'audit.append']) {
+    assert.equal(byName.get(name)!.parentSpanId, call.context.spanId, name);
+  }
+  assert.equal(byName.get('sandbox.run')!.attributes['quern.sandbox.exit_code'], 2);
+  assert.equal(byName.get('quern.tools.v1.ToolService/Execute')!.context.spanId, call.parentSpanId);
+  const text = JSON.stringify(spans.spans, (_key, value: unknown) =>
+    typeof value === 'bigint' ? String(value) : value,
+  );
+  assert.equal(text.includes(secret), false);
+});
+
+test('a function tool has its limits too', async (t) => {
+  const never = new Promise<never>(() => {});
+  const tools = [
+    fakeTool({
+      name: 'fake',
+      prepare: (args) => ({
+        kind: 'function',
+        tier: 'W',
+        async run({ output, signal }) {
+          if (args.does === 'hang') return never;
+          if (args.does === 'throw') throw new QuernError('UNAVAILABLE', 'the server is away');
+          if (args.does === 'flood') {
+            while (!signal.aborted) {
+              output.write('stdout', Buffer.alloc(256 * 1024));
+              await sleep(1);
+            }
+          }
+          return {
+            ok: true,
+            message: '',
+            content: 'value 3',
+            structured: { value: 3, text: 'a\u202eb' },
+            artifacts: [],
+          };
+        },
+      }),
+    }),
+  ];
+  const { client } = await setUp(t, { tools });
+  const good = await run(client, { argumentsJson: '{}' });
+  assert.equal(outcomeOf(good), 'ok');
+  assert.equal(resultOf(good).structuredJson, '{"value":3,"text":"ab"}');
+  assert.equal(resultOf(good).exitCode, undefined);
+  const [started] = good;
+  assert(started!.event?.$case === 'started' && started!.event.value.tier === 'W');
+  assert.equal(
+    outcomeOf(await run(client, { argumentsJson: '{"does":"hang"}', limits: { wallMs: 50 } })),
+    'timeout_wall',
+  );
+  assert.equal(outcomeOf(await run(client, { argumentsJson: '{"does":"flood"}' })), 'output_limit');
+  const away = await run(client, { argumentsJson: '{"does":"throw"}' });
+  assert.equal(outcomeOf(away), 'nonzero_exit');
+  assert.match(resultOf(away).message, /away/);
+});
+
+test('capabilities are told, tested anew on request', async (t) => {
+  const { client, jail } = await setUp(t);
+  const before = await unary(client, 'getCapabilities', { probeNow: false });
+  assert.equal(before.tier, 'A');
+  assert.deepEqual(
+    before.capabilities.map(({ name }) => name),
+    ['bubblewrap', 'seccomp'],
+  );
+  jail.tier = null;
+  const after = await unary(client, 'getCapabilities', { probeNow: true });
+  assert.equal(after.tier, '');
+  assert.equal(after.capabilities[1]!.remedy, 'install');
+});
+
+test('the list says what a call needs to know', async (t) => {
+  const tools = [fakeTool({ name: 'zeta', decision: 'ask' }), fakeTool({ name: 'fake' })];
+  const { client } = await setUp(t, { tools, policy: 'tools:\n  zeta: {decision: deny}\n' });
+  const { tools: listed } = await unary(client, 'listTools', { caller });
+  assert.deepEqual(
+    listed.map(({ name, decision }) => [name, decision]),
+    [
+      ['fake', 1],
+      ['zeta', 3],
+    ],
+  );
+  const [fake] = listed;
+  assert.equal(fake!.sha256.length, 32);
+  assert.equal(fake!.limits!.wallMs, 20_000);
+  assert.equal(outcomeOf(await run(client, { toolSha256: fake!.sha256 })), 'ok');
+});
