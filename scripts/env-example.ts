@@ -12,7 +12,7 @@ import { tokenizerEnv } from '../services/tokenizer/config.ts';
 const FILE = join(import.meta.dirname, '..', 'deploy', 'env.example');
 
 /** Read by scripts and tests only. */
-const SET_UP = `# Moves what set-up downloads and builds; default: .cache in the checkout, and ~/.cache/quern (XDG_CACHE_HOME) for nats-server and Jaeger.
+const SET_UP = `# Moves what set-up downloads and builds; default: .cache in the checkout, for nats-server and Jaeger ~/.cache/quern (XDG).
 # QUERN_CACHE_DIR=
 
 # Suites that npm test leaves out, comma separated; they are then reported as skipped.

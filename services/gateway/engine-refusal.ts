@@ -36,3 +36,9 @@ export function failureOf(reason: FinishReason): QuernError | null {
   if (reason !== FinishReason.FINISH_REASON_ERROR) return null;
   return new QuernError('INTERNAL', 'the engine failed on this request; its log has the cause under the request id');
 }
+
+/** What a client hears whose request met so many engines that went away. */
+export function engineLost(times: number, cause: QuernError): QuernError {
+  const message = `the engine was lost ${times} times during this request; try again`;
+  return new QuernError('UNAVAILABLE', message, { reason: 'ENGINE_LOST', retryAfterMs: 1_000 }, { cause });
+}

@@ -3,8 +3,8 @@
 //   generate() -> render the prompt -> charge admission -> pick a replica -> submit
 //   engine step -> #onTokens (text assembly, stop strings) -> #onStep (delivery: one write per choice) -> ... -> #onFinished -> end
 //
-// Data: choices (what the client sees), legs (what the engines know). A leg is one handle that carries some choices;
-// there is one leg until a Session breaks, then one per unfinished choice, each resuming from its own tokens.
+// Data: choices (what the client sees), legs (what the engines know). There is one leg until a Session breaks, then one per
+// unfinished choice, each resuming from its own tokens.
 import { FinishReason, type PositionLogprobs, type Timings, type Usage } from '#gen/quern/common/v1/common.ts';
 import type { Finished, TokenEvent } from '#gen/quern/engine/v1/engine.ts';
 import { QuernError, toQuernError } from '#kit/errors.ts';
@@ -12,10 +12,11 @@ import { uuidv7 } from '#kit/ids.ts';
 import type { Choice } from './choice.ts';
 import type { GatewayContext } from './context.ts';
 import { Delivery } from './delivery.ts';
-import { engineRefusal, failureOf } from './engine-refusal.ts';
+import { engineLost, engineRefusal, failureOf } from './engine-refusal.ts';
 import { effectiveClass, engineRequest } from './engine-request.ts';
-import type { EngineSession, HandleListener } from './engine-session.ts';
+import type { HandleListener } from './engine-session.ts';
 import { type Caller, type GenerationEnd, type GenerationSink, outcomeOf } from './generation-events.ts';
+import { type Leg, Legs } from './legs.ts';
 import { END_WAIT_MS, ENGINE_WAIT_MS, RESUME_WAIT_MS, RESUMES_MAX, TIMEOUT_MS_MAX } from './limits.ts';
 import type { ServedModel } from './models.ts';
 import { type Prepared, prepare } from './preparation.ts';
@@ -28,17 +29,6 @@ import { checkRequest, type TypedRequest } from './typed-request.ts';
 
 /** Made once: an error per request would cost a stack trace each. */
 const ENDED = new QuernError('CANCELLED', 'the request has ended');
-
-/** One handle at one engine and the choices it carries. Handles of two engines may have one number. */
-type Leg = { engine: EngineSession; handle: number; choices: readonly number[] };
-
-/** The unfinished choices that no leg carries: all in one group while none has tokens, else each in its own. */
-function openGroups(choices: readonly Choice[], legs: readonly Leg[]): number[][] {
-  const carried = new Set(legs.flatMap((leg) => leg.choices));
-  const open = choices.flatMap((choice, i) => (choice.finished || carried.has(i) ? [] : [i]));
-  const fresh = open.length === choices.length && choices.every((choice) => choice.ids.length === 0);
-  return fresh ? [open] : open.map((i) => [i]);
-}
 
 /** Starts a request. Never throws: refusals come through sink.fail. */
 export function generate(
@@ -64,12 +54,12 @@ export class Generation {
   readonly #resolveDone: () => void;
   readonly #stop = new AbortController();
   readonly #timers = new Timers();
+  readonly #legs = new Legs();
   #cleanups: (() => void)[] = [];
   #state: 'preparing' | 'running' | 'ending' | 'done' = 'preparing';
   #model: ServedModel | null = null;
   #prepared: Prepared | null = null;
   #choices: readonly Choice[] = [];
-  #legs: Leg[] = [];
   #delivery: Delivery | null = null;
   #resubmitting = false;
   #sawPromptLogprobs = false;
@@ -180,7 +170,7 @@ export class Generation {
     const engine = await routed(this.#context, from, { waitMs, signal });
     if (this.#isDone()) return;
     const engineTrace = this.#account.submitting(sampling);
-    for (const choices of openGroups(this.#choices, this.#legs)) {
+    for (const choices of this.#legs.uncarried(this.#choices)) {
       const request = engineRequest({
         requestId: this.requestId,
         principal: this.#caller.principal,
@@ -196,7 +186,7 @@ export class Generation {
       });
       const leg: Leg = { engine, handle: 0, choices };
       leg.handle = engine.submit(request, this.#listen(leg));
-      this.#legs.push(leg);
+      this.#legs.add(leg);
     }
     if (this.#state === 'preparing') {
       this.#state = 'running';
@@ -216,19 +206,15 @@ export class Generation {
       onFinished: (finished) => this.#onFinished(leg, finished),
       onStep: () => this.#onStep(),
       onBroken: (error) => {
-        this.#drop(leg);
+        this.#legs.drop(leg);
         if (this.#state === 'running' && !this.#resubmitting) this.#account.affected(error);
         this.#interrupted(error);
       },
       onFault: (error) => {
-        this.#drop(leg);
+        this.#legs.drop(leg);
         this.#onFault(error);
       },
     };
-  }
-
-  #drop(leg: Leg): void {
-    this.#legs = this.#legs.filter((one) => one !== leg);
   }
 
   #onTokens(leg: Leg, event: TokenEvent): void {
@@ -252,7 +238,7 @@ export class Generation {
   }
 
   #onFinished(leg: Leg, finished: Finished): void {
-    this.#drop(leg);
+    this.#legs.drop(leg);
     if (finished.status && finished.status.code !== 0) {
       const error = engineRefusal(finished.status, this.#caller.samplingPrefix ?? '');
       if (error.code === 'UNAVAILABLE') {
@@ -279,7 +265,7 @@ export class Generation {
   #onStep(): void {
     if (this.#state === 'done') return;
     if (this.#state === 'ending') {
-      if (this.#legs.length === 0) this.#complete();
+      if (this.#legs.isEmpty) this.#complete();
       return;
     }
     if (this.#stepHasTokens) this.#account.step();
@@ -295,11 +281,11 @@ export class Generation {
     this.#delivery?.flush();
     this.#account.lastToken();
     this.#state = 'ending';
-    if (this.#legs.length === 0) {
+    if (this.#legs.isEmpty) {
       this.#complete();
       return;
     }
-    for (const leg of this.#legs) leg.engine.cancel(leg.handle, { forget: false });
+    this.#legs.cancel();
     this.#timers.after(END_WAIT_MS, () => this.#complete());
   }
 
@@ -320,14 +306,11 @@ export class Generation {
 
   /** An engine went away: go on elsewhere, or there again, from the tokens that were delivered. */
   #interrupted(error: QuernError): void {
-    if (this.#state === 'ending' && this.#legs.length === 0) this.#complete();
+    if (this.#state === 'ending' && this.#legs.isEmpty) this.#complete();
     if (this.#state !== 'running' || this.#resubmitting) return;
     const { resumes } = this.#account;
     if (resumes >= RESUMES_MAX) {
-      const message = `the engine was lost ${resumes + 1} times during this request; try again`;
-      this.#fail(
-        new QuernError('UNAVAILABLE', message, { reason: 'ENGINE_LOST', retryAfterMs: 1_000 }, { cause: error }),
-      );
+      this.#fail(engineLost(resumes + 1, error));
       return;
     }
     this.#account.resumed(error);
@@ -398,8 +381,7 @@ export class Generation {
   /** Frees everything and tells that the request has ended. */
   #settle(outcome: string, failure: QuernError | null): void {
     this.#state = 'done';
-    for (const leg of this.#legs) leg.engine.cancel(leg.handle, { forget: true });
-    this.#legs = [];
+    this.#legs.forget();
     this.#stop.abort(ENDED);
     this.#timers.clearAll();
     for (const cleanup of this.#cleanups) cleanup();

@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { AuditServiceClient } from '#gen/quern/audit/v1/audit.ts';
+import { AuditServiceClient, QueryRequest } from '#gen/quern/audit/v1/audit.ts';
 import { newSigningKey, signCheckpoint, signerOf } from '#kit/audit/checkpoint.ts';
 import { NatsLink } from '#kit/audit/nats-link.ts';
 import { Outbox } from '#kit/audit/outbox.ts';
@@ -281,17 +281,7 @@ async function benchQuery(rows: number, dir: string): Promise<void> {
     console.log(`        view of ${rows} requests filled in ${seconds(filling).toFixed(0)} s`);
     const { client } = await startService(place, 'nats://127.0.0.1:1', undo); // nothing listens there: it only answers
     const since = new Date(Date.now() - DAY_MS).toISOString();
-    const filters = {
-      tenant: 'local',
-      requestId: '',
-      traceId: '',
-      since,
-      until: '',
-      limit: 10_000,
-      exports: false,
-      withPrompts: false,
-      withAnswers: false,
-    };
+    const filters = { ...QueryRequest.decode(new Uint8Array(0)), tenant: 'local', since, limit: 10_000 };
     const times: number[] = [];
     let found = 0;
     for (let n = 0; n < 20; n += 1) {

@@ -40,7 +40,7 @@ test('the table of a whole mesh fits a hundred columns', () => {
     row(
       'audit',
       `unix://${run}/audit.sock, metrics http://127.0.0.1:9155/metrics`,
-      'ledger in /home/ada/.local/state/quern/audit',
+      'ledger in /srv/somebody/.local/state/quern/audit',
     ),
     row(
       'engine',
