@@ -79,7 +79,8 @@ export function createToolClient({ address, sharedToken, tls, spans }: ToolClien
         }
         return;
       } catch (thrown) {
-        const next: How | null = options.signal.aborted || broken >= TOOL_RECONNECTS_MAX ? null : nextAttempt(how, thrown);
+        const next: How | null =
+          options.signal.aborted || broken >= TOOL_RECONNECTS_MAX ? null : nextAttempt(how, thrown);
         if (next === null) throw thrown;
         how = next;
         if (how === 'execute') last = 0n;

@@ -1,7 +1,7 @@
 // POST /v1/chat/completions.
 import type { TextLogprobs } from '#gen/quern/gateway/v1/gateway.ts';
 import { uuidv7 } from '#kit/ids.ts';
-import { type Collected, collect } from '../collector.ts';
+import { type Collected, type CollectedChoice, collect } from '../collector.ts';
 import type { GatewayContext } from '../context.ts';
 import { validate } from './body.ts';
 import { type ChatBody, chatSchema, typedChat } from './chat-schema.ts';
@@ -14,6 +14,7 @@ import {
   stopReason,
   timingsField,
 } from './openai-objects.ts';
+import { serverToolsChat } from './server-tools-chat.ts';
 import { EventStream } from './sse.ts';
 import { type StreamShape, streamAnswer } from './stream-answer.ts';
 
@@ -28,6 +29,11 @@ export function chatCompletions(context: GatewayContext): Handler {
       created: Math.floor(Date.now() / 1000),
       model: context.models.resolve(request.model).name,
     };
+    if (body.tool_execution === 'server' && body.tool_choice !== 'none') {
+      const withUsage = body.stream_options?.include_usage ?? false;
+      await serverToolsChat(context, exchange, { request, base, stream: body.stream ?? false, withUsage });
+      return;
+    }
     const headers = { 'x-request-id': request.requestId };
     if (body.stream) {
       const events = new EventStream(exchange.response, headers);
@@ -39,13 +45,50 @@ export function chatCompletions(context: GatewayContext): Handler {
   };
 }
 
+type CallPart = Parameters<NonNullable<StreamShape['part']>>[1];
+
+function messageObject({ text, reasoning, toolCalls, invalidCalls }: CollectedChoice) {
+  return {
+    role: 'assistant',
+    content: text === '' && toolCalls.length > 0 ? null : text,
+    refusal: null,
+    ...(reasoning !== '' && { reasoning_content: reasoning }),
+    ...(toolCalls.length > 0 && {
+      tool_calls: toolCalls.map(({ id, name, argumentsJson }) => ({
+        id,
+        type: 'function',
+        function: { name, arguments: argumentsJson },
+      })),
+    }),
+    ...(invalidCalls.length > 0 && { invalid_tool_calls: invalidCalls }),
+  };
+}
+
+/** What a chunk's delta holds of it; null: nothing. */
+function deltaOf(part: CallPart): object | null {
+  switch (part.kind) {
+    case 'reasoning':
+      return { reasoning_content: part.text };
+    case 'call_start': {
+      const { index, id, name } = part;
+      return { tool_calls: [{ index, id, type: 'function', function: { name, arguments: '' } }] };
+    }
+    case 'arguments':
+      return { tool_calls: [{ index: part.index, function: { arguments: part.text } }] };
+    case 'call_end':
+      return null;
+    case 'invalid_call':
+      return { content: part.text, invalid_tool_call: { index: part.index, reason: part.reason } };
+  }
+}
+
 function answerParts({ choices, end, promptLogprobs, promptTokenIds }: Collected, body: ChatBody) {
   return {
     choices: choices.map((choice) => ({
       index: choice.index,
-      message: { role: 'assistant', content: choice.text, refusal: null },
+      message: messageObject(choice),
       logprobs: body.logprobs ? chatLogprobs(choice.logprobs) : null,
-      finish_reason: finishReasonText(choice.finishReason),
+      finish_reason: finishReasonText(choice.finishReason, choice.toolCalls.length > 0),
       stop_reason: stopReason(choice.stopString, choice.stopTokenId),
       ...(body.return_token_ids && { token_ids: choice.tokenIds }),
     })),
@@ -67,11 +110,12 @@ function createShape(base: Base, body: ChatBody): StreamShape {
   const opened = new Set<number>();
   let promptEntries: TextLogprobs[] | null = null;
   let promptIds: readonly number[] = [];
-  const open = (index: number): string => {
+  const called = new Set<number>();
+  const open = (index: number, content = '""'): string => {
     if (opened.has(index)) return '';
     const ids = body.return_token_ids && opened.size === 0 ? `,"prompt_token_ids":${JSON.stringify(promptIds)}` : '';
     opened.add(index);
-    return `${start}${index},"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]${ids}${tail}`;
+    return `${start}${index},"delta":{"role":"assistant","content":${content}},"logprobs":null,"finish_reason":null}]${ids}${tail}`;
   };
   return {
     withUsage,
@@ -89,8 +133,14 @@ function createShape(base: Base, body: ChatBody): StreamShape {
       const ids = body.return_token_ids ? `,"token_ids":${JSON.stringify(tokenIds)}` : '';
       return `${first}${content}},"logprobs":${shown},"finish_reason":null${ids}}]${tail}`;
     },
+    part(index, part) {
+      if (part.kind === 'call_end') called.add(index);
+      const delta = deltaOf(part);
+      if (delta === null) return '';
+      return `${open(index, 'null')}${start}${index},"delta":${JSON.stringify(delta).slice(0, -1)}${plainEnd}`;
+    },
     finished(index, reason, stop, ends) {
-      const why = `"finish_reason":"${finishReasonText(reason)}","stop_reason":${JSON.stringify(stop)}`;
+      const why = `"finish_reason":"${finishReasonText(reason, called.has(index))}","stop_reason":${JSON.stringify(stop)}`;
       const ids = body.return_token_ids ? ',"token_ids":[]' : '';
       return `${open(index)}${start}${index},"delta":{},"logprobs":null,${why}${ids}}]${ends ? timingsField(ends) : ''}${tail}`;
     },

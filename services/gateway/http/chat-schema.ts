@@ -1,7 +1,7 @@
 // The body of POST /v1/chat/completions and its way into the typed request.
 import { z } from 'zod';
 import { type ChatMessage, Role, type ToolDefinition } from '#gen/quern/tokenizer/v1/tokenizer.ts';
-import { LOGPROBS_MAX, MESSAGES_MAX, TOOLS_MAX } from '../limits.ts';
+import { CALL_NAME_CHARS_MAX, LOGPROBS_MAX, MESSAGES_MAX, TOOLS_MAX } from '../limits.ts';
 import { invalidArgument, type TypedRequest } from '../typed-request.ts';
 import type { Exchange } from './exchange.ts';
 import { count, samplingOf, sharedFields, sharedRequest } from './sampling-schema.ts';
@@ -15,7 +15,11 @@ const name = z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, 'expected 1..64 of [A-Za-
 const toolCall = z.looseObject({
   id: z.string(),
   type: z.literal('function').nullish(),
-  function: z.looseObject({ name, arguments: z.string() }),
+  // A model may have made the name up, and some clients send the object: replaying a turn must not fail for it.
+  function: z.looseObject({
+    name: z.string().max(CALL_NAME_CHARS_MAX),
+    arguments: z.union([z.string(), z.record(z.string(), z.unknown())], { error: 'expected a string of JSON' }),
+  }),
 });
 const plain = <R extends string>(role: R) =>
   z.looseObject({ role: z.literal(role), content: text, name: name.nullish() });
@@ -60,6 +64,8 @@ export const chatSchema = z.looseObject({
   top_logprobs: count(LOGPROBS_MAX).nullish(),
   tools: z.array(tool).max(TOOLS_MAX).nullish(),
   tool_choice: z.unknown().optional(),
+  tool_execution: z.enum(['client', 'server']).nullish(),
+  parallel_tool_calls: z.boolean().nullish(),
   response_format: z.looseObject({ type: z.string() }).nullish(),
   chat_template_kwargs: z.record(z.string(), z.unknown()).nullish(),
   add_generation_prompt: z.boolean().nullish(),
@@ -82,6 +88,10 @@ function contentText(content: Message['content']): string {
   return (content ?? []).map((part) => part.text).join('');
 }
 
+function argumentsText(given: string | Record<string, unknown>): string {
+  return typeof given === 'string' ? given : JSON.stringify(given);
+}
+
 function chatMessage(given: Message): ChatMessage {
   const assistant = given.role === 'assistant' ? given : null;
   return {
@@ -92,7 +102,7 @@ function chatMessage(given: Message): ChatMessage {
     toolCalls: (assistant?.tool_calls ?? []).map((call) => ({
       id: call.id,
       name: call.function.name,
-      argumentsJson: call.function.arguments,
+      argumentsJson: argumentsText(call.function.arguments),
     })),
     toolCallId: given.role === 'tool' ? (given.tool_call_id ?? '') : '',
   };
@@ -145,6 +155,7 @@ export function typedChat(body: ChatBody, exchange: Exchange): TypedRequest {
       templateVariables: Object.keys(variables).length > 0 ? variables : undefined,
       addGenerationPrompt: body.add_generation_prompt ?? !continueFinalMessage,
       continueFinalMessage,
+      parallelToolCalls: body.parallel_tool_calls ?? true,
     },
     sampling: {
       ...samplingOf(body),

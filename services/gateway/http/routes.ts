@@ -8,6 +8,7 @@ import type { Handler } from './exchange.ts';
 import { HttpFailure } from './failure.ts';
 import { generate } from './generate.ts';
 import { health } from './health.ts';
+import { invoke } from './invoke.ts';
 import { metrics } from './metrics.ts';
 import { getModel, listModels } from './models.ts';
 import { tokenize } from './tokenize.ts';
@@ -29,6 +30,7 @@ const ROUTES: readonly Route[] = [
   { method: 'POST', path: '/detokenize', open: false, handler: detokenize },
   { method: 'POST', path: '/generate', open: false, handler: generate },
   { method: 'POST', path: '/chat', open: false, handler: chat },
+  { method: 'POST', path: '/invoke', open: false, handler: invoke },
   { method: 'GET', path: '/health', open: true, handler: health },
   { method: 'GET', path: '/metrics', open: true, handler: metrics },
 ];

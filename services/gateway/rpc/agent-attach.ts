@@ -6,7 +6,11 @@ import { streamRun } from './agent-stream.ts';
 
 /** AgentService.Attach: a run of the same principal, from behind an event on. */
 export function agentAttach(context: GatewayContext) {
-  return async ({ runId, afterSequence }: AttachRequest, call: CallContext, out: Out<AttachResponse>): Promise<void> => {
+  return async (
+    { runId, afterSequence }: AttachRequest,
+    call: CallContext,
+    out: Out<AttachResponse>,
+  ): Promise<void> => {
     const run = requireAgents(context).runs.own(call.principal, runId);
     await streamRun(run.read(Number(afterSequence)), call, out, (event) => ({ event }));
   };
