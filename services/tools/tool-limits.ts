@@ -67,6 +67,7 @@ export const WORKSPACE_WATCH_FACTOR = 20;
 export const WORKSPACE_IDLE_MS = 7 * 24 * 3_600_000;
 /** Temporary files that a killed call left. */
 export const TEMPORARY_AGE_MS = 3_600_000;
+export const WORKSPACE_SWEEP_MS = 3_600_000;
 export const SNAPSHOTS_MAX = 8;
 export const SNAPSHOT_HEADER_BYTES_MAX = 16 * KIB;
 export const ARTIFACTS_MAX = 32;

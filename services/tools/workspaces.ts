@@ -1,0 +1,396 @@
+// The folders that tools work in, one per (tenant, session). Their names come from a random key: they say nothing about whose they
+// are, and nobody guesses another's. Each has a quota, which is looked at while calls run in it.
+import { createHash, createHmac, randomBytes } from 'node:crypto';
+import { closeSync, lstatSync, read as readCallback, unlinkSync } from 'node:fs';
+import { chmod, mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { QuernError } from '#kit/errors.ts';
+import type { OpenWorkspace, ReadArtifact, WorkspaceCopies, WorkspaceDoor } from './call-ports.ts';
+import { emptyTrash, inFolder, openPlainFile, removeTree, walkTree } from './folder-tree.ts';
+import type { ArtifactFile, Workspace } from './tool.ts';
+import {
+  ARTIFACT_BYTES_MAX,
+  ARTIFACT_INLINE_BYTES_MAX,
+  PATH_CHARS_MAX,
+  SNAPSHOTS_MAX,
+  TEMPORARY_AGE_MS,
+  WORKSPACE_BYTES_MAX,
+  WORKSPACE_ENTRIES_MAX,
+  WORKSPACE_IDLE_MS,
+  WORKSPACE_SWEEP_MS,
+  WORKSPACE_WATCH_FACTOR,
+  WORKSPACE_WATCH_MS,
+} from './tool-limits.ts';
+import { ulid } from './ulid.ts';
+import { TEMPORARY_PREFIX } from './workspace-path.ts';
+import { restoreSnapshot, writeSnapshot } from './workspace-snapshot.ts';
+
+const read = promisify(readCallback);
+
+/** Configuration that programs of the host obey: read-only inside. */
+export const PROTECTED_PATHS: readonly string[] = [
+  ...['.git/hooks', '.git/config', '.git/config.worktree', '.git/info', '.gitmodules', '.gitconfig'],
+  ...[
+    '.mcp.json',
+    '.vscode',
+    '.idea',
+    '.cursor',
+    '.claude',
+    '.devcontainer',
+    '.envrc',
+    '.npmrc',
+    '.yarnrc.yml',
+    '.pypirc',
+  ],
+  ...['.bashrc', '.bash_profile', '.bash_logout', '.profile', '.zshrc', '.zshenv', '.zprofile', '.ssh', '.husky'],
+];
+
+export type WorkspaceUsage = { readonly bytes: number; readonly entries: number };
+
+export type WorkspaceFolders = WorkspaceDoor &
+  WorkspaceCopies & {
+    usage(caller: Session): Promise<WorkspaceUsage>;
+    /** Removes workspaces that no call has used for long, and temporary files that killed calls left. */
+    sweep(now?: number): Promise<void>;
+    close(): Promise<void>;
+  };
+
+type Session = { readonly tenant: string; readonly sessionId: string };
+
+export type WorkspaceOptions = {
+  /** Below folders that the sandbox's account may enter; made 0700 when it is not there. */
+  readonly dir: string;
+  readonly bytesMax?: number;
+  readonly entriesMax?: number;
+  readonly watchMs?: number;
+  readonly onError?: (error: unknown, message: string) => void;
+};
+
+/** Calls in a folder now, and what must happen without any. */
+type Use = { holders: number; exclusive: Promise<unknown> | null };
+
+const KEY_BYTES = 32;
+/** A copy that is about to become the workspace. */
+const NEXT = 'next';
+
+async function nameKey(dir: string): Promise<Buffer> {
+  const path = join(dir, 'names.key');
+  await writeFile(path, randomBytes(KEY_BYTES), { mode: 0o600, flag: 'wx' }).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EEXIST') throw error;
+  });
+  const key = await readFile(path);
+  if (key.length === KEY_BYTES) return key;
+  const message = `${path}: expected ${KEY_BYTES} bytes, got ${key.length}; remove it, and every session gets a new workspace`;
+  throw new QuernError('FAILED_PRECONDITION', message);
+}
+
+/** Bytes as the file system or a reader would count them, whichever is more: a sparse file is as large as it says. */
+export async function measure(root: string, options: { signal: AbortSignal }): Promise<WorkspaceUsage> {
+  let bytes = 0;
+  let entries = 0;
+  const counted = new Set<number>();
+  const visit = ({
+    kind,
+    stat: found,
+  }: {
+    kind: string;
+    stat: { size: number; blocks: number; nlink: number; ino: number };
+  }): void => {
+    entries++;
+    if (kind === 'file' && found.nlink > 1) {
+      if (counted.has(found.ino)) return;
+      counted.add(found.ino);
+    }
+    bytes += Math.max(kind === 'file' ? found.size : 0, found.blocks * 512);
+  };
+  await walkTree(root, visit, options);
+  return { bytes, entries };
+}
+
+/** Names of a path below a workspace; null: it is none. */
+export function artifactNames(path: string): string[] | null {
+  if (path.length > PATH_CHARS_MAX || path.includes('\0')) return null;
+  const names = path.split('/').filter((name) => name !== '.');
+  if (names.length === 0 || names.some((name) => name === '' || name === '..')) return null;
+  return names.map((name) => Buffer.from(name).toString('latin1'));
+}
+
+async function readArtifact(root: string, { path, mediaType }: ArtifactFile): Promise<ReadArtifact | null> {
+  const names = artifactNames(path);
+  const opened = names && openPlainFile(root, names);
+  if (!opened) return null;
+  try {
+    const { file } = opened;
+    const digest = createHash('sha256');
+    const kept: Buffer[] = [];
+    let size = 0;
+    const chunk = Buffer.alloc(256 * 1024);
+    for (;;) {
+      const { bytesRead } = await read(file, chunk, 0, chunk.length, size);
+      if (bytesRead === 0) break;
+      size += bytesRead;
+      if (size > ARTIFACT_BYTES_MAX) return null;
+      digest.update(chunk.subarray(0, bytesRead));
+      if (size <= ARTIFACT_INLINE_BYTES_MAX) kept.push(Buffer.from(chunk.subarray(0, bytesRead)));
+    }
+    const data = size <= ARTIFACT_INLINE_BYTES_MAX ? Buffer.concat(kept) : Buffer.alloc(0);
+    return {
+      path: names.map((name) => Buffer.from(name, 'latin1').toString()).join('/'),
+      size,
+      sha256: digest.digest(),
+      mediaType,
+      data,
+    };
+  } finally {
+    closeSync(opened.file);
+  }
+}
+
+class Folders implements WorkspaceFolders {
+  readonly #dir: string;
+  readonly #trash: string;
+  readonly #key: Buffer;
+  readonly #options: WorkspaceOptions;
+  readonly #uses = new Map<string, Use>();
+  readonly #closing = new AbortController();
+  readonly #sweeper: NodeJS.Timeout;
+  #sweeping: Promise<void> = Promise.resolve();
+
+  constructor(options: WorkspaceOptions, key: Buffer) {
+    this.#dir = options.dir;
+    this.#trash = join(options.dir, '.trash');
+    this.#key = key;
+    this.#options = options;
+    this.#sweeper = setInterval(() => this.#sweepQuietly(), WORKSPACE_SWEEP_MS);
+    this.#sweeper.unref();
+  }
+
+  #sweepQuietly(): void {
+    this.sweep().catch((error: unknown) => this.#options.onError?.(error, 'workspaces cannot be swept'));
+  }
+
+  #folder({ tenant, sessionId }: Session): string {
+    const name = createHmac('sha256', this.#key)
+      .update(JSON.stringify([tenant, sessionId]))
+      .digest('hex')
+      .slice(0, 32);
+    return join(this.#dir, name);
+  }
+
+  #use(folder: string): Use {
+    const use = this.#uses.get(folder) ?? { holders: 0, exclusive: null };
+    this.#uses.set(folder, use);
+    return use;
+  }
+
+  #forget(folder: string, use: Use): void {
+    if (use.holders === 0 && use.exclusive === null) this.#uses.delete(folder);
+  }
+
+  async enter(session: Session): Promise<OpenWorkspace> {
+    const folder = this.#folder(session);
+    const use = this.#use(folder);
+    while (use.exclusive) await use.exclusive.catch(() => undefined);
+    use.holders++;
+    const path = join(folder, 'work');
+    try {
+      await mkdir(path, { recursive: true, mode: 0o700 });
+      await chmod(path, 0o700); // a call may have changed it
+      await utimes(folder, new Date(), new Date());
+    } catch (error) {
+      use.holders--;
+      this.#forget(folder, use);
+      throw error;
+    }
+    const workspace: Workspace = { path, protected: PROTECTED_PATHS };
+    const watch = this.#watch(path);
+    let left: Promise<void> | null = null;
+    const leave = async (): Promise<void> => {
+      watch.stop();
+      use.holders--;
+      this.#forget(folder, use);
+      await utimes(folder, new Date(), new Date()).catch(() => undefined); // only its age
+    };
+    return {
+      workspace,
+      full: watch.full,
+      artifact: (file) => readArtifact(path, file),
+      leave() {
+        left ??= leave();
+        return left;
+      },
+    };
+  }
+
+  /** Scans again and again. A workspace that was too large before may only shrink: something must be able to make it small. */
+  #watch(path: string): { full: AbortSignal; stop(): void } {
+    const {
+      bytesMax = WORKSPACE_BYTES_MAX,
+      entriesMax = WORKSPACE_ENTRIES_MAX,
+      watchMs = WORKSPACE_WATCH_MS,
+    } = this.#options;
+    const full = new AbortController();
+    const stop = new AbortController();
+    let timer: NodeJS.Timeout | null = null;
+    let most: WorkspaceUsage | null = null;
+    const tell = (message: string): void =>
+      full.abort(new QuernError('RESOURCE_EXHAUSTED', message, { reason: 'WORKSPACE_FULL' }));
+    const scan = async (): Promise<void> => {
+      const begin = performance.now();
+      const { bytes, entries } = await measure(path, { signal: stop.signal });
+      most ??= { bytes: Math.max(bytes, bytesMax), entries: Math.max(entries, entriesMax) };
+      if (bytes > most.bytes) return tell(`the workspace has ${bytes} bytes; expected at most ${bytesMax}`);
+      if (entries > most.entries) return tell(`the workspace has ${entries} files; expected at most ${entriesMax}`);
+      const wait = Math.max(watchMs, WORKSPACE_WATCH_FACTOR * (performance.now() - begin));
+      if (!stop.signal.aborted) timer = setTimeout(look, wait);
+    };
+    const look = (): void => {
+      scan().catch((error: unknown) => {
+        if (stop.signal.aborted) return;
+        if (error instanceof QuernError) tell(error.message);
+        else {
+          this.#options.onError?.(error, 'a workspace cannot be measured');
+          tell('the workspace cannot be measured');
+        }
+      });
+    };
+    look();
+    return {
+      full: full.signal,
+      stop() {
+        stop.abort();
+        if (timer) clearTimeout(timer);
+      },
+    };
+  }
+
+  usage(session: Session): Promise<WorkspaceUsage> {
+    const path = join(this.#folder(session), 'work');
+    return lstatSync(path, { throwIfNoEntry: false })
+      ? measure(path, { signal: this.#closing.signal })
+      : Promise.resolve({ bytes: 0, entries: 0 });
+  }
+
+  /** Runs while no call is in the folder; calls that come meanwhile wait. FAILED_PRECONDITION when one is there. */
+  async #alone<T>(folder: string, run: () => Promise<T>): Promise<T> {
+    const use = this.#use(folder);
+    while (use.exclusive) await use.exclusive.catch(() => undefined);
+    if (use.holders > 0) {
+      const message = 'a call is running in this workspace; try again when it has ended';
+      throw new QuernError('FAILED_PRECONDITION', message, { reason: 'WORKSPACE_BUSY' });
+    }
+    const done = run();
+    use.exclusive = done;
+    try {
+      return await done;
+    } finally {
+      use.exclusive = null;
+      this.#forget(folder, use);
+    }
+  }
+
+  snapshot(session: Session): Promise<{ id: string; bytes: number; files: number }> {
+    const folder = this.#folder(session);
+    const { bytesMax = WORKSPACE_BYTES_MAX, entriesMax = WORKSPACE_ENTRIES_MAX } = this.#options;
+    return this.#alone(folder, async () => {
+      const kept = join(folder, 'snapshots');
+      await mkdir(join(folder, 'work'), { recursive: true, mode: 0o700 });
+      await mkdir(kept, { recursive: true, mode: 0o700 });
+      const id = ulid();
+      const { signal } = this.#closing;
+      const size = await writeSnapshot(join(folder, 'work'), join(kept, id), { bytesMax, entriesMax }, { signal });
+      const names = (await readdir(kept)).filter((name) => name !== id).sort(); // by time
+      for (const name of names.slice(0, Math.max(0, names.length - (SNAPSHOTS_MAX - 1)))) await rm(join(kept, name));
+      return { id, ...size };
+    });
+  }
+
+  rollback(session: Session, id: string): Promise<void> {
+    const folder = this.#folder(session);
+    return this.#alone(folder, async () => {
+      const from = join(folder, 'snapshots', id);
+      const isKnown = /^[0-9A-Z]{26}$/.test(id) && lstatSync(from, { throwIfNoEntry: false })?.isFile() === true;
+      if (!isKnown) {
+        const message = `this session has no copy ${JSON.stringify(id.slice(0, 40))}; the newest ${SNAPSHOTS_MAX} are kept`;
+        throw new QuernError('NOT_FOUND', message, { reason: 'SNAPSHOT_UNKNOWN' });
+      }
+      const fresh = join(folder, `work.${ulid()}`);
+      try {
+        await restoreSnapshot(from, fresh, { signal: this.#closing.signal });
+      } catch (error) {
+        await removeTree(fresh, this.#trash);
+        throw error;
+      }
+      await rename(fresh, join(folder, NEXT)); // from here on a crash finishes it
+      await this.#takeNext(folder);
+    });
+  }
+
+  /** The second half of a rollback: the finished copy takes the workspace's place. */
+  async #takeNext(folder: string): Promise<void> {
+    await removeTree(join(folder, 'work'), this.#trash);
+    await rename(join(folder, NEXT), join(folder, 'work'));
+  }
+
+  sweep(now = Date.now()): Promise<void> {
+    this.#sweeping = this.#sweeping.catch(() => undefined).then(() => this.#sweep(now));
+    return this.#sweeping;
+  }
+
+  async #sweep(now: number): Promise<void> {
+    await mkdir(this.#trash, { recursive: true, mode: 0o700 });
+    await emptyTrash(
+      this.#trash,
+      (await readdir(this.#trash)).map((name) => join(this.#trash, name)),
+    );
+    for (const name of (await readdir(this.#dir)).filter((one) => /^[0-9a-f]{32}$/.test(one))) {
+      if (this.#closing.signal.aborted) return;
+      const folder = join(this.#dir, name);
+      const use = this.#uses.get(folder);
+      if (use) continue; // in use now
+      const { mtimeMs } = await stat(folder);
+      await this.#alone(folder, () =>
+        now - mtimeMs > WORKSPACE_IDLE_MS ? removeTree(folder, this.#trash) : this.#sweepTemporary(folder, now),
+      ).catch((error: unknown) => {
+        if ((error as QuernError).details?.reason !== 'WORKSPACE_BUSY') throw error;
+      });
+    }
+  }
+
+  /** Also what a crash left of a rollback: a copy that was finished is taken, half of one is not. */
+  async #sweepTemporary(folder: string, now: number): Promise<void> {
+    const names = await readdir(folder);
+    if (names.includes(NEXT)) await this.#takeNext(folder);
+    for (const name of names) {
+      if (name.startsWith('work.')) await removeTree(join(folder, name), this.#trash);
+    }
+    const work = join(folder, 'work');
+    if (!lstatSync(work, { throwIfNoEntry: false })) return;
+    const { signal } = this.#closing;
+    await walkTree(
+      work,
+      (entry) => {
+        const isOld = entry.name.startsWith(TEMPORARY_PREFIX) && now - entry.stat.mtimeMs > TEMPORARY_AGE_MS;
+        if (isOld && entry.kind === 'file') unlinkSync(inFolder(entry.folder, entry.name));
+      },
+      { signal },
+    ).catch((error: unknown) => {
+      if (!(error instanceof QuernError)) throw error; // too deep to look at: it goes with the workspace
+    });
+  }
+
+  async close(): Promise<void> {
+    clearInterval(this.#sweeper);
+    this.#closing.abort(new QuernError('UNAVAILABLE', 'the service stops'));
+    await this.#sweeping.catch(() => undefined);
+  }
+}
+
+/** Opens the folder of all workspaces, and removes what a crash left half removed. */
+export async function openWorkspaces(options: WorkspaceOptions): Promise<WorkspaceFolders> {
+  await mkdir(options.dir, { recursive: true, mode: 0o700 });
+  const folders = new Folders(options, await nameKey(options.dir));
+  await folders.sweep();
+  return folders;
+}

@@ -1,0 +1,291 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { QuernError } from '#kit/errors.ts';
+import { removeTree } from '../../../services/tools/folder-tree.ts';
+import { openWorkspaces, type WorkspaceOptions } from '../../../services/tools/workspaces.ts';
+
+const alice = { tenant: 'acme', sessionId: 'alice-1' };
+
+async function open(t: TestContext, options: Partial<WorkspaceOptions> = {}) {
+  const base = mkdtempSync(join(tmpdir(), 'quern-workspaces-'));
+  const dir = join(base, 'ws');
+  const folders = await openWorkspaces({ dir, watchMs: 10, ...options });
+  t.after(async () => {
+    await folders.close();
+    await removeTree(base, join(tmpdir(), `quern-trash-${process.pid}`));
+    rmSync(join(tmpdir(), `quern-trash-${process.pid}`), { recursive: true, force: true });
+  });
+  return { base, dir, folders };
+}
+
+async function pathOf(folders: Awaited<ReturnType<typeof openWorkspaces>>, session = alice): Promise<string> {
+  const entered = await folders.enter(session);
+  await entered.leave();
+  return entered.workspace.path;
+}
+
+const rejects = (promise: Promise<unknown>, reason: string): Promise<void> =>
+  assert.rejects(promise, (error) => {
+    assert(error instanceof QuernError, String(error));
+    assert.equal(error.details.reason, reason);
+    return true;
+  });
+
+test('a session has one folder, private, whose name says nothing, and has it again after a restart', async (t) => {
+  const { dir, folders } = await open(t);
+  const path = await pathOf(folders);
+  assert.equal(path, await pathOf(folders));
+  assert.notEqual(path, await pathOf(folders, { tenant: 'acme', sessionId: 'alice-2' }));
+  assert.notEqual(path, await pathOf(folders, { tenant: 'acme2', sessionId: 'alice-1' }));
+  assert(!/acme|alice/.test(path));
+  assert.equal(statSync(path).mode & 0o777, 0o700);
+  assert.equal(statSync(dir).mode & 0o777, 0o700);
+  const again = await openWorkspaces({ dir });
+  t.after(() => again.close());
+  assert.equal(await pathOf(again), path);
+});
+
+test('tenant and session cannot be mixed up', async (t) => {
+  const { folders } = await open(t);
+  const first = await pathOf(folders, { tenant: 'a', sessionId: 'b","c' });
+  assert.notEqual(first, await pathOf(folders, { tenant: 'a","b', sessionId: 'c' }));
+});
+
+test('a workspace that outgrows its quota says so while the call runs', async (t) => {
+  const { folders } = await open(t, { bytesMax: 1_000_000, entriesMax: 50 });
+  const one = await folders.enter(alice);
+  writeFileSync(join(one.workspace.path, 'small'), 'x');
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  assert(!one.full.aborted);
+  writeFileSync(join(one.workspace.path, 'big'), Buffer.alloc(2_000_000));
+  await new Promise((resolve) => one.full.addEventListener('abort', resolve, { once: true }));
+  assert.match((one.full.reason as Error).message, /2\d{6} bytes; expected at most 1000000/);
+  await one.leave();
+
+  // It may shrink afterwards, but not grow.
+  const two = await folders.enter(alice);
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  assert(!two.full.aborted);
+  truncateSync(join(two.workspace.path, 'big'), 0);
+  for (let i = 0; i < 60; i++) mkdirSync(join(two.workspace.path, `d${i}`));
+  await new Promise((resolve) => two.full.addEventListener('abort', resolve, { once: true }));
+  assert.match((two.full.reason as Error).message, /62 files; expected at most 50/);
+  await two.leave();
+});
+
+test('sparse files count as what they say, hard links once, folders without rights too', async (t) => {
+  const { folders } = await open(t);
+  const path = await pathOf(folders);
+  closeSync(openSync(join(path, 'sparse'), 'w'));
+  truncateSync(join(path, 'sparse'), 5_000_000);
+  writeFileSync(join(path, 'a'), Buffer.alloc(100_000));
+  linkSync(join(path, 'a'), join(path, 'b'));
+  mkdirSync(join(path, 'closed'));
+  writeFileSync(join(path, 'closed', 'c'), Buffer.alloc(300_000));
+  chmodSync(join(path, 'closed'), 0);
+  const { bytes, entries } = await folders.usage(alice);
+  assert.equal(entries, 5);
+  assert(bytes >= 5_400_000 && bytes < 5_500_000, `${bytes}`);
+});
+
+test('too deep a tree is full, and goes all the same', async (t) => {
+  const { dir, folders } = await open(t);
+  const path = await pathOf(folders);
+  const script =
+    'import os\nfor i in range(300):\n os.mkdir("d"*40)\n os.chdir("d"*40)\nos.mkdir("x")\nos.chmod("x",0)';
+  execFileSync('/usr/bin/python3', ['-c', script], { cwd: path });
+  const entered = await folders.enter(alice);
+  if (!entered.full.aborted)
+    await new Promise((resolve) => entered.full.addEventListener('abort', resolve, { once: true }));
+  assert.match((entered.full.reason as Error).message, /at most 64 deep/);
+  await entered.leave();
+  await rejects(folders.snapshot(alice), 'WORKSPACE_TOO_DEEP');
+  await folders.sweep(Date.now() + 30 * 24 * 3_600_000);
+  assert(!existsSync(path));
+  assert.deepEqual(readdirSync(join(dir, '.trash')), []);
+});
+
+test('an artifact is a plain file of the workspace, or nothing', async (t) => {
+  const { base, folders } = await open(t);
+  const entered = await folders.enter(alice);
+  t.after(() => entered.leave());
+  const { path } = entered.workspace;
+  mkdirSync(join(path, 'out'));
+  writeFileSync(join(path, 'out', 'plot ä.png'), 'PNG');
+  writeFileSync(join(path, 'large'), Buffer.alloc(70_000, 1));
+  writeFileSync(join(base, 'secret'), 'secret');
+  symlinkSync(join(base, 'secret'), join(path, 'link'));
+  symlinkSync(base, join(path, 'folder-link'));
+  execFileSync('/usr/bin/mkfifo', [join(path, 'fifo')]);
+  const socket = createServer().listen(join(path, 's'));
+  t.after(() => socket.close());
+  writeFileSync(join(path, 'unreadable'), 'x', { mode: 0 });
+
+  const read = (name: string) => entered.artifact({ path: name, mediaType: 'image/png' });
+  const plot = await read('./out/plot ä.png');
+  assert.equal(plot?.path, 'out/plot ä.png');
+  assert.equal(plot.size, 3);
+  assert.equal(plot.data.toString(), 'PNG');
+  assert.equal(plot.sha256.length, 32);
+  const large = await read('large');
+  assert.equal(large?.size, 70_000);
+  assert.equal(large.data.length, 0); // named and hashed only
+  const begin = performance.now();
+  const refused = [
+    'link',
+    'folder-link/secret',
+    '../secret',
+    'out/../large',
+    join(base, 'secret'),
+    'fifo',
+    's',
+    'out',
+    '',
+    '/',
+    'none',
+    'a\0b',
+  ];
+  for (const name of refused) assert.equal(await read(name), null, name);
+  assert(performance.now() - begin < 1_000);
+});
+
+test('going back brings back files, folders, links, modes and times, and nothing else', async (t) => {
+  const { folders } = await open(t);
+  const path = await pathOf(folders);
+  mkdirSync(join(path, 'src', 'empty'), { recursive: true });
+  writeFileSync(join(path, 'src', 'run.sh'), 'echo hi', { mode: 0o755 });
+  writeFileSync(join(path, 'big'), Buffer.alloc(3_000_000, 7));
+  utimesSync(join(path, 'big'), 1_000_000, 1_000_000);
+  symlinkSync('../../etc/passwd', join(path, 'link'));
+  execFileSync('/usr/bin/mkfifo', [join(path, 'fifo')]);
+  writeFileSync(Buffer.from(`${path}/b\xe4d`, 'latin1'), 'no UTF-8');
+  const { id, files, bytes } = await folders.snapshot(alice);
+  assert.match(id, /^[0-9A-Z]{26}$/);
+  assert.equal(files, 6);
+  assert.equal(bytes, 3_000_015);
+
+  rmSync(join(path, 'src'), { recursive: true });
+  writeFileSync(join(path, 'big'), 'changed');
+  writeFileSync(join(path, 'new'), 'new');
+  chmodSync(path, 0o500);
+  await folders.rollback(alice, id);
+  assert.deepEqual(readdirSync(path, { encoding: 'latin1' }).sort(), ['big', 'b\xe4d', 'link', 'src'].sort());
+  assert.equal(readFileSync(join(path, 'src', 'run.sh'), 'utf8'), 'echo hi');
+  assert.equal(statSync(join(path, 'src', 'run.sh')).mode & 0o777, 0o755);
+  assert(statSync(join(path, 'src', 'empty')).isDirectory());
+  assert(readFileSync(join(path, 'big')).equals(Buffer.alloc(3_000_000, 7)));
+  assert.equal(statSync(join(path, 'big')).mtimeMs, 1_000_000_000);
+  assert.equal(readlinkSync(join(path, 'link')), '../../etc/passwd');
+});
+
+test('a copy belongs to its session, is used only whole, and not under a running call', async (t) => {
+  const { folders } = await open(t);
+  const path = await pathOf(folders);
+  writeFileSync(join(path, 'a'), 'one');
+  const { id } = await folders.snapshot(alice);
+  const bob = { tenant: 'acme', sessionId: 'bob' };
+  await pathOf(folders, bob);
+  await rejects(folders.rollback(bob, id), 'SNAPSHOT_UNKNOWN');
+  await rejects(folders.rollback(alice, '../../../../etc/passwd'), 'SNAPSHOT_UNKNOWN');
+
+  const entered = await folders.enter(alice);
+  await rejects(folders.rollback(alice, id), 'WORKSPACE_BUSY');
+  await rejects(folders.snapshot(alice), 'WORKSPACE_BUSY');
+  await entered.leave();
+  await entered.leave();
+
+  writeFileSync(join(path, 'a'), 'two');
+  const file = join(path, '..', 'snapshots', id);
+  const whole = readFileSync(file);
+  for (const broken of [
+    whole.subarray(0, whole.length - 10),
+    Buffer.from(whole.toString('latin1').replace('one', 'One'), 'latin1'),
+  ]) {
+    writeFileSync(file, broken);
+    await rejects(folders.rollback(alice, id), 'SNAPSHOT_DAMAGED');
+    assert.equal(readFileSync(join(path, 'a'), 'utf8'), 'two');
+  }
+  writeFileSync(file, whole);
+  const [first] = await Promise.all([folders.rollback(alice, id), folders.enter(alice).then((one) => one.leave())]);
+  assert.equal(first, undefined);
+  assert.equal(readFileSync(join(path, 'a'), 'utf8'), 'one');
+});
+
+test('a crash in the middle of going back leaves the old state or the new one', async (t) => {
+  const { dir, folders } = await open(t);
+  const path = await pathOf(folders);
+  const folder = join(path, '..');
+  writeFileSync(join(path, 'a'), 'old');
+  mkdirSync(join(folder, 'work.HALF'));
+  const restarted = async (): Promise<void> => (await openWorkspaces({ dir })).close();
+  await restarted();
+  assert.deepEqual(readdirSync(folder), ['work']);
+  assert.equal(readFileSync(join(path, 'a'), 'utf8'), 'old');
+  mkdirSync(join(folder, 'next'));
+  writeFileSync(join(folder, 'next', 'a'), 'new');
+  await restarted();
+  assert.deepEqual(readdirSync(folder), ['work']);
+  assert.equal(readFileSync(join(path, 'a'), 'utf8'), 'new');
+});
+
+test('the newest eight copies are kept', async (t) => {
+  const { folders } = await open(t);
+  const ids: string[] = [];
+  for (let i = 0; i < 10; i++) ids.push((await folders.snapshot(alice)).id);
+  await rejects(folders.rollback(alice, ids[0]!), 'SNAPSHOT_UNKNOWN');
+  await folders.rollback(alice, ids.at(-1)!);
+  assert.equal(readdirSync(join(await pathOf(folders), '..', 'snapshots')).length, 8);
+});
+
+test('old workspaces go, those in use stay, temporary files of killed calls go', async (t) => {
+  const { folders } = await open(t);
+  const old = await pathOf(folders, { tenant: 'a', sessionId: 'old' });
+  writeFileSync(join(old, 'x'), 'x');
+  const used = await folders.enter({ tenant: 'a', sessionId: 'used' });
+  await folders.sweep(Date.now() + 8 * 24 * 3_600_000);
+  assert(!existsSync(old));
+  assert(existsSync(used.workspace.path));
+  await used.leave();
+
+  mkdirSync(join(used.workspace.path, 'd'));
+  for (const name of ['.quern-tmp-1', '.quern-tmp-2', 'mine']) writeFileSync(join(used.workspace.path, 'd', name), 'x');
+  const hourAgo = Date.now() / 1000 - 7_200;
+  for (const name of ['.quern-tmp-1', 'mine']) utimesSync(join(used.workspace.path, 'd', name), hourAgo, hourAgo);
+  await folders.sweep();
+  assert.deepEqual(readdirSync(join(used.workspace.path, 'd')).sort(), ['.quern-tmp-2', 'mine']);
+});
+
+test('a thousand files are copied, and brought back, in well under a second', async (t) => {
+  const { folders } = await open(t);
+  const path = await pathOf(folders);
+  for (let i = 0; i < 1_000; i++) writeFileSync(join(path, `file-${i}`), `content ${i}`);
+  const cpu = process.cpuUsage();
+  const { id, files } = await folders.snapshot(alice);
+  await folders.rollback(alice, id);
+  const { user, system } = process.cpuUsage(cpu);
+  assert.equal(files, 1_000);
+  assert((user + system) / 1000 < 1_500, `${(user + system) / 1000} ms of CPU time`);
+  assert.equal(readFileSync(join(path, 'file-999'), 'utf8'), 'content 999');
+});
