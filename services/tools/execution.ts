@@ -267,8 +267,8 @@ export class Execution {
       workspaceDigest: await workspaceDigest(workspacePath),
       policySha: verdict.sha,
     };
-    const waitMs = Math.max(0, Math.min(approvalWaitMs, endUnixMs - Date.now()));
-    const pending = approvals.ask({ tenant: caller.tenant, subject, waitMs, signal: this.#stop.signal });
+    const { signal } = this.#stop;
+    const pending = approvals.ask({ tenant: caller.tenant, subject, waitMs: approvalWaitMs, signal });
     const askedMs = performance.now();
     this.#spans.event('approval.required');
     this.events.append({
@@ -279,7 +279,7 @@ export class Execution {
         reason: verdict.reason,
         tool: tool.definition.name,
         argumentsJson,
-        expiresUnixMs: BigInt(pending.expiresUnixMs),
+        expiresUnixMs: BigInt(Math.min(pending.expiresUnixMs, Math.round(endUnixMs))),
       },
     });
     const answer = await pending.answered;

@@ -196,6 +196,7 @@ async function runFunction(
   onStart(prepared.tier);
   try {
     const answer = await within(prepared.run({ signal, output }), signal);
+    signal.throwIfAborted(); // what it says after its end does not count
     const kept = { ...answered(answer, false, options), exitCode: null, signal: '' };
     return { ...kept, usage: usage() };
   } catch (error) {

@@ -163,7 +163,13 @@ function fakeParts(dir: string, jail: FakeJail, tools: readonly Tool[], policy: 
   };
 }
 
-export const caller = { tenant: 'acme', user: 'ada', keyId: 'k1', sessionId: 's1', requestId: 'r1' };
+export const caller = {
+  tenant: 'acme',
+  user: 'ada-lovelace',
+  keyId: 'key-number-one',
+  sessionId: 'session-one',
+  requestId: 'r1',
+};
 
 export function executeRequest(over: Partial<ExecuteRequest> & { words?: readonly string[] } = {}): ExecuteRequest {
   const { words = ['exit', '0'], ...rest } = over;
