@@ -57,6 +57,10 @@ export const CONSUMER_ANSWER_MS = 2_000;
 export const CONSUMER_ACK_WAIT_MS = 30_000;
 export const CONSUMER_RETRY_MS = 250;
 
+/** Records that are missing for so long are written down as a gap; how often it looks, and how many gaps it follows. */
+export const GAP_GRACE_MS = 60_000;
+export const GAP_LOOK_MS = 10_000;
+export const GAPS_WATCHED_MAX = 1_000;
 /** A caller that is refused again and again is written down so often. */
 export const DENIED_RECORD_MS = 60_000;
 export const DENIED_CALLERS_MAX = 1_000;
@@ -75,8 +79,6 @@ export const VIEW_CACHE_KIB = 32 * 1024;
 /** How often it looks whether a checkpoint is due. */
 export const CHECKPOINT_LOOK_MS = 1_000;
 export const HEALTH_LOOK_MS = 1_000;
-/** What a service whose disk failed gives to closing, beside its grace, before it exits all the same. */
-export const FAILED_EXIT_MS = 5_000;
 /** What a scrape waits for NATS to say how full the stream is. */
 export const STREAM_LOOK_MS = 1_000;
 

@@ -2,7 +2,7 @@
 // records (one row each) and requests (one row per request, closed by its finished record).
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { DATABASE_BUSY_MS } from '#kit/audit/limits.ts';
-import { type AuditRecord, sha256Hex } from '#kit/audit/record.ts';
+import { type AuditRecord, SYSTEM_TENANT, sha256Hex } from '#kit/audit/record.ts';
 import type { LedgerEntry } from './ledger.ts';
 import { PRUNE_ROWS, VIEW_CACHE_KIB } from './limits.ts';
 import { type RequestQuery, requestsSql, SCHEMA, SCHEMA_VERSION, type Value, VIEW_SQL } from './view-sql.ts';
@@ -61,6 +61,9 @@ export type ChainHead = { seq: number; sha256: string };
 
 /** A producer's chain while a batch is applied. last: the bytes of record `highest` when it is of this batch. */
 type ChainEnd = { highest: number; last: Buffer | null; whole: number };
+
+/** Numbers of a producer of which at least one did not come. */
+export type Gap = { producer: string; firstSeq: number; lastSeq: number };
 
 export class Projection {
   readonly #database: DatabaseSync;
@@ -166,6 +169,30 @@ export class Projection {
       if (last) this.#setProducer.run(producer, highest, sha256Hex(last));
       this.#setWholeSeq.run(whole, producer);
     }
+  }
+
+  /** The first hole of each producer that has one, those of the last retention. */
+  gaps(): Gap[] {
+    const rows = this.#database.prepare(VIEW_SQL.gaps).all() as {
+      producer: string;
+      first: number;
+      next: number | null;
+    }[];
+    return rows.flatMap(({ producer, first, next }) =>
+      next === null ? [] : [{ producer, firstSeq: first, lastSeq: next - 1 }],
+    );
+  }
+
+  /** How many records of a gap are not there. */
+  missingOf({ producer, firstSeq, lastSeq }: Gap): number {
+    const row = this.#database.prepare(VIEW_SQL.countBetween).get(producer, firstSeq, lastSeq) as { count: number };
+    return Math.max(0, lastSeq - firstSeq + 1 - row.count);
+  }
+
+  /** Whether a record of this gap is in the log. */
+  hasGapRecord({ producer, firstSeq }: Gap): boolean {
+    const rows = this.#database.prepare(VIEW_SQL.gapRecords).all(SYSTEM_TENANT, producer) as { usage: string | null }[];
+    return rows.some(({ usage }) => (JSON.parse(usage ?? '{}') as { first_seq?: number }).first_seq === firstSeq);
   }
 
   hasRecord(id: string): boolean {

@@ -26,6 +26,7 @@ import { CheckpointWriter } from './checkpoints.ts';
 import type { AuditConfig } from './config.ts';
 import { AuditConsumer } from './consumer.ts';
 import type { AuditContext } from './context.ts';
+import { GapWatch, systemEvent } from './gap-watch.ts';
 import { auditKeys } from './key-files.ts';
 import { Ledger } from './ledger.ts';
 import { CHECKPOINT_LOOK_MS, HEALTH_LOOK_MS, READER_STALL_MS } from './limits.ts';
@@ -39,7 +40,7 @@ import { prove } from './rpc/prove.ts';
 import { query } from './rpc/query.ts';
 import { tail } from './rpc/tail.ts';
 import { verify } from './rpc/verify.ts';
-import { LedgerWriter } from './writer.ts';
+import { type BatchResult, LedgerWriter } from './writer.ts';
 
 const SERVICE = 'quern.audit.v1.AuditService';
 
@@ -107,7 +108,15 @@ async function openContext(options: AuditServiceOptions, stopping: AbortSignal, 
   undo.push(() => link.close());
   const outbox = await openOutbox(options, link, undo);
   const stream = { maxBytes: config.streamBytes };
-  const consumer = new AuditConsumer({ link, stream, writer, log, spans, onBatch: countBatches(metrics) });
+  const count = countBatches(metrics);
+  const gaps = new GapWatch({ projection, outbox, log });
+  gaps.start();
+  undo.push(() => gaps.close());
+  const onBatch = (result: BatchResult): void => {
+    count(result);
+    gaps.saw(result.alarms);
+  };
+  const consumer = new AuditConsumer({ link, stream, writer, log, spans, onBatch });
   consumer.start();
   undo.push(() => consumer.close());
   watchAudit(metrics, {
@@ -139,6 +148,17 @@ function failureOf({ consumerStats, outbox, ledger }: AuditContext): QuernError 
     return failure(`the audit ledger takes no more records (${reason})`, 'AUDIT_LEDGER_FAILED');
   if (outbox.status === 'failed') return failure("the disk of the service's own outbox failed", 'AUDIT_OUTBOX_FAILED');
   return null;
+}
+
+/** That the service came, and, when it goes, that it went; a log without the second was left by a crash. */
+async function tellStartAndDrain({ outbox }: AuditContext, log: Log, undo: Undo[]): Promise<void> {
+  const tell = async (action: 'service.started' | 'service.drained'): Promise<void> => {
+    await outbox
+      .append(systemEvent(outbox.producer, action))
+      .catch((error: unknown) => log.error({ err: error, action }, 'an audit record of the service was not kept'));
+  };
+  await tell('service.started');
+  undo.push(() => tell('service.drained'));
 }
 
 /** Signs in the background; what is new at the end is signed too. */
@@ -212,6 +232,7 @@ export async function startAudit(options: AuditServiceOptions): Promise<AuditSer
       metrics,
       spans: options.spans ?? noSpans,
     });
+    await tellStartAndDrain(context, log, undo);
     undo.push(() => server.close());
     if (config.metricsListen) {
       const ready = (): boolean => failureOf(context) === null;

@@ -57,6 +57,14 @@ export const VIEW_SQL = {
   /** What no checkpoint covers yet is little; the records of a producer are many. */
   lowestSeqFrom: 'SELECT min(seq) AS seq FROM records NOT INDEXED WHERE producer = ? AND idx >= ?',
   placeOf: 'SELECT min(idx) AS idx FROM records INDEXED BY records_by_producer WHERE producer = ? AND seq = ?',
+  /** A row per producer with a hole; the producers are few. */
+  gaps: `SELECT producer, whole_seq + 1 AS first, (SELECT min(seq) FROM records INDEXED BY records_by_producer
+    WHERE records.producer = producers.producer AND records.seq > producers.whole_seq) AS next
+    FROM producers WHERE whole_seq < seq`,
+  countBetween: `SELECT count(DISTINCT seq) AS count FROM records INDEXED BY records_by_producer
+    WHERE producer = ? AND seq BETWEEN ? AND ?`,
+  gapRecords: `SELECT usage FROM records INDEXED BY records_by_action
+    WHERE tenant = ? AND action = 'audit.gap' AND target = ?`,
   nextKind: `SELECT tenant, action FROM records INDEXED BY records_by_action
     WHERE (tenant, action) > (?, ?) ORDER BY tenant, action LIMIT 1`,
   lowestSince:

@@ -191,6 +191,13 @@ const PLANS: Record<keyof typeof VIEW_SQL, string[]> = {
   ],
   lowestSeqFrom: ['SEARCH records USING INTEGER PRIMARY KEY (rowid>?)'],
   placeOf: ['SEARCH records USING COVERING INDEX records_by_producer (producer=? AND seq=?)'],
+  gaps: [
+    'SCAN producers',
+    'CORRELATED SCALAR SUBQUERY 1',
+    'SEARCH records USING COVERING INDEX records_by_producer (producer=? AND seq>?)',
+  ],
+  countBetween: ['SEARCH records USING COVERING INDEX records_by_producer (producer=? AND seq>? AND seq<?)'],
+  gapRecords: ['SEARCH records USING INDEX records_by_action (tenant=? AND action=?)'],
   nextKind: ['SEARCH records USING COVERING INDEX records_by_action ((tenant,action)>(?,?))'],
   lowestSince: ['SEARCH records USING COVERING INDEX records_by_action (tenant=? AND action=? AND ts>?)'],
   lastBefore: ['SCAN records'], // from the end, until the first that is old enough
