@@ -114,7 +114,14 @@ export const toolsEnv = {
   logLevel: oneOf('QUERN_LOG_LEVEL', LOG_LEVELS, { doc: 'Least level that is logged', default: 'info' }),
 };
 
-export type ToolFolders = { root: string; outbox: string; journal: string; workspaces: string; packs: string };
+export type ToolFolders = {
+  root: string;
+  outbox: string;
+  journal: string;
+  workspaces: string;
+  packs: string;
+  jail: string;
+};
 
 export type ToolsConfig = {
   listen: string;
@@ -172,6 +179,7 @@ function foldersOf(dir: string, packDir: string | null): ToolFolders {
     journal: join(root, 'journal'),
     workspaces: join(root, 'workspaces'),
     packs: packDir ?? join(root, 'packs'),
+    jail: join(root, 'jail'),
   };
 }
 

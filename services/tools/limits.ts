@@ -65,6 +65,8 @@ export const AUDIT_CLOSE_MS_MAX = 2_000;
 /** How often the sandbox is tested. */
 export const PROBE_EVERY_MS = 300_000;
 export const HEALTH_LOOK_MS = 1_000;
+/** What a service whose disk failed gives to closing, beside its grace, before it exits all the same. */
+export const FAILED_EXIT_MS = 5_000;
 /** What killing everything may take at the end of a drain. */
 export const KILL_SETTLE_MS = 1_000;
 

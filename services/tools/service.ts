@@ -15,11 +15,9 @@ import { noSpans, type SpanSink } from '#kit/trace.ts';
 import { Admission } from './admission.ts';
 import { Approvals } from './approvals.ts';
 import { type CallFacts, CallJournal } from './call-journal.ts';
-import type { ToolCatalog, ToolPacks, WorkspaceCopies, WorkspaceDoor } from './call-ports.ts';
 import type { ToolsConfig } from './config.ts';
 import type { ToolsContext } from './context.ts';
 import { Executor, endLost } from './executor.ts';
-import type { Jail } from './jail/sandbox.ts';
 import { HEALTH_LOOK_MS, JOURNAL_SWEEP_MS, KILL_SETTLE_MS } from './limits.ts';
 import { approve, deny } from './rpc/approve.ts';
 import { attach } from './rpc/attach.ts';
@@ -30,22 +28,13 @@ import { listTools } from './rpc/list-tools.ts';
 import { registerTool, removeTool } from './rpc/register-tool.ts';
 import { rollback, snapshot } from './rpc/snapshot.ts';
 import { noToolAudit, openToolAudit, type ToolAudit } from './tool-audit.ts';
+import type { ToolParts } from './tool-parts.ts';
 import { type ToolsMetrics, watchTools } from './tools-metrics.ts';
 
 const SERVICE = 'quern.tools.v1.ToolService';
 /** Health of everything that needs the sandbox. */
 const CODE_CAPABILITY = 'tools.code';
 const OUTBOX_CAPABILITY = 'audit.outbox';
-
-/** What runs tools, and where; main builds it from the settings, tests give fakes. */
-export type ToolParts = {
-  jail: Jail;
-  catalog: ToolCatalog;
-  packs: ToolPacks;
-  workspaces: WorkspaceDoor & WorkspaceCopies;
-  /** Called when nothing runs any more. */
-  close(): Promise<void>;
-};
 
 export type ToolsServiceOptions = {
   config: ToolsConfig;

@@ -313,7 +313,8 @@ test('of every call there is a record before and one after, without arguments an
   assert.match(requested!.tool_sha!, /^[0-9a-f]{64}$/);
   assert.notEqual(requested!.actor.ref, caller.user);
   const all = JSON.stringify(records);
-  for (const text of [secret, caller.user, caller.sessionId, caller.keyId]) assert.equal(all.includes(text), false, text);
+  for (const text of [secret, caller.user, caller.sessionId, caller.keyId])
+    assert.equal(all.includes(text), false, text);
   assert.equal(of('service.started').length, 1);
   assert.equal(of('sandbox.capability').length, 1);
 });

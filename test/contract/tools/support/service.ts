@@ -24,9 +24,10 @@ import { defineTool } from '../../../../services/tools/definition.ts';
 import { parseArguments } from '../../../../services/tools/json-arguments.ts';
 import { outcomeWord } from '../../../../services/tools/outcome.ts';
 import { parsePolicy } from '../../../../services/tools/policy.ts';
-import { startTools, type ToolParts } from '../../../../services/tools/service.ts';
+import { startTools } from '../../../../services/tools/service.ts';
 import type { JsonObject, PreparedCall, Tool } from '../../../../services/tools/tool.ts';
 import { createCatalog } from '../../../../services/tools/tool-catalog.ts';
+import type { ToolParts } from '../../../../services/tools/tool-parts.ts';
 import { createFakeJail, type FakeJail } from './fake-jail.ts';
 
 const READ_ONLY = { readOnly: true, destructive: false, idempotent: true, openWorld: false };

@@ -1,0 +1,109 @@
+// What the service is made of on a real machine: the jail, the registry with its policy, the workspaces.
+import { constants } from 'node:fs';
+import { access } from 'node:fs/promises';
+import { join, relative } from 'node:path';
+import { QuernError } from '#kit/errors.ts';
+import type { Log } from '#kit/log.ts';
+import { type ArgumentChecker, createArgumentChecker } from './argument-check.ts';
+import type { ToolCatalog, ToolPacks, WorkspaceCopies, WorkspaceDoor } from './call-ports.ts';
+import type { ToolsConfig } from './config.ts';
+import { openJail } from './jail/jail.ts';
+import type { UnprivilegedStart } from './jail/privileges.ts';
+import type { Jail } from './jail/sandbox.ts';
+import { findToolchain } from './jail/toolchain.ts';
+import { DEFAULT_POLICY, readPolicy } from './policy.ts';
+import { createRegistry } from './registry.ts';
+import { createCatalog } from './tool-catalog.ts';
+import { openWorkspaces } from './workspaces.ts';
+
+/** What runs tools, and where; tests give fakes. */
+export type ToolParts = {
+  jail: Jail;
+  catalog: ToolCatalog;
+  packs: ToolPacks;
+  workspaces: WorkspaceDoor & WorkspaceCopies;
+  /** Called when nothing runs any more. */
+  close(): Promise<void>;
+};
+
+/** Folders that the service writes to: they go to the account that it becomes. A pack folder elsewhere is its owner's. */
+export function ownFolders({ folders }: Pick<ToolsConfig, 'folders'>): string[] {
+  const { root, outbox, journal, workspaces, packs, jail } = folders;
+  const inside = !relative(root, packs).startsWith('..');
+  return [root, outbox, journal, workspaces, jail, ...(inside ? [packs] : [])];
+}
+
+async function checkFolder({ folders: { root } }: ToolsConfig, uid: number): Promise<void> {
+  await access(root, constants.R_OK | constants.W_OK | constants.X_OK).catch((cause: unknown) => {
+    const message =
+      `QUERN_TOOLS_DIR: the account ${uid} cannot enter ${root}; put it below folders that everybody may enter, ` +
+      'such as /var/lib/quern';
+    throw new QuernError('FAILED_PRECONDITION', message, { reason: 'TOOLS_DIR_CLOSED' }, { cause });
+  });
+}
+
+type Undo = () => Promise<void>;
+
+async function openAll(
+  config: ToolsConfig,
+  { cgroups }: UnprivilegedStart,
+  log: Log,
+  undo: Undo[],
+  signal: AbortSignal,
+) {
+  const { folders, policyFile, searchPath, toolchain, allowMissing, probeEveryMs } = config;
+  const policy = policyFile === null ? DEFAULT_POLICY : await readPolicy(policyFile);
+  const jail = await openJail(
+    {
+      log,
+      stateDir: folders.jail,
+      bwrap: searchPath,
+      cgroups,
+      allowMissingCgroup: allowMissing.includes('cgroup'),
+      toolchain: findToolchain({ root: toolchain }),
+      proxySocket: null,
+      probeIntervalMs: probeEveryMs,
+    },
+    { signal },
+  );
+  undo.push(() => jail.close());
+  const workspaces = await openWorkspaces({
+    dir: folders.workspaces,
+    onError: (error, message) => log.error({ err: error }, message),
+  });
+  undo.push(() => workspaces.close());
+  const checker: ArgumentChecker = createArgumentChecker();
+  undo.push(() => checker.close());
+  const registry = await createRegistry({
+    builtins: [],
+    packDir: folders.packs,
+    checker,
+    onProblems: (problems) => {
+      for (const { file, message } of problems) log.warn({ file }, `tool pack: ${message}`);
+    },
+  });
+  undo.push(() => registry.close());
+  return { jail, catalog: createCatalog(registry, policy), packs: registry, workspaces };
+}
+
+/** After root was given up. Throws one QuernError when something is not usable; a machine without a sandbox is none. */
+export async function openToolParts(
+  config: ToolsConfig,
+  start: UnprivilegedStart,
+  options: { log: Log; signal: AbortSignal },
+): Promise<ToolParts> {
+  const { log, signal } = options;
+  const undo: Undo[] = [];
+  const close = async (): Promise<void> => {
+    for (const action of undo.splice(0).reverse()) {
+      await action().catch((error: unknown) => log.error({ err: error }, 'closing failed'));
+    }
+  };
+  try {
+    await checkFolder(config, start.uid);
+    return { ...(await openAll(config, start, log, undo, signal)), close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
