@@ -41,6 +41,7 @@ export type EngineServiceOptions = {
 
 export type EngineService = {
   readonly address: string;
+  readonly modelName: string;
   readonly native: NativeEngine;
   drain(options: { graceMs: number }): Promise<void>;
   close(): Promise<void>;
@@ -238,6 +239,7 @@ export async function startEngine(options: EngineServiceOptions): Promise<Engine
   let closing: Promise<void> | null = null;
   return {
     address: listening.addresses[0]!,
+    modelName: config.modelName,
     native,
     async drain({ graceMs }) {
       context.startDrain();

@@ -37,6 +37,8 @@ import { createToolClient, type ToolClient } from './tool-client.ts';
 export type Gateway = {
   readonly httpAddress: string;
   readonly grpcAddress: string;
+  /** Both speak TLS. */
+  readonly isTls: boolean;
   readonly context: GatewayContext;
   /** Refuses new requests, lets running ones end within the grace, then ends them with UNAVAILABLE. */
   drain(options: { graceMs: number; signal: AbortSignal }): Promise<void>;
@@ -283,6 +285,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   return {
     httpAddress: http.address,
     grpcAddress: server.addresses[0] as string,
+    isTls: config.tls !== null,
     context,
     async drain({ graceMs, signal }) {
       parts.startDraining();

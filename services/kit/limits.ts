@@ -60,6 +60,8 @@ export const REQUEST_ID_CHARS_MAX = 128;
 export const TRACESTATE_CHARS_MAX = 512;
 
 export const DRAIN_GRACE_MS = 10_000;
+/** What a service whose disk failed gives to closing, beside its grace, before it exits all the same. */
+export const FAILED_EXIT_MS = 5_000;
 export const STOP_GRACE_MS = 15_000;
 export const RESTART_MIN_DELAY_MS = 250;
 export const RESTART_MAX_DELAY_MS = 10_000;
