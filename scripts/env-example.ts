@@ -24,6 +24,9 @@ const SET_UP = `# Moves what set-up downloads and builds; default: .cache in the
 # Stretches every time limit of npm test on a slow machine.
 # QUERN_TEST_TIMEOUT_FACTOR=1
 
+# "all": tests of tool calls cut every output into three pieces in every way; default: in the likeliest ways.
+# QUERN_TEST_SPLITS=
+
 # Log level of the services that contract tests start; default: silent.
 # QUERN_TEST_LOG=
 

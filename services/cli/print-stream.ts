@@ -1,13 +1,20 @@
 /** Shows the events of a generation as they come, and keeps what the last line tells. */
 import { FinishReason } from '#gen/quern/common/v1/common.ts';
-import type { ChoiceFinished, InfillEnd, RequestEnd, TextDelta } from '#gen/quern/gateway/v1/gateway.ts';
+import type {
+  ChoiceFinished,
+  InfillEnd,
+  ReasoningDelta,
+  RequestEnd,
+  TextDelta,
+} from '#gen/quern/gateway/v1/gateway.ts';
 import { describeEnd } from './timings.ts';
 
 export type GenerationEvent =
   | { $case: 'delta'; value: TextDelta }
   | { $case: 'choiceFinished'; value: ChoiceFinished }
   | { $case: 'end'; value: RequestEnd | InfillEnd }
-  | { $case: 'accepted' | 'promptLogprobs'; value: object };
+  | { $case: 'reasoning'; value: ReasoningDelta }
+  | { $case: 'accepted' | 'promptLogprobs' | 'toolCall'; value: object };
 
 export type Printed = {
   text: string;
@@ -30,6 +37,10 @@ export async function printStream(
       firstMs ??= performance.now() - started;
       text += event.value.text;
       out?.write(out.isTTY ? visible(event.value.text) : event.value.text);
+    } else if (event?.$case === 'reasoning') {
+      firstMs ??= performance.now() - started;
+      // Shown to people, dimmed; not part of the answer that scripts read.
+      if (out?.isTTY) out.write(`\u001b[2m${visible(event.value.text)}\u001b[22m`);
     } else if (event?.$case === 'choiceFinished') finished = event.value;
     else if (event?.$case === 'end') {
       const end = 'family' in event.value ? event.value.end : event.value;

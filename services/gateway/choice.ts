@@ -1,12 +1,17 @@
 // One choice of a request: its tokens so far (what a resume starts from), its text, its end.
 import { FinishReason, type PositionLogprobs, type SamplingParams } from '#gen/quern/common/v1/common.ts';
 import type { TextLogprobs } from '#gen/quern/gateway/v1/gateway.ts';
+import { type OutputReading, outputReading } from './output-reading.ts';
+import { type ChoicePart, ParsedAssembler } from './parsed-assembler.ts';
 import { echoText, type RenderedPrompt } from './prompt-rendering.ts';
 import { type AssemblerOptions, TextAssembler } from './text-assembler.ts';
 import type { TypedRequest } from './typed-request.ts';
 import type { Vocabulary } from './vocabulary.ts';
 
 const NONE: never[] = [];
+
+/** How a choice's output is read; null: it is text. */
+type Reading = OutputReading | null;
 
 export class Choice {
   /** All ids the engine made, in order. */
@@ -17,16 +22,19 @@ export class Choice {
   started = false;
   /** Of the echoed prompt, when asked for; leave with the first text. */
   echoLogprobs: TextLogprobs[] | null = null;
-  readonly #assembler: TextAssembler;
+  readonly #assembler: TextAssembler | ParsedAssembler;
   #echo: string | null;
   #finished: FinishReason | null = null;
   readonly #eosTokenIds: readonly number[];
   readonly #stopTokenIds: ReadonlySet<number>;
   #stoppedBy: number | null = null;
+  #lastText = '';
 
   /** `echo`: text that comes before the completion. `eosTokenIds`: the model's own ends, not worth naming. */
-  constructor(options: AssemblerOptions, echo: string | null, eosTokenIds: readonly number[]) {
-    this.#assembler = new TextAssembler(options);
+  constructor(options: AssemblerOptions, echo: string | null, eosTokenIds: readonly number[], reading: Reading = null) {
+    this.#assembler = reading
+      ? new ParsedAssembler({ ...options, ...reading, parser: reading.newParser() })
+      : new TextAssembler(options);
     this.#echo = echo;
     this.#eosTokenIds = eosTokenIds;
     this.#stopTokenIds = options.stopTokenIds;
@@ -48,6 +56,11 @@ export class Choice {
 
   get tokenCount(): number {
     return this.#assembler.tokenCount;
+  }
+
+  /** Tokens of the reasoning; null: it is not told apart. */
+  get reasoningTokens(): number | null {
+    return this.#assembler instanceof ParsedAssembler ? this.#assembler.reasoningTokens : null;
   }
 
   get hasOutput(): boolean {
@@ -81,9 +94,24 @@ export class Choice {
     if (maxTokens > 0 && this.ids.length >= maxTokens) this.finish(FinishReason.FINISH_REASON_LENGTH);
   }
 
-  /** What is free to go out, once. */
+  /** What is free to go out before the text that take() gives, once. */
+  takeParts(): readonly ChoicePart[] {
+    const assembler = this.#assembler;
+    if (!(assembler instanceof ParsedAssembler)) return NONE;
+    const { parts } = assembler;
+    assembler.parts = [];
+    const last = parts.at(-1);
+    if (last?.kind !== 'text') return parts;
+    this.#lastText = last.text;
+    return parts.slice(0, -1);
+  }
+
+  /** What is free to go out, once. Of parsed output: the text at its end, with all log probabilities and ids. */
   take(): { text: string; logprobs: TextLogprobs[]; tokenIds: number[] } {
-    const { text, logprobs, tokenIds } = this.#assembler;
+    const assembler = this.#assembler;
+    const { logprobs, tokenIds } = assembler;
+    const text = assembler instanceof ParsedAssembler ? this.#lastText : assembler.text;
+    this.#lastText = '';
     this.#assembler.clear();
     this.started = true;
     if (this.#echo === null) return { text, logprobs, tokenIds };
@@ -93,6 +121,12 @@ export class Choice {
     this.echoLogprobs = null;
     return { text: echo + text, logprobs: [...before, ...logprobs], tokenIds };
   }
+}
+
+/** Of all choices; empty where reasoning is not told apart. */
+export function reasoningTokensOf(choices: readonly Choice[]): { reasoningTokens?: number } {
+  const counts = choices.flatMap(({ reasoningTokens }) => reasoningTokens ?? []);
+  return counts.length === 0 ? {} : { reasoningTokens: counts.reduce((sum, count) => sum + count, 0) };
 }
 
 /** The choices of a request, each with its own assembler. */
@@ -115,5 +149,6 @@ export function createChoices(from: {
     tokenIds: request.returnTokenIds,
     textOffset: echo?.length ?? 0,
   };
-  return Array.from({ length: sampling.n ?? 1 }, () => new Choice(options, echo, eos));
+  const reading = outputReading(request, prompt.tokenIds, vocabulary);
+  return Array.from({ length: sampling.n ?? 1 }, () => new Choice(options, echo, eos, reading));
 }

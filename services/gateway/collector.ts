@@ -7,6 +7,8 @@ import { generate } from './generation.ts';
 import type { Caller, GenerationEnd, GenerationSink } from './generation-events.ts';
 import type { TypedRequest } from './typed-request.ts';
 
+export type CollectedCall = { id: string; name: string; argumentsJson: string };
+
 export type CollectedChoice = {
   index: number;
   text: string;
@@ -15,6 +17,11 @@ export type CollectedChoice = {
   stopTokenId: number | undefined;
   logprobs: TextLogprobs[];
   tokenIds: number[];
+  reasoning: string;
+  /** Whole ones, in order. */
+  toolCalls: CollectedCall[];
+  /** Their text is in `text`. */
+  invalidCalls: { index: number | null; text: string; reason: string }[];
 };
 
 export type Collected = {
@@ -25,12 +32,15 @@ export type Collected = {
   promptTokenIds: number[];
 };
 
+type SinkPart = Parameters<NonNullable<GenerationSink['part']>>[1];
+
 class Collector implements GenerationSink {
   readonly choices: CollectedChoice[] = [];
   promptEntries: TextLogprobs[] = [];
   promptTokenIds: number[] = [];
   ended: GenerationEnd | null = null;
   error: QuernError | null = null;
+  readonly #begun = new Map<string, { id: string; name: string }>();
 
   accepted({ promptTokenIds }: Accepted): void {
     this.promptTokenIds = promptTokenIds;
@@ -45,6 +55,20 @@ class Collector implements GenerationSink {
     choice.text += text;
     for (const entry of logprobs) choice.logprobs.push(entry);
     for (const id of tokenIds) choice.tokenIds.push(id);
+    return true;
+  }
+
+  part(index: number, part: SinkPart): boolean {
+    const choice = this.#choice(index);
+    if (part.kind === 'reasoning') choice.reasoning += part.text;
+    else if (part.kind === 'call_start') this.#begun.set(`${index} ${part.index}`, part);
+    else if (part.kind === 'call_end') {
+      const { id = '', name = '' } = this.#begun.get(`${index} ${part.index}`) ?? {};
+      choice.toolCalls.push({ id, name, argumentsJson: part.arguments });
+    } else if (part.kind === 'invalid_call') {
+      choice.text += part.text;
+      choice.invalidCalls.push({ index: part.index, text: part.text, reason: part.reason });
+    }
     return true;
   }
 
@@ -74,6 +98,9 @@ class Collector implements GenerationSink {
       stopTokenId: undefined,
       logprobs: [],
       tokenIds: [],
+      reasoning: '',
+      toolCalls: [],
+      invalidCalls: [],
     };
     this.choices[index] = choice;
     return choice;

@@ -4,6 +4,7 @@ import { QuernError } from '#kit/errors.ts';
 import type { Choice } from './choice.ts';
 import type { GenerationSink } from './generation-events.ts';
 import { SLOW_CLIENT_MS } from './limits.ts';
+import type { ChoicePart } from './parsed-assembler.ts';
 import type { Timers } from './timers.ts';
 
 export type DeliveryOptions = {
@@ -14,6 +15,11 @@ export type DeliveryOptions = {
   /** A write outside of an engine step failed, or the client reads nothing. */
   onFault(error: unknown): void;
 };
+
+function give(sink: GenerationSink, choice: number, part: ChoicePart): boolean {
+  if (part.kind === 'text') return sink.delta(choice, part.text, [], []);
+  return sink.part?.(choice, part) ?? true;
+}
 
 export class Delivery {
   readonly #options: DeliveryOptions;
@@ -52,8 +58,11 @@ export class Delivery {
     for (let i = 0; i < choices.length; i += 1) {
       const choice = choices[i] as Choice;
       if (choice.hasOutput) {
+        const parts = choice.takeParts();
+        for (const part of parts) if (!give(sink, i, part)) this.#block();
         const { text, logprobs, tokenIds } = choice.take();
-        if (!sink.delta(i, text, logprobs, tokenIds)) this.#block();
+        const isMore = parts.length === 0 || text !== '' || logprobs.length > 0 || tokenIds.length > 0;
+        if (isMore && !sink.delta(i, text, logprobs, tokenIds)) this.#block();
       }
       if (choice.finished && !choice.announced) {
         choice.announced = true;

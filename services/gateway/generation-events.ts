@@ -4,6 +4,7 @@ import type { Accepted, RequestEnd, TextLogprobs } from '#gen/quern/gateway/v1/g
 import type { QuernError } from '#kit/errors.ts';
 import type { Principal } from '#kit/principal.ts';
 import type { TraceContext } from '#kit/trace.ts';
+import type { ChoicePart } from './parsed-assembler.ts';
 import type { InfillFacts } from './prompt-rendering.ts';
 
 /** The signal is disconnect and deadline in one. `samplingPrefix` is where sampling stands in the caller's message. */
@@ -27,6 +28,8 @@ export type GenerationSink = {
   promptLogprobs(entries: TextLogprobs[]): void;
   /** False: deltas are merged until resume(). */
   delta(choice: number, text: string, logprobs: TextLogprobs[], tokenIds: number[]): boolean;
+  /** Reasoning and tool calls, where the model's output is parsed; absent: they are left out. Answers as delta() does. */
+  part?(choice: number, part: Exclude<ChoicePart, { kind: 'text' }>): boolean;
   /** What stopped it, if it was a stop string ('' = none) or a stop token other than the model's own end. */
   choiceFinished(choice: number, reason: FinishReason, stopString: string, stopTokenId: number | null): void;
   end(end: GenerationEnd): void;

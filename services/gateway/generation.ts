@@ -9,7 +9,7 @@ import { FinishReason, type PositionLogprobs, type Timings, type Usage } from '#
 import type { Finished, TokenEvent } from '#gen/quern/engine/v1/engine.ts';
 import { QuernError, toQuernError } from '#kit/errors.ts';
 import { uuidv7 } from '#kit/ids.ts';
-import type { Choice } from './choice.ts';
+import { type Choice, reasoningTokensOf } from './choice.ts';
 import type { GatewayContext } from './context.ts';
 import { Delivery } from './delivery.ts';
 import { engineLost, engineRefusal, failureOf } from './engine-refusal.ts';
@@ -368,6 +368,7 @@ export class Generation {
       traceId: this.#caller.trace.traceId,
       seed: this.#prepared?.sampling.seed ?? 0n,
       infill: this.#prepared?.prompt.infill ?? null,
+      ...reasoningTokensOf(this.#choices),
     };
   }
 

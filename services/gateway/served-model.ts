@@ -18,5 +18,7 @@ export function describeModel({ models, tokenizer }: GatewayContext, model: Serv
     parameterCount: description?.parameterCount ?? 0n,
     ready: models.ready(model),
     replicas: model.replicas.length,
+    toolParser: header?.toolParser ?? '',
+    reasoningParser: header?.reasoningParser ?? '',
   };
 }

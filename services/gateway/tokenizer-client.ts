@@ -24,7 +24,7 @@ import {
   VOCABULARY_TIMEOUT_MS,
 } from './limits.ts';
 import { type SessionCallOptions, TokenizerSession } from './tokenizer-session.ts';
-import { Vocabulary, vocabularyHash } from './vocabulary.ts';
+import { Vocabulary, type VocabularyHeader, vocabularyHash } from './vocabulary.ts';
 
 export type TokenizerCall = { signal: AbortSignal; trace?: TraceContext | undefined };
 
@@ -151,7 +151,7 @@ export class TokenizerClient {
   async #refresh(model: string, signal: AbortSignal): Promise<boolean> {
     const { log, onChange } = this.#options;
     try {
-      const fetched = await this.#fetch(model, this.#vocabularies.get(model)?.header.contentHash ?? null, signal);
+      const fetched = await this.#fetch(model, this.#vocabularies.get(model)?.header ?? null, signal);
       if (!fetched) return true;
       this.#vocabularies.set(model, fetched);
       log.info({ model, size: fetched.size, content_hash: fetched.header.contentHash }, 'vocabulary fetched');
@@ -163,13 +163,13 @@ export class TokenizerClient {
     }
   }
 
-  async #fetch(model: string, known: string | null, signal: AbortSignal): Promise<Vocabulary | null> {
+  async #fetch(model: string, known: VocabularyHeader | null, signal: AbortSignal): Promise<Vocabulary | null> {
     const options = { signal, timeoutMs: VOCABULARY_TIMEOUT_MS };
     let header: GetVocabularyResponse | null = null;
     const pieces: VocabularyPiece[] = [];
     for await (const message of serverStream(this.#client, 'getVocabulary', { model }, options)) {
       header ??= message;
-      if (header.contentHash === known) return null;
+      if (known && sameHeader(header, known)) return null;
       for (const piece of message.pieces) pieces.push(piece);
       if (pieces.length > VOCABULARY_SIZE_MAX) break;
     }
@@ -184,4 +184,13 @@ export class TokenizerClient {
     }
     return new Vocabulary(header, pieces);
   }
+}
+
+/** The same tokens, and the same word on how the model's output is read. */
+function sameHeader(one: VocabularyHeader, other: VocabularyHeader): boolean {
+  return (
+    one.contentHash === other.contentHash &&
+    one.toolParser === other.toolParser &&
+    one.reasoningParser === other.reasoningParser
+  );
 }

@@ -35,6 +35,8 @@ export type Prompt =
       templateVariables: Record<string, unknown> | undefined;
       addGenerationPrompt: boolean;
       continueFinalMessage: boolean;
+      /** False: of an answer's tool calls only the first is kept; absent = true. */
+      parallelToolCalls?: boolean;
     };
 
 export type TypedRequest = {

@@ -4,6 +4,7 @@ import { createChatTemplate } from './chat-template.ts';
 import { chooseFimFamily } from './fim-choice.ts';
 import { createInfillRenderer, type InfillRenderer } from './infill-prompt.ts';
 import type { JsonObject, ModelFiles } from './model-files.ts';
+import { chooseOutputFormat, type OutputFormat } from './output-format.ts';
 import { eosTokenIds } from './special-tokens.ts';
 import { TextTokenizer } from './tokenizer.ts';
 
@@ -15,6 +16,8 @@ export type LoadedModel = {
   readonly chatTemplateHash: string;
   /** Null: no FIM. */
   readonly infill: InfillRenderer | null;
+  /** How its output is to be read. */
+  readonly outputFormat: OutputFormat;
   readonly eosTokenIds: readonly number[];
   /** Of the model's configuration; null = not told. */
   readonly contextLength: number | null;
@@ -47,6 +50,7 @@ export function loadModel(name: string, files: ModelFiles): LoadedModel {
     chat: template && createChatRenderer(template, tokenizer),
     chatTemplateHash: template?.hash ?? '',
     infill: family && createInfillRenderer(family, tokenizer),
+    outputFormat: chooseOutputFormat(files, template),
     eosTokenIds: eosTokenIds(files, vocabulary),
     contextLength: contextLengthOf(files),
   };

@@ -63,6 +63,8 @@ async function loadModels({ config, log, signal }: TokenizerServiceOptions): Pro
       fast_path: model.tokenizer.isByteLevel,
       chat: model.chat !== null,
       fim_family: model.infill?.family.name ?? null,
+      tool_parser: model.outputFormat.toolParser,
+      reasoning_parser: model.outputFormat.reasoningParser,
       load_ms: Math.round(performance.now() - begun),
     };
     log.info(fields, 'model loaded');

@@ -1,4 +1,5 @@
 /** `quern models`: what a running mesh serves. */
+import type { Model } from '#gen/quern/gateway/v1/gateway.ts';
 import type { Command } from '../command.ts';
 import { connect, GATEWAY_OPTIONS } from '../gateway-client.ts';
 import { parseOptions } from '../options.ts';
@@ -26,8 +27,7 @@ Lists the models that the mesh serves: context length in tokens, parameters, wei
         parameters(model.parameterCount),
         model.dtype,
         [model.backend, model.isa].filter(Boolean).join(' '),
-        [model.chat ? 'chat' : '', model.fimFamily ? `infill (${model.fimFamily})` : ''].filter(Boolean).join(', ') ||
-          'completion',
+        abilities(model),
       ]);
       io.stdout.write(formatTable(['model', 'state', 'context', 'parameters', 'type', 'backend', 'can'], rows));
       return 0;
@@ -36,6 +36,16 @@ Lists the models that the mesh serves: context length in tokens, parameters, wei
     }
   },
 };
+
+function abilities({ chat, toolParser, reasoningParser, fimFamily }: Model): string {
+  const all = [
+    chat ? 'chat' : '',
+    toolParser && `tools (${toolParser})`,
+    reasoningParser && `reasoning (${reasoningParser})`,
+    fimFamily && `infill (${fimFamily})`,
+  ];
+  return all.filter(Boolean).join(', ') || 'completion';
+}
 
 function parameters(count: bigint): string {
   const millions = Number(count) / 1e6;

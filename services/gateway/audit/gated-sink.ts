@@ -5,6 +5,14 @@ import type { Accepted, TextLogprobs } from '#gen/quern/gateway/v1/gateway.ts';
 import type { QuernError } from '#kit/errors.ts';
 import type { GenerationEnd, GenerationSink } from '../generation-events.ts';
 
+type SinkPart = Parameters<NonNullable<GenerationSink['part']>>[1];
+
+/** What the model wrote of a part: name(arguments) of a call. */
+function writtenOf(part: SinkPart): string {
+  if (part.kind === 'call_start') return `${part.name}(`;
+  return part.kind === 'call_end' ? ')' : part.text;
+}
+
 export class GatedSink implements GenerationSink {
   /** UTF-8 bytes of text that were given to the sink. */
   textBytes = 0;
@@ -57,6 +65,17 @@ export class GatedSink implements GenerationSink {
     if (this.#held === null) return this.#inner.delta(choice, text, logprobs, tokenIds);
     this.#held.push(() => {
       this.#isWritable = this.#inner.delta(choice, text, logprobs, tokenIds) && this.#isWritable;
+    });
+    return false;
+  }
+
+  part(choice: number, part: SinkPart): boolean {
+    const text = writtenOf(part);
+    this.textBytes += Buffer.byteLength(text);
+    this.#collect(choice, text);
+    if (this.#held === null) return this.#inner.part?.(choice, part) ?? true;
+    this.#held.push(() => {
+      this.#isWritable = (this.#inner.part?.(choice, part) ?? true) && this.#isWritable;
     });
     return false;
   }

@@ -7,7 +7,7 @@ import { sendJson } from './exchange.ts';
 const startedUnixS = Math.floor(Date.now() / 1000);
 
 function modelObject(context: GatewayContext, model: ServedModel) {
-  const { name, contextLength, ready, fimFamily, chat } = describeModel(context, model);
+  const { name, contextLength, ready, fimFamily, chat, toolParser, reasoningParser } = describeModel(context, model);
   return {
     id: name,
     object: 'model',
@@ -16,7 +16,7 @@ function modelObject(context: GatewayContext, model: ServedModel) {
     root: name,
     parent: null,
     max_model_len: contextLength,
-    quern: { ready, fim_family: fimFamily, chat },
+    quern: { ready, fim_family: fimFamily, chat, tool_parser: toolParser, reasoning_parser: reasoningParser },
   };
 }
 

@@ -38,9 +38,17 @@ function timingsObject(timings: readonly (Timings | undefined)[]) {
   };
 }
 
+/** Of models whose reasoning is told apart. */
+function reasoningDetails(ends: readonly GenerationEnd[]) {
+  const counts = ends.flatMap(({ reasoningTokens }) => (reasoningTokens === undefined ? [] : [reasoningTokens]));
+  if (counts.length === 0) return {};
+  return { completion_tokens_details: { reasoning_tokens: counts.reduce((sum, count) => sum + count, 0) } };
+}
+
 /** What stands at the end of an answer beside its choices. */
 export function endParts(ends: readonly GenerationEnd[]) {
-  return { usage: usageObject(ends.map((end) => end.usage)), timings: timingsObject(ends.map((end) => end.timings)) };
+  const usage = { ...usageObject(ends.map((end) => end.usage)), ...reasoningDetails(ends) };
+  return { usage, timings: timingsObject(ends.map((end) => end.timings)) };
 }
 
 /** The timings as a further field of a JSON text. */
@@ -48,9 +56,9 @@ export function timingsField(ends: readonly GenerationEnd[]): string {
   return `,"timings":${JSON.stringify(timingsObject(ends.map((end) => end.timings)))}`;
 }
 
-/** OpenAI knows stop and length; what ended from outside is "cancelled". */
-export function finishReasonText(reason: FinishReason): string {
-  if (reason === FinishReason.FINISH_REASON_STOP) return 'stop';
+/** OpenAI knows stop, length and tool_calls; what ended from outside is "cancelled". */
+export function finishReasonText(reason: FinishReason, hasCalls = false): string {
+  if (reason === FinishReason.FINISH_REASON_STOP) return hasCalls ? 'tool_calls' : 'stop';
   return reason === FinishReason.FINISH_REASON_LENGTH ? 'length' : 'cancelled';
 }
 

@@ -12,12 +12,16 @@ import type { EventStream } from './sse.ts';
 
 type StopReason = ReturnType<typeof stopReason>;
 
+type SinkPart = Parameters<NonNullable<GenerationSink['part']>>[1];
+
 /** What the two endpoints write differently. Each returns whole events, '' for nothing. */
 export type StreamShape = {
   /** Before everything else of this prompt. `tokenIds`: empty unless the request asked for them. */
   promptTokenIds(prompt: number, tokenIds: readonly number[]): void;
   promptLogprobs(prompt: number, entries: TextLogprobs[]): void;
   delta(index: number, text: string, logprobs: TextLogprobs[], tokenIds: number[]): string;
+  /** Reasoning and tool calls. */
+  part?(index: number, part: SinkPart): string;
   /** `ends` only for the last choice of an answer without a usage event: this event then carries the timings. */
   finished(index: number, reason: FinishReason, stop: StopReason, ends: readonly GenerationEnd[] | null): string;
   /** A usage event follows the last choice, so no choice waits for the timings. */
@@ -50,6 +54,11 @@ class PromptSink implements GenerationSink {
   delta(choice: number, text: string, logprobs: TextLogprobs[], tokenIds: number[]): boolean {
     const event = this.#answer.shape.delta(this.#firstIndex + choice, text, logprobs, tokenIds);
     return this.#answer.events.write(event, this.#resume);
+  }
+
+  part(choice: number, part: SinkPart): boolean {
+    const event = this.#answer.shape.part?.(this.#firstIndex + choice, part) ?? '';
+    return event === '' || this.#answer.events.write(event, this.#resume);
   }
 
   choiceFinished(choice: number, reason: FinishReason, stopString: string, stopTokenId: number | null): void {

@@ -14,11 +14,15 @@ type SharedEvent =
   | { $case: 'delta'; value: TextDelta }
   | { $case: 'choiceFinished'; value: ChoiceFinished };
 
+type SinkPart = Parameters<NonNullable<GenerationSink['part']>>[1];
+
 /** How a method writes what differs between the three. */
 export type StreamShape<T> = {
   shared(event: SharedEvent): T;
   end(end: GenerationEnd): T;
   promptLogprobs?(entries: TextLogprobs[]): T;
+  /** Reasoning and tool calls. */
+  part?(choice: number, part: SinkPart): T;
 };
 
 class StreamSink<T> implements GenerationSink {
@@ -42,9 +46,15 @@ class StreamSink<T> implements GenerationSink {
   }
 
   delta(index: number, text: string, logprobs: TextLogprobs[], tokenIds: number[]): boolean {
-    const writable = this.#out.write(
-      this.#shape.shared({ $case: 'delta', value: { index, text, logprobs, tokenIds } }),
-    );
+    return this.#write(this.#shape.shared({ $case: 'delta', value: { index, text, logprobs, tokenIds } }));
+  }
+
+  part(index: number, part: SinkPart): boolean {
+    return this.#shape.part ? this.#write(this.#shape.part(index, part)) : true;
+  }
+
+  #write(message: T): boolean {
+    const writable = this.#out.write(message);
     if (!writable && !this.#waiting) {
       this.#waiting = true;
       this.#out.drained().then(

@@ -6,6 +6,7 @@ import {
   type CompleteRequest,
   InfillMode,
   type InfillRequest,
+  ToolChoice,
 } from '#gen/quern/gateway/v1/gateway.ts';
 import { ParseSpecial } from '#gen/quern/tokenizer/v1/tokenizer.ts';
 import { QuernError } from '#kit/errors.ts';
@@ -94,7 +95,12 @@ export function typedInfill(request: InfillRequest, call: CallContext): TypedReq
 
 export function typedChat(request: ChatRequest | undefined, call: CallContext): TypedRequest {
   if (!request) throw new QuernError('INVALID_ARGUMENT', 'request: expected a ChatRequest, got none');
-  const { messages, tools, enableThinking, templateVariables } = request;
+  const { messages, enableThinking, templateVariables, toolChoice, parallelToolCalls = true } = request;
+  const known: ToolChoice[] = Object.values(ToolChoice).filter((one) => one !== ToolChoice.UNRECOGNIZED);
+  if (toolChoice !== undefined && !known.includes(toolChoice)) {
+    const description = `expected AUTO or NONE, got ${toolChoice}; a forced call is not offered yet`;
+    throw invalidArgument([{ field: 'tool_choice', description }]);
+  }
   return {
     ...common(request.options, call),
     method: 'chat',
@@ -102,11 +108,12 @@ export function typedChat(request: ChatRequest | undefined, call: CallContext): 
     prompt: {
       kind: 'chat',
       messages,
-      tools,
+      tools: toolChoice === ToolChoice.TOOL_CHOICE_NONE ? [] : request.tools,
       enableThinking,
       templateVariables,
       addGenerationPrompt: true,
       continueFinalMessage: false,
+      parallelToolCalls,
     },
     sampling: withoutPromptLogprobs(request.sampling),
     stop: request.stop,

@@ -44,7 +44,7 @@ export function* mistral(calls: Calls): Step {
   }
   while ((yield* calls.textUntil(opening)) !== null) {
     const isCall = yield* calls.call(first, open.length, { open });
-    let goesOn = isCall && isList;
+    let goesOn: boolean = isCall && isList;
     while (goesOn && (yield* calls.separatorBefore(',', '{'))) goesOn = yield* calls.call(next, 0, { open });
     if (goesOn) yield* calls.swallow(']');
   }

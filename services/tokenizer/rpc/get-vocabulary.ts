@@ -30,10 +30,20 @@ function header(model: LoadedModel): Omit<GetVocabularyResponse, 'pieces'> {
     eosTokenIds: [...model.eosTokenIds],
     chatTemplateHash: model.chatTemplateHash,
     fimFamily: model.infill?.family.name ?? '',
+    toolParser: model.outputFormat.toolParser ?? '',
+    reasoningParser: model.outputFormat.reasoningParser ?? '',
   };
 }
 
-const NO_HEADER = { contentHash: '', size: 0, eosTokenIds: [], chatTemplateHash: '', fimFamily: '' };
+const NO_HEADER = {
+  contentHash: '',
+  size: 0,
+  eosTokenIds: [],
+  chatTemplateHash: '',
+  fimFamily: '',
+  toolParser: '',
+  reasoningParser: '',
+};
 
 export async function getVocabulary(
   context: TokenizerContext,

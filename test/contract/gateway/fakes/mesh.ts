@@ -38,6 +38,8 @@ type AuditOptions = NonNullable<GatewayOptions['audit']>;
 export type MeshOptions = {
   engines?: number;
   engine?: Partial<MockEngineOptions>;
+  /** Formats in which the mock model writes tool calls and reasoning. */
+  model?: { toolParser?: string; reasoningParser?: string };
   env?: Record<string, string> | ((folder: string) => Record<string, string>);
   config?: Partial<GatewayConfig>;
   spans?: SpanSink;
@@ -65,7 +67,7 @@ export async function startMesh(t: Pick<TestContext, 'after'>, options: MeshOpti
   const engines: MockEngine[] = [];
   for (let i = 0; i < count; i += 1)
     engines.push(await startMockEngine({ listen: socket(`engine${i}`), ...options.engine }));
-  let tokenizer = await startMockTokenizer({ listen: socket('tokenizer') });
+  let tokenizer = await startMockTokenizer({ listen: socket('tokenizer'), ...options.model });
   const config = readConfig({
     QUERN_GATEWAY_HTTP_LISTEN: '127.0.0.1:0',
     QUERN_GATEWAY_GRPC_LISTEN: socket('gateway'),
@@ -129,7 +131,7 @@ export async function startMesh(t: Pick<TestContext, 'after'>, options: MeshOpti
     },
     async restartTokenizer() {
       await tokenizer.close();
-      tokenizer = await startMockTokenizer({ listen: socket('tokenizer') });
+      tokenizer = await startMockTokenizer({ listen: socket('tokenizer'), ...options.model });
       return tokenizer;
     },
   };

@@ -83,6 +83,8 @@ function checkModel(model: string, models: readonly string[]): void {
 export async function startMockTokenizer(options: {
   listen: string;
   models?: readonly string[];
+  toolParser?: string;
+  reasoningParser?: string;
 }): Promise<MockTokenizer> {
   const models = options.models ?? ['mock'];
   const calls = { encode: 0, chat: 0, infill: 0 };
@@ -93,6 +95,8 @@ export async function startMockTokenizer(options: {
     eosTokenIds: [EOS, IM_END],
     chatTemplateHash: 'mock',
     fimFamily: 'mock-fim',
+    toolParser: options.toolParser ?? '',
+    reasoningParser: options.reasoningParser ?? '',
     pieces: [],
   };
   const sessionCalls: SessionCalls = {
@@ -111,7 +115,7 @@ export async function startMockTokenizer(options: {
         IM_END,
         0x0a,
       ]);
-      const open = (request.addGenerationPrompt ?? true) ? [IM_START, ...bytesOf('assistant\n')] : [];
+      const open = (request.addGenerationPrompt ?? true) ? [IM_START, ...bytesOf(`assistant\n${request.enableThinking ? '<think>\n' : ''}`)] : [];
       return { tokenIds: [...tools, ...turns, ...open], publicPrefixTokens: tools.length };
     },
     renderInfill(request) {

@@ -22,7 +22,7 @@ import {
 } from "@grpc/grpc-js";
 import { Struct } from "../../../google/protobuf/struct.ts";
 import { FinishReason, PriorityClass, SamplingParams, Timings, Usage } from "../../common/v1/common.ts";
-import { ChatMessage, InfillChunk, ParseSpecial, ToolDefinition } from "../../tokenizer/v1/tokenizer.ts";
+import { ChatMessage, InfillChunk, ParseSpecial, ToolCall, ToolDefinition } from "../../tokenizer/v1/tokenizer.ts";
 
 export const protobufPackage = "quern.gateway.v1";
 
@@ -45,6 +45,25 @@ export namespace InfillMode {
   export type INFILL_MODE_SINGLE_LINE = typeof InfillMode.INFILL_MODE_SINGLE_LINE;
   export type INFILL_MODE_MULTI_LINE = typeof InfillMode.INFILL_MODE_MULTI_LINE;
   export type UNRECOGNIZED = typeof InfillMode.UNRECOGNIZED;
+}
+
+export const ToolChoice = {
+  /** TOOL_CHOICE_UNSPECIFIED - = AUTO */
+  TOOL_CHOICE_UNSPECIFIED: 0,
+  /** TOOL_CHOICE_AUTO - the model decides whether it calls tools */
+  TOOL_CHOICE_AUTO: 1,
+  /** TOOL_CHOICE_NONE - tools are not shown to the model, and nothing is read as a call */
+  TOOL_CHOICE_NONE: 2,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type ToolChoice = typeof ToolChoice[keyof typeof ToolChoice];
+
+export namespace ToolChoice {
+  export type TOOL_CHOICE_UNSPECIFIED = typeof ToolChoice.TOOL_CHOICE_UNSPECIFIED;
+  export type TOOL_CHOICE_AUTO = typeof ToolChoice.TOOL_CHOICE_AUTO;
+  export type TOOL_CHOICE_NONE = typeof ToolChoice.TOOL_CHOICE_NONE;
+  export type UNRECOGNIZED = typeof ToolChoice.UNRECOGNIZED;
 }
 
 /** What every generation call may carry. */
@@ -177,6 +196,8 @@ export interface RequestEnd {
   traceId: string;
   /** 0..2^64 - 1; repeats the answer when given as sampling.seed */
   seed: bigint;
+  /** completion tokens that were reasoning, with its tags; absent = the model's reasoning is not told apart */
+  reasoningTokens?: number | undefined;
 }
 
 export interface CompleteResponse {
@@ -333,7 +354,15 @@ export interface ChatRequest {
     | boolean
     | undefined;
   /** further variables for the template; may not replace messages or tools */
-  templateVariables: { [key: string]: any } | undefined;
+  templateVariables:
+    | { [key: string]: any }
+    | undefined;
+  /** absent = AUTO */
+  toolChoice?:
+    | ToolChoice
+    | undefined;
+  /** false: only the first call of an answer is kept; absent = true */
+  parallelToolCalls?: boolean | undefined;
 }
 
 /** Chat, delivered while it is generated. */
@@ -356,7 +385,27 @@ export interface ChatChoice {
   /** generated ids in order; only with return_token_ids */
   tokenIds: number[];
   /** which of the stop token ids ended it; absent = none, or the model's own end (EOS) */
-  stopTokenId?: number | undefined;
+  stopTokenId?:
+    | number
+    | undefined;
+  /** what the model wrote before its answer; "" = none */
+  reasoningContent: string;
+  /** in order; arguments_json is a JSON object */
+  toolCalls: ToolCall[];
+  /** calls that could not be made; their text is in content */
+  invalidToolCalls: InvalidToolCall[];
+}
+
+/** What began as a tool call and is none: broken, cut off, or with arguments that do not fit the tool's schema. */
+export interface InvalidToolCall {
+  /** of the call when it had been started in a stream; absent = it had not */
+  callIndex?:
+    | number
+    | undefined;
+  /** as the model wrote it */
+  text: string;
+  /** one clause in English */
+  reason: string;
 }
 
 export interface ChatResponse {
@@ -384,7 +433,62 @@ export interface StreamChatResponse {
     | //
     /** last; failures end the call by gRPC status instead */
     { $case: "end"; value: RequestEnd }
+    | //
+    /** new reasoning of one choice */
+    { $case: "reasoning"; value: ReasoningDelta }
+    | //
+    /** a tool call of one choice begins, goes on or ends */
+    { $case: "toolCall"; value: ToolCallDelta }
     | undefined;
+}
+
+export interface ReasoningDelta {
+  /** choice, 0..n - 1 */
+  index: number;
+  /** whole characters only, never empty */
+  text: string;
+}
+
+export interface ToolCallDelta {
+  /** choice, 0..n - 1 */
+  index: number;
+  part:
+    | //
+    /** the name is known */
+    { $case: "started"; value: ToolCallStarted }
+    | //
+    /** further JSON text of the arguments */
+    { $case: "arguments"; value: ToolCallArguments }
+    | //
+    /** the call is whole */
+    { $case: "ended"; value: ToolCallEnded }
+    | //
+    /** it is none: its text is content; with call_index, what was said of that call is void */
+    { $case: "invalid"; value: InvalidToolCall }
+    | undefined;
+}
+
+export interface ToolCallStarted {
+  /** 0..; counted per choice */
+  callIndex: number;
+  /** unique, 9..64 of [A-Za-z0-9_] */
+  id: string;
+  /** 1..256 characters; may be a tool that nobody offered */
+  name: string;
+}
+
+export interface ToolCallArguments {
+  /** of a started call */
+  callIndex: number;
+  /** never empty; all pieces together are the arguments */
+  text: string;
+}
+
+export interface ToolCallEnded {
+  /** of a started call */
+  callIndex: number;
+  /** all pieces together: a JSON object */
+  argumentsJson: string;
 }
 
 export interface ListModelsRequest {
@@ -428,6 +532,10 @@ export interface Model {
   ready: boolean;
   /** engines configured, >= 1 */
   replicas: number;
+  /** format in which its tool calls are read, e.g. hermes; "" = they stay text */
+  toolParser: string;
+  /** format in which its reasoning is read, e.g. think; "" = it stays text */
+  reasoningParser: string;
 }
 
 export interface CancelRequest {
@@ -1184,7 +1292,15 @@ export const TopLogprob: MessageFns<TopLogprob> = {
 };
 
 function createBaseRequestEnd(): RequestEnd {
-  return { requestId: "", model: "", usage: undefined, timings: undefined, traceId: "", seed: 0n };
+  return {
+    requestId: "",
+    model: "",
+    usage: undefined,
+    timings: undefined,
+    traceId: "",
+    seed: 0n,
+    reasoningTokens: undefined,
+  };
 }
 
 export const RequestEnd: MessageFns<RequestEnd> = {
@@ -1209,6 +1325,9 @@ export const RequestEnd: MessageFns<RequestEnd> = {
         throw new globalThis.Error("value provided for field message.seed of type uint64 too large");
       }
       writer.uint32(48).uint64(message.seed);
+    }
+    if (message.reasoningTokens !== undefined) {
+      writer.uint32(56).uint32(message.reasoningTokens);
     }
     return writer;
   },
@@ -1272,6 +1391,14 @@ export const RequestEnd: MessageFns<RequestEnd> = {
             }
 
             message.seed = reader.uint64() as bigint;
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.reasoningTokens = reader.uint32();
             continue;
           }
         }
@@ -2132,6 +2259,8 @@ function createBaseChatRequest(): ChatRequest {
     options: undefined,
     enableThinking: undefined,
     templateVariables: undefined,
+    toolChoice: undefined,
+    parallelToolCalls: undefined,
   };
 }
 
@@ -2160,6 +2289,12 @@ export const ChatRequest: MessageFns<ChatRequest> = {
     }
     if (message.templateVariables !== undefined) {
       Struct.encode(Struct.wrap(message.templateVariables), writer.uint32(66).fork()).join();
+    }
+    if (message.toolChoice !== undefined) {
+      writer.uint32(72).int32(message.toolChoice);
+    }
+    if (message.parallelToolCalls !== undefined) {
+      writer.uint32(80).bool(message.parallelToolCalls);
     }
     return writer;
   },
@@ -2241,6 +2376,22 @@ export const ChatRequest: MessageFns<ChatRequest> = {
             message.templateVariables = Struct.unwrap(Struct.decode(reader, reader.uint32()));
             continue;
           }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.toolChoice = reader.int32() as any;
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.parallelToolCalls = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2301,7 +2452,18 @@ export const StreamChatRequest: MessageFns<StreamChatRequest> = {
 };
 
 function createBaseChatChoice(): ChatChoice {
-  return { index: 0, content: "", finishReason: 0, stopString: "", logprobs: [], tokenIds: [], stopTokenId: undefined };
+  return {
+    index: 0,
+    content: "",
+    finishReason: 0,
+    stopString: "",
+    logprobs: [],
+    tokenIds: [],
+    stopTokenId: undefined,
+    reasoningContent: "",
+    toolCalls: [],
+    invalidToolCalls: [],
+  };
 }
 
 export const ChatChoice: MessageFns<ChatChoice> = {
@@ -2330,6 +2492,15 @@ export const ChatChoice: MessageFns<ChatChoice> = {
     }
     if (message.stopTokenId !== undefined) {
       writer.uint32(56).uint32(message.stopTokenId);
+    }
+    if (message.reasoningContent !== "") {
+      writer.uint32(66).string(message.reasoningContent);
+    }
+    for (const v of message.toolCalls) {
+      ToolCall.encode(v!, writer.uint32(74).fork()).join();
+    }
+    for (const v of message.invalidToolCalls) {
+      InvalidToolCall.encode(v!, writer.uint32(82).fork()).join();
     }
     return writer;
   },
@@ -2411,6 +2582,98 @@ export const ChatChoice: MessageFns<ChatChoice> = {
             }
 
             message.stopTokenId = reader.uint32();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.reasoningContent = reader.string();
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.toolCalls.push(ToolCall.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.invalidToolCalls.push(InvalidToolCall.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseInvalidToolCall(): InvalidToolCall {
+  return { callIndex: undefined, text: "", reason: "" };
+}
+
+export const InvalidToolCall: MessageFns<InvalidToolCall> = {
+  encode(message: InvalidToolCall, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.callIndex !== undefined) {
+      writer.uint32(8).uint32(message.callIndex);
+    }
+    if (message.text !== "") {
+      writer.uint32(18).string(message.text);
+    }
+    if (message.reason !== "") {
+      writer.uint32(26).string(message.reason);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): InvalidToolCall {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseInvalidToolCall();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.callIndex = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.text = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.reason = reader.string();
             continue;
           }
         }
@@ -2527,6 +2790,12 @@ export const StreamChatResponse: MessageFns<StreamChatResponse> = {
       case "end":
         RequestEnd.encode(message.event.value, writer.uint32(34).fork()).join();
         break;
+      case "reasoning":
+        ReasoningDelta.encode(message.event.value, writer.uint32(42).fork()).join();
+        break;
+      case "toolCall":
+        ToolCallDelta.encode(message.event.value, writer.uint32(50).fork()).join();
+        break;
     }
     return writer;
   },
@@ -2574,6 +2843,353 @@ export const StreamChatResponse: MessageFns<StreamChatResponse> = {
             }
 
             message.event = { $case: "end", value: RequestEnd.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.event = { $case: "reasoning", value: ReasoningDelta.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.event = { $case: "toolCall", value: ToolCallDelta.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseReasoningDelta(): ReasoningDelta {
+  return { index: 0, text: "" };
+}
+
+export const ReasoningDelta: MessageFns<ReasoningDelta> = {
+  encode(message: ReasoningDelta, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.index !== 0) {
+      writer.uint32(8).uint32(message.index);
+    }
+    if (message.text !== "") {
+      writer.uint32(18).string(message.text);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReasoningDelta {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReasoningDelta();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.index = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.text = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseToolCallDelta(): ToolCallDelta {
+  return { index: 0, part: undefined };
+}
+
+export const ToolCallDelta: MessageFns<ToolCallDelta> = {
+  encode(message: ToolCallDelta, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.index !== 0) {
+      writer.uint32(8).uint32(message.index);
+    }
+    switch (message.part?.$case) {
+      case "started":
+        ToolCallStarted.encode(message.part.value, writer.uint32(18).fork()).join();
+        break;
+      case "arguments":
+        ToolCallArguments.encode(message.part.value, writer.uint32(26).fork()).join();
+        break;
+      case "ended":
+        ToolCallEnded.encode(message.part.value, writer.uint32(34).fork()).join();
+        break;
+      case "invalid":
+        InvalidToolCall.encode(message.part.value, writer.uint32(42).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ToolCallDelta {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseToolCallDelta();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.index = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.part = { $case: "started", value: ToolCallStarted.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.part = { $case: "arguments", value: ToolCallArguments.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.part = { $case: "ended", value: ToolCallEnded.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.part = { $case: "invalid", value: InvalidToolCall.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseToolCallStarted(): ToolCallStarted {
+  return { callIndex: 0, id: "", name: "" };
+}
+
+export const ToolCallStarted: MessageFns<ToolCallStarted> = {
+  encode(message: ToolCallStarted, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.callIndex !== 0) {
+      writer.uint32(8).uint32(message.callIndex);
+    }
+    if (message.id !== "") {
+      writer.uint32(18).string(message.id);
+    }
+    if (message.name !== "") {
+      writer.uint32(26).string(message.name);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ToolCallStarted {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseToolCallStarted();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.callIndex = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseToolCallArguments(): ToolCallArguments {
+  return { callIndex: 0, text: "" };
+}
+
+export const ToolCallArguments: MessageFns<ToolCallArguments> = {
+  encode(message: ToolCallArguments, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.callIndex !== 0) {
+      writer.uint32(8).uint32(message.callIndex);
+    }
+    if (message.text !== "") {
+      writer.uint32(18).string(message.text);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ToolCallArguments {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseToolCallArguments();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.callIndex = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.text = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseToolCallEnded(): ToolCallEnded {
+  return { callIndex: 0, argumentsJson: "" };
+}
+
+export const ToolCallEnded: MessageFns<ToolCallEnded> = {
+  encode(message: ToolCallEnded, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.callIndex !== 0) {
+      writer.uint32(8).uint32(message.callIndex);
+    }
+    if (message.argumentsJson !== "") {
+      writer.uint32(18).string(message.argumentsJson);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ToolCallEnded {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseToolCallEnded();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.callIndex = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.argumentsJson = reader.string();
             continue;
           }
         }
@@ -2775,6 +3391,8 @@ function createBaseModel(): Model {
     parameterCount: 0n,
     ready: false,
     replicas: 0,
+    toolParser: "",
+    reasoningParser: "",
   };
 }
 
@@ -2815,6 +3433,12 @@ export const Model: MessageFns<Model> = {
     }
     if (message.replicas !== 0) {
       writer.uint32(88).uint32(message.replicas);
+    }
+    if (message.toolParser !== "") {
+      writer.uint32(98).string(message.toolParser);
+    }
+    if (message.reasoningParser !== "") {
+      writer.uint32(106).string(message.reasoningParser);
     }
     return writer;
   },
@@ -2918,6 +3542,22 @@ export const Model: MessageFns<Model> = {
             }
 
             message.replicas = reader.uint32();
+            continue;
+          }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.toolParser = reader.string();
+            continue;
+          }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.reasoningParser = reader.string();
             continue;
           }
         }

@@ -282,6 +282,10 @@ export interface GetVocabularyResponse {
   fimFamily: string;
   /** at most 4096 per message, in id order; size of them in all */
   pieces: VocabularyPiece[];
+  /** format of the model's tool calls, e.g. hermes; "" = none that is known */
+  toolParser: string;
+  /** format of the model's reasoning, e.g. think; "" = none that is known */
+  reasoningParser: string;
 }
 
 export interface VocabularyPiece {
@@ -1674,7 +1678,16 @@ export const GetVocabularyRequest: MessageFns<GetVocabularyRequest> = {
 };
 
 function createBaseGetVocabularyResponse(): GetVocabularyResponse {
-  return { contentHash: "", size: 0, eosTokenIds: [], chatTemplateHash: "", fimFamily: "", pieces: [] };
+  return {
+    contentHash: "",
+    size: 0,
+    eosTokenIds: [],
+    chatTemplateHash: "",
+    fimFamily: "",
+    pieces: [],
+    toolParser: "",
+    reasoningParser: "",
+  };
 }
 
 export const GetVocabularyResponse: MessageFns<GetVocabularyResponse> = {
@@ -1700,6 +1713,12 @@ export const GetVocabularyResponse: MessageFns<GetVocabularyResponse> = {
     }
     for (const v of message.pieces) {
       VocabularyPiece.encode(v!, writer.uint32(50).fork()).join();
+    }
+    if (message.toolParser !== "") {
+      writer.uint32(58).string(message.toolParser);
+    }
+    if (message.reasoningParser !== "") {
+      writer.uint32(66).string(message.reasoningParser);
     }
     return writer;
   },
@@ -1773,6 +1792,22 @@ export const GetVocabularyResponse: MessageFns<GetVocabularyResponse> = {
             }
 
             message.pieces.push(VocabularyPiece.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.toolParser = reader.string();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.reasoningParser = reader.string();
             continue;
           }
         }
