@@ -5,7 +5,6 @@ import { once } from 'node:events';
 import { chmodSync, mkdtempSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { TestContext } from 'node:test';
 import { ownV1Folders, ownV2Folder, readCgroupView } from '../../services/tools/jail/cgroup-subtree.ts';
 import type {
   Capabilities,
@@ -15,6 +14,9 @@ import type {
   SandboxLimits,
 } from '../../services/tools/jail/sandbox.ts';
 import type { Interpreter } from '../../services/tools/jail/toolchain.ts';
+
+/** A test's context, or the hooks of a whole file. */
+export type Cleanup = { after(fn: () => unknown): void };
 
 export type HostConfig = {
   stateDir: string;
@@ -166,7 +168,7 @@ function exchange(host: ChildProcess): {
 }
 
 /** Starts a host whose jail is open, whatever its tier; everything is gone after the test. */
-export async function startJail(t: Pick<TestContext, 'after'>, config: Partial<HostConfig> = {}): Promise<JailClient> {
+export async function startJail(t: Cleanup, config: Partial<HostConfig> = {}): Promise<JailClient> {
   const folder = mkdtempSync(join(tmpdir(), 'quern-jail-'));
   chmodSync(folder, 0o755); // the host gives root up and must get in
   const host = fork(join(import.meta.dirname, 'jail-host.ts'), [], { serialization: 'advanced' });
@@ -232,7 +234,7 @@ function removeIfEmpty(folder: string): void {
 }
 
 /** Starts a jail that must be whole: what is missing fails the test with its reason and remedy. */
-export async function startWholeJail(t: Pick<TestContext, 'after'>): Promise<JailClient> {
+export async function startWholeJail(t: Cleanup): Promise<JailClient> {
   const client = await startJail(t);
   const missing = client.capabilities.list.filter(({ available }) => !available);
   const told = missing.map(({ name, detail, remedy }) => `${name}: ${detail}; ${remedy}`).join('\n');

@@ -3,10 +3,9 @@ import { spawnSync } from 'node:child_process';
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { TestContext } from 'node:test';
 import type { Answer, SyscallOrders } from '../../services/tools/jail/syscall-runner.ts';
 import { syscallRunner } from '../../services/tools/jail/syscall-runner.ts';
-import type { JailClient } from './jail-client.ts';
+import type { Cleanup, JailClient } from './jail-client.ts';
 
 /** Where the program is inside. */
 export const PROBE = '/opt/probe';
@@ -17,7 +16,7 @@ export type Caller = {
 };
 
 /** The program of syscall-runner.ts, to be run inside and outside by one account. */
-export function makeCaller(t: Pick<TestContext, 'after'>, jail: JailClient): Caller {
+export function makeCaller(t: Cleanup, jail: JailClient): Caller {
   const folder = mkdtempSync(join(tmpdir(), 'quern-probe-'));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
   chmodSync(folder, 0o755);

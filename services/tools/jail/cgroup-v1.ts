@@ -56,7 +56,6 @@ function groupAt(folders: V1Folders, name: string): Cgroup {
   return {
     name,
     processes,
-    cpuNs,
     async attach(pid) {
       // One after the other: the kernel takes one lock for all of them anyway.
       for (const place of places) await writeFile(join(place, 'cgroup.procs'), String(pid));

@@ -37,7 +37,6 @@ function groupAt(folder: string, name: string): Cgroup {
   return {
     name,
     processes,
-    cpuNs,
     attach: (pid) => writeFile(join(place, 'cgroup.procs'), String(pid)),
     kill() {
       try {

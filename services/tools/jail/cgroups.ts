@@ -24,7 +24,6 @@ export type Cgroup = {
   processes(): number[];
   /** Sends SIGKILL to every process in it, none of which can start another meanwhile. */
   kill(): void;
-  cpuNs(): number | null;
   usage(): CgroupUsage;
   /** Settles when the group is gone. Rejects when it stays busy for CGROUP_REMOVE_MAX_MS. */
   remove(): Promise<void>;

@@ -102,7 +102,8 @@ export function limitedCommand(
 function rlimits(limits: SandboxLimits, withCgroup: boolean): string[] {
   const cpuSeconds = Math.ceil(limits.cpuMs / 1_000);
   return [
-    `--nproc=${limits.pids}`,
+    // With a cgroup this is the second line: the first one also says that it refused.
+    `--nproc=${withCgroup ? limits.pids + 1 : limits.pids}`,
     `--nofile=${limits.openFiles}`,
     '--core=0',
     `--fsize=${limits.fileBytes}`,

@@ -25,14 +25,16 @@ export const SETUP_MAX_MS = 10_000;
 export const SETUP_TEXT_MAX_BYTES = 4 * KIB;
 /** While bubblewrap mounts: how often its mounts are looked at, where some must be checked. */
 export const MOUNT_POLL_MS = 1;
-/** Between looks at the CPU time of a running sandbox: what it may overrun by, per core. */
-export const CPU_POLL_MS = 100;
+/** Between looks at the CPU time and memory of a running sandbox: what it may overrun by, per core. */
+export const USAGE_POLL_MS = 100;
 /** Between looks at the workspace's size. */
 export const DISK_POLL_MS = 500;
 /** For a command that was killed: how long its last output may wait for a caller that does not read. */
 export const DELIVERY_MAX_MS = 1_000;
 /** What a server that is asked to stop gets before it is killed. */
 export const GENTLE_STOP_MS = 1_000;
+/** Of that, how long it may take the end of its input as the sign, before SIGTERM. */
+export const GENTLE_CLOSE_MS = 300;
 /** After SIGKILL of bubblewrap its namespace ends by itself; then the cgroup's processes are killed one by one ... */
 export const KILL_GRACE_MS = 25;
 /** ... again and again at this distance. */

@@ -4,13 +4,14 @@ import type { Log } from '#kit/log.ts';
 import type { Cgroup, Cgroups, CgroupUsage } from './cgroups.ts';
 import { type Launch, type LaunchParts, launch } from './launch.ts';
 import {
-  CPU_POLL_MS,
   DELIVERY_MAX_MS,
   DISK_POLL_MS,
+  GENTLE_CLOSE_MS,
   GENTLE_STOP_MS,
   KILL_GRACE_MS,
   KILL_RETRY_MS,
   SETUP_MAX_MS,
+  USAGE_POLL_MS,
 } from './limits.ts';
 import { checkMounts } from './mount-check.ts';
 import { type OutputPump, pumpOutput } from './output-pump.ts';
@@ -83,15 +84,20 @@ export class SandboxRun {
   #askToStop(): Promise<void> {
     this.#stopping ??= (async () => {
       this.stdin?.end();
+      await this.#exitWithin(GENTLE_CLOSE_MS);
       if (this.#inner && !this.#exited) {
         for (const pid of childrenOf(this.#inner.pid)) signalProcess(pid, 'SIGTERM');
       }
-      const over = new AbortController();
-      const time = sleep(GENTLE_STOP_MS, undefined, { signal: over.signal }).catch(() => {});
-      await Promise.race([this.#launch?.exited, time]);
-      over.abort();
+      await this.#exitWithin(GENTLE_STOP_MS - GENTLE_CLOSE_MS);
     })();
     return this.#stopping;
+  }
+
+  async #exitWithin(ms: number): Promise<void> {
+    const over = new AbortController();
+    const time = sleep(ms, undefined, { signal: over.signal }).catch(() => {});
+    await Promise.race([this.#launch?.exited, time]);
+    over.abort();
   }
 
   #killTree(): void {
@@ -161,11 +167,15 @@ export class SandboxRun {
     this.#releasedAt = process.hrtime.bigint();
     launched.release();
     this.#timers.push(setTimeout(() => void this.kill('wall'), limits.wallMs));
-    if (this.#cgroup?.cpuNs() != null) {
+    const cgroup = this.#cgroup;
+    if (cgroup !== null) {
       const look = (): void => {
-        if ((this.#cgroup?.cpuNs() ?? 0) > limits.cpuMs * 1e6) void this.kill('cpu');
+        const { cpuNs, oomKills } = cgroup.usage();
+        // v1 kills one process and leaves the others to run into the same wall.
+        if (oomKills > 0) void this.kill('memory');
+        else if (cpuNs !== null && cpuNs > limits.cpuMs * 1e6) void this.kill('cpu');
       };
-      this.#timers.push(setInterval(look, CPU_POLL_MS));
+      this.#timers.push(setInterval(look, USAGE_POLL_MS));
     }
     if (diskFull) {
       const look = (): void => {

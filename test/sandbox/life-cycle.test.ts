@@ -1,0 +1,188 @@
+/** Ends: whatever a command does, nothing of it is left soon after, however its end came. */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { readdirSync, readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { readText } from '../../services/tools/jail/cgroups.ts';
+import { isSameProcess, startTimeOf } from '../../services/tools/jail/process-status.ts';
+import { type JailClient, runGroups, startWholeJail } from './jail-client.ts';
+
+const GONE_MS = 250;
+
+/** Forks twice, leaves the session, ignores every signal that can be ignored, holds stdout open. */
+const STUBBORN = `import os, signal, sys, time
+for n in range(1, 32):
+  try: signal.signal(n, signal.SIG_IGN)
+  except OSError: pass
+for i in range(3):
+  if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+      sys.stdout.write("daemon\\n"); sys.stdout.flush()
+      while True: time.sleep(1)
+    os._exit(0)
+time.sleep(0.05)
+print("up", flush=True)
+while True: time.sleep(1)`;
+
+/** Processes of the host's account that a sandbox holds: the descendants of the host. */
+function descendants(pid: number): { pid: number; startTime: number }[] {
+  const parents = new Map<number, number>();
+  for (const name of readdirSync('/proc').filter((entry) => /^\d+$/.test(entry))) {
+    try {
+      const stat = readFileSync(`/proc/${name}/stat`, 'utf8');
+      parents.set(Number(name), Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]));
+    } catch {
+      // It ended meanwhile.
+    }
+  }
+  const isBelow = (child: number): boolean => {
+    const parent = parents.get(child);
+    return parent === pid || (parent !== undefined && parent > 1 && isBelow(parent));
+  };
+  return [...parents.keys()].filter(isBelow).map((child) => ({ pid: child, startTime: startTimeOf(child) ?? -1 }));
+}
+
+const alive = (list: readonly { pid: number; startTime: number }[]): number =>
+  list.filter(({ pid, startTime }) => isSameProcess(pid, startTime)).length;
+
+async function startStubborn(
+  jail: JailClient,
+): Promise<{ pids: { pid: number; startTime: number }[]; session: Awaited<ReturnType<JailClient['session']>> }> {
+  const before = new Set(descendants(jail.host.pid!).map(({ pid }) => pid));
+  const session = await jail.session([jail.interpreters.python!, '-c', STUBBORN]);
+  await session.until('up');
+  await session.until('daemon');
+  const pids = descendants(jail.host.pid!).filter(({ pid }) => !before.has(pid));
+  assert(pids.length >= 5, `control: ${pids.length} processes run`);
+  return { pids, session };
+}
+
+test('cancel: double-forked children that ignore every signal are gone within 250 ms', async (t) => {
+  const jail = await startWholeJail(t);
+  const { pids, session } = await startStubborn(jail);
+  const since = performance.now();
+  const end = await session.kill('cancelled');
+  const took = performance.now() - since;
+  assert.equal(end.killed, 'cancelled');
+  assert.equal(alive(pids), 0);
+  assert(took < GONE_MS, `${took} ms`);
+  assert.deepEqual(runGroups(jail.host.pid!), []);
+});
+
+test('the end of the command takes its background processes with it', async (t) => {
+  const jail = await startWholeJail(t);
+  const before = descendants(jail.host.pid!).length;
+  const script = '(setsid sh -c "trap \\"\\" TERM HUP; sleep 60" &) ; (sleep 61 &); echo done';
+  const { end, stdout } = await jail.bash(script);
+  assert.deepEqual([end.exitCode, stdout], [0, 'done\n']);
+  assert(end.runNs < 2e9, 'the pipe that a grandchild held did not delay the end');
+  assert.equal(descendants(jail.host.pid!).length, before);
+  assert.deepEqual(runGroups(jail.host.pid!), []);
+});
+
+test('abort of the caller: before, during and after', async (t) => {
+  const jail = await startWholeJail(t);
+  for (const abortAfterMs of [0, 1, 3, 8, 15, 30, 100]) {
+    const since = performance.now();
+    const { end } = await jail.bash('sleep 30', {}, { abortAfterMs });
+    assert.deepEqual([end.killed, end.setupFailure], ['cancelled', null], JSON.stringify(end));
+    assert(performance.now() - since < abortAfterMs + 1_000);
+  }
+  const { end } = await jail.bash('echo fine', {}, { abortAfterMs: 3_000 });
+  assert.deepEqual([end.killed, end.exitCode], [null, 0]);
+  assert.deepEqual(runGroups(jail.host.pid!), []);
+  assert.equal((await jail.ask<{ running: number }>({ kind: 'census' })).running, 0);
+});
+
+test('a gentle stop lets a server say goodbye; one that does not listen is killed', async (t) => {
+  const jail = await startWholeJail(t);
+  const polite = `import signal, sys, time
+def bye(*_): print("bye", flush=True); sys.exit(7)
+signal.signal(signal.SIGTERM, bye); print("up", flush=True)
+while True: time.sleep(1)`;
+  const server = await jail.session([jail.interpreters.python!, '-c', polite]);
+  await server.until('up');
+  const end = await server.kill('drain', true);
+  assert.deepEqual([end.exitCode, end.killed], [7, 'drain']);
+  assert.equal(server.text(), 'up\nbye\n');
+  const { session, pids } = await startStubborn(jail);
+  const since = performance.now();
+  assert.equal((await session.kill('drain', true)).exitCode, null);
+  const took = performance.now() - since;
+  assert(took > 900 && took < 1_000 + GONE_MS + 250, `${took} ms`);
+  assert.equal(alive(pids), 0);
+});
+
+test('a session talks over stdin and stdout until it is closed', async (t) => {
+  const jail = await startWholeJail(t);
+  const session = await jail.session(['/usr/bin/cat']);
+  await session.write('one\n');
+  await session.until('one\n');
+  await session.write('two\n');
+  await session.until('two\n');
+  const end = await session.kill('drain', true);
+  assert.equal(end.exitCode, 0, 'its input was closed, so it ended by itself');
+  await assert.rejects(session.write('three'), /takes no more input/);
+});
+
+test('SIGKILL of the service with ten runs: all processes are gone, the next start sweeps the cgroups', async (t) => {
+  const jail = await startWholeJail(t);
+  const runs = await Promise.all(
+    Array.from({ length: 10 }, () => jail.session([jail.interpreters.python!, '-c', STUBBORN])),
+  );
+  await Promise.all(runs.map((run) => run.until('up')));
+  const pids = descendants(jail.host.pid!);
+  assert(pids.length >= 50, `control: ${pids.length} processes run`);
+  const groups = runGroups(jail.host.pid!);
+  assert(groups.length >= 10);
+  jail.host.kill('SIGKILL');
+  await once(jail.host, 'exit');
+  const since = performance.now();
+  while (alive(pids) > 0 && performance.now() - since < 5_000) await sleep(5);
+  const took = performance.now() - since;
+  assert.equal(alive(pids), 0);
+  assert(took < GONE_MS, `${took} ms`);
+  await startWholeJail(t);
+  assert.deepEqual(runGroups(jail.host.pid!), [], 'swept');
+});
+
+/** Sandboxes whose maker is gone: bubblewrap's processes that neither it nor a Node has started. */
+function orphans(): number[] {
+  const nameOf = (pid: number): string => readText(`/proc/${pid}/comm`)?.trim() ?? '';
+  return readdirSync('/proc')
+    .filter((entry) => /^\d+$/.test(entry) && nameOf(Number(entry)) === 'bwrap')
+    .map(Number)
+    .filter((pid) => {
+      const parent = Number(/^PPid:\s*(\d+)/m.exec(readText(`/proc/${pid}/status`) ?? '')?.[1]);
+      return !['bwrap', 'node', 'MainThread'].includes(nameOf(parent));
+    });
+}
+
+test('SIGKILL of the service at any moment of a launch leaves no process', async (t) => {
+  for (const delay of [0, 1, 3, 5, 8, 13]) {
+    const jail = await startWholeJail(t);
+    for (let i = 0; i < 8; i++) jail.session([jail.interpreters.python!, '-c', STUBBORN]).catch(() => {});
+    while (runGroups(jail.host.pid!).length === 0) await sleep(0);
+    await sleep(delay);
+    jail.host.kill('SIGKILL');
+    await once(jail.host, 'exit');
+    const since = performance.now();
+    while (orphans().length > 0 && performance.now() - since < 2_000) await sleep(5);
+    assert.deepEqual(orphans(), [], `killed ${delay} ms after the first cgroup was made`);
+  }
+});
+
+test('close() ends what runs as a drain', async (t) => {
+  const jail = await startWholeJail(t);
+  const { session, pids } = await startStubborn(jail);
+  const ended = session.ended;
+  await jail.ask({ kind: 'close' });
+  assert.equal((await ended).killed, 'drain');
+  assert.equal(alive(pids), 0);
+  assert.deepEqual(runGroups(jail.host.pid!), []);
+  const { state } = await jail.ask<{ state: string[] }>({ kind: 'census' });
+  assert.deepEqual(state, [], "the jail's folder is gone");
+  await assert.rejects(jail.bash('true'), /the tool service is stopping/);
+});

@@ -1,0 +1,150 @@
+/** The workspace: what is protected in it stays, what leads out of it leads nowhere, and special files hold nobody up. */
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { existsSync, lstatSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { type CommandParts, type HostError, startWholeJail } from './jail-client.ts';
+
+const jail = await startWholeJail({ after });
+
+async function makeWorkspace(): Promise<string> {
+  return jail.ask<string>({ kind: 'workspace' });
+}
+
+const asWorkspace = (path: string, parts: { writable?: boolean; protected?: string[] } = {}): CommandParts => ({
+  workspace: { path, writable: parts.writable ?? true, protected: parts.protected ?? [] },
+});
+
+test('files are written by the account of the service and are there afterwards; read-only ones are not written', async () => {
+  const path = await makeWorkspace();
+  await jail.bash('echo one > a; mkdir d; echo two > d/b', asWorkspace(path));
+  assert.equal(readFileSync(join(path, 'd/b'), 'utf8'), 'two\n');
+  assert.equal(lstatSync(join(path, 'a')).uid, jail.uid);
+  const readOnly = await jail.bash('cat a; echo three > a; rm -r d; ls', asWorkspace(path, { writable: false }));
+  assert.equal(readOnly.stdout, 'one\na\nd\n');
+  assert.match(readOnly.stderr, /Read-only file system/);
+  assert.equal(readFileSync(join(path, 'a'), 'utf8'), 'one\n');
+});
+
+test('protected paths can be read, not written, removed, renamed or mounted over', async () => {
+  const path = await makeWorkspace();
+  await jail.bash(
+    'mkdir -p .git/hooks .vscode; echo original | tee .git/config .git/hooks/pre-commit .npmrc',
+    asWorkspace(path),
+  );
+  const guarded = ['.git/config', '.git/hooks', '.npmrc', '.mcp.json', '.vscode'];
+  const attack = `cat .git/config
+    echo evil > .git/config; echo evil > .git/hooks/pre-commit; echo evil > .git/hooks/post-merge; echo evil > .npmrc
+    rm -f .git/config .npmrc; rm -rf .git/hooks; mv .npmrc x; mv .git/hooks h; ln -sf /tmp .npmrc; touch .vscode/tasks.json
+    echo fine > .git/HEAD`;
+  const { stdout } = await jail.bash(attack, asWorkspace(path, { protected: guarded }));
+  assert.equal(stdout, 'original\n');
+  for (const name of ['.git/config', '.git/hooks/pre-commit', '.npmrc']) {
+    assert.equal(readFileSync(join(path, name), 'utf8'), 'original\n', name);
+  }
+  assert(!existsSync(join(path, '.git/hooks/post-merge')) && !existsSync(join(path, '.vscode/tasks.json')));
+  assert.equal(readFileSync(join(path, '.git/HEAD'), 'utf8'), 'fine\n', 'control: what is not protected is written');
+});
+
+test('a protected path that is a link, or lies behind one, brings nothing of the host inside', async () => {
+  const path = await makeWorkspace();
+  const outside = join(jail.folder, 'outside');
+  mkdirSync(outside, { mode: 0o755 });
+  writeFileSync(join(outside, 'config'), 'of the host', { mode: 0o644 });
+  symlinkSync(outside, join(path, '.git'));
+  symlinkSync(join(outside, 'config'), join(path, '.npmrc'));
+  const { stdout, end } = await jail.bash(
+    'cat .git/config .npmrc; ls',
+    asWorkspace(path, { protected: ['.git/config', '.npmrc'] }),
+  );
+  assert.equal(end.setupFailure, null);
+  assert.equal(stdout, '', 'the links lead nowhere');
+  assert.equal(readFileSync(join(path, '.git/config'), 'utf8'), 'of the host', 'control: they do outside');
+});
+
+test('a folder that becomes a link while a sandbox is made is found out', async () => {
+  const path = await makeWorkspace();
+  const outside = join(jail.folder, 'host-secrets');
+  mkdirSync(outside, { mode: 0o755 });
+  writeFileSync(join(outside, 'config'), 'of the host', { mode: 0o644 });
+  await jail.bash('mkdir real; echo mine > real/config; mkdir .git; echo mine > .git/config', asWorkspace(path));
+  // Another command of the same conversation swaps as fast as it can.
+  const swap = `import os
+i=0
+os.rename(".git","real2")
+print("up",flush=True)
+while True:
+  os.symlink("${outside}","l"); os.rename("l",".git"); os.unlink(".git"); os.rename("real2",".git"); os.rename(".git","real2")`;
+  const attacker = await jail.session([jail.interpreters.python!, '-c', swap], asWorkspace(path));
+  await attacker.until('up');
+  let refused = 0;
+  for (let i = 0; i < 25; i++) {
+    const { stdout, end } = await jail.bash(
+      'cat .git/config real2/config 2>/dev/null; find /work -name config | xargs cat',
+      asWorkspace(path, { protected: ['.git/config'] }),
+    );
+    assert(!stdout.includes('of the host'), 'a file of the host was bound in');
+    if (end.setupFailure !== null) refused++;
+  }
+  await attacker.kill('cancelled');
+  assert(refused < 25, 'some launches succeed');
+});
+
+test('links, "..", absolute paths and hard links do not lead out of the sandbox', async () => {
+  const path = await makeWorkspace();
+  writeFileSync(join(jail.folder, 'target'), 'of the host', { mode: 0o644 });
+  const script = `ln -s ${jail.folder}/target a; ln -s /proc/1/root b; ln -s ../../../../${jail.folder}/target c
+    cat a c ${jail.folder}/target /proc/1/cwd/../target; ls b/; ln /etc/passwd hard; ls /proc/1/root/`;
+  const { stdout } = await jail.bash(script, asWorkspace(path));
+  assert(!stdout.includes('of the host'));
+  assert(!stdout.includes('sys'), 'the root of PID 1 is the sandbox, or closed');
+});
+
+test('FIFOs, sockets and devices in the workspace hold up neither a launch nor the service', async () => {
+  const path = await makeWorkspace();
+  execFileSync('mkfifo', ['-m', '666', join(path, '.npmrc'), join(path, 'pipe')]);
+  const since = performance.now();
+  const script = 'timeout 0.2 cat .npmrc; echo $?; mknod dev c 1 1; mknod blk b 8 0; ls';
+  const { stdout, stderr, end } = await jail.bash(script, asWorkspace(path, { protected: ['.npmrc', '.git/config'] }));
+  assert(performance.now() - since < 5_000);
+  assert.equal(end.setupFailure, null);
+  assert.equal(stdout, '124\npipe\n');
+  assert.match(stderr, /mknod.*not permitted/);
+});
+
+const refusals: [string, CommandParts & { argv?: string[] }, RegExp][] = [
+  ['a relative program', { argv: ['bash'] }, /argv\[0\].*absolute path.*got "bash"/],
+  ['no program', { argv: [] }, /argv: expected a program/],
+  ['NUL in an argument', { argv: ['/usr/bin/true', 'a\0--bind'] }, /without NUL/],
+  ['a variable that is an option', { env: { '--bind': 'x' } }, /no name of a variable/],
+  [
+    'a socket bound in',
+    { binds: [{ from: '/proc/self/fd/0/../../../dev', to: '/x/..' }] },
+    /binds.from: expected an absolute path/,
+  ],
+  ['a device bound in', { binds: [{ from: '/dev/null', to: '/opt/null' }] }, /expected a file or folder/],
+  ['a bind over /etc', { binds: [{ from: '/usr', to: '/etc' }] }, /made by the sandbox/],
+  [
+    'a workspace that is no folder',
+    { workspace: { path: '/etc/passwd', writable: true, protected: [] } },
+    /expected a folder/,
+  ],
+  [
+    'a protected path above',
+    { workspace: { path: '/tmp', writable: true, protected: ['../x'] } },
+    /below the workspace/,
+  ],
+  ['too much input', { stdin: new Uint8Array(2 ** 20 + 1) }, /at most 1048576 bytes/],
+  ['a limit of nothing', { limits: { wallMs: 0 } }, /limits.wallMs: expected a whole number 1/],
+  ['the network without a proxy', { network: 'proxy' }, /no egress proxy is configured/],
+];
+
+for (const [name, { argv = ['/usr/bin/true'], ...parts }, message] of refusals) {
+  test(`refused before anything is made: ${name}`, async () => {
+    await assert.rejects(jail.run(argv, parts), (error: HostError) => {
+      assert.match(error.message, message);
+      return error.code === 'INVALID_ARGUMENT' || error.code === 'FAILED_PRECONDITION';
+    });
+  });
+}
