@@ -17,6 +17,8 @@ export const RETENTION_JUMP_MS = 24 * 3_600_000;
 export const RETENTION_TRUST_MS = 24 * 3_600_000;
 /** A record so far in the future was written by a clock that was wrong: its time says nothing about its age. */
 export const RECORD_FUTURE_MS = 24 * 3_600_000;
+/** Records of which the view knows the earliest and the latest time, and so many of these again. */
+export const TIME_SPAN = 1_024;
 /** Rows taken out of the view at once; calls are answered in between. */
 export const PRUNE_ROWS = 2_000;
 /** What one record may have: producers keep to 16 KiB, a message that is no frame is kept whole. */

@@ -5,6 +5,7 @@ import { DATABASE_BUSY_MS } from '#kit/audit/limits.ts';
 import { type AuditRecord, SYSTEM_TENANT, sha256Hex } from '#kit/audit/record.ts';
 import type { LedgerEntry } from './ledger.ts';
 import { PRUNE_ROWS, VIEW_CACHE_KIB } from './limits.ts';
+import { TIME_SPANS_SCHEMA, TimeSpans } from './time-spans.ts';
 import { type RequestQuery, requestsSql, SCHEMA, SCHEMA_VERSION, type Value, VIEW_SQL } from './view-sql.ts';
 
 export type { RequestQuery } from './view-sql.ts';
@@ -76,6 +77,7 @@ export class Projection {
   readonly #wholeSeq: StatementSync;
   readonly #setWholeSeq: StatementSync;
   readonly #findPlace: StatementSync;
+  readonly #spans: TimeSpans;
 
   private constructor(database: DatabaseSync) {
     this.#database = database;
@@ -97,6 +99,7 @@ export class Projection {
     this.#wholeSeq = database.prepare('SELECT whole_seq FROM producers WHERE producer = ?');
     this.#setWholeSeq = database.prepare('UPDATE producers SET whole_seq = ? WHERE producer = ?');
     this.#findPlace = database.prepare(VIEW_SQL.placeOf);
+    this.#spans = new TimeSpans(database);
   }
 
   /** Opens the file, or a new one; a file of another schema is made anew. `path` ':memory:' keeps nothing. */
@@ -110,7 +113,7 @@ export class Projection {
         name: string;
       }[];
       for (const { name } of tables) database.exec(`DROP TABLE "${name}"`);
-      database.exec(`${SCHEMA} PRAGMA user_version = ${SCHEMA_VERSION};`);
+      database.exec(`${SCHEMA} ${TIME_SPANS_SCHEMA} PRAGMA user_version = ${SCHEMA_VERSION};`);
     }
     return new Projection(database);
   }
@@ -214,11 +217,14 @@ export class Projection {
     this.#inTransaction(() => {
       let next = this.nextIndex;
       const chains = new Map<string, ChainEnd>();
+      const times: { index: number; ts: string }[] = [];
       for (const { index, bytes } of entries) {
         if (index < next) continue;
-        this.#applyOne(index, bytes, chains);
+        const ts = this.#applyOne(index, bytes, chains);
+        if (ts !== null) times.push({ index, ts });
         next = index + 1;
       }
+      this.#spans.add(times);
       this.#storeChains(chains);
       this.#setMeta.run('next_index', next);
       if (position) {
@@ -228,9 +234,10 @@ export class Projection {
     });
   }
 
-  #applyOne(index: number, bytes: Buffer, chains: Map<string, ChainEnd>): void {
+  /** Answers the record's time, or null for what is none. */
+  #applyOne(index: number, bytes: Buffer, chains: Map<string, ChainEnd>): string | null {
     const record = readRecord(bytes);
-    if (!record) return; // kept in the ledger at its place; nothing to show
+    if (!record) return null; // kept in the ledger at its place; nothing to show
     const { actor } = record;
     const usage = record.usage ? JSON.stringify(record.usage) : null;
     const text = (value: string | undefined): string | null => value ?? null;
@@ -249,7 +256,7 @@ export class Projection {
       ...[text(record.request_id), text(record.trace_id), text(record.sealed), usage],
     );
     this.#follow(chains, record, bytes);
-    if (record.request_id === undefined) return;
+    if (record.request_id === undefined) return record.ts;
     if (record.action === 'request.accepted') {
       const { request_id: id, tenant, ts } = record;
       const rest = [text(record.target), text(record.trace_id), text(record.sealed), index, text(record.content_ref)];
@@ -259,6 +266,7 @@ export class Projection {
       const ended = [text(record.content_ref), tenant, text(record.parent_id), tenant, id];
       this.#finish.run(ts, outcome, text(record.code), text(record.reason), usage, index, ...ended);
     }
+    return record.ts;
   }
 
   /** Requests newest first, at most `limit` (and QUERY_ROWS_MAX). */
@@ -279,23 +287,14 @@ export class Projection {
     return row.idx ?? this.nextIndex;
   }
 
-  /** The first record of this time or later, or null. It asks each tenant and action, for which there is an index. */
+  /** The first record of this time or later, or null. */
   firstIndexSince(ts: string): number | null {
-    const next = this.#database.prepare(VIEW_SQL.nextKind);
-    const least = this.#database.prepare(VIEW_SQL.lowestSince);
-    let found: number | null = null;
-    type Kind = { tenant: string; action: string };
-    for (let at = next.get('', '') as Kind | undefined; at; at = next.get(at.tenant, at.action) as Kind | undefined) {
-      const { idx } = least.get(at.tenant, at.action, ts) as { idx: number | null };
-      if (idx !== null && (found === null || idx < found)) found = idx;
-    }
-    return found;
+    return this.#spans.firstSince(ts);
   }
 
-  /** The index behind the last record that is older than this time, or 0. Quick for times near the end. */
+  /** The index behind the last record that is older than this time, or 0. */
   endIndexUntil(ts: string): number {
-    const row = this.#database.prepare(VIEW_SQL.lastBefore).get(ts) as { idx: number } | undefined;
-    return row ? row.idx + 1 : 0;
+    return (this.#spans.lastBefore(ts) ?? -1) + 1;
   }
 
   /** Up to which number a producer's rows were taken out: a record of such a number that comes again is no news. */
@@ -341,6 +340,7 @@ export class Projection {
         else dropRecord.run(idx);
         age.run(seq, producer);
       }
+      this.#spans.drop(index);
     });
     return rows.length === PRUNE_ROWS;
   }

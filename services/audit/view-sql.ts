@@ -3,7 +3,7 @@
 import { QUERY_ROWS_MAX } from './limits.ts';
 
 /** Raised when the tables change: an older file is dropped and made again from the ledger. */
-export const SCHEMA_VERSION = 6;
+export const SCHEMA_VERSION = 7;
 
 export const SCHEMA = `
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -65,11 +65,6 @@ export const VIEW_SQL = {
     WHERE producer = ? AND seq BETWEEN ? AND ?`,
   gapRecords: `SELECT usage FROM records INDEXED BY records_by_action
     WHERE tenant = ? AND action = 'audit.gap' AND target = ?`,
-  nextKind: `SELECT tenant, action FROM records INDEXED BY records_by_action
-    WHERE (tenant, action) > (?, ?) ORDER BY tenant, action LIMIT 1`,
-  lowestSince:
-    'SELECT min(idx) AS idx FROM records INDEXED BY records_by_action WHERE tenant = ? AND action = ? AND ts >= ?',
-  lastBefore: "SELECT idx FROM records NOT INDEXED WHERE ts < ? AND tenant <> '' ORDER BY idx DESC LIMIT 1",
   prunable: `SELECT idx, id, action, producer, seq FROM records NOT INDEXED
     WHERE idx < ? AND tenant <> '' ORDER BY idx LIMIT ?`,
   dropBlank: `DELETE FROM records INDEXED BY records_by_tenant

@@ -91,7 +91,7 @@ test('a hole that closes in time is none; one that closes in part is what is mis
   watch.saw(come(1, 4));
   watch.saw(come(2, 3));
   await watch.look();
-  assert.deepEqual(events, []);
+  assert.equal(events.length, 0);
   watch.saw(come(8));
   come(6);
   await watch.look();
@@ -108,7 +108,7 @@ test('a hole from before a restart, and one that could not be written down, are 
   const watch = open();
   refuse(true);
   await watch.look();
-  assert.deepEqual(events, []);
+  assert.equal(events.length, 0);
   refuse(false);
   await watch.look();
   assert.deepEqual(events[0]?.usage, { first_seq: 2, last_seq: 2, missing: 1 });

@@ -198,9 +198,6 @@ const PLANS: Record<keyof typeof VIEW_SQL, string[]> = {
   ],
   countBetween: ['SEARCH records USING COVERING INDEX records_by_producer (producer=? AND seq>? AND seq<?)'],
   gapRecords: ['SEARCH records USING INDEX records_by_action (tenant=? AND action=?)'],
-  nextKind: ['SEARCH records USING COVERING INDEX records_by_action ((tenant,action)>(?,?))'],
-  lowestSince: ['SEARCH records USING COVERING INDEX records_by_action (tenant=? AND action=? AND ts>?)'],
-  lastBefore: ['SCAN records'], // from the end, until the first that is old enough
   prunable: ['SEARCH records USING INTEGER PRIMARY KEY (rowid<?)'],
   dropBlank: [
     'SEARCH records USING INDEX records_by_tenant (tenant=?)',
