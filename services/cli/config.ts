@@ -43,6 +43,10 @@ export const cliEnv = {
     doc: 'The audit service: unix:///path, or host:port with a shared token or mutual TLS. quern up: a socket of the mesh',
     default: null,
   }),
+  toolsAddress: str('QUERN_TOOLS_ADDRESS', {
+    doc: 'The tool service: unix:///path, or host:port with a shared token or mutual TLS. quern up: a socket of the mesh',
+    default: null,
+  }),
 };
 
 export type CliConfig = {
@@ -59,6 +63,8 @@ export type CliConfig = {
   keysFile: string | undefined;
   /** The audit service that `quern audit` asks; absent: the running mesh's. */
   auditAddress: string | undefined;
+  /** The tool service that `quern tools` asks; absent: the running mesh's. */
+  toolsAddress: string | undefined;
   /** Folders of the audit log. */
   auditFolders: { ledger: string; keys: string; outbox: string; content: string };
   /** Where the log's signing key lies, if it is on this machine. */
@@ -107,6 +113,7 @@ export function readCliConfig(env: NodeJS.ProcessEnv): CliConfig {
     stateDir,
     keysFile: values.keysFile ?? undefined,
     auditAddress: values.auditAddress ?? undefined,
+    toolsAddress: values.toolsAddress ?? undefined,
     auditFolders: {
       ledger: resolve(env.QUERN_AUDIT_DIR || join(stateDir, 'audit')),
       keys: resolve(env.QUERN_AUDIT_KEY_DIR || join(stateDir, 'audit-keys')),

@@ -25,6 +25,10 @@ const COMMANDS: Record<string, { summary: string; load: () => Promise<Command> }
     summary: 'who asked what; verify, export, erase',
     load: async () => (await import('./commands/audit.ts')).audit,
   },
+  tools: {
+    summary: 'what models may run; run it in the sandbox',
+    load: async () => (await import('./commands/tools.ts')).tools,
+  },
   bench: { summary: 'measure a running mesh', load: async () => (await import('./commands/bench.ts')).bench },
   doctor: {
     summary: 'say what is missing or slow here',

@@ -1,7 +1,7 @@
 // What the service is made of on a real machine: the jail, the registry with its policy, the workspaces.
 import { constants } from 'node:fs';
 import { access } from 'node:fs/promises';
-import { join, relative } from 'node:path';
+import { relative } from 'node:path';
 import { QuernError } from '#kit/errors.ts';
 import type { Log } from '#kit/log.ts';
 import { type ArgumentChecker, createArgumentChecker } from './argument-check.ts';

@@ -7,7 +7,7 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 
 export type MeshPart = {
-  kind: 'nats' | 'jaeger' | 'audit' | 'tokenizer' | 'engine' | 'gateway';
+  kind: 'nats' | 'jaeger' | 'audit' | 'tools' | 'tokenizer' | 'engine' | 'gateway';
   name: string;
   addresses: string[];
 };

@@ -1,0 +1,176 @@
+/** `quern tools run`: one tool, its result as JSON. */
+import { createInterface } from 'node:readline/promises';
+import {
+  type ApprovalRequired,
+  type ExecuteRequest,
+  type ExecuteResponse,
+  Outcome,
+  OutputStream,
+  type Result,
+} from '#gen/quern/tools/v1/tools.ts';
+import { QuernError } from '#kit/errors.ts';
+import { uuidv7 } from '#kit/ids.ts';
+import { startTrace } from '#kit/trace.ts';
+import type { Io } from '../command.ts';
+import { parseOptions, wholeNumber } from '../options.ts';
+import { connectTools, TOOLS_OPTIONS, type ToolsClient } from './tools-client.ts';
+import { callerOf, WHO_OPTIONS } from './words.ts';
+
+const OPTIONS = {
+  ...TOOLS_OPTIONS,
+  ...WHO_OPTIONS,
+  json: { type: 'string' },
+  stdin: { type: 'boolean' },
+  session: { type: 'string' },
+  timeout: { type: 'string' },
+  key: { type: 'string' },
+  yes: { type: 'boolean' },
+  events: { type: 'boolean' },
+} as const;
+
+const TIMEOUT_SECONDS = 300;
+const STDIN_BYTES_MAX = 1024 * 1024;
+
+type Output = { stdout: Buffer[]; stderr: Buffer[]; artifacts: { path: string; bytes: number; sha256: string }[] };
+
+async function readStdin(io: Io): Promise<Buffer> {
+  const pieces: Buffer[] = [];
+  let bytes = 0;
+  for await (const piece of io.stdin) {
+    pieces.push(Buffer.from(piece as Buffer));
+    bytes += pieces.at(-1)!.length;
+    if (bytes > STDIN_BYTES_MAX) {
+      throw new QuernError('INVALID_ARGUMENT', `--stdin: expected at most ${STDIN_BYTES_MAX} bytes, got more`);
+    }
+  }
+  return Buffer.concat(pieces);
+}
+
+/** "nonzero_exit" for OUTCOME_NONZERO_EXIT. */
+function outcomeText(outcome: Outcome): string {
+  const name = Object.entries(Outcome).find(([, value]) => value === outcome)?.[0] ?? String(outcome);
+  return name.replace(/^OUTCOME_/, '').toLowerCase();
+}
+
+function parsedOr(text: string): unknown {
+  return text === '' ? null : (JSON.parse(text) as unknown);
+}
+
+function resultObject(
+  tool: string,
+  result: Result,
+  output: Output,
+  ids: { execution: string; tier: string; trace: string },
+) {
+  const { outcome, message, exitCode, signal, content, contentCut, structuredJson, usage, replayed } = result;
+  return {
+    tool,
+    outcome: outcomeText(outcome),
+    reason: message,
+    exit_code: exitCode ?? null,
+    signal: signal === '' ? null : signal,
+    stdout: Buffer.concat(output.stdout).toString('utf8'),
+    stderr: Buffer.concat(output.stderr).toString('utf8'),
+    content,
+    content_cut: contentCut,
+    structured: parsedOr(structuredJson),
+    artifacts: output.artifacts,
+    tier: ids.tier,
+    setup_ms: Number(usage?.setupNs ?? 0n) / 1e6,
+    run_ms: Number(usage?.runNs ?? 0n) / 1e6,
+    cpu_ms: Number(usage?.cpuNs ?? 0n) / 1e6,
+    max_memory_bytes: Number(usage?.maxMemoryBytes ?? 0n),
+    replayed,
+    execution_id: ids.execution,
+    trace_id: ids.trace,
+  };
+}
+
+/** Shows exactly what would run. Without a terminal, and without --yes, nobody can say yes. */
+async function answer(
+  asked: ApprovalRequired,
+  request: ExecuteRequest,
+  client: ToolsClient,
+  io: Io,
+  yes: boolean,
+): Promise<void> {
+  const { approvalId, digest, reason, tool, argumentsJson } = asked;
+  const { caller } = request;
+  io.stderr.write(`${tool} asks: ${reason}\n${argumentsJson}\n`);
+  let approved = yes;
+  if (!yes && io.stdin.isTTY) {
+    const terminal = createInterface({ input: io.stdin, output: io.stderr });
+    approved = /^y(es)?$/i.test((await terminal.question('Run it? [y/N] ', { signal: io.signal })).trim());
+    terminal.close();
+  }
+  if (approved) await client.approve({ caller, approvalId, digest });
+  else
+    await client.deny({
+      caller,
+      approvalId,
+      reason: yes || io.stdin.isTTY ? '' : 'nobody was there to ask; --yes says yes',
+    });
+}
+
+export async function runTool(args: string[], io: Io): Promise<number> {
+  const { values, positionals } = parseOptions(args, OPTIONS);
+  const [tool, ...more] = positionals;
+  if (tool === undefined || more.length > 0) {
+    const got = positionals.length === 0 ? 'nothing' : `"${positionals.join(' ')}"`;
+    throw new QuernError(
+      'INVALID_ARGUMENT',
+      `quern tools run: expected one tool's name, got ${got}; quern tools list names them`,
+    );
+  }
+  const trace = startTrace();
+  const request: ExecuteRequest = {
+    caller: callerOf(values, { session: values.session ?? 'cli', request: uuidv7() }),
+    callId: uuidv7(),
+    idempotencyKey: values.key ?? '',
+    tool,
+    toolSha256: Buffer.alloc(0),
+    argumentsJson: values.json ?? '{}',
+    stdin: values.stdin ? await readStdin(io) : Buffer.alloc(0),
+    limits: undefined,
+    timeoutMs: wholeNumber('timeout', values.timeout, TIMEOUT_SECONDS, 1, 3600) * 1000,
+    depth: 0,
+    taint: undefined,
+  };
+  const client = connectTools(values.address, io);
+  try {
+    const output: Output = { stdout: [], stderr: [], artifacts: [] };
+    const ids = { execution: '', tier: '', trace: trace.traceId };
+    let result: Result | null = null;
+    for await (const response of client.execute(request, trace)) {
+      if (values.events) io.stderr.write(`${response.sequence} ${response.event?.$case}\n`);
+      const { event } = response;
+      if (event?.$case === 'approvalRequired') await answer(event.value, request, client, io, values.yes ?? false);
+      else result = take(event, output, ids) ?? result;
+    }
+    if (!result)
+      throw new QuernError('UNAVAILABLE', 'the call ended without a result; see the log of the tool service');
+    io.stdout.write(`${JSON.stringify(resultObject(tool, result, output, ids), null, 2)}\n`);
+    return result.outcome === Outcome.OUTCOME_OK ? 0 : 1;
+  } finally {
+    client.close();
+  }
+}
+
+/** Answers the result when it is one. */
+function take(
+  event: ExecuteResponse['event'],
+  output: Output,
+  ids: { execution: string; tier: string },
+): Result | null {
+  if (event?.$case === 'started') {
+    ids.execution = event.value.executionId;
+    ids.tier = event.value.tier;
+  } else if (event?.$case === 'output') {
+    const { stream, data } = event.value;
+    (stream === OutputStream.OUTPUT_STREAM_STDERR ? output.stderr : output.stdout).push(data);
+  } else if (event?.$case === 'artifact') {
+    const { path, size, sha256 } = event.value;
+    output.artifacts.push({ path, bytes: Number(size), sha256: sha256.toString('hex') });
+  }
+  return event?.$case === 'result' ? event.value : null;
+}
