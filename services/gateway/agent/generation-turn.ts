@@ -51,14 +51,18 @@ function typedTurn({ request, model, runId }: RunFacts, turn: TurnRequest): Type
   };
 }
 
-/** Gathers what comes between two takings. */
+type Part = Parameters<NonNullable<GenerationSink['part']>>[1];
+
+/** Gathers what comes between two takings. Calls are given when they are whole, as the run needs them. */
 class TurnSink implements GenerationSink {
   generation: Generation | null = null;
-  end_: GenerationEnd | null = null;
+  ended: GenerationEnd | null = null;
   error: QuernError | null = null;
   reason: FinishReason = FinishReason.FINISH_REASON_UNSPECIFIED;
+  readonly #names = new Map<number, string>();
   #content = '';
   #reasoning = '';
+  #calls: TurnEvent[] = [];
   #isHeld = false;
   #wake: (() => void) | null = null;
 
@@ -68,6 +72,25 @@ class TurnSink implements GenerationSink {
 
   delta(_choice: number, text: string): boolean {
     this.#content += text;
+    return this.#added();
+  }
+
+  part(_choice: number, part: Part): boolean {
+    if (part.kind === 'reasoning') this.#reasoning += part.text;
+    else if (part.kind === 'call_start') this.#names.set(part.index, part.name);
+    else if (part.kind === 'call_end') this.#call(part.index, part.arguments, null);
+    else if (part.kind === 'invalid_call') {
+      if (part.index === null) this.#content += part.text;
+      else this.#call(part.index, part.text, part.reason);
+    }
+    return this.#added();
+  }
+
+  #call(index: number, argumentsJson: string, problem: string | null): void {
+    this.#calls.push({ kind: 'call', name: this.#names.get(index) ?? '', argumentsJson, problem });
+  }
+
+  #added(): boolean {
     this.#isHeld = this.#content.length + this.#reasoning.length > TURN_PENDING_CHARS_MAX;
     this.#wake?.();
     return !this.#isHeld;
@@ -78,7 +101,7 @@ class TurnSink implements GenerationSink {
   }
 
   end(end: GenerationEnd): void {
-    this.end_ = end;
+    this.ended = end;
     this.#wake?.();
   }
 
@@ -87,22 +110,25 @@ class TurnSink implements GenerationSink {
     this.#wake?.();
   }
 
-  /** What has come since the last time; null: nothing. */
-  take(): { content: string; reasoning: string } | null {
-    if (this.#content === '' && this.#reasoning === '') return null;
-    const taken = { content: this.#content, reasoning: this.#reasoning };
+  /** What has come since the last time. */
+  take(): TurnEvent[] {
+    const calls = this.#calls;
+    const text: TurnEvent = { kind: 'delta', content: this.#content, reasoning: this.#reasoning };
+    const isText = text.content !== '' || text.reasoning !== '';
+    this.#calls = [];
     this.#content = '';
     this.#reasoning = '';
     if (this.#isHeld) {
       this.#isHeld = false;
       this.generation?.resume();
     }
-    return taken;
+    return isText ? [text, ...calls] : calls;
   }
 
   /** Resolves when something is there. */
   async changed(): Promise<void> {
-    if (this.end_ || this.error || this.#content !== '' || this.#reasoning !== '') return;
+    const isSome = this.#content !== '' || this.#reasoning !== '' || this.#calls.length > 0;
+    if (isSome || this.ended || this.error) return;
     await new Promise<void>((resolve) => {
       this.#wake = resolve;
     });
@@ -131,16 +157,15 @@ export function generationTurn(context: GatewayContext, facts: RunFacts): Turn {
     const generation = generate(context, typedTurn(facts, request), caller, sink);
     sink.generation = generation;
     try {
-      while (true) {
+      while (!sink.ended) {
         await sink.changed();
+        yield* sink.take();
         if (sink.error) throw sink.error;
-        const taken = sink.take();
-        if (taken) yield { kind: 'delta', ...taken };
-        else if (sink.end_) break;
       }
-      yield endEvent(sink, sink.end_, request);
+      yield* sink.take();
+      yield endEvent(sink, sink.ended, request);
     } finally {
-      if (!sink.end_ && !sink.error) generation.abort(new QuernError('CANCELLED', 'the turn is not read any more'));
+      if (!sink.ended && !sink.error) generation.abort(new QuernError('CANCELLED', 'the turn is not read any more'));
     }
   };
 }

@@ -68,7 +68,7 @@ export async function runStep(
       return { step, state: StepState.STEP_STATE_SKIPPED, call, limit };
     }
     const callId = attempt === 1 ? firstId : `${firstId}.r${attempt}`;
-    const spec: CallSpec = { callId, tool: step.tool, argumentsJson, turn: 0, idempotencyKey: key };
+    const spec: CallSpec = { callId, tool: step.tool, argumentsJson, problem: null, turn: 0, idempotencyKey: key };
     tell(StepState.STEP_STATE_RUNNING, attempt, callId);
     announceCall(shared, level, spec);
     const result = await callOnce(shared, level, spec);

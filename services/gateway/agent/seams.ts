@@ -24,8 +24,8 @@ export type TurnRequest = {
 
 export type TurnEvent =
   | { kind: 'delta'; content: string; reasoning: string }
-  /** Complete, in the model's order. What was no JSON object comes as the text it was. */
-  | { kind: 'call'; name: string; argumentsJson: string }
+  /** Complete, in the model's order. `problem`: why it cannot be made; its arguments are then the text that the model wrote. */
+  | { kind: 'call'; name: string; argumentsJson: string; problem: string | null }
   /** Once, last. `cut`: tokensMax ended it. */
   | { kind: 'end'; reason: 'stop' | 'length' | 'cancelled'; cut: boolean; usage: Usage };
 

@@ -15,6 +15,8 @@ export type CallSpec = {
   callId: string;
   tool: string;
   argumentsJson: string;
+  /** Why it cannot be made; null: nothing is known against it. */
+  problem: string | null;
   /** 0, 1, ...; in plan mode 0. */
   turn: number;
   /** Two calls with one key run once. */
@@ -98,7 +100,7 @@ async function endingOf(shared: RunShared, level: RunLevel, running: Running): P
     const names = level.tools.names.join(', ') || 'none';
     return callFailed('INVALID_ARGS', `no tool "${spec.tool.slice(0, 64)}" here; expected one of: ${names}`);
   }
-  const problem = argumentsProblem(spec.argumentsJson);
+  const problem = spec.problem ?? argumentsProblem(spec.argumentsJson);
   if (problem !== null) return callFailed('INVALID_ARGS', problem);
   if (tool.name === AGENT_TOOL) return runNested(shared, level, { ...spec, trace: span.context });
   return execute(shared, level, { spec, tool, span });

@@ -11,7 +11,7 @@ import { announceCall, type CallResult, type CallSpec, callFailed, refuseCall, r
 export type Said = {
   content: string;
   reasoning: string;
-  calls: { name: string; argumentsJson: string }[];
+  calls: Extract<TurnEvent, { kind: 'call' }>[];
   /** The run's tokens ended it. */
   cut: boolean;
 };
@@ -41,7 +41,7 @@ export async function takeTurn(
         level.answer = said.content;
         log.emit(level.path, { $case: 'delta', value: { content: event.content, reasoning: event.reasoning } });
         await log.ready({ signal });
-      } else if (event.kind === 'call') said.calls.push({ name: event.name, argumentsJson: event.argumentsJson });
+      } else if (event.kind === 'call') said.calls.push(event);
       else end = event;
     }
   } finally {
@@ -81,9 +81,9 @@ export async function runTurnLoop(shared: RunShared, level: RunLevel): Promise<L
     }
     if (shared.budget.callsLeft === 0) return endOfLimit('calls', said.content);
     if (shared.budget.resultBytesLeft === 0) return endOfLimit('result_bytes', said.content);
-    const specs = said.calls.map(({ name, argumentsJson }, i): CallSpec => {
+    const specs = said.calls.map(({ name, argumentsJson, problem }, i): CallSpec => {
       const callId = callIdOf(level, turn, i);
-      return { callId, tool: name, argumentsJson, turn, idempotencyKey: `${shared.instance}:${callId}` };
+      return { callId, tool: name, argumentsJson, problem, turn, idempotencyKey: `${shared.instance}:${callId}` };
     });
     const results = await runCalls(shared, level, specs);
     shared.signal.throwIfAborted();

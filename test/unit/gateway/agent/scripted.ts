@@ -45,7 +45,12 @@ export function scriptedTurn(script: (request: TurnRequest) => Said): ScriptedTu
     if (said.hang) await forever(signal);
     if (said.error) throw said.error;
     for (const { name, args } of said.calls ?? []) {
-      yield { kind: 'call', name, argumentsJson: typeof args === 'string' ? args : JSON.stringify(args) };
+      yield {
+        kind: 'call',
+        name,
+        argumentsJson: typeof args === 'string' ? args : JSON.stringify(args),
+        problem: null,
+      };
     }
     const usage = { promptTokens: 10, cachedTokens: 0, completionTokens: 5 };
     yield { kind: 'end', reason: 'stop', cut: request.tokensMax < 5, usage };

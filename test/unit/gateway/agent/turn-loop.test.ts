@@ -7,6 +7,7 @@ import { Role } from '#gen/quern/tokenizer/v1/tokenizer.ts';
 import { Decision, Outcome, OutputStream } from '#gen/quern/tools/v1/tools.ts';
 import { QuernError } from '#kit/errors.ts';
 import type { LimitName } from '../../../../services/gateway/agent/limits.ts';
+import { templateId } from '../../../../services/gateway/agent/messages.ts';
 import { makeRun, play, result, type Said, scriptedTools, scriptedTurn, story, tool, valuesOf } from './scripted.ts';
 
 const ok = (content: string) => result({ content });
@@ -67,17 +68,17 @@ test('calls run side by side and their results go back in the order of the calls
     [
       [Role.ROLE_USER, 'do it', ''],
       [Role.ROLE_ASSISTANT, 'I look.', ''],
-      [Role.ROLE_TOOL, 'from a', '0.0'],
-      [Role.ROLE_TOOL, 'from b', '0.1'],
-      [Role.ROLE_TOOL, 'from c', '0.2'],
+      [Role.ROLE_TOOL, 'from a', templateId('0.0')],
+      [Role.ROLE_TOOL, 'from b', templateId('0.1')],
+      [Role.ROLE_TOOL, 'from c', templateId('0.2')],
     ],
   );
   assert.deepEqual(
     after[1]?.toolCalls.map(({ id, name, argumentsJson }) => [id, name, argumentsJson]),
     [
-      ['0.0', 'a', '{"n":"a"}'],
-      ['0.1', 'b', '{"n":"b"}'],
-      ['0.2', 'c', '{"n":"c"}'],
+      [templateId('0.0'), 'a', '{"n":"a"}'],
+      [templateId('0.1'), 'b', '{"n":"b"}'],
+      [templateId('0.2'), 'c', '{"n":"c"}'],
     ],
   );
   const end = done(events);
