@@ -11,13 +11,14 @@ import { QuernError, toQuernError } from '#kit/errors.ts';
 import { uuidv7 } from '#kit/ids.ts';
 import { type Choice, reasoningTokensOf } from './choice.ts';
 import type { GatewayContext } from './context.ts';
+import { armDeadlines } from './deadlines.ts';
 import { Delivery } from './delivery.ts';
 import { engineLost, engineRefusal, failureOf } from './engine-refusal.ts';
 import { effectiveClass, engineRequest } from './engine-request.ts';
 import type { HandleListener } from './engine-session.ts';
 import { type Caller, type GenerationEnd, type GenerationSink, outcomeOf } from './generation-events.ts';
 import { type Leg, Legs } from './legs.ts';
-import { END_WAIT_MS, ENGINE_WAIT_MS, RESUME_WAIT_MS, RESUMES_MAX, TIMEOUT_MS_MAX } from './limits.ts';
+import { END_WAIT_MS, ENGINE_WAIT_MS, RESUME_WAIT_MS, RESUMES_MAX } from './limits.ts';
 import type { ServedModel } from './models.ts';
 import { type Prepared, prepare } from './preparation.ts';
 import { affinityKey } from './replica-picker.ts';
@@ -116,7 +117,10 @@ export class Generation {
     this.#cleanups.push(() => ticket.release());
     this.#cleanups.push(requests.add(principal, this.requestId, this));
     this.#sink = this.#account.accepted(this.#sink, this);
-    this.#armDeadlines();
+    armDeadlines(this.#timers, request, {
+      hard: (error) => this.abort(error),
+      soft: (error) => this.#softDeadline(error),
+    });
     const call = { signal: this.#stop.signal, trace };
     this.#account.enter('tokenize');
     const prepared = await prepare(this.#context, { request, model: this.#model, principal }, call);
@@ -140,24 +144,9 @@ export class Generation {
     });
   }
 
-  #armDeadlines(): void {
-    const { timeoutMs, softDeadlineMs } = this.#request;
-    if (timeoutMs !== null) {
-      const error = new QuernError('DEADLINE_EXCEEDED', `the request's time limit of ${timeoutMs} ms passed`);
-      this.#timers.after(Math.min(timeoutMs, TIMEOUT_MS_MAX), () => this.abort(error));
-    }
-    if (softDeadlineMs !== null) {
-      this.#timers.after(Math.min(softDeadlineMs, TIMEOUT_MS_MAX), () => this.#softDeadline(softDeadlineMs));
-    }
-  }
-
-  #softDeadline(softDeadlineMs: number): void {
+  #softDeadline(error: QuernError): void {
     if (this.#state === 'running') this.#endEarly(FinishReason.FINISH_REASON_LENGTH);
-    else if (this.#state === 'preparing') {
-      this.#fail(
-        new QuernError('DEADLINE_EXCEEDED', `the soft deadline of ${softDeadlineMs} ms passed before the first token`),
-      );
-    }
+    else if (this.#state === 'preparing') this.#fail(error);
   }
 
   /** Submits every unfinished choice that is not with an engine. */
