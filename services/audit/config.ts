@@ -23,14 +23,14 @@ export const auditEnv = {
   natsFile: secretFile('QUERN_NATS_URL_FILE', { doc: 'File that holds it' }),
   dir: str('QUERN_AUDIT_DIR', { doc: "Folder of the ledger, its view and the service's own outbox" }),
   keyDir: str('QUERN_AUDIT_KEY_DIR', {
-    doc: 'Folder of the vault with its key; apart from QUERN_AUDIT_DIR and from its backups',
+    doc: 'Folder of the vault with its key: who a pseudonym is, and the keys of users; apart from QUERN_AUDIT_DIR and its backups',
   }),
   signingKeyDir: path('QUERN_AUDIT_SIGNING_KEY_DIR', {
     doc: 'Folder of the signing key, which nobody but this service should be able to read. Absent: QUERN_AUDIT_KEY_DIR',
     default: null,
   }),
   contentDir: path('QUERN_AUDIT_CONTENT_DIR', {
-    doc: "Folder of the prompts and answers that tenants' policies keep. Absent: none are kept or shown",
+    doc: 'Folder of the prompts and answers that QUERN_AUDIT_CONTENT_POLICY keeps. Absent: none are kept or shown',
     default: null,
   }),
   origin: str('QUERN_AUDIT_ORIGIN', {

@@ -84,11 +84,11 @@ export const gatewayEnv = {
     default: null,
   }),
   auditKeyDir: path('QUERN_AUDIT_KEY_DIR', {
-    doc: 'Folder of the vault with its key: who a pseudonym is, and the users’ keys',
+    doc: 'Folder of the vault with its key: who a pseudonym is, and the keys of users; apart from QUERN_AUDIT_DIR and its backups',
     default: null,
   }),
   auditContentDir: path('QUERN_AUDIT_CONTENT_DIR', {
-    doc: 'Folder of the text of prompts and answers that QUERN_AUDIT_CONTENT_POLICY keeps. Absent: none is kept',
+    doc: 'Folder of the prompts and answers that QUERN_AUDIT_CONTENT_POLICY keeps. Absent: none are kept or shown',
     default: null,
   }),
   auditContentPolicy: path('QUERN_AUDIT_CONTENT_POLICY', {
