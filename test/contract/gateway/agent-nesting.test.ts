@@ -1,0 +1,188 @@
+// Runs below runs: five levels within two seconds, the same each time; and runs that a tool starts through the API.
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { AgentServiceClient, RunOutcome, type RunResponse } from '#gen/quern/gateway/v1/agent.ts';
+import type { QuernError } from '#kit/errors.ts';
+import { createKey } from '#kit/keys-file.ts';
+import { openChannel, serverStream } from '#kit/rpc/client.ts';
+import { valuesOf } from '../../unit/gateway/agent/scripted.ts';
+import { hermes, type Model, messagesOf, runRequest, startAgentMesh, user } from './fakes/agent-mesh.ts';
+import { fakeTool, toolResult } from './fakes/fake-tools.ts';
+
+const end = (events: readonly RunResponse[]) => valuesOf(events, 'ended').at(-1);
+const LEVELS = 5;
+const CALLS = 3;
+const REPEATS = 20;
+
+/** Each level makes three calls at once, one of them a nested run until the deepest; then it answers. */
+const nested: Model = (prompt) => {
+  const messages = messagesOf(prompt);
+  const level = Number(/level (\d)/.exec(messages.find(([role]) => role === 'user')?.[1] ?? '')?.[1]);
+  const results = messages.filter(([role]) => role === 'tool').map(([, text]) => text);
+  if (results.length > 0) return `L${level}(${results.join(' ')})`;
+  const below = level < LEVELS ? hermes('agent', { task: `level ${level + 1}` }) : hermes('f', { z: 0 });
+  return `${hermes('f', { level, x: 1 })}\n${hermes('g', { level, y: 2 })}\n${below}`;
+};
+
+/** Everything but times and ids of this one run; of each level in its order. */
+function essence(events: readonly RunResponse[]): Record<string, unknown[]> {
+  const levels: Record<string, unknown[]> = {};
+  for (const { path, event } of events) {
+    const { runId: _, wallNs: _w, runNs: _r, ...value } = { runId: '', wallNs: 0n, runNs: 0n, ...event?.value };
+    levels[path] = [...(levels[path] ?? []), [event?.$case, value]];
+  }
+  // Calls of one turn run at the same time: which of them ends first is nobody's promise, and text may come in other pieces.
+  for (const [path, list] of Object.entries(levels)) {
+    const ordered = list as [string, { callId?: string; content?: string }][];
+    const said = ordered
+      .filter(([kind]) => kind === 'delta')
+      .map(([, value]) => value.content)
+      .join('');
+    const rest = ordered.filter(([kind]) => kind !== 'delta' && kind !== 'callEnded');
+    const ended = ordered
+      .filter(([kind]) => kind === 'callEnded')
+      .toSorted(([, a], [, b]) => ((a.callId ?? '') < (b.callId ?? '') ? -1 : 1));
+    levels[path] = [said, ...rest, ...ended];
+  }
+  return levels;
+}
+
+test(`${LEVELS} nested levels with ${CALLS} calls each end in less than two seconds, twice the same`, async (t) => {
+  const { run, tools, mesh } = await startAgentMesh(t, { model: nested, tokensPerStep: 64 });
+  const ms: number[] = [];
+  let first: string | null = null;
+  for (let i = 0; i < REPEATS; i += 1) {
+    const startedMs = performance.now();
+    const events = await run({ messages: [user('level 0')], limits: { depth: LEVELS } });
+    ms.push(performance.now() - startedMs);
+    const ended = end(events);
+    assert.deepEqual(
+      [ended?.outcome, ended?.turns, ended?.calls],
+      [RunOutcome.RUN_OUTCOME_ANSWERED, 2 * (LEVELS + 1), CALLS * (LEVELS + 1)],
+    );
+    assert.deepEqual(
+      events.map(({ sequence }) => Number(sequence)),
+      events.map((_, at) => at + 1),
+    );
+    const text = JSON.stringify(essence(events), (_, value) => (typeof value === 'bigint' ? Number(value) : value));
+    first ??= text;
+    assert.equal(text, first);
+  }
+  assert.equal(Math.max(...tools.requests.map(({ depth }) => depth)), LEVELS);
+  const p95 = ms.toSorted((a, b) => a - b)[Math.ceil(REPEATS * 0.95) - 1] as number;
+  t.diagnostic(`p50 ${Math.round(ms.toSorted((a, b) => a - b)[REPEATS / 2] as number)} ms, p95 ${Math.round(p95)} ms`);
+  assert.ok(p95 < 2_000, `p95 is ${p95} ms`);
+  assert.equal(mesh.gateway.context.agents?.runs.size, 0);
+});
+
+/** A run with an own client, as a tool with a network would start it. */
+async function ownRun(address: string, over: Parameters<typeof runRequest>[0], key?: string): Promise<RunResponse[]> {
+  const client = openChannel(AgentServiceClient, { address });
+  const metadata: Record<string, string> = key === undefined ? {} : { authorization: `Bearer ${key}` };
+  const events: RunResponse[] = [];
+  try {
+    for await (const event of serverStream(client, 'run', runRequest(over), { metadata })) events.push(event);
+    return events;
+  } finally {
+    client.close();
+  }
+}
+
+const codeOf = (work: Promise<unknown>): Promise<string> =>
+  work.then(
+    () => 'OK',
+    ({ code, details }: QuernError) => `${code} ${details.reason}`,
+  );
+
+test('a tool starts a run below its own with the context it was given; nobody else can', async (t) => {
+  const said: string[] = [];
+  const model: Model = (prompt) => {
+    const messages = messagesOf(prompt);
+    const task = messages.find(([role]) => role === 'user')?.[1] ?? '';
+    const result = messages.filter(([role]) => role === 'tool').at(-1)?.[1];
+    if (task === 'inner') return result === undefined ? hermes('g', {}) : 'inner answer';
+    return result === undefined ? hermes('f', {}) : `outer: ${result}`;
+  };
+  let address = '';
+  let leaked = '';
+  const mesh = await startAgentMesh(t, {
+    model,
+    tools: [fakeTool('f'), fakeTool('g')],
+    async play({ tool }, _call, tools) {
+      if (tool === 'g') return toolResult('plain');
+      const nestedContext = tools.contexts.at(-1) ?? '';
+      leaked = nestedContext;
+      const inner = await ownRun(address, { messages: [user('inner')], nestedContext });
+      said.push(String(valuesOf(inner, 'ended')[0]?.outcome));
+      const last = nestedContext.at(-5) === 'A' ? 'B' : 'A';
+      said.push(
+        await codeOf(ownRun(address, { nestedContext: nestedContext.slice(0, -5) + last + nestedContext.slice(-4) })),
+      );
+      said.push(await codeOf(ownRun(address, { nestedContext: `q1.${randomBytes(40).toString('base64url')}.x` })));
+      return toolResult(valuesOf(inner, 'ended')[0]?.answer ?? '');
+    },
+  });
+  address = mesh.mesh.gateway.grpcAddress;
+  const events = await mesh.run({ messages: [user('outer')] });
+  const forged = 'PERMISSION_DENIED NESTED_CONTEXT_FORGED';
+  assert.deepEqual(said, [String(RunOutcome.RUN_OUTCOME_ANSWERED), forged, forged]);
+  assert.equal(end(events)?.answer, 'outer: inner answer');
+  assert.deepEqual([end(events)?.turns, end(events)?.calls], [4, 2]); // the inner run's are counted above
+  assert.deepEqual(
+    mesh.tools.requests.map(({ tool, depth }) => [tool, depth]),
+    [
+      ['f', 0],
+      ['g', 1],
+    ],
+  );
+  assert.equal(await codeOf(ownRun(address, { nestedContext: leaked })), 'PERMISSION_DENIED NESTED_CONTEXT_ENDED');
+});
+
+test('a run below another one cannot use more than is left there, nor go deeper, nor be another tenant', async (t) => {
+  const seen: Record<string, unknown> = {};
+  let address = '';
+  const folder = mkdtempSync(join(tmpdir(), 'quern-keys-'));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  const keysFile = join(folder, 'keys.json');
+  const { token: acme } = await createKey(keysFile, { tenant: 'acme', user: 'ann' });
+  const { token: other } = await createKey(keysFile, { tenant: 'other', user: 'ann' });
+  const model: Model = (prompt) => {
+    const messages = messagesOf(prompt);
+    const isInner = messages.find(([role]) => role === 'user')?.[1] === 'inner';
+    if (isInner) return hermes('g', {});
+    return messages.some(([role]) => role === 'tool') ? 'done' : hermes('f', {});
+  };
+  const agentMesh = await startAgentMesh(t, {
+    model,
+    mesh: { env: { QUERN_KEYS_FILE: keysFile } },
+    async play({ tool }, _call, tools) {
+      if (tool === 'g') return toolResult('x');
+      const nestedContext = tools.contexts.at(-1) ?? '';
+      const request = { messages: [user('inner')], nestedContext, limits: { calls: 500, turns: 64 } };
+      seen.code = await codeOf(
+        ownRun(address, request, acme).then((inner) => {
+          seen.inner = [end(inner)?.outcome, end(inner)?.limit, valuesOf(inner, 'started')[0]?.limits?.calls];
+        }),
+      );
+      seen.foreign = await codeOf(ownRun(address, { nestedContext }, other));
+      return toolResult('y');
+    },
+  });
+  address = agentMesh.mesh.gateway.grpcAddress;
+  const metadata = { authorization: `Bearer ${acme}` };
+  const events = await agentMesh.run(
+    { messages: [user('outer')], limits: { calls: 5, turns: 30, depth: 1 } },
+    { metadata },
+  );
+  assert.deepEqual(seen.inner, [RunOutcome.RUN_OUTCOME_LIMIT, 'calls', 4]);
+  assert.equal(seen.foreign, 'PERMISSION_DENIED NESTED_CONTEXT_FOREIGN');
+  assert.equal(end(events)?.calls, 5);
+  assert.equal(end(events)?.answer, 'done');
+  assert.equal(seen.code, 'OK');
+  await agentMesh.run({ messages: [user('outer')], limits: { depth: 0 } }, { metadata });
+  assert.equal(seen.code, 'FAILED_PRECONDITION RUN_TOO_DEEP');
+});
