@@ -23,6 +23,11 @@ export class AnswerText {
   reasoning = '';
   #isNewTurn = false;
 
+  /** Up to an empty line. */
+  #missingLineEnds(): number {
+    return this.content.endsWith('\n\n') ? 0 : this.content.endsWith('\n') ? 1 : 2;
+  }
+
   take({ path, event }: RunResponse): Piece | null {
     if (path !== '') return null;
     if (event?.$case === 'turn') this.#isNewTurn = true;
@@ -30,7 +35,7 @@ export class AnswerText {
     const { reasoning } = event.value;
     let { content } = event.value;
     if (content !== '' && this.#isNewTurn) {
-      if (this.content !== '') content = `\n\n${content}`;
+      if (this.content !== '') content = `${'\n'.repeat(this.#missingLineEnds())}${content}`;
       this.#isNewTurn = false;
     }
     this.content += content;
