@@ -60,6 +60,15 @@ export const audit: Dashboard = {
           ['quern_audit_projection_lag', 'records not in the view'],
         ]),
         lines('Reader', 'State', 'none', [['quern_audit_consumer_state == 1', '{{state}}']]),
+        lines('Witnesses', 'Those that do not take notes, by their place in QUERN_AUDIT_WITNESSES', 'none', [
+          ['quern_audit_witness_state{state!="ok"} == 1', 'witness {{witness}} {{state}}'],
+        ]),
+        lines('Notes waiting', 'Signed notes that a witness lacks', 'none', [
+          ['quern_audit_witness_waiting_notes', 'witness {{witness}}'],
+        ]),
+        lines('Clock ahead', 'Of the time by which records age; 0: it is believed', 's', [
+          ['quern_audit_clock_ahead_seconds', 'ahead'],
+        ]),
       ],
     },
   ],

@@ -17,6 +17,8 @@ export type AuditGauges = {
   /** RFC 3339; null before the first checkpoint. */
   checkpointTs(): string | null;
   witnesses(): WitnessState[];
+  /** Of the time by which records age. */
+  clockAheadMs(): number;
   /** Throws when there is no connection. */
   nats(): NatsConnection;
 };
@@ -91,6 +93,11 @@ export function watchAudit(metrics: Metrics, gauges: AuditGauges): void {
     const ts = gauges.checkpointTs();
     return ts === null ? null : Math.max(0, Date.now() - Date.parse(ts)) / 1000;
   });
+  gauge(
+    'quern_audit_clock_ahead_seconds',
+    'How far the clock is ahead of the time by which records age; 0 when it is believed',
+    () => gauges.clockAheadMs() / 1000,
+  );
   metrics.gauge({
     name: 'quern_audit_consumer_state',
     help: '1 for the state of the reader: reading, waiting (NATS is away) or failed (the ledger takes nothing more)',

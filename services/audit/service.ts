@@ -32,6 +32,7 @@ import { Ledger } from './ledger.ts';
 import { CHECKPOINT_LOOK_MS, HEALTH_LOOK_MS, READER_STALL_MS } from './limits.ts';
 import { type OperatorAction, Operators } from './operators.ts';
 import { Projection } from './projection.ts';
+import { RetentionClock } from './retention-clock.ts';
 import { erase } from './rpc/erase.ts';
 import { exportLog } from './rpc/export.ts';
 import { getCoverage } from './rpc/get-coverage.ts';
@@ -119,7 +120,11 @@ async function openContext(options: AuditServiceOptions, stopping: AbortSignal, 
   const consumer = new AuditConsumer({ link, stream, writer, log, spans, onBatch });
   consumer.start();
   undo.push(() => consumer.close());
+  const clockFiles = await openSegmentFiles(config.dir);
+  const clock = await RetentionClock.open({ files: clockFiles, log, newestTs: checkpoints.latest?.ts ?? null });
+  undo.push(keepAgeing({ ledger, projection }, { clock, config, log }));
   watchAudit(metrics, {
+    clockAheadMs: () => clock.aheadMs,
     consumer: () => consumer.stats,
     ledgerRecords: () => ledger.size,
     viewRecords: () => projection.nextIndex,
@@ -203,7 +208,6 @@ export async function startAudit(options: AuditServiceOptions): Promise<AuditSer
     const stopping = new AbortController();
     const context = await openContext(options, stopping.signal, undo);
     keepSigning(context, log, undo);
-    undo.push(await keepAgeing(context, options));
     await keepReleasing(context, options, undo);
     const asked = async <T>({ principal }: CallContext, action: OperatorAction, work: () => Promise<T>): Promise<T> => {
       await context.operators.require(principal, action);

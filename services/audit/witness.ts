@@ -1,9 +1,9 @@
 // A witness: a file outside the service's reach that gets every signed note. It may lie on a mount that fails or never
-// answers, so that nobody who signs waits for it.
+// answers, so that nobody who signs waits for it, and a process of its own writes to it.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Log } from '#kit/log.ts';
-import { appendDurably } from './append-durably.ts';
 import { WITNESS_CLOSE_MS, WITNESS_LATE_MS, WITNESS_NOTES_MAX } from './limits.ts';
+import { WitnessProcess } from './witness-process.ts';
 
 export type WitnessOptions = {
   path: string;
@@ -35,9 +35,11 @@ export class Witness {
   #isLate = false;
   #hasFailed = false;
   #lostNotes = 0;
+  readonly #process: WitnessProcess;
 
   constructor(options: WitnessOptions) {
     this.#options = options;
+    this.#process = new WitnessProcess(options.path);
   }
 
   get state(): WitnessState {
@@ -61,6 +63,7 @@ export class Witness {
     const { signal } = written;
     await Promise.race([this.#writing, sleep(closeMs, undefined, { signal }).catch(() => {})]);
     written.abort();
+    this.#process.close();
     const { waitingNotes } = this.state;
     if (waitingNotes > 0)
       log.error({ witness: path, waitingNotes }, 'a witness of the audit log lacks the newest notes');
@@ -93,7 +96,7 @@ export class Witness {
     }, lateMs);
     timer.unref();
     try {
-      await appendDurably(path, lines);
+      await this.#process.append(lines);
     } finally {
       clearTimeout(timer);
       this.#isLate = false;

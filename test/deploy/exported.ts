@@ -91,6 +91,7 @@ export async function exportedFamilies(): Promise<Map<string, Family[]>> {
     consumer: () => ({ state: 'waiting', reason: '', pendingMessages: 0 }),
     ledgerRecords: () => 0,
     viewRecords: () => 0,
+    clockAheadMs: () => 0,
     witnesses: () => [{ path: '/witness', state: 'ok', waitingNotes: 0, lostNotes: 0 }],
     checkpointTs: () => null,
     nats: notConnected,

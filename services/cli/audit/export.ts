@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import type { ExportManifest } from '#gen/quern/audit/v1/audit.ts';
+import { counted } from '#kit/audit/counted.ts';
 import { QuernError } from '#kit/errors.ts';
 import type { Io } from '../command.ts';
 import { choice, parseOptions } from '../options.ts';
@@ -50,7 +51,7 @@ export async function exportRecords(args: string[], io: Io): Promise<number> {
       if (format === 'csv') await handle.appendFile(csvHeader());
       return writeRows(audit, { query, line, handle, file });
     });
-    io.stderr.write(`${count} requests in ${file}\n`);
+    io.stderr.write(`${counted(count, 'request')} in ${file}\n`);
     return 0;
   } finally {
     audit.close();
@@ -91,8 +92,8 @@ async function exportLog(audit: AuditClient, range: Range, file: string, io: Io)
   await inPlace(manifestPath(file), (handle) => handle.writeFile(manifestText(manifest)));
   const { count, first, checkpoints } = manifest;
   io.stderr.write(
-    `${count} records from record ${first} on in ${file}, and ${manifestPath(file)} with ${checkpoints.length} signed ` +
-      `checkpoints; to verify it anywhere: quern audit verify ${file}\n`,
+    `${counted(count, 'record')} from record ${first} on in ${file}, and ${manifestPath(file)} with ` +
+      `${counted(checkpoints.length, 'signed checkpoint')}; to verify it anywhere: quern audit verify ${file}\n`,
   );
   return 0;
 }

@@ -3,6 +3,8 @@ import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { VerifyResponse } from '#gen/quern/audit/v1/audit.ts';
 import { type NoteVerifier, parseVerifierKey, signerOf, verifierKey } from '#kit/audit/checkpoint.ts';
+import { sizeOf } from '#kit/audit/checkpoint-file.ts';
+import { counted } from '#kit/audit/counted.ts';
 import { SIGNING_KEY_FILE } from '#kit/audit/key-folder.ts';
 import { originOf, verifyLedgerFolder } from '#kit/audit/ledger-folder.ts';
 import { QuernError } from '#kit/errors.ts';
@@ -109,7 +111,8 @@ async function online(address: string | undefined, trusted: string | undefined, 
   try {
     for await (const report of audit.verify({ trustedCheckpoint: trusted ?? '' })) {
       last = report;
-      if (report.verdict === '' && io.stderr.isTTY) io.stderr.write(`\r${report.records} of ${report.total} records`);
+      if (report.verdict === '' && io.stderr.isTTY)
+        io.stderr.write(`\r${report.records} of ${counted(report.total, 'record')}`);
     }
   } finally {
     audit.close();
@@ -145,13 +148,13 @@ export async function showHead(args: string[], io: Io): Promise<number> {
 function headText(head: Awaited<ReturnType<ReturnType<typeof connectAudit>['head']>>): string {
   const { records, firstRecord, checkpoint, checkpointTime, verifierKey, reading, readingProblem, pendingMessages } =
     head;
-  const signed = checkpoint === '' ? 'none yet' : `${checkpoint.split('\n')[1]} records at ${checkpointTime}`;
-  const aged = firstRecord > 0n ? `, of which the first ${firstRecord} are known by their hashes only` : '';
+  const signed = checkpoint === '' ? 'none yet' : `${counted(sizeOf(checkpoint), 'record')} at ${checkpointTime}`;
+  const aged = firstRecord > 0n ? `, the oldest ${firstRecord} of them known by hash only` : '';
   return [
     `records     ${records}${aged}`,
     `checkpoint  ${signed}`,
     `key         ${verifierKey}`,
-    `stream      ${reading ? `read, ${pendingMessages} messages to come` : `not read: ${readingProblem}`}`,
+    `stream      ${reading ? `read, ${counted(pendingMessages, 'message')} to come` : `not read: ${readingProblem}`}`,
     '',
   ].join('\n');
 }

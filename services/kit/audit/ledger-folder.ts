@@ -8,6 +8,7 @@ import { basename, join } from 'node:path';
 import { QuernError } from '#kit/errors.ts';
 import type { NoteVerifier } from './checkpoint.ts';
 import { newestCheckpoint, readCheckpoints } from './checkpoint-file.ts';
+import { counted } from './counted.ts';
 import { EvenSample } from './even-sample.ts';
 import { scanLedger } from './ledger-frame.ts';
 import { LEDGER_HASHES_PER_READ, VERIFY_CHECKPOINTS_MAX } from './limits.ts';
@@ -157,7 +158,7 @@ class LeafCheck {
       return { ...verification, verdict: 'altered', index: mismatch, message };
     }
     if (leafCount <= index) return verification;
-    const message = `the log ends after ${index} records, but hashes of ${leafCount} were stored`;
+    const message = `the log ends after ${counted(index, 'record')}, but hashes of ${leafCount} were stored`;
     return { ...verification, verdict: 'truncated', index, message };
   }
 }

@@ -2,6 +2,7 @@
 // service, no key but the public one, and names what is wrong and where.
 import { QuernError } from '#kit/errors.ts';
 import { type Checkpoint, type NoteVerifier, openCheckpoint } from './checkpoint.ts';
+import { counted } from './counted.ts';
 import { HASH_BYTES, leafHash, MerkleFrontier, subtreesBetween } from './merkle.ts';
 import { NO_RECORD_SHA256, placeOf, sha256Hex } from './record.ts';
 
@@ -276,7 +277,7 @@ async function readAll(options: VerifyOptions, chains: Chains, comparison: Compa
   }
   if (!part) return null;
   if (extra > 0) {
-    const message = `there are ${extra} records more than the ${part.end - part.first} that were exported`;
+    const message = `there are ${counted(extra, 'record')} more than the ${part.end - part.first} that were exported`;
     return chains.odd ?? { verdict: 'altered', index: part.end, message };
   }
   if (frontier.size < part.end) return ended(chains, frontier.size, part.end);
@@ -318,8 +319,16 @@ export async function verifyLog(options: VerifyOptions): Promise<Verification> {
   }
   finding ??= chains.odd ??
     (part && signed < records ? unsigned(first + signed, records - signed) : null) ??
-    chains.gap ?? { verdict: 'ok', index: null, message: `${records} records, ${signed} of them signed` };
+    chains.gap ?? { verdict: 'ok', index: null, message: wholeText(records, signed) };
   return { ...finding, records, covered: signed };
+}
+
+function wholeText(records: number, signed: number): string {
+  if (records === 0) return 'there are no records';
+  if (records === 1 && signed === 1) return '1 record, and it is signed';
+  if (signed > 0) return `${records} records, ${signed} of them signed`;
+  const whole = records === 1 ? '1 record that is whole' : `${records} records that follow one another`;
+  return `${whole}; nothing is signed yet: a running service signs within 10 s`;
 }
 
 /** A log that runs has records that are not signed yet; an export is signed before it is made, or somebody added to it. */
@@ -343,6 +352,6 @@ function ended(chains: Chains, records: number, signed: number): Finding {
   return {
     verdict: 'truncated',
     index: records,
-    message: `the log ends after ${records} records, but ${signed} were signed`,
+    message: `the log ends after ${counted(records, 'record')}, but ${signed} were signed`,
   };
 }

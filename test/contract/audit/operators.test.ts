@@ -18,7 +18,7 @@ async function drained(stream: AsyncIterable<unknown>): Promise<number> {
   return count;
 }
 
-test("a producer's token gives coverage, heads and proofs; reading and erasing need the operators', and a refusal is recorded", async (t) => {
+test("a producer gets coverage, heads and proofs; reading and erasing need the operators' token, refusals are recorded", async (t) => {
   const set = await setUp(t, { internal: { token: MESH, tls: null }, operatorToken: OPERATOR });
   await set.request('ada', 'a1');
   const as = (sharedToken: string) => {

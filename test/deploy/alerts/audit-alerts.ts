@@ -91,6 +91,43 @@ export const audit: readonly AlertCase[] = [
   ),
 ];
 
+const WITNESS = 'instance="a",witness="0"';
+
+export const witnesses: readonly AlertCase[] = [
+  fires(
+    'AuditWitnessBehind',
+    'late, then failed',
+    {
+      [`quern_audit_witness_state{${WITNESS},state="late"}`]: '1x7 0x20',
+      [`quern_audit_witness_state{${WITNESS},state="failed"}`]: '0x7 1x20',
+    },
+    12,
+  ),
+  silent(
+    'AuditWitnessBehind',
+    'it came back',
+    {
+      [`quern_audit_witness_state{${WITNESS},state="ok"}`]: '0x7 1x20',
+      [`quern_audit_witness_state{${WITNESS},state="late"}`]: '1x7 0x20',
+    },
+    20,
+  ),
+  fires(
+    'AuditWitnessLosesNotes',
+    'hours of notes',
+    { [`quern_audit_witness_waiting_notes{${WITNESS}}`]: '0+60x30' },
+    12,
+  ),
+  silent('AuditWitnessLosesNotes', 'some wait', { [`quern_audit_witness_waiting_notes{${WITNESS}}`]: '40x30' }, 20),
+  fires(
+    'AuditClockAhead',
+    'a step of 100 days',
+    { 'quern_audit_clock_ahead_seconds{instance="a"}': '0x3 8640000x9' },
+    5,
+  ),
+  silent('AuditClockAhead', 'away over a day', { 'quern_audit_clock_ahead_seconds{instance="a"}': '100000x9' }, 5),
+];
+
 export const producers: readonly AlertCase[] = [
   fires('AuditRecordsRefused', 'two', { [`quern_audit_refused_records_total{${PRODUCER},action="x"}`]: '0x5 2x20' }, 8),
   silent(

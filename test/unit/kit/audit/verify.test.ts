@@ -142,3 +142,14 @@ test('bytes that were no record when they came are vouched for like all others',
   assert.equal((await verify(odd, { checkpoints: [noteAt(odd, 31)] })).verdict, 'ok');
   assert.equal((await verify(log, { checkpoints: [noteAt(odd, 31)] })).verdict, 'truncated');
 });
+
+test('a log that is whole says how much of it is signed, in words that fit none, one and many', async () => {
+  const says = async (size: number, own: string[]): Promise<string> =>
+    (await verify(log.slice(0, size), { checkpoints: own })).message;
+  assert.equal(await says(0, []), 'there are no records');
+  const unsigned = 'nothing is signed yet: a running service signs within 10 s';
+  assert.equal(await says(1, []), `1 record that is whole; ${unsigned}`);
+  assert.equal(await says(3, []), `3 records that follow one another; ${unsigned}`);
+  assert.equal(await says(1, [noteAt(log, 1)]), '1 record, and it is signed');
+  assert.equal(await says(12, [checkpoints[0]!]), '12 records, 10 of them signed');
+});
