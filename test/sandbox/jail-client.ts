@@ -39,12 +39,13 @@ export type RunSettings = {
 export type HostRequest =
   | { id: number; kind: 'start'; config: HostConfig }
   | { id: number; kind: 'run'; command: SandboxCommand; settings: RunSettings }
+  | { id: number; kind: 'filtered'; command: SandboxCommand; filter: Uint8Array }
   | { id: number; kind: 'abort'; target: number }
   | { id: number; kind: 'open'; command: SandboxCommand }
   | { id: number; kind: 'write'; target: number; data: Uint8Array }
   | { id: number; kind: 'kill'; target: number; reason: KillReason; gentle: boolean }
   | { id: number; kind: 'ended'; target: number }
-  | { id: number; kind: 'probe' | 'workspace' | 'census' | 'close' };
+  | { id: number; kind: 'probe' | 'spoil' | 'workspace' | 'census' | 'close' };
 
 export type HostResult = { end: SandboxEnd; stdout: string; stderr: string; delivered: number; bytes?: Uint8Array };
 export type Census = { fds: number; running: number; state: string[] };
@@ -79,7 +80,11 @@ export type JailClient = {
   python(program: string, parts?: CommandParts, settings?: RunSettings): Promise<HostResult>;
   bash(script: string, parts?: CommandParts, settings?: RunSettings): Promise<HostResult>;
   session(argv: readonly string[], parts?: CommandParts): Promise<JailSession>;
-  ask<T>(request: Omit<Extract<HostRequest, { kind: 'probe' | 'workspace' | 'census' | 'close' }>, 'id'>): Promise<T>;
+  /** Runs a command with a filter of the test's. */
+  filtered(argv: readonly string[], filter: Uint8Array): Promise<HostResult>;
+  ask<T>(
+    request: Omit<Extract<HostRequest, { kind: 'probe' | 'spoil' | 'workspace' | 'census' | 'close' }>, 'id'>,
+  ): Promise<T>;
 };
 
 export type JailSession = {
@@ -168,15 +173,29 @@ function exchange(host: ChildProcess): {
 }
 
 /** Starts a host whose jail is open, whatever its tier; everything is gone after the test. */
-export async function startJail(t: Cleanup, config: Partial<HostConfig> = {}): Promise<JailClient> {
+export async function startJail(
+  t: Cleanup,
+  config: Partial<HostConfig> = {},
+  options: {
+    /** Where every execve of the host and its children is written down. */
+    strace?: string;
+  } = {},
+): Promise<JailClient> {
   const folder = mkdtempSync(join(tmpdir(), 'quern-jail-'));
   chmodSync(folder, 0o755); // the host gives root up and must get in
-  const host = fork(join(import.meta.dirname, 'jail-host.ts'), [], { serialization: 'advanced' });
+  const traced = options.strace && {
+    execPath: '/usr/bin/strace',
+    execArgv: ['-f', '-qq', '-s', '4096', '-e', 'trace=execve,execveat', '-o', options.strace, process.execPath],
+  };
+  const host = fork(join(import.meta.dirname, 'jail-host.ts'), [], { serialization: 'advanced', ...traced });
   t.after(async () => {
     if (host.exitCode === null && host.signalCode === null) {
       await link.send({ kind: 'close' }).catch(() => {});
-      host.kill('SIGKILL');
-      await once(host, 'exit');
+      const exited = once(host, 'exit');
+      host.disconnect(); // it ends then; under strace a signal would only reach strace
+      const timer = setTimeout(() => host.kill('SIGKILL'), 5_000);
+      await exited;
+      clearTimeout(timer);
     }
     rmSync(folder, { recursive: true, force: true });
     for (const subtree of subtrees()) removeIfEmpty(subtree);
@@ -196,6 +215,7 @@ export async function startJail(t: Cleanup, config: Partial<HostConfig> = {}): P
     run,
     python: (program, parts, settings) => run([started.interpreters.python!, '-c', program], parts, settings),
     bash: (script, parts, settings) => run([started.interpreters.bash!, '-c', script], parts, settings),
+    filtered: (argv, filter) => link.send({ kind: 'filtered', command: commandOf(argv), filter }),
     session: (argv, parts) => openSession(link, commandOf(argv, parts)),
     ask: (request) => link.send(request),
   };

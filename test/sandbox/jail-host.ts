@@ -2,10 +2,11 @@
  * A process that is to the jail what the tool service is: it starts with whatever rights it has, gives root up, opens
  * the jail and runs what its parent sends. Tests start it with jail-client.ts.
  */
-import { mkdtempSync, readdirSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createLog } from '#kit/log.ts';
+import { writeInnerEtc } from '../../services/tools/jail/inner-etc.ts';
 import { openJail } from '../../services/tools/jail/jail.ts';
 import { giveUpRoot } from '../../services/tools/jail/privileges.ts';
 import type {
@@ -15,6 +16,7 @@ import type {
   SandboxCommand,
   SandboxSession,
 } from '../../services/tools/jail/sandbox.ts';
+import { SandboxRun } from '../../services/tools/jail/sandbox-run.ts';
 import { findToolchain } from '../../services/tools/jail/toolchain.ts';
 import type { HostConfig, HostRequest, HostResult, RunSettings } from './jail-client.ts';
 
@@ -86,6 +88,26 @@ async function open(id: number, command: SandboxCommand): Promise<void> {
   await session.started;
 }
 
+/** A run with a filter that is not what it must be, past the jail's own checks. */
+async function runFiltered(id: number, command: SandboxCommand, filter: Uint8Array): Promise<HostResult> {
+  const { sink, text } = sinkFor({});
+  const etc = join(stateDir, `etc-${id}`);
+  writeInnerEtc(etc);
+  const run = new SandboxRun(
+    command,
+    {
+      bwrap: '/usr/bin/bwrap',
+      filters: { none: filter, proxy: filter },
+      places: { toolchain: findToolchain(), etc, proxySocket: null },
+      cgroups: null,
+      log: createLog({ service: 'jail-host', level: 'silent' }),
+    },
+    { output: sink, stdin: 'given' },
+  );
+  const end = await run.ended;
+  return { end, ...text(), delivered: end.stdoutBytes };
+}
+
 async function start(config: HostConfig): Promise<unknown> {
   stateDir = config.stateDir;
   const { uid, cgroups } = giveUpRoot({ folders: [stateDir] });
@@ -110,6 +132,8 @@ async function answer(request: HostRequest): Promise<unknown> {
       return start(request.config);
     case 'run':
       return run(request.id, request.command, request.settings);
+    case 'filtered':
+      return runFiltered(request.id, request.command, request.filter);
     case 'abort':
       return aborts.get(request.target)?.abort();
     case 'open':
@@ -122,6 +146,10 @@ async function answer(request: HostRequest): Promise<unknown> {
       return sessions.get(request.target)!.ended;
     case 'probe':
       return jail!.probe({ signal: new AbortController().signal });
+    case 'spoil':
+      // The program of the self-test is no program any more.
+      for (const name of readdirSync(stateDir)) rmSync(join(stateDir, name, 'probe'), { force: true });
+      return null;
     case 'workspace':
       return mkdtempSync(join(stateDir, 'w-'));
     case 'census':

@@ -14,8 +14,11 @@ function refuse(detail: string, remedy = INSTALL): BubblewrapFound {
   return { ok: false, detail, remedy };
 }
 
-/** Looks for bwrap on a search path like PATH, or takes an absolute path as it is. Runs it once for its version. */
-export function findBubblewrap(where: string): BubblewrapFound {
+/**
+ * Looks for bwrap on a search path like PATH, or takes an absolute path as it is. Runs it once for its version. `account`
+ * is the one that sandboxes run under.
+ */
+export function findBubblewrap(where: string, account = process.getuid?.() ?? 0): BubblewrapFound {
   const candidates = where.endsWith('/bwrap') ? [where] : where.split(delimiter).map((folder) => join(folder, 'bwrap'));
   const path = candidates.find((candidate) => isAbsolute(candidate) && isExecutable(candidate));
   if (path === undefined) return refuse(`there is no bwrap on ${where}`);
@@ -23,7 +26,7 @@ export function findBubblewrap(where: string): BubblewrapFound {
   if ((mode & 0o4000) !== 0) {
     return refuse(`${path} is setuid root, which turns its mistakes into root's`, `chmod u-s ${path}`);
   }
-  if ((mode & 0o002) !== 0 || (uid !== 0 && uid === process.getuid?.())) {
+  if ((mode & 0o002) !== 0 || (uid !== 0 && uid === account)) {
     return refuse(
       `${path} may be changed by the account that sandboxes run under`,
       'use the one that the system installs',

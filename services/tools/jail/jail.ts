@@ -21,6 +21,7 @@ import type {
 import { type RunOptions, type RunParts, SandboxRun } from './sandbox-run.ts';
 import { seccompFilter } from './seccomp-filter.ts';
 import { selfTest } from './self-test.ts';
+import { killStaleLaunches } from './stale-launches.ts';
 import { closeStrayDescriptors } from './stray-descriptors.ts';
 import { syscallRunner } from './syscall-runner.ts';
 import type { Toolchain } from './toolchain.ts';
@@ -229,6 +230,8 @@ export async function openJail(options: JailOptions, { signal }: { signal: Abort
   if (process.getuid?.() === 0) throw unavailable('this process is root, and must give it up first');
   const closed = closeStrayDescriptors();
   if (closed.length > 0) options.log.warn({ descriptors: closed }, 'closed inherited descriptors');
+  const stale = killStaleLaunches();
+  if (stale > 0) options.log.warn({ processes: stale }, 'ended launches that an earlier run left behind');
   if (options.cgroups.ok) {
     const swept = await options.cgroups.cgroups.sweep();
     if (swept > 0) options.log.warn({ cgroups: swept }, 'removed what an earlier run left behind');

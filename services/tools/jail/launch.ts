@@ -34,7 +34,8 @@ const INFO = 5;
 const BLOCK = 6;
 const STATUS = 7;
 
-const BWRAP_ARGUMENTS = [
+/** The same for every launch: what differs is in the pipe. */
+export const BWRAP_ARGUMENTS: readonly string[] = [
   ...['--args', String(OPTIONS), '--seccomp', String(FILTER), '--info-fd', String(INFO)],
   ...['--block-fd', String(BLOCK), '--json-status-fd', String(STATUS), '--'],
 ];
@@ -86,8 +87,8 @@ export function launch(
   }
   const { promise: exited, resolve: setExited } = Promise.withResolvers<Exit>();
   child.on('exit', (code, signal) => setExited({ code, signal }));
-  streams[FILTER]!.end(parts.filters[command.network]);
   streams[OPTIONS]!.end(encodeOptions(launchOptions(command, parts.places)));
+  streams[FILTER]!.end(parts.filters[command.network]); // last: without it bubblewrap starts nothing
   const info = collect(streams[INFO]!);
   const status = collect(streams[STATUS]!);
   const block = streams[BLOCK]!;

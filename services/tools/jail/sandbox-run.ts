@@ -100,8 +100,12 @@ export class SandboxRun {
     over.abort();
   }
 
-  #killTree(): void {
-    if (this.#exited || !this.#launch) return;
+  /**
+   * Before bubblewrap has named its child nothing is killed (the setup does it then): the child would wait for ever for a
+   * parent that is gone. With `force` the child is not waited for.
+   */
+  #killTree(options: { readonly force?: boolean } = {}): void {
+    if (this.#exited || !this.#launch || (this.#inner === null && !options.force)) return;
     this.#launch.child.kill('SIGKILL'); // its namespace dies with it
     if (this.#inner && isSameProcess(this.#inner.pid, this.#inner.startTime)) signalProcess(this.#inner.pid, 'SIGKILL');
   }
@@ -129,7 +133,7 @@ export class SandboxRun {
       await this.#enclose(this.#launch);
     } catch (error) {
       this.#setupFailure = (error as Error).message;
-      this.#killTree();
+      this.#killTree({ force: true });
       throw error;
     }
     return this.#release(this.#launch, this.#pump);
@@ -141,12 +145,13 @@ export class SandboxRun {
     const timer = setTimeout(() => {
       over.abort();
       this.#setupFailure = `the sandbox was not made within ${SETUP_MAX_MS} ms`;
-      this.#killTree();
+      this.#killTree({ force: true });
     }, SETUP_MAX_MS);
     this.#timers.push(timer);
     try {
       const pid = await innerPid;
       this.#inner = { pid, startTime: startTimeOf(pid) ?? 0 };
+      if (this.#killed !== null) throw new Error(`ended before it started: ${this.#killed}`);
       await this.#cgroup?.attach(pid);
       const { workspace } = this.#command;
       if (workspace?.writable && workspace.protected.length > 0) {
