@@ -1,6 +1,6 @@
 // Arguments in the types that a tool's JSON Schema names, at every depth. Models write numbers as text, booleans as words
 // and objects as JSON in a string; tools want what they asked for. A value that already fits is never changed.
-import { COERCION_STEPS_MAX, SCHEMA_REFS_MAX } from './limits.ts';
+import { COERCION_STEPS_MAX, SCHEMA_REFS_MAX, SCHEMA_VISITS_MAX } from './limits.ts';
 import { JsonNumber, type Lossless, NUMBER, parseLossless, writeLossless } from './lossless-json.ts';
 
 type SchemaObject = { readonly [key: string]: unknown };
@@ -35,7 +35,7 @@ function own(object: SchemaObject, key: string): unknown {
 export function readSchema(json: string): Schema {
   try {
     const value: unknown = json.trim() === '' ? null : JSON.parse(json);
-    return isObject(value) ? { own: value, root: value } : null;
+    return isObject(value) ? resolve(value, value) : null;
   } catch {
     return null;
   }
@@ -74,18 +74,20 @@ function impliedTypes(schema: SchemaObject): TypeName[] {
   return own(schema, 'items') !== undefined ? ['array'] : [];
 }
 
-function alternativesOf(schema: Schema, depth = 0): Alternative[] {
-  if (schema === null || depth > SCHEMA_REFS_MAX) return [{ type: null, schema: null }];
+/** At least one. `visits`: schemas that may still be looked at, since one may lead to itself. */
+function alternativesOf(schema: Schema, visits = { left: SCHEMA_VISITS_MAX }): Alternative[] {
+  visits.left -= 1;
+  if (schema === null || visits.left < 0) return [{ type: null, schema: null }];
   const { own: object, root } = schema;
   for (const keyword of ['anyOf', 'oneOf']) {
     const branches = own(object, keyword);
     if (Array.isArray(branches) && branches.length > 0) {
-      return branches.flatMap((branch) => alternativesOf(resolve(branch, root), depth + 1));
+      return branches.slice(0, SCHEMA_VISITS_MAX).flatMap((branch) => alternativesOf(resolve(branch, root), visits));
     }
   }
   const all = own(object, 'allOf');
   if (Array.isArray(all) && all.length > 0 && !Object.hasOwn(object, 'type')) {
-    return alternativesOf(merged([...all, { ...object, allOf: undefined }], root), depth + 1);
+    return alternativesOf(merged([...all, { ...object, allOf: undefined }], root), visits);
   }
   const type = own(object, 'type');
   const named = (Array.isArray(type) ? type : [type]).filter((one) => TYPES.has(one)) as TypeName[];

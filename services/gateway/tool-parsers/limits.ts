@@ -9,6 +9,8 @@ export const SEPARATOR_UNITS_MAX = 256;
 /** Nesting of arguments, as of replayed ones in the tokenizer. */
 export const ARGUMENT_DEPTH_MAX = 32;
 /** Steps of coercion of one value: alternatives multiply with depth. */
-export const COERCION_STEPS_MAX = 200_000;
+export const COERCION_STEPS_MAX = 50_000;
+/** Schemas that are looked at to say what one value may be; a schema may lead to itself. */
+export const SCHEMA_VISITS_MAX = 64;
 /** Links that a schema's $ref may follow. */
 export const SCHEMA_REFS_MAX = 16;
