@@ -1,6 +1,13 @@
 /** The CLI's view of a running mesh: the public gRPC API over one channel. */
 import { readFileSync } from 'node:fs';
 import {
+  AgentServiceClient,
+  type ApproveRequest,
+  type ApproveResponse,
+  type RunRequest,
+  type RunResponse,
+} from '#gen/quern/gateway/v1/agent.ts';
+import {
   ChatServiceClient,
   CompletionServiceClient,
   type ExplainRequest,
@@ -78,6 +85,7 @@ export function connect(values: GatewayValues, io: Io) {
   const chat = openChannel(ChatServiceClient, { address, tls });
   const model = openChannel(ModelServiceClient, { address, tls });
   const requests = openChannel(RequestServiceClient, { address, tls });
+  const agents = openChannel(AgentServiceClient, { address, tls });
   const failed = (error: unknown): never => {
     throw explainFailure(error, {
       address,
@@ -119,8 +127,12 @@ export function connect(values: GatewayValues, io: Io) {
       guarded(completion, cancel, (signal) => serverStream(completion, 'infill', request, { signal, metadata })),
     streamChat: (request: StreamChatRequest, cancel: Cancel): AsyncIterable<StreamChatResponse> =>
       guarded(chat, cancel, (signal) => serverStream(chat, 'streamChat', request, { signal, metadata })),
+    runAgent: (request: RunRequest, cancel: Cancel): AsyncIterable<RunResponse> =>
+      guarded(agents, cancel, (signal) => serverStream(agents, 'run', request, { signal, metadata })),
+    approve: (request: ApproveRequest, { signal }: Cancel): Promise<ApproveResponse> =>
+      unary(agents, 'approve', request, { signal, timeoutMs: CONNECT_TIMEOUT_MS, metadata }).catch(failed),
     close: (): void => {
-      for (const client of [completion, chat, model, requests]) client.close();
+      for (const client of [completion, chat, model, requests, agents]) client.close();
     },
   };
 }

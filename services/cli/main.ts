@@ -11,6 +11,10 @@ const COMMANDS: Record<string, { summary: string; load: () => Promise<Command> }
   complete: { summary: 'complete a prompt', load: async () => (await import('./commands/complete.ts')).complete },
   infill: { summary: 'fill in at FILE:LINE[:COL]', load: async () => (await import('./commands/infill.ts')).infill },
   chat: { summary: 'talk to a model', load: async () => (await import('./commands/chat.ts')).chat },
+  agent: {
+    summary: 'give a task to a model with tools',
+    load: async () => (await import('./commands/agent.ts')).agent,
+  },
   models: { summary: 'list the served models', load: async () => (await import('./commands/models.ts')).models },
   call: {
     summary: 'call any method: SERVICE/METHOD JSON',

@@ -11,12 +11,13 @@ export const SAMPLING_OPTIONS = {
   stop: { type: 'string', multiple: true },
 } as const;
 
-type Defaults = { maxTokens: number; temperature?: number };
+/** maxTokens null: what fits. */
+type Defaults = { maxTokens: number | null; temperature?: number };
 
 /** The part of a command's help that is about these and about the mesh to call. */
 export function samplingHelp({ maxTokens, temperature }: Defaults): string {
   return `  --model NAME       which model; needed only when several are served
-  --max-tokens N     tokens to generate (default ${maxTokens})
+  --max-tokens N     tokens to generate (default ${maxTokens ?? 'what fits'})
   --temperature T    0..2; 0 = always the likeliest token (default ${temperature ?? "the model's"})
   --top-p P          nucleus sampling, 0..1
   --seed N           the same seed gives the same text
@@ -40,7 +41,10 @@ export function samplingFrom(values: Values, defaults: Defaults): SamplingParams
   const seed =
     values.seed === undefined ? undefined : BigInt(wholeNumber('seed', values.seed, 0, 0, Number.MAX_SAFE_INTEGER));
   return {
-    maxTokens: wholeNumber('max-tokens', values['max-tokens'], defaults.maxTokens, 0, 1_000_000),
+    maxTokens:
+      values['max-tokens'] === undefined && defaults.maxTokens === null
+        ? undefined
+        : wholeNumber('max-tokens', values['max-tokens'], defaults.maxTokens ?? 0, 0, 1_000_000),
     temperature,
     topP,
     seed,

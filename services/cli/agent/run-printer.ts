@@ -1,0 +1,191 @@
+/** Shows a run as it goes: what the model says on one stream, the plan, the calls and their output on another. */
+import { TextDecoder } from 'node:util';
+import {
+  type CallApproval,
+  type CallEnded,
+  type CallMade,
+  type RunEnded,
+  RunOutcome,
+  type RunResponse,
+  StepState,
+} from '#gen/quern/gateway/v1/agent.ts';
+import { visible } from '../print-stream.ts';
+
+export type Writer = { write(text: string): unknown };
+
+/** A call that waits for somebody's answer. */
+export type Question = {
+  approvalId: string;
+  digest: Buffer;
+  expiresUnixMs: number;
+  /** The call with its exact arguments, for a terminal. */
+  text: string;
+  /** Aborts when the call has ended: nobody needs to answer any more. */
+  ended: AbortSignal;
+};
+
+const STATES: Partial<Record<StepState, string>> = {
+  [StepState.STEP_STATE_RETRYING]: 'failed, again',
+  [StepState.STEP_STATE_FAILED]: 'failed',
+  [StepState.STEP_STATE_SKIPPED]: 'left out',
+};
+
+const ENDINGS: Partial<Record<RunOutcome, string>> = {
+  [RunOutcome.RUN_OUTCOME_ANSWERED]: 'answered',
+  [RunOutcome.RUN_OUTCOME_LIMIT]: 'ended at its limit',
+  [RunOutcome.RUN_OUTCOME_CANCELLED]: 'cancelled',
+  [RunOutcome.RUN_OUTCOME_DEADLINE]: 'out of time',
+  [RunOutcome.RUN_OUTCOME_PLAN_INVALID]: 'the model made no valid plan',
+  [RunOutcome.RUN_OUTCOME_ERROR]: 'failed',
+};
+
+const SHOWN_CHARS = 200;
+
+/** One line, and not all of a long text. */
+function short(text: string): string {
+  const line = visible(text).replace(/\s+/g, ' ');
+  return line.length > SHOWN_CHARS ? `${line.slice(0, SHOWN_CHARS)}…` : line;
+}
+
+const seconds = (ns: bigint): string => `${(Number(ns) / 1e9).toFixed(1)} s`;
+
+export class RunPrinter {
+  /** How the run itself ended; undefined: it has not. */
+  outcome: RunOutcome | undefined;
+  readonly #out: Writer;
+  readonly #log: Writer | null;
+  readonly #calls = new Map<string, CallMade>();
+  readonly #ends = new Map<string, AbortController>();
+  readonly #decoders = new Map<string, TextDecoder>();
+  #isMidLine = false;
+  #isMidLog = false;
+
+  /** `log` null: only what the model says is shown. */
+  constructor({ out, log }: { out: Writer; log: Writer | null }) {
+    this.#out = out;
+    this.#log = log;
+  }
+
+  /** Shows an event. Answers the question that it asks, or null. */
+  take({ path, event }: RunResponse): Question | null {
+    switch (event?.$case) {
+      case 'delta':
+        this.#says(path, event.value.content);
+        break;
+      case 'plan':
+        for (const { id, tool, argumentsJson, after } of event.value.steps) {
+          const waits = after.length > 0 ? ` after ${after.join(', ')}` : '';
+          this.#line(path, `plan ${id}: ${tool} ${short(argumentsJson)}${waits}`);
+        }
+        break;
+      case 'step': {
+        const state = STATES[event.value.state];
+        if (state !== undefined) this.#line(path, `step ${event.value.id}: ${state}`);
+        break;
+      }
+      case 'call':
+        this.#calls.set(event.value.callId, event.value);
+        this.#line(
+          path,
+          `call ${event.value.callId}: ${visible(event.value.tool)} ${short(event.value.argumentsJson)}`,
+        );
+        break;
+      case 'callOutput':
+        this.#output(event.value.callId, event.value.isStderr, event.value.data);
+        break;
+      case 'approval':
+        return this.#question(event.value);
+      case 'callEnded':
+        this.#callEnded(path, event.value);
+        break;
+      case 'ended':
+        this.#ended(path, event.value);
+        break;
+    }
+    return null;
+  }
+
+  /** Of the run itself to the one stream, of nested runs to the other. */
+  #says(path: string, content: string): void {
+    if (content === '') return;
+    if (path !== '') {
+      this.#line(path, short(content));
+      return;
+    }
+    this.#endLog();
+    this.#out.write(visible(content));
+    this.#isMidLine = !content.endsWith('\n');
+  }
+
+  #line(path: string, text: string): void {
+    if (this.#log === null) return;
+    this.#endLine();
+    this.#endLog();
+    this.#log.write(`${path === '' ? '' : `[${path}] `}${text}\n`);
+  }
+
+  /** The streams meet on one terminal. */
+  #endLine(): void {
+    if (this.#isMidLine) this.#out.write('\n');
+    this.#isMidLine = false;
+  }
+
+  #endLog(): void {
+    if (this.#isMidLog) this.#log?.write('\n');
+    this.#isMidLog = false;
+  }
+
+  #output(callId: string, isStderr: boolean, data: Uint8Array): void {
+    if (this.#log === null) return;
+    const key = `${callId} ${isStderr}`;
+    const decoder = this.#decoders.get(key) ?? new TextDecoder();
+    this.#decoders.set(key, decoder);
+    const text = visible(decoder.decode(data, { stream: true }));
+    if (text === '') return;
+    this.#endLine();
+    this.#log.write(text);
+    this.#isMidLog = !text.endsWith('\n');
+  }
+
+  #question({ callId, approvalId, digest, reason, expiresUnixMs }: CallApproval): Question {
+    const { tool = '', argumentsJson = '' } = this.#calls.get(callId) ?? {};
+    const ended = new AbortController();
+    this.#ends.set(callId, ended);
+    this.#endLine();
+    this.#endLog();
+    const text = `call ${callId} needs approval: ${plainSight(reason)}\n  tool: ${plainSight(tool)}\n  arguments: ${shownArguments(argumentsJson)}\n`;
+    return { approvalId, digest, expiresUnixMs: Number(expiresUnixMs), text, ended: ended.signal };
+  }
+
+  #callEnded(path: string, { callId, outcome, message, content, contentCut, runNs, replayed }: CallEnded): void {
+    this.#ends.get(callId)?.abort();
+    this.#ends.delete(callId);
+    for (const stream of [true, false]) this.#decoders.delete(`${callId} ${stream}`);
+    const notes = [seconds(runNs), ...(contentCut ? ['cut'] : []), ...(replayed ? ['kept result'] : [])].join(', ');
+    this.#line(path, `ended ${callId}: ${outcome} (${notes})${message === '' ? '' : `: ${short(message)}`}`);
+    if (outcome === 'OK' && content !== '') this.#line(path, `  ${short(content)}`);
+  }
+
+  #ended(path: string, { outcome, limit, status, usage, turns, calls, wallNs }: RunEnded): void {
+    if (path !== '') return;
+    this.outcome = outcome;
+    this.#endLine();
+    const how = `${ENDINGS[outcome] ?? 'ended'}${limit === '' ? '' : ` of ${limit}`}${status ? `: ${visible(status.message)}` : ''}`;
+    const tokens = (usage?.promptTokens ?? 0) + (usage?.completionTokens ?? 0);
+    this.#line(path, `${how}; ${turns} turns, ${calls} calls, ${tokens} tokens, ${seconds(wallNs)}`);
+  }
+}
+
+/** Characters that a terminal does not show, or that turn the order of others round, by their numbers. */
+function plainSight(text: string): string {
+  return visible(text).replace(/[\p{Cf}\p{Zl}\p{Zp}]/gu, (one) => `\\u{${one.codePointAt(0)?.toString(16)}}`);
+}
+
+/** Every character of them: what is approved is what is seen. Over several lines where they are an object. */
+function shownArguments(json: string): string {
+  try {
+    return plainSight(JSON.stringify(JSON.parse(json), null, 2)).replace(/\n/g, '\n  ');
+  } catch {
+    return plainSight(json);
+  }
+}

@@ -1,0 +1,101 @@
+// `quern agent` against a gateway with a scripted model.
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { Outcome } from '#gen/quern/tools/v1/tools.ts';
+import { hermes, type Model, messagesOf, startAgentMesh } from './fakes/agent-mesh.ts';
+import { type FakePlay, toolResult, untilAborted } from './fakes/fake-tools.ts';
+import { eventually } from './fakes/mesh.ts';
+
+const MAIN = join(import.meta.dirname, '../../../services/cli/main.ts');
+
+type Ended = { code: number | null; out: string; log: string };
+
+/** Runs the command without a terminal. `onLog` sees what it wrote on standard error so far. */
+function quern(
+  args: readonly string[],
+  onLog: (log: string, interrupt: () => void) => void = () => {},
+): Promise<Ended> {
+  const child = spawn(process.execPath, [MAIN, 'agent', ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  let [out, log] = ['', ''];
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    out += text;
+  });
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    log += text;
+    onLog(log, () => child.kill('SIGINT'));
+  });
+  return new Promise((resolve) => child.once('close', (code) => resolve({ code, out, log })));
+}
+
+const once: Model = (prompt) =>
+  messagesOf(prompt).some(([role]) => role === 'tool') ? 'It is done.' : `I do it.\n${hermes('f', { path: '/x' })}`;
+
+test('a task: what the model says on standard output, all else on standard error; events as JSON', async (t) => {
+  const { mesh, tools } = await startAgentMesh(t, { model: once });
+  const address = mesh.gateway.grpcAddress;
+  const shown = await quern(['--gateway', address, '--session', 's1', '--tool', 'f', 'do', 'it']);
+  assert.deepEqual([shown.code, shown.out], [0, 'I do it.\nIt is done.\n']);
+  assert.match(shown.log, /call 0\.0: f \{"path":"\/x"\}\nended 0\.0: OK .*\n {2}from f\nanswered; 2 turns, 1 calls/);
+  assert.equal(tools.requests[0]?.caller?.sessionId, 's1');
+  const quiet = await quern(['--gateway', address, '--quiet', 'do it']);
+  assert.deepEqual([quiet.code, quiet.log], [0, '']);
+  const json = await quern(['--gateway', address, '--json', 'do it']);
+  const events = json.out
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as { sequence: number; event: string });
+  assert.deepEqual(
+    events.map(({ sequence }) => sequence),
+    events.map((_, i) => i + 1),
+  );
+  assert.deepEqual([events[0]?.event, events.at(-1)?.event, json.log], ['started', 'ended', '']);
+});
+
+const asking: FakePlay = async function* ({ argumentsJson, tool }, _call, tools) {
+  const answer = tools.answered('approval-1');
+  const expiresUnixMs = BigInt(Date.now() + 20_000);
+  const value = {
+    approvalId: 'approval-1',
+    digest: Buffer.alloc(32, 5),
+    reason: 'destroys',
+    tool,
+    argumentsJson,
+    expiresUnixMs,
+  };
+  yield { $case: 'approvalRequired', value };
+  const denied = { outcome: Outcome.OUTCOME_DENIED_APPROVAL, message: 'denied' };
+  yield { $case: 'result', value: (await answer) ? toolResult('removed') : toolResult('', denied) };
+};
+
+test('without a terminal a call that needs approval is denied, with its arguments shown; there is no --yes', async (t) => {
+  const { mesh, tools } = await startAgentMesh(t, { model: once, play: asking });
+  const { code, log } = await quern(['--gateway', mesh.gateway.grpcAddress, 'do it']);
+  assert.equal(code, 0);
+  assert.match(
+    log,
+    /call 0\.0 needs approval: destroys\n {2}tool: f\n {2}arguments: \{\n {4}"path": "\/x"\n {2}\}\n\[denied: there is no terminal/,
+  );
+  assert.deepEqual([tools.approvals.length, tools.denials.length], [0, 1]);
+  const yes = await quern(['--gateway', mesh.gateway.grpcAddress, '--yes', 'do it']);
+  assert.equal(yes.code, 2);
+  assert.match(yes.log, /Unknown option '--yes'/);
+});
+
+test('Ctrl-C ends the run and its tool; what ends without an answer is exit code 1', async (t) => {
+  const { mesh, tools } = await startAgentMesh(t, { model: once, play: (_, call) => untilAborted(call) });
+  const address = mesh.gateway.grpcAddress;
+  let isSent = false;
+  const stopped = await quern(['--gateway', address, 'do it'], (log, interrupt) => {
+    if (log.includes('call 0.0') && !isSent) interrupt();
+    isSent ||= log.includes('call 0.0');
+  });
+  assert.equal(stopped.code, 130);
+  await eventually(() => tools.running === 0, 'the tool has ended');
+  const late = await quern(['--gateway', address, '--time', '1', 'do it']);
+  assert.equal(late.code, 1);
+  assert.match(late.log, /out of time of wall_ms/);
+  const none = await quern(['--gateway', address, '--depth', '9', 'do it']);
+  assert.deepEqual([none.code, none.log], [2, 'quern: --depth: expected a whole number from 0 to 5, got "9"\n']);
+});
