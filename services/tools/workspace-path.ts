@@ -4,7 +4,7 @@ import { QuernError } from '#kit/errors.ts';
 import { PATH_CHARS_MAX } from './tool-limits.ts';
 
 /** The workspace inside the sandbox. */
-const WORK = '/work';
+export const WORK = '/work';
 /** Of the files that are written before they get their name. */
 export const TEMPORARY_PREFIX = '.quern-tmp-';
 

@@ -5,7 +5,6 @@ import {
   closeSync,
   constants,
   fstatSync,
-  fsyncSync,
   futimesSync,
   mkdirSync,
   openSync,
@@ -61,7 +60,6 @@ class SnapshotWriter {
   end(): void {
     this.header({ kind: 'end', sha256: this.#digest.copy().digest('hex') });
     this.flush();
-    fsyncSync(this.#file);
   }
 
   flush(): void {

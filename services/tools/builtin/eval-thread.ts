@@ -1,0 +1,98 @@
+// Evaluates one piece of JavaScript in QuickJS (WebAssembly): an interpreter without files, network, processes, timers and
+// modules. Memory, stack and time are limited inside; pure-eval.ts ends the thread when that does not help.
+import { parentPort } from 'node:worker_threads';
+import variant from '@jitl/quickjs-wasmfile-release-sync';
+import {
+  newQuickJSWASMModuleFromVariant,
+  type QuickJSContext,
+  type QuickJSHandle,
+  type QuickJSSyncVariant,
+  type QuickJSWASMModule,
+} from 'quickjs-emscripten-core';
+import { assert } from '#kit/assert.ts';
+import { EVAL_KEEP_BYTES, EVAL_MEMORY_BYTES, EVAL_RESULT_CHARS_MAX, EVAL_STACK_BYTES } from '../tool-limits.ts';
+import type { EvalReply, EvalRequest } from './eval-messages.ts';
+
+const MESSAGE_CHARS_MAX = 400;
+
+/** Name and message of what was thrown, whatever it is. */
+function thrownText(context: QuickJSContext, error: QuickJSHandle): string {
+  const read = (name: string): string => context.getProp(error, name).consume((value) => context.getString(value));
+  const isObject = context.typeof(error) === 'object';
+  const text = isObject ? `${read('name')}: ${read('message')}` : `thrown: ${context.getString(error)}`;
+  return text.slice(0, MESSAGE_CHARS_MAX);
+}
+
+/** JSON.stringify of the result, inside: nothing of the interpreter's objects comes out but text. */
+function stringify(
+  context: QuickJSContext,
+  value: QuickJSHandle,
+): { ok: true; json: string } | { ok: false; message: string } {
+  const json = context.unwrapResult(context.evalCode('JSON')).consume((object) => context.getProp(object, 'stringify'));
+  const result = json.consume((stringifier) => context.callFunction(stringifier, context.undefined, value));
+  if (result.error) return result.error.consume((error) => ({ ok: false, message: thrownText(context, error) }));
+  return result.value.consume((text) => {
+    if (context.typeof(text) !== 'string') return { ok: true, json: 'null' };
+    const length = context.getProp(text, 'length').consume((one) => context.getNumber(one));
+    if (length > EVAL_RESULT_CHARS_MAX) {
+      return {
+        ok: false,
+        message: `the result has ${length} characters as JSON; expected at most ${EVAL_RESULT_CHARS_MAX}`,
+      };
+    }
+    return { ok: true, json: context.getString(text) };
+  });
+}
+
+function evaluate(
+  module: QuickJSWASMModule,
+  { code, input, wallMs, stop }: EvalRequest,
+): { ok: true; json: string } | { ok: false; message: string } {
+  const runtime = module.newRuntime();
+  runtime.setMemoryLimit(EVAL_MEMORY_BYTES);
+  runtime.setMaxStackSize(EVAL_STACK_BYTES);
+  const end = performance.now() + wallMs;
+  let isOver = false;
+  runtime.setInterruptHandler(() => {
+    isOver ||= performance.now() > end || Atomics.load(stop, 0) !== 0;
+    return isOver;
+  });
+  const context = runtime.newContext();
+  try {
+    const given = context.unwrapResult(context.evalCode(`(${input})`)); // JSON is an expression
+    given.consume((value) => context.setProp(context.global, 'input', value));
+    const result = context.evalCode(code, 'code.js');
+    if (isOver) {
+      result.dispose();
+      return { ok: false, message: `took more than ${wallMs} ms` };
+    }
+    if (result.error) return result.error.consume((error) => ({ ok: false, message: thrownText(context, error) }));
+    const text = result.value.consume((value) => stringify(context, value));
+    return isOver ? { ok: false, message: `took more than ${wallMs} ms` } : text;
+  } finally {
+    context.dispose();
+    runtime.dispose();
+  }
+}
+
+assert(parentPort, 'runs in a thread of its own');
+const port = parentPort;
+// Its types are those of CommonJS, where the variant is one member further in.
+const module = await newQuickJSWASMModuleFromVariant(variant as unknown as QuickJSSyncVariant);
+
+port.on('message', (request: EvalRequest) => {
+  let reply: EvalReply;
+  try {
+    reply = { ...evaluate(module, request), keep: true };
+  } catch (error) {
+    reply = {
+      ok: false,
+      message: `the interpreter failed: ${(error as Error).message.slice(0, MESSAGE_CHARS_MAX)}`,
+      keep: false,
+    };
+  }
+  port.postMessage(
+    reply.keep && module.getWasmMemory().buffer.byteLength <= EVAL_KEEP_BYTES ? reply : { ...reply, keep: false },
+  );
+});
+port.postMessage('ready');

@@ -1,0 +1,123 @@
+// The threads that eval_js_pure runs in: at most a few, one evaluation each at a time, ended when they do not answer in time.
+import { Worker } from 'node:worker_threads';
+import { QuernError } from '#kit/errors.ts';
+import { EVAL_GRACE_MS, EVAL_QUEUE_MAX, EVAL_THREADS_MAX } from '../tool-limits.ts';
+import type { EvalReply, EvalRequest } from './eval-messages.ts';
+
+export type PureEval = {
+  /** `input`: JSON. Throws RESOURCE_EXHAUSTED when too many wait, and the signal's reason. */
+  evaluate(code: string, input: string, options: { wallMs: number; signal: AbortSignal }): Promise<EvalReply>;
+  close(): Promise<void>;
+};
+
+/** One thread; `ready` when its interpreter is loaded. */
+type Thread = { readonly worker: Worker; readonly ready: Promise<void> };
+
+const STOPPED: EvalReply = { ok: false, message: 'the interpreter did not stop in time', keep: false };
+
+function startThread(): Thread {
+  const worker = new Worker(new URL('./eval-thread.ts', import.meta.url), {
+    env: {},
+    resourceLimits: { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 8 },
+  });
+  const ready = new Promise<void>((resolve, reject) => {
+    worker.once('message', () => resolve());
+    worker.once('error', reject);
+    worker.once('exit', () => reject(new Error('the thread ended before it was ready')));
+  });
+  ready.catch(() => undefined); // told to whoever waits for it
+  worker.on('error', () => undefined); // its exit follows
+  return { worker, ready };
+}
+
+/** Sends one request and waits for its end, at most the limit and a grace. */
+async function ask({ worker }: Thread, request: EvalRequest): Promise<EvalReply> {
+  let timer: NodeJS.Timeout | null = null;
+  try {
+    return await new Promise<EvalReply>((resolve) => {
+      worker.once('message', resolve);
+      worker.once('exit', () =>
+        resolve({ ok: false, message: 'the interpreter ended, out of memory most likely', keep: false }),
+      );
+      timer = setTimeout(() => resolve(STOPPED), request.wallMs + EVAL_GRACE_MS);
+      worker.postMessage(request);
+    });
+  } finally {
+    if (timer) clearTimeout(timer);
+    worker.removeAllListeners('message');
+    worker.removeAllListeners('exit');
+  }
+}
+
+class EvalThreads implements PureEval {
+  readonly #idle: Thread[] = [];
+  readonly #all = new Set<Thread>();
+  readonly #waiting: (() => void)[] = [];
+  #running = 0;
+  #closed = false;
+
+  async evaluate(
+    code: string,
+    input: string,
+    { wallMs, signal }: { wallMs: number; signal: AbortSignal },
+  ): Promise<EvalReply> {
+    await this.#place(signal);
+    const stop = new Int32Array(new SharedArrayBuffer(4));
+    const onAbort = (): void => void Atomics.store(stop, 0, 1);
+    signal.addEventListener('abort', onAbort, { once: true });
+    try {
+      return await this.#run({ code, input, wallMs, stop });
+    } finally {
+      signal.removeEventListener('abort', onAbort);
+      this.#running--;
+      this.#waiting.shift()?.();
+    }
+  }
+
+  async #place(signal: AbortSignal): Promise<void> {
+    while (this.#running >= EVAL_THREADS_MAX) {
+      if (this.#waiting.length >= EVAL_QUEUE_MAX) {
+        const message = `${EVAL_QUEUE_MAX} evaluations already wait; try again`;
+        throw new QuernError('RESOURCE_EXHAUSTED', message, { retryAfterMs: 1_000 });
+      }
+      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    }
+    if (this.#closed || signal.aborted) {
+      this.#waiting.shift()?.();
+      if (this.#closed) throw new QuernError('UNAVAILABLE', 'the service stops');
+      signal.throwIfAborted();
+    }
+    this.#running++;
+  }
+
+  async #run(request: EvalRequest): Promise<EvalReply> {
+    const thread = this.#idle.pop() ?? startThread();
+    this.#all.add(thread);
+    thread.worker.ref();
+    let reply = STOPPED;
+    try {
+      await thread.ready;
+      reply = await ask(thread, request);
+      return reply;
+    } finally {
+      if (reply.keep && !this.#closed) {
+        thread.worker.unref();
+        this.#idle.push(thread);
+      } else {
+        this.#all.delete(thread);
+        await thread.worker.terminate();
+      }
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    for (const wake of this.#waiting.splice(0)) wake();
+    await Promise.all([...this.#all].map(({ worker }) => worker.terminate()));
+  }
+}
+
+/** One per service; its threads start when they are needed. */
+export function createPureEval(): PureEval {
+  return new EvalThreads();
+}
