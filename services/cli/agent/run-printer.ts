@@ -153,7 +153,12 @@ export class RunPrinter {
     this.#ends.set(callId, ended);
     this.#endLine();
     this.#endLog();
-    const text = `call ${callId} needs approval: ${plainSight(reason)}\n  tool: ${plainSight(tool)}\n  arguments: ${shownArguments(argumentsJson)}\n`;
+    const lines = [
+      `call ${callId} needs approval: ${plainSight(reason)}`,
+      `  tool: ${plainSight(tool)}`,
+      `  arguments: ${shownArguments(argumentsJson)}`,
+    ];
+    const text = `${lines.join('\n')}\n`;
     return { approvalId, digest, expiresUnixMs: Number(expiresUnixMs), text, ended: ended.signal };
   }
 
