@@ -142,6 +142,7 @@ test('GetVocabulary: a header, then pieces that match their hash', async () => {
   assert.equal(first.size, 5000);
   assert.equal(pieces.length, 5000);
   assert.equal(first.fimFamily, 'qwen2.5-coder');
+  assert.deepEqual([first.toolParser, first.reasoningParser], ['', '']);
   assert.equal(first.chatTemplateHash, createHash('sha256').update(TEMPLATE).digest('hex'));
   const hash = createHash('sha256');
   for (const { bytes, special, added, unused } of pieces) {

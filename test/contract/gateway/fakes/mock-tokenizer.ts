@@ -115,7 +115,10 @@ export async function startMockTokenizer(options: {
         IM_END,
         0x0a,
       ]);
-      const open = (request.addGenerationPrompt ?? true) ? [IM_START, ...bytesOf(`assistant\n${request.enableThinking ? '<think>\n' : ''}`)] : [];
+      const open =
+        (request.addGenerationPrompt ?? true)
+          ? [IM_START, ...bytesOf(`assistant\n${request.enableThinking ? '<think>\n' : ''}`)]
+          : [];
       return { tokenIds: [...tools, ...turns, ...open], publicPrefixTokens: tools.length };
     },
     renderInfill(request) {

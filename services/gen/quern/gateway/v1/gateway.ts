@@ -196,7 +196,7 @@ export interface RequestEnd {
   traceId: string;
   /** 0..2^64 - 1; repeats the answer when given as sampling.seed */
   seed: bigint;
-  /** completion tokens that were reasoning, with its tags; absent = the model's reasoning is not told apart */
+  /** completion tokens that were reasoning, with its tags; absent = it is not told apart */
   reasoningTokens?: number | undefined;
 }
 
