@@ -1,7 +1,7 @@
 // node scripts/bootstrap.mjs start|test
-// Makes a fresh checkout ready for `npm start` or `npm test`: npm packages, build tools, the native engine, nats-server
-// and, for tests, promtool, a Python client and the CUDA compiler. Plain JavaScript for Node >= 20, because this is what
-// installs Node 24. Says nothing when nothing is to do.
+// Makes a fresh checkout ready for `npm start` or `npm test`: npm packages, build tools, the native engine, nats-server,
+// bubblewrap and, for tests, strace, promtool, a Python client and the CUDA compiler. Plain JavaScript for Node >= 20,
+// because this is what installs Node 24. Says nothing when nothing is to do.
 import { cudaSkipReason, hasCudaSources, installCudaWheels } from './setup/cuda-wheels.mjs';
 import { buildNative, startTargets, testTargets } from './setup/native-build.mjs';
 import { installNatsServer, installNatsServerOnce } from './setup/nats-server.mjs';
@@ -9,16 +9,18 @@ import { installPackages } from './setup/packages.mjs';
 import { checkPlatform } from './setup/prerequisites.mjs';
 import { installPromtool } from './setup/promtool.mjs';
 import { installPythonClients } from './setup/python-clients.mjs';
+import { installBubblewrap, installSandboxTools } from './setup/sandbox-tools.mjs';
 import { SetupError, say } from './setup/steps.mjs';
 import { skippedSuites } from './testing/skip.mjs';
 
 /** In order; each part does nothing when its result is already there. */
 const parts = {
-  start: [installPackages, () => buildNative({ targets: startTargets }), prepareAudit],
+  start: [installPackages, () => buildNative({ targets: startTargets }), prepareAudit, prepareSandbox],
   test: [
     installPackages,
     () => buildNative({ targets: testTargets }),
     prepareNats,
+    prepareSandboxTests,
     preparePromtool,
     preparePythonClients,
     prepareCuda,
@@ -31,6 +33,16 @@ function prepareAudit() {
 
 function prepareNats() {
   return orSay('nats-server', 'the tests of the audit stream will fail', installNatsServer);
+}
+
+function prepareSandbox() {
+  return orSay('bubblewrap', 'no tool will run', installBubblewrap);
+}
+
+async function prepareSandboxTests() {
+  if (skippedSuites().has('sandbox')) return;
+  const consequence = 'the sandbox suite will fail (QUERN_TEST_SKIP=sandbox leaves it out)';
+  await orSay('bubblewrap and strace', consequence, installSandboxTools);
 }
 
 async function preparePromtool() {

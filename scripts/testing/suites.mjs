@@ -32,6 +32,7 @@ export const suites = [
   nodeSuite('unit', ['test/unit'], { isolated: false, timeoutMs: minutes(10) }),
   { name: 'native', run: () => runNativeTests('release', { timeoutMs: minutes(10) }) },
   nodeSuite('contract', ['test/contract'], { isolated: true, timeoutMs: minutes(10) }),
+  nodeSuite('sandbox', ['test/sandbox'], { isolated: true, timeoutMs: minutes(10) }),
   nodeSuite('e2e', ['test/e2e'], { isolated: true, timeoutMs: minutes(10) }),
   nodeSuite('deploy', ['test/deploy'], { isolated: true, timeoutMs: minutes(5) }),
   nodeSuite('faults', ['test/faults'], { isolated: true, timeoutMs: minutes(10) }),
