@@ -2,6 +2,7 @@
 import { AgentMode, RunOutcome, type RunRequest } from '#gen/quern/gateway/v1/agent.ts';
 import { type ChatMessage, Role } from '#gen/quern/tokenizer/v1/tokenizer.ts';
 import type { Taint } from '#gen/quern/tools/v1/tools.ts';
+import type { AuditOutcome } from '#kit/audit/record.ts';
 import { QuernError } from '#kit/errors.ts';
 import { uuidv7 } from '#kit/ids.ts';
 import type { Principal } from '#kit/principal.ts';
@@ -96,30 +97,39 @@ function sessionOf({ sessionId }: RunRequest, runId: string): string {
   return sessionId === '' ? runId : sessionId;
 }
 
-/** Tells metrics and Explain how it ended, and lets go of its id: a new run may have it. */
-async function settle(from: {
-  agents: Agents;
-  run: AgentRun;
-  timeline: RequestTimeline;
-  startedMs: number;
-  release: () => void;
-}): Promise<void> {
-  const { agents, run, timeline, startedMs, release } = from;
-  const { outcome, error }: LevelEnd = await run.done;
+type Started = { run: AgentRun; timeline: RequestTimeline; startedMs: number; release: () => void };
+
+const RECORDED: Partial<Record<RunOutcome, AuditOutcome>> = {
+  [RunOutcome.RUN_OUTCOME_ANSWERED]: 'ok',
+  [RunOutcome.RUN_OUTCOME_LIMIT]: 'ok',
+  [RunOutcome.RUN_OUTCOME_CANCELLED]: 'cancelled',
+};
+
+/** Tells audit, metrics and Explain that it has begun and how it ended, and lets go of its id: a new run may have it. */
+async function account({ audit }: GatewayContext, agents: Agents, started: Started): Promise<void> {
+  const { run, timeline, startedMs, release } = started;
+  const { runId, principal, model, plan, trace } = run.options;
+  const recorded = { runId, principal, model, traceId: trace.traceId };
+  audit.events.agentStarted(recorded);
+  const { outcome, error, limit }: LevelEnd = await run.done;
   release();
-  const name = outcomeName(outcome).toLowerCase();
-  const isError = outcome === RunOutcome.RUN_OUTCOME_ERROR;
-  timeline.finish({
-    outcome: name,
-    error: isError ? error : null,
-    usage: { ...run.account.usage },
-    timings: undefined,
-  });
-  agents.metrics.runEnded({
-    mode: run.options.plan ? 'plan' : 'loop',
-    outcome: name,
-    seconds: (performance.now() - startedMs) / 1000,
-    turns: run.account.turns,
+  const { turns, calls, usage } = run.account;
+  const seconds = (performance.now() - startedMs) / 1000;
+  const name = outcomeName(outcome);
+  timeline.finish({ outcome: name.toLowerCase(), error, usage: { ...usage }, timings: undefined });
+  agents.metrics.runEnded({ mode: plan ? 'plan' : 'loop', outcome: name.toLowerCase(), seconds, turns });
+  audit.events.agentFinished({
+    ...recorded,
+    outcome: RECORDED[outcome] ?? 'error',
+    reason: limit === '' ? name : `${name}_${limit.toUpperCase()}`,
+    code: error?.code ?? null,
+    usage: {
+      turns,
+      calls,
+      prompt_tokens: usage.promptTokens,
+      completion_tokens: usage.completionTokens,
+      latency_ms: Math.round(seconds * 1000),
+    },
   });
 }
 
@@ -186,7 +196,7 @@ export async function startRun(
   });
   running.run = run;
   agents.runs.add(run);
-  void settle({ agents, run, timeline, startedMs, release });
+  void account(context, agents, { run, timeline, startedMs, release });
   const reader = run.read(0);
   followParent(nesting.parent, run);
   run.start(() => {

@@ -1,8 +1,15 @@
 // What is recorded beside requests: who was turned away, which keys came and went, which models engines serve, refuse and lose.
-import { type AuditActor, type AuditEvent, type AuditValue, SYSTEM_TENANT } from '#kit/audit/record.ts';
+import {
+  type AuditActor,
+  type AuditEvent,
+  type AuditOutcome,
+  type AuditValue,
+  SYSTEM_TENANT,
+} from '#kit/audit/record.ts';
 import type { Vault } from '#kit/audit/vault.ts';
 import type { QuernError } from '#kit/errors.ts';
 import type { Log } from '#kit/log.ts';
+import type { Principal } from '#kit/principal.ts';
 import { AUDIT_KEY_CHANGES_MAX, AUTH_FAILURES_WINDOW_MS } from '../limits.ts';
 import { type AuthFailure, type AuthFailures, AuthFailureWindow } from './auth-failures.ts';
 import type { KeyChange } from './key-changes.ts';
@@ -19,6 +26,21 @@ export type ServiceEvents = {
   /** An engine refused its model. */
   modelRejected(rejected: { model: string; error: QuernError }): void;
   engineCrashed(engine: { model: string; error: QuernError; requests: number }): void;
+  /** An agent run begins, or has ended. Its turns and calls have records of their own, under the same request id. */
+  agentStarted(run: RecordedRun): void;
+  agentFinished(run: RecordedRun & AgentEnding): void;
+};
+
+/** An agent run, its nested runs included. */
+export type RecordedRun = { runId: string; principal: Principal; model: string; traceId: string };
+
+export type AgentEnding = {
+  outcome: AuditOutcome;
+  /** ANSWERED, LIMIT, ... */
+  reason: string;
+  /** Of a failure. */
+  code: string | null;
+  usage: { readonly [name: string]: number };
 };
 
 export const noServiceEvents: ServiceEvents = {
@@ -27,6 +49,8 @@ export const noServiceEvents: ServiceEvents = {
   modelLoaded: () => {},
   modelRejected: () => {},
   engineCrashed: () => {},
+  agentStarted: () => {},
+  agentFinished: () => {},
 };
 
 /** A socket of both families shows IPv4 as "::ffff:192.0.2.1". */
@@ -105,6 +129,25 @@ export class RecordedEvents implements ServiceEvents {
   engineCrashed({ model, error, requests }: { model: string; error: QuernError; requests: number }): void {
     const { code, details } = error;
     this.#owe('engine.crashed', { outcome: 'error', target: model, code, reason: details.reason, usage: { requests } });
+  }
+
+  agentStarted(run: RecordedRun): void {
+    this.#oweRun('agent.started', run, { outcome: 'ok' });
+  }
+
+  agentFinished({ outcome, reason, code, usage, ...run }: RecordedRun & AgentEnding): void {
+    this.#oweRun('agent.finished', run, { outcome, reason, usage, ...(code !== null && { code }) });
+  }
+
+  #oweRun(action: AuditEvent['action'], run: RecordedRun, over: Partial<AuditEvent>): void {
+    const { runId, principal, model, traceId } = run;
+    try {
+      const { ref } = this.#options.vault.subject({ tenant: principal.tenant, kind: 'user', id: principal.user });
+      const about = { tenant: principal.tenant, actor: { kind: 'user', ref }, target: model } as const;
+      this.#owe(action, { ...about, request_id: runId, trace_id: traceId, ...over });
+    } catch (error) {
+      this.#options.log.error({ err: error, request_id: runId }, 'the audit vault failed'); // its turns are refused then
+    }
   }
 
   /** Tells what was gathered. */

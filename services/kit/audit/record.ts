@@ -10,6 +10,8 @@ export const AUDIT_ACTIONS = [
   'request.accepted',
   'request.finished',
   'request.affected',
+  'agent.started',
+  'agent.finished',
   'tool.requested',
   'tool.approved',
   'tool.denied',

@@ -127,6 +127,15 @@ test('records of the run and of its turns are under one request id', async (t) =
   await eventually(async () => named(await recordsIn(dir), 'request.finished').length === 2, 'both turns are recorded');
   const records = await recordsIn(dir);
   const turns = [...named(records, 'request.accepted'), ...named(records, 'request.finished')];
+  const [started] = named(records, 'agent.started');
+  await eventually(async () => named(await recordsIn(dir), 'agent.finished').length === 1, 'its end is recorded');
+  const [finished] = named(await recordsIn(dir), 'agent.finished');
+  assert.deepEqual(
+    [started?.request_id, finished?.request_id, finished?.outcome, finished?.reason],
+    ['run-7', 'run-7', 'ok', 'ANSWERED'],
+  );
+  assert.deepEqual([finished?.usage?.turns, finished?.usage?.calls, finished?.target], [2, 1, 'mock']);
+  assert.equal(finished?.actor.ref, turns[0]?.actor.ref);
   assert.deepEqual(
     turns.map(({ request_id }) => request_id),
     ['run-7', 'run-7', 'run-7', 'run-7'],
