@@ -65,6 +65,8 @@ export type CliConfig = {
   auditAddress: string | undefined;
   /** The tool service that `quern tools` asks; absent: the running mesh's. */
   toolsAddress: string | undefined;
+  /** Where the tool service of `quern up` keeps its files; absent: a folder of the mesh's. */
+  toolsDir: string | undefined;
   /** Folders of the audit log. */
   auditFolders: { ledger: string; keys: string; outbox: string; content: string };
   /** Where the log's signing key lies, if it is on this machine. */
@@ -114,6 +116,7 @@ export function readCliConfig(env: NodeJS.ProcessEnv): CliConfig {
     keysFile: values.keysFile ?? undefined,
     auditAddress: values.auditAddress ?? undefined,
     toolsAddress: values.toolsAddress ?? undefined,
+    toolsDir: env.QUERN_TOOLS_DIR ? resolve(env.QUERN_TOOLS_DIR) : undefined,
     auditFolders: {
       ledger: resolve(env.QUERN_AUDIT_DIR || join(stateDir, 'audit')),
       keys: resolve(env.QUERN_AUDIT_KEY_DIR || join(stateDir, 'audit-keys')),

@@ -57,6 +57,21 @@ export const toolsEnv = {
     doc: 'bubblewrap: an absolute path, or folders to look in as in PATH',
     default: '/usr/bin:/bin:/usr/local/bin',
   }),
+  httpAllow: list('QUERN_TOOLS_HTTP_ALLOW', {
+    doc: 'Hosts that http_fetch may ask: names, or *.name for all below one. Absent: none',
+    default: [],
+    max: 256,
+  }),
+  httpPorts: list('QUERN_TOOLS_HTTP_PORTS', {
+    doc: 'Ports that http_fetch may use',
+    default: ['80', '443'],
+    pattern: /^(?:[1-9]\d{0,4})$/,
+    expected: 'port numbers',
+  }),
+  testCommand: str('QUERN_TOOLS_TEST_COMMAND', {
+    doc: 'Command of run_tests as a JSON list, the first an absolute path inside the sandbox: ["/usr/bin/python3","-m","pytest"]',
+    default: null,
+  }),
   perHost: int('QUERN_TOOLS_CONCURRENT_PER_HOST', {
     doc: 'Tool calls that run at once',
     default: CONCURRENT_PER_HOST,
@@ -131,6 +146,9 @@ export type ToolsConfig = {
   allowMissing: readonly string[];
   toolchain: string;
   searchPath: string;
+  http: { allow: readonly string[]; ports: readonly number[] };
+  /** Null: run_tests cannot run. */
+  testCommand: readonly string[] | null;
   bounds: AdmissionBounds;
   approvalWaitMs: number;
   probeEveryMs: number;
@@ -144,6 +162,16 @@ export type ToolsConfig = {
 };
 
 type Values = ValuesOf<typeof toolsEnv>;
+
+/** Throws SyntaxError or TypeError for what is no list of words. */
+function parseCommand(text: string): string[] {
+  const words: unknown = JSON.parse(text);
+  const isCommand = Array.isArray(words) && words.length > 0 && words.every((word) => typeof word === 'string');
+  if (!isCommand || !String(words[0]).startsWith('/')) {
+    throw new TypeError('expected a JSON list of words, the first an absolute path inside the sandbox');
+  }
+  return words as string[];
+}
 
 function problems(given: Partial<Values>): string[] {
   const wrong = (name: string, read: () => unknown): string[] => {
@@ -165,6 +193,8 @@ function problems(given: Partial<Values>): string[] {
       `${toolsEnv.perTenant.name}: expected at most ${toolsEnv.perHost.name} (${perHost}), got ${perTenant}; lower it`,
     );
   }
+  const { testCommand } = given;
+  if (testCommand) found.push(...wrong(toolsEnv.testCommand.name, () => parseCommand(testCommand)));
   if (!auditKeyDir) return found;
   if (nats) found.push(...wrong(toolsEnv.nats.name, () => parseNatsAddress(nats)));
   if (auditVerifierKey) found.push(...wrong(toolsEnv.auditVerifierKey.name, () => parseVerifierKey(auditVerifierKey)));
@@ -204,6 +234,8 @@ export function readConfig(env: NodeJS.ProcessEnv): ToolsConfig {
     allowMissing: values.allowMissing,
     toolchain: values.toolchain,
     searchPath: values.searchPath,
+    http: { allow: values.httpAllow, ports: values.httpPorts.map(Number) },
+    testCommand: values.testCommand === null ? null : parseCommand(values.testCommand),
     bounds: { perHost, perTenant, queue },
     approvalWaitMs: values.approvalWaitMs,
     probeEveryMs: values.probeEveryMs,

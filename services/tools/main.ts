@@ -1,18 +1,29 @@
 // The tool service's process. Started as root it first takes what only root can reach (the vault's keys), gives root up, and only
 // then opens anything else, listens or runs a tool.
+import { rmdir } from 'node:fs/promises';
+import { flushCompileCache } from 'node:module';
+import { dirname } from 'node:path';
 import { openVault } from '#kit/audit/key-folder.ts';
 import { createLifecycle, runMain } from '#kit/lifecycle.ts';
 import { createLog } from '#kit/log.ts';
 import { createMetrics } from '#kit/metrics.ts';
 import { startTracing, type Tracing } from '#kit/otlp/tracing.ts';
 import { reportReady } from '#kit/parent.ts';
+import { parseAddress } from '#kit/rpc/address.ts';
 import { readConfig } from './config.ts';
 import { giveUpRoot } from './jail/privileges.ts';
 import { FAILED_EXIT_MS } from './limits.ts';
 import { startTools, type ToolsService } from './service.ts';
 import { openToolParts, ownFolders } from './tool-parts.ts';
 
+/** Started by root the service has a folder of its own for its socket; nobody else may remove it. */
+async function removeSocketFolder(listen: string): Promise<void> {
+  const address = parseAddress(listen);
+  if (address.kind === 'unix') await rmdir(dirname(address.path)).catch(() => {}); // it holds others' sockets, or is gone
+}
+
 async function main(): Promise<void> {
+  flushCompileCache(); // as the account that owns the cache; without one it does nothing
   const config = readConfig(process.env);
   const vault = config.audit ? await openVault(config.audit.keyDir) : null;
   const start = giveUpRoot({ folders: ownFolders(config), uid: config.uid });
@@ -47,7 +58,10 @@ async function main(): Promise<void> {
           reportReady({ addresses: [service.address], tier, tools: catalog.list().length, missing });
         },
         drain: (options) => service?.drain(options),
-        stop: () => service?.close(),
+        async stop() {
+          await service?.close();
+          await removeSocketFolder(config.listen);
+        },
       },
     ],
   });

@@ -1,12 +1,15 @@
 // What the service is made of on a real machine: the jail, the registry with its policy, the workspaces.
-import { constants } from 'node:fs';
+import { constants, existsSync } from 'node:fs';
 import { access } from 'node:fs/promises';
-import { relative } from 'node:path';
+import { join, relative } from 'node:path';
 import { QuernError } from '#kit/errors.ts';
 import type { Log } from '#kit/log.ts';
 import { type ArgumentChecker, createArgumentChecker } from './argument-check.ts';
+import { builtinTools } from './builtin/builtins.ts';
+import { createPureEval } from './builtin/pure-eval.ts';
 import type { ToolCatalog, ToolPacks, WorkspaceCopies, WorkspaceDoor } from './call-ports.ts';
 import type { ToolsConfig } from './config.ts';
+import { createEgress } from './egress/egress.ts';
 import { openJail } from './jail/jail.ts';
 import type { UnprivilegedStart } from './jail/privileges.ts';
 import type { Jail } from './jail/sandbox.ts';
@@ -51,8 +54,9 @@ async function openAll(
   undo: Undo[],
   signal: AbortSignal,
 ) {
-  const { folders, policyFile, searchPath, toolchain, allowMissing, probeEveryMs } = config;
+  const { folders, policyFile, searchPath, toolchain, allowMissing, probeEveryMs, http, testCommand } = config;
   const policy = policyFile === null ? DEFAULT_POLICY : await readPolicy(policyFile);
+  const tools = findToolchain({ root: toolchain });
   const jail = await openJail(
     {
       log,
@@ -60,7 +64,7 @@ async function openAll(
       bwrap: searchPath,
       cgroups,
       allowMissingCgroup: allowMissing.includes('cgroup'),
-      toolchain: findToolchain({ root: toolchain }),
+      toolchain: tools,
       proxySocket: null,
       probeIntervalMs: probeEveryMs,
     },
@@ -74,8 +78,17 @@ async function openAll(
   undo.push(() => workspaces.close());
   const checker: ArgumentChecker = createArgumentChecker();
   undo.push(() => checker.close());
+  const egress = createEgress({ ...http, credentials: {}, testAddresses: [] });
+  undo.push(() => egress.close());
+  const pureEval = createPureEval();
+  undo.push(() => pureEval.close());
   const registry = await createRegistry({
-    builtins: [],
+    builtins: builtinTools({
+      programs: { ...tools.interpreters, git: existsSync(join(toolchain, 'bin', 'git')) ? '/usr/bin/git' : null },
+      pureEval,
+      egress,
+      testCommand: testCommand && { argv: testCommand, env: {}, limits: {} },
+    }),
     packDir: folders.packs,
     checker,
     onProblems: (problems) => {

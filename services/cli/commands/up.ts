@@ -15,10 +15,12 @@ import { parseModels } from '../up/model-folder.ts';
 import { planProcesses, type UpOptions } from '../up/plan.ts';
 import { findFreePort, requireFreePort, splitAddress } from '../up/ports.ts';
 import { jsonReporter, textReporter } from '../up/reporter.ts';
+import { type ToolsPlan, toolsFolder } from '../up/tools-plan.ts';
 import { planTraces, traceRows, traceUi } from '../up/trace-plan.ts';
 
 const TOKENIZER_METRICS_PORT = 9152;
 const ENGINE_METRICS_PORT = 9153; // and those that follow
+const TOOLS_METRICS_PORT = 9154;
 const AUDIT_METRICS_PORT = 9155;
 
 const OPTIONS = {
@@ -30,6 +32,7 @@ const OPTIONS = {
   'context-length': { type: 'string' },
   nats: { type: 'string' },
   'no-audit': { type: 'boolean' },
+  'no-tools': { type: 'boolean' },
   'no-traces': { type: 'boolean' },
   verbose: { type: 'boolean' },
   json: { type: 'boolean' },
@@ -50,6 +53,7 @@ restarts what dies, and drains on Ctrl-C or SIGTERM.
   --context-length N     tokens per sequence (default: the model's, lowered to what memory holds)
   --nats URL             use this NATS for the audit log (default: QUERN_NATS_URL, else an own nats-server)
   --no-audit             record nothing
+  --no-tools             run no tools
   --no-traces            export no spans (default: to QUERN_OTLP_ENDPOINT, else to an own Jaeger where there is one)
   --verbose              the services' log lines on standard error too; they always go to files in the state folder
   --json                 events as JSON lines instead of text`,
@@ -79,9 +83,11 @@ restarts what dies, and drains on Ctrl-C or SIGTERM.
     const traces = await planTraces({ ...io.config, off: values['no-traces'] ?? false });
     // One folder per supervisor, so that two meshes of one user never meet.
     const folder = runtimeDir({ seed: `${stateDir}\0${process.pid}`, xdgRuntimeDir });
+    const tools = values['no-tools'] ? undefined : await chooseTools(io, isFirst, [...taken, metricsPort]);
     const plan = planProcesses({
       models,
       audit,
+      tools,
       traces,
       metricsPorts,
       http,
@@ -105,6 +111,15 @@ restarts what dies, and drains on Ctrl-C or SIGTERM.
     return runMesh(plan, { ...settings, audited: outbox !== null, outbox, traces: traceUi(traces), notStarted });
   },
 };
+
+async function chooseTools({ config }: Io, isFirst: boolean, taken: readonly number[]): Promise<ToolsPlan> {
+  const { stateDir, toolsDir, places } = config;
+  return {
+    dir: toolsFolder(stateDir, toolsDir),
+    metricsPort: await findFreePort(isFirst ? TOOLS_METRICS_PORT : undefined, taken),
+    compileCache: join(places.caches[0] ?? stateDir, 'node-compile'),
+  };
+}
 
 type AuditChoice = Pick<AuditSettings, 'off' | 'nats' | 'metricsPort'>;
 

@@ -8,7 +8,7 @@ import type { PartRow } from './reporter.ts';
 
 const NATS_PORT = 4222;
 /** Where nobody but root could listen: records are given to no server that happens to have the customary port. */
-const NATS_NOWHERE = 'nats://127.0.0.1:1';
+export const NATS_NOWHERE = 'nats://127.0.0.1:1';
 
 /** Of the ledger, the keys, the gateway's outbox and kept prompts; all survive a restart, and none lies inside another. */
 export type AuditFolders = { ledger: string; keys: string; outbox: string; content: string };
@@ -25,7 +25,7 @@ export type AuditPlan =
       kind: 'on';
       folders: AuditFolders;
       own: OwnNats | null;
-      urls: { gateway: string; audit: string };
+      urls: { gateway: string; audit: string; tools: string };
       shown: string;
       metricsPort: number;
     };
@@ -49,7 +49,7 @@ export async function planAudit(settings: AuditSettings): Promise<AuditPlan> {
   if (off) return { kind: 'off' };
   if (nats !== undefined) {
     const { shown } = parseNatsAddress(nats);
-    return { kind: 'on', folders, own: null, urls: { gateway: nats, audit: nats }, shown, metricsPort };
+    return { kind: 'on', folders, own: null, urls: { gateway: nats, audit: nats, tools: nats }, shown, metricsPort };
   }
   const [found, port, prefix] = await Promise.all([
     findNatsServer(settings.places),
@@ -59,14 +59,14 @@ export async function planAudit(settings: AuditSettings): Promise<AuditPlan> {
   if (!found.ok) return { kind: 'outbox', folders, problem: found.problem };
   const dir = join(stateDir, 'nats');
   const { configFile, passwords } = prepareNats(dir, port);
-  const url = (user: 'gateway' | 'audit'): string => `nats://${user}:${passwords[user]}@127.0.0.1:${port}`;
+  const url = (user: 'gateway' | 'audit' | 'tools'): string => `nats://${user}:${passwords[user]}@127.0.0.1:${port}`;
   const own = {
     ...found.server,
     port,
     words: [...prefix, found.server.path, '-c', configFile],
     pidFile: join(dir, 'nats-server.pid'),
   };
-  const urls = { gateway: url('gateway'), audit: url('audit') };
+  const urls = { gateway: url('gateway'), audit: url('audit'), tools: url('tools') };
   return { kind: 'on', folders, own, urls, shown: `nats://127.0.0.1:${port}`, metricsPort };
 }
 

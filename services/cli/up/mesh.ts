@@ -260,8 +260,17 @@ function partRow(child: Child, plan: PlannedProcess[], reasonOf: (name: string) 
 /** "quern-mini on cpu avx2, bf16, 2048 tokens" for an engine; the model names for the others. */
 function describePart(info: Info): string {
   const { model, backend, isa, dtype, contextLength, models } = info;
+  if (typeof info.tools === 'number') return describeTools(info);
   if (typeof model === 'string') return `${model} on ${backend} ${isa}, ${dtype}, context ${contextLength}`;
   return Array.isArray(models) ? models.join(', ') : '';
+}
+
+/** "11 tools, sandbox tier A", or why nothing that needs a sandbox runs and how to get one. */
+function describeTools({ tools, tier, missing }: Info): string {
+  const reasons = Array.isArray(missing) ? missing.join('. ') : '';
+  return typeof tier === 'string'
+    ? `${tools} tools, sandbox tier ${tier}`
+    : `${tools} tools, but no sandbox: ${reasons}`;
 }
 
 /** Appends; a file above the bound is moved aside once, so that two generations are kept. */

@@ -38,18 +38,19 @@ export async function findNatsServer(places: ProgramPlaces): Promise<FoundNats> 
   return { ok: false, problem };
 }
 
-/** Passwords of the two processes that speak to it; hex, so that they need no escaping anywhere. */
-export type NatsPasswords = { gateway: string; audit: string };
+/** Passwords of the processes that speak to it; hex, so that they need no escaping anywhere. */
+export type NatsPasswords = { gateway: string; audit: string; tools: string };
 
 /** From the file, which is made (0600) when it is not there. */
 export function natsPasswords(file: string): NatsPasswords {
   try {
-    const { gateway, audit } = JSON.parse(readFileSync(file, 'utf8')) as Partial<NatsPasswords>;
-    if (gateway && audit) return { gateway, audit };
+    const { gateway, audit, tools } = JSON.parse(readFileSync(file, 'utf8')) as Partial<NatsPasswords>;
+    if (gateway && audit && tools) return { gateway, audit, tools };
   } catch {
     // not there yet, or not readable: new ones, which the next server knows
   }
-  const made = { gateway: randomBytes(24).toString('hex'), audit: randomBytes(24).toString('hex') };
+  const password = (): string => randomBytes(24).toString('hex');
+  const made = { gateway: password(), audit: password(), tools: password() };
   writePrivate(file, `${JSON.stringify(made)}\n`);
   return made;
 }
@@ -71,6 +72,7 @@ const ALLOWED = {
     '$JS.API.STREAM.CREATE.AUDIT',
     '$JS.API.DIRECT.GET.AUDIT.audit.v1.gateway.*',
   ],
+  tools: ['audit.v1.tools.*', '$JS.API.INFO', '$JS.API.STREAM.INFO.AUDIT', '$JS.API.DIRECT.GET.AUDIT.audit.v1.tools.*'],
   audit: [
     'audit.v1.audit.*',
     '$JS.API.INFO',
@@ -93,7 +95,7 @@ function userLine(user: keyof typeof ALLOWED, password: string): string {
   return `{ user: ${user}, password: "${password}", permissions: { publish: { allow: [${allowed}] }, subscribe: { allow: [${inbox}] } } }`;
 }
 
-/** nats-server's configuration. Loopback only; two users; the store's own bound is the stream's. */
+/** nats-server's configuration. Loopback only; three users; the store's own bound is the stream's. */
 export function natsConfiguration(options: { port: number; storeDir: string; passwords: NatsPasswords }): string {
   const { port, storeDir, passwords } = options;
   return `# Written by quern up at every start.
@@ -108,6 +110,7 @@ authorization {
   users: [
     ${userLine('gateway', passwords.gateway)}
     ${userLine('audit', passwords.audit)}
+    ${userLine('tools', passwords.tools)}
   ]
 }
 `;

@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { type AuditPlan, auditServiceEnv, gatewayAuditEnv, inheritedEnv, type OwnNats } from './audit-plan.ts';
 import type { ServedModel } from './model-folder.ts';
+import { TOOLS_NODE_OPTIONS, type ToolsPlan, toolsServiceEnv, toolsSocketFolder } from './tools-plan.ts';
 import { type OwnJaeger, type TracePlan, traceEnv } from './trace-plan.ts';
 
 /** What programs of others are given of the environment. */
@@ -17,6 +18,8 @@ export type UpOptions = {
   /** Loopback ports for GET /metrics; one per engine. */
   metricsPorts: { tokenizer: number; engines: number[] };
   audit: AuditPlan;
+  /** Absent: no tools run. */
+  tools?: ToolsPlan | undefined;
   /** Default: nothing is exported but what the environment says. */
   traces?: TracePlan;
   /** Where the unix sockets lie; 0700. */
@@ -30,7 +33,7 @@ export type UpOptions = {
 
 export type PlannedProcess = {
   name: string;
-  kind: 'nats' | 'jaeger' | 'audit' | 'tokenizer' | 'engine' | 'gateway';
+  kind: 'nats' | 'jaeger' | 'audit' | 'tools' | 'tokenizer' | 'engine' | 'gateway';
   command: string;
   args: string[];
   env: NodeJS.ProcessEnv;
@@ -48,16 +51,17 @@ export type PlannedProcess = {
 
 /** The mesh serves without them: audit records wait in the gateway's outbox, spans are dropped. */
 export function isOptional({ kind }: Pick<PlannedProcess, 'kind'>): boolean {
-  return kind === 'nats' || kind === 'audit' || kind === 'jaeger';
+  return kind === 'nats' || kind === 'audit' || kind === 'jaeger' || kind === 'tools';
 }
 
-/** Jaeger, NATS, audit, tokenizer, one engine per model, gateway last: the order of starting, and backwards of stopping. */
+/** Jaeger, NATS, audit, tools, tokenizer, one engine per model, gateway last: the order of starting, and backwards of stopping. */
 export function planProcesses(options: UpOptions): PlannedProcess[] {
   const inherited = inheritedEnv(options.env, options.audit);
   const exported = options.traces ? traceEnv(options.traces) : {};
   const socket = (name: string): string => `unix://${join(options.runtimeDir, `${name}.sock`)}`;
   const tokenizer = socket('tokenizer');
   const audit = socket('audit');
+  const tools = `unix://${join(toolsSocketFolder(options.runtimeDir), 'tools.sock')}`;
   const engines = options.models.map((model, index) => ({ model, address: socket(`engine-${index}`), index }));
   const planned = (
     kind: Exclude<PlannedProcess['kind'], 'nats' | 'jaeger'>,
@@ -69,13 +73,21 @@ export function planProcesses(options: UpOptions): PlannedProcess[] {
     name,
     kind,
     command: options.node,
-    args: [join(options.root, 'services', kind, 'main.ts')],
+    args: [...(kind === 'tools' ? TOOLS_NODE_OPTIONS : []), join(options.root, 'services', kind, 'main.ts')],
     env: { ...inherited, ...exported, ...withoutUndefined(settings) },
     addresses,
     metrics,
     ...(kind === 'audit' && options.audit.kind === 'on' && { what: `ledger in ${options.audit.folders.ledger}` }),
   });
   const { audit: plan } = options;
+  const plannedTools = (settings: ToolsPlan): PlannedProcess =>
+    planned(
+      'tools',
+      'tools',
+      toolsServiceEnv(settings, plan, { own: tools, audit }),
+      [tools],
+      `127.0.0.1:${settings.metricsPort}`,
+    );
   const tokenizerMetrics = `127.0.0.1:${options.metricsPorts.tokenizer}`;
   return [
     ...(options.traces?.kind === 'own' ? [plannedJaeger(options.traces.own, inherited)] : []),
@@ -83,6 +95,7 @@ export function planProcesses(options: UpOptions): PlannedProcess[] {
     ...(plan.kind === 'on'
       ? [planned('audit', 'audit', auditServiceEnv(plan, audit), [audit], `127.0.0.1:${plan.metricsPort}`)]
       : []),
+    ...(options.tools ? [plannedTools(options.tools)] : []),
     planned(
       'tokenizer',
       'tokenizer',
@@ -112,6 +125,7 @@ export function planProcesses(options: UpOptions): PlannedProcess[] {
         QUERN_GATEWAY_TOKENIZER: tokenizer,
         QUERN_GATEWAY_ENGINES: engines.map(({ model, address }) => `${model.name}=${address}`).join(';'),
         ...gatewayAuditEnv(plan, audit),
+        QUERN_TOOLS_ADDRESS: options.tools ? tools : undefined,
       },
       [options.http, options.grpc],
     ),

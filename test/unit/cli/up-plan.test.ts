@@ -6,8 +6,14 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { type AuditPlan, auditRows } from '../../../services/cli/up/audit-plan.ts';
 import { parseModel, parseModels } from '../../../services/cli/up/model-folder.ts';
-import { planProcesses } from '../../../services/cli/up/plan.ts';
+import { isOptional, planProcesses } from '../../../services/cli/up/plan.ts';
 import { findFreePort, requireFreePort, splitAddress } from '../../../services/cli/up/ports.ts';
+import {
+  type ToolsPlan,
+  toolsFolder,
+  toolsServiceEnv,
+  toolsSocketFolder,
+} from '../../../services/cli/up/tools-plan.ts';
 
 function folder(t: TestContext, files: string[]): string {
   const dir = mkdtempSync(join(tmpdir(), 'quern-cli-'));
@@ -64,13 +70,18 @@ const ON: AuditPlan = {
     words: ['/bin/nats-server', '-c', '/s/nats/nats-server.conf'],
     pidFile: '/s/nats/nats-server.pid',
   },
-  urls: { gateway: 'nats://gateway:g@127.0.0.1:4222', audit: 'nats://audit:a@127.0.0.1:4222' },
+  urls: {
+    gateway: 'nats://gateway:g@127.0.0.1:4222',
+    audit: 'nats://audit:a@127.0.0.1:4222',
+    tools: 'nats://tools:t@127.0.0.1:4222',
+  },
   shown: 'nats://127.0.0.1:4222',
   metricsPort: 9155,
 };
 
-const plan = (audit: AuditPlan, env: NodeJS.ProcessEnv = { PATH: '/bin' }) =>
+const plan = (audit: AuditPlan, env: NodeJS.ProcessEnv = { PATH: '/bin' }, tools?: ToolsPlan) =>
   planProcesses({
+    tools,
     models: [
       { name: 'a', dir: '/models/a' },
       { name: 'b', dir: '/models/b' },
@@ -173,6 +184,40 @@ test('a server that is there is used and not started', () => {
     where: 'nats://127.0.0.1:4222',
     what: 'not started here',
   });
+});
+
+const TOOLS: ToolsPlan = { dir: '/s/tools', metricsPort: 9156, compileCache: '/c/node-compile' };
+
+test('tools are an optional part between audit and the models; the gateway is told where they are', () => {
+  const parts = plan(ON, { PATH: '/bin' }, TOOLS);
+  const part = parts.find(({ kind }) => kind === 'tools')!;
+  assert.deepEqual(
+    parts.map(({ kind }) => kind),
+    ['nats', 'audit', 'tools', 'tokenizer', 'engine', 'engine', 'gateway'],
+  );
+  assert.equal(isOptional(part), true);
+  assert.equal(part.metrics, '127.0.0.1:9156');
+  const {
+    QUERN_TOOLS_DIR: dir,
+    QUERN_TOOLS_LISTEN: listen,
+    QUERN_NATS_URL: nats,
+    QUERN_AUDIT_KEY_DIR: keys,
+  } = part.env;
+  assert.deepEqual([dir, nats, keys], ['/s/tools', 'nats://tools:t@127.0.0.1:4222', '/s/audit-keys']);
+  assert.equal(parts.at(-1)?.env.QUERN_TOOLS_ADDRESS, listen);
+  assert.equal(plan(ON).at(-1)?.env.QUERN_TOOLS_ADDRESS, undefined);
+});
+
+test('started by root, tools have folders that the account they become may enter', () => {
+  assert.equal(toolsFolder('/root-only/quern', undefined, false), '/root-only/quern/tools');
+  assert.match(toolsFolder('/root-only/quern', undefined, true), /^\/var\/lib\/quern\/tools-[0-9a-f]{12}$/);
+  assert.equal(toolsFolder('/root-only/quern', '/named', true), '/named');
+  assert.equal(toolsSocketFolder('/run/user/0/quern-0123456789ab', true), '/tmp/quern-0123456789ab-tools');
+  assert.equal(toolsSocketFolder('/run/user/7/quern-0123456789ab', false), '/run/user/7/quern-0123456789ab');
+  const addresses = { own: 'unix:///t.sock', audit: 'unix:///a.sock' };
+  assert.equal(toolsServiceEnv(TOOLS, ON, addresses, true).QUERN_AUDIT_ADDRESS, undefined);
+  assert.equal(toolsServiceEnv(TOOLS, ON, addresses, false).QUERN_AUDIT_ADDRESS, 'unix:///a.sock');
+  assert.equal(toolsServiceEnv(TOOLS, { kind: 'off' }, addresses, false).QUERN_AUDIT_KEY_DIR, undefined);
 });
 
 test('a taken port is one sentence that names the option', async (t) => {

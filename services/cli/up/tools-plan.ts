@@ -1,0 +1,57 @@
+/** How a one-machine mesh runs tools: where the service listens and keeps its files, and what it is told. */
+import { createHash } from 'node:crypto';
+import { basename, join } from 'node:path';
+import { type AuditPlan, NATS_NOWHERE } from './audit-plan.ts';
+
+export type ToolsPlan = {
+  /** Of the journal, the workspaces and the outbox. */
+  dir: string;
+  /** Loopback port of GET /metrics. */
+  metricsPort: number;
+  /** Where the compiled form of the service's modules is kept: without it a process holds the compiler too. */
+  compileCache: string;
+};
+
+/**
+ * Small: every sandbox is made by a fork of it. A young generation of 1 MiB, two arenas of malloc.
+ */
+export const TOOLS_NODE_OPTIONS: readonly string[] = ['--max-semi-space-size=1'];
+
+const isRoot = (): boolean => process.getuid?.() === 0;
+
+/**
+ * Where the service keeps its files. Started by root it becomes an account that cannot enter root's own folders, so that then it has
+ * one of the system's, for each state folder its own.
+ */
+export function toolsFolder(stateDir: string, named: string | undefined, root = isRoot()): string {
+  if (named) return named;
+  const hash = createHash('sha256').update(stateDir).digest('hex').slice(0, 12);
+  return root ? join('/var/lib/quern', `tools-${hash}`) : join(stateDir, 'tools');
+}
+
+/** The folder of its socket: the mesh's, or beside it a folder of the account that the service becomes. */
+export function toolsSocketFolder(runtimeDir: string, root = isRoot()): string {
+  return root ? join('/tmp', `${basename(runtimeDir)}-tools`) : runtimeDir;
+}
+
+/** What the service is told. */
+export function toolsServiceEnv(
+  { dir, metricsPort, compileCache }: ToolsPlan,
+  audit: AuditPlan,
+  addresses: { own: string; audit: string },
+  root = isRoot(),
+): Record<string, string | undefined> {
+  return {
+    QUERN_TOOLS_LISTEN: addresses.own,
+    QUERN_TOOLS_DIR: dir,
+    QUERN_TOOLS_METRICS_LISTEN: `127.0.0.1:${metricsPort}`,
+    NODE_COMPILE_CACHE: compileCache,
+    MALLOC_ARENA_MAX: '2',
+    ...(audit.kind !== 'off' && {
+      QUERN_AUDIT_KEY_DIR: audit.folders.keys,
+      QUERN_NATS_URL: audit.kind === 'on' ? audit.urls.tools : NATS_NOWHERE,
+      // The audit service's socket lies where only root may go: then what its ledger has stays in the outbox too.
+      QUERN_AUDIT_ADDRESS: audit.kind === 'on' && !root ? addresses.audit : undefined,
+    }),
+  };
+}
