@@ -246,6 +246,7 @@ export async function startAudit(options: AuditServiceOptions): Promise<AuditSer
     const { promise: failed, resolve: fail } = Promise.withResolvers<Error>();
     const look = (): void => {
       const problem = failureOf(context);
+      if (context.outbox.status === 'full') void context.outbox.retry(); // a disk that has room again need not wait for a record
       for (const name of ['', SERVICE]) server.setServing(name, problem === null);
       if (problem) fail(problem);
     };
