@@ -34,14 +34,21 @@ function heading(answer: ExplainResponse): string[] {
   ];
 }
 
-function stageLines({ stages, durationUs }: ExplainResponse): string[] {
+/** Wide enough for every name. */
+function nameColumns({ stages }: ExplainResponse): number {
+  return Math.max(9, ...stages.map(({ name }) => name.length + 1));
+}
+
+function stageLines(answer: ExplainResponse): string[] {
+  const { stages, durationUs } = answer;
+  const columns = nameColumns(answer);
   const total = Math.max(1, Number(durationUs));
   const lines = stages.map(({ name, startUs, durationUs: length }) => {
     const [from, to] = [Number(startUs) / total, Number(startUs + length) / total];
     const figures = `${formatMs(ms(startUs)).padStart(9)} ${formatMs(ms(length)).padStart(9)}`;
-    return `  ${name.padEnd(9)}${figures}  ${bar(from, to)}`.trimEnd();
+    return `  ${name.padEnd(columns)}${figures}  ${bar(from, to)}`.trimEnd();
   });
-  return [`  ${'stage'.padEnd(9)}${'from'.padStart(9)} ${'took'.padStart(9)}`, ...lines];
+  return [`  ${'stage'.padEnd(columns)}${'from'.padStart(9)} ${'took'.padStart(9)}`, ...lines];
 }
 
 function promptLine({ usage, timings }: ExplainResponse): string | null {
@@ -73,7 +80,7 @@ function troubleLines({ timings, resumes, code, reason, message }: ExplainRespon
 /** Lines, each with its newline. */
 export function formatWaterfall(answer: ExplainResponse): string {
   const facts = [promptLine(answer), paceLine(answer), ...troubleLines(answer)].filter((line) => line !== null);
-  const total = `  ${'all'.padEnd(9)}${''.padStart(9)} ${formatMs(ms(answer.durationUs)).padStart(9)}`;
+  const total = `  ${'all'.padEnd(nameColumns(answer))}${''.padStart(9)} ${formatMs(ms(answer.durationUs)).padStart(9)}`;
   const lines = [...heading(answer), '', ...stageLines(answer), total, ...(facts.length > 0 ? ['', ...facts] : [])];
   return `${lines.join('\n')}\n`;
 }

@@ -92,3 +92,14 @@ test('bars never leave the width and are never invisible', () => {
 test('times read as a person says them', () => {
   assert.deepEqual([0.04, 9.94, 61.4, 2345].map(formatMs), ['0.0 ms', '9.9 ms', '61 ms', '2.35 s']);
 });
+
+test('of an agent run: turns and calls, names in full', () => {
+  const stages = [
+    { name: 'turn 0', startUs: 0n, durationUs: 40_000n },
+    { name: 'run_code 0.0', startUs: 40_000n, durationUs: 60_000n },
+  ];
+  const lines = formatWaterfall({ ...ANSWER, method: 'agent', outcome: 'answered', stages }).split('\n');
+  assert.equal(lines[0], 'agent r-1 on quern-mini: answered');
+  assert.match(lines[4] ?? '', /^ {2}turn 0 {10}0\.0 ms/);
+  assert.match(lines[5] ?? '', /^ {2}run_code 0\.0 +40 ms +60 ms/);
+});

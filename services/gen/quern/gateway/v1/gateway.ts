@@ -558,7 +558,7 @@ export interface ExplainResponse {
   requestId: string;
   /** served name; "" = refused before it was known */
   model: string;
-  /** complete, infill or chat */
+  /** complete, infill, chat or agent */
   method: string;
   /** user id of who sent it */
   user: string;
@@ -566,7 +566,7 @@ export interface ExplainResponse {
   arrived: string;
   /** 32 hex digits */
   traceId: string;
-  /** stop, length, cancelled, superseded, or the code's name in lower case; "" = still running */
+  /** stop, length, cancelled, superseded, of an agent run that of its RunEnded, or the code's name in lower case; "" = still running */
   outcome: string;
   /** name of the gRPC code of a failure; "" = none */
   code: string;
@@ -574,7 +574,7 @@ export interface ExplainResponse {
   reason: string;
   /** of a failure, as the caller got it; "" = none */
   message: string;
-  /** in order of their start, at most 8 and 4 more per resume */
+  /** in order of their start, at most 8 and 4 more per resume; of an agent run 128 */
   stages: ExplainStage[];
   /** microseconds from arrival to end, or until now */
   durationUs: bigint;
@@ -594,7 +594,10 @@ export interface ExplainResponse {
   longestGapUs: bigint;
 }
 
-/** One span of time of a request. The stages may leave gaps between them, and a part of one is never in another. */
+/**
+ * One span of time of a request. The stages may leave gaps between them, and a part of one is never in another; those of an
+ * agent run are its turns and calls ("turn 0", "run_code 0.1"), which overlap. A turn is a request of its own: RUN_ID:TURN.
+ */
 export interface ExplainStage {
   /** admit, tokenize, route, queue, prefill, decode or finish; engine = its own stages are not known (yet) */
   name: string;
