@@ -20,16 +20,34 @@ const routes: [string, string][] = [
   ['one mapping', 'import mmap\nm = mmap.mmap(-1, 512 << 20)\nfor i in range(0, 512 << 20, 4096): m[i] = 1'],
   ['memfd', 'import os\nf = os.memfd_create("x")\nwhile True: os.write(f, b"x" * 65536)'],
   [
-    'tmpfs',
-    'import os\nfor i in range(10**9):\n  os.open("/tmp/%d" % i, os.O_CREAT | os.O_WRONLY); os.close(3)\n  os.mkdir("/dev/shm/%d" % i)',
+    'many small files',
+    `import os
+for i in range(10**9):
+  os.close(os.open("/tmp/%d" % i, os.O_CREAT | os.O_WRONLY))
+  os.mkdir("/dev/shm/%d" % i)`,
   ],
   [
     'many processes',
-    'import os\nfor i in range(40):\n  if os.fork() == 0:\n    x = bytearray(16 << 20)\n    for j in range(0, len(x), 4096): x[j] = 1\n    import time; time.sleep(30)\nos.wait()',
+    `import os, time
+for i in range(40):
+  if os.fork() == 0:
+    x = bytearray(16 << 20)
+    for j in range(0, len(x), 4096): x[j] = 1
+    time.sleep(30)
+os.wait()`,
   ],
   [
-    'socket buffers',
-    'import socket\nkeep = []\nfor i in range(100):\n  a, b = socket.socketpair()\n  a.setblocking(False)\n  keep.append((a, b))\n  try:\n    while True: a.send(b"x" * 4096)\n  except BlockingIOError: pass\nprint(len(keep))\nx = []\nwhile True: x.append(bytearray(1 << 20))',
+    'pipes',
+    `import fcntl, os
+keep = []
+while True:
+  r, w = os.pipe()
+  fcntl.fcntl(w, 1031, 1 << 20)
+  os.set_blocking(w, False)
+  keep.append((r, w))
+  try:
+    while True: os.write(w, b"x" * 65536)
+  except BlockingIOError: pass`,
   ],
 ];
 

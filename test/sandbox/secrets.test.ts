@@ -3,11 +3,12 @@ import assert from 'node:assert/strict';
 import { chmodSync, closeSync, existsSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { WORK } from '../../services/tools/jail/launch-options.ts';
 import { startWholeJail } from './jail-client.ts';
 
 // Before the host starts: it inherits the variable, and the descriptor below.
 const CANARY = 'canary-5f1c0e9a';
-process.env.QUERN_TEST_CANARY = CANARY;
+process.env.CANARY = CANARY;
 const stray = openSync('/etc/hostname', 'r');
 const jail = await startWholeJail({ after });
 closeSync(stray);
@@ -100,10 +101,7 @@ test('nothing but /work, /tmp and /dev/shm takes a file, and none of the rest ou
 test('sizes of what is writable in memory are bounded, in bytes and by files', async () => {
   const fill = (path: string): string => `head -c 64000000 /dev/zero > ${path}; wc -c < ${path}`;
   const { stdout } = await jail.bash(
-    `${fill('/tmp/a')}; rm /tmp/a; ${fill('/dev/shm/a')}; rm /dev/shm/a; ${fill('/work/a')}`.replaceAll(
-      '/work',
-      '/work',
-    ),
+    `${fill('/tmp/a')}; rm /tmp/a; ${fill('/dev/shm/a')}; rm /dev/shm/a; ${fill(`${WORK}/a`)}`,
   );
   const sizes = stdout.trim().split('\n').map(Number);
   assert.deepEqual(sizes, [16 * 1024 ** 2, 8 * 1024 ** 2, 16 * 1024 ** 2]);
@@ -113,14 +111,16 @@ test('two conversations do not see each other: folders, processes, System V memo
   const one = await jail.ask<string>({ kind: 'workspace' });
   const two = await jail.ask<string>({ kind: 'workspace' });
   const workspace = (path: string) => ({ workspace: { path, writable: true, protected: [] } });
-  const program = `import socket,time,os
-s=socket.socket(socket.AF_UNIX); s.bind("\\0quern-meeting"); s.listen(); open("note","w").write("mine"); print("up",flush=True); time.sleep(20)`;
+  const program = `import socket, time
+s = socket.socket(socket.AF_UNIX); s.bind("\\0quern-meeting"); s.listen()
+open("note", "w").write("mine"); print("up", flush=True); time.sleep(20)`;
   const first = await jail.session([jail.interpreters.python!, '-c', program], workspace(one));
   await first.until('up');
-  const other = await jail.python(
-    'import os,socket\nprint(os.listdir("."))\ntry: socket.socket(socket.AF_UNIX).connect("\\0quern-meeting"); print("met")\nexcept OSError as e: print(e.errno)',
-    workspace(two),
-  );
+  const visitor = `import os, socket
+print(os.listdir("."))
+try: socket.socket(socket.AF_UNIX).connect("\\0quern-meeting"); print("met")
+except OSError as e: print(e.errno)`;
+  const other = await jail.python(visitor, workspace(two));
   assert.equal(other.stdout, '[]\n111\n', other.stderr);
   const same = await jail.bash('cat note; ps ax | grep -c meeting', workspace(one));
   assert.match(same.stdout, /^mine/, 'control: the same workspace is shared by calls of one conversation');

@@ -45,8 +45,9 @@ function mountsOf(mountinfo: string): Mount[] {
 
 /** This process's own group as a folder: its path in the hierarchy, seen through what is mounted of it. */
 function ownFolder({ root, point }: Mount, group: string): string {
-  if (root === '/' || root.startsWith('/..')) return join(point, group.startsWith('/..') ? '/' : group);
-  return group === root || group.startsWith(`${root}/`) ? join(point, group.slice(root.length)) : point;
+  const inside = group.startsWith('/..') ? '/' : group;
+  if (root === '/' || root.startsWith('/..')) return inside === '/' ? point : join(point, inside);
+  return group.startsWith(`${root}/`) ? join(point, group.slice(root.length)) : point;
 }
 
 function groupOf(view: CgroupView, matches: (controllers: string) => boolean): string {

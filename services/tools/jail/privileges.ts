@@ -2,7 +2,7 @@
 // belongs to root on the host, whatever its namespaces and capabilities say.
 import { chownSync, mkdirSync } from 'node:fs';
 import { QuernError } from '#kit/errors.ts';
-import { prepareCgroups } from './cgroup-subtree.ts';
+import { type Owner, prepareCgroups } from './cgroup-subtree.ts';
 import type { CgroupsFound } from './cgroups.ts';
 import { UNPRIVILEGED_ID } from './limits.ts';
 
@@ -27,8 +27,9 @@ export function giveUpRoot(options: {
   readonly folders: readonly string[];
   readonly uid?: number | null;
   readonly identity?: Identity;
+  readonly prepare?: (owner: Owner) => CgroupsFound;
 }): UnprivilegedStart {
-  const { folders, identity = self } = options;
+  const { folders, identity = self, prepare = prepareCgroups } = options;
   const uid = options.uid ?? UNPRIVILEGED_ID;
   if (uid === 0) {
     throw new QuernError(
@@ -41,7 +42,7 @@ export function giveUpRoot(options: {
     mkdirSync(folder, { recursive: true, mode: 0o700 });
     if (isRoot) chownSync(folder, uid, uid);
   }
-  const cgroups = prepareCgroups(isRoot ? { uid, gid: uid } : null);
+  const cgroups = prepare(isRoot ? { uid, gid: uid } : null);
   if (isRoot) {
     identity.setgroups([]);
     identity.setgid(uid);

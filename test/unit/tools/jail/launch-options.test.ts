@@ -1,0 +1,127 @@
+/** The options of a launch, the look at protected paths, and the reading back of mounts. */
+import assert from 'node:assert/strict';
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import {
+  encodeOptions,
+  launchOptions,
+  limitedCommand,
+  presentProtected,
+  WORK,
+} from '../../../../services/tools/jail/launch-options.ts';
+import { foreignMount } from '../../../../services/tools/jail/mount-check.ts';
+import { commandOf } from '../../../sandbox/jail-client.ts';
+
+const toolchain = {
+  root: '/usr',
+  binds: [{ from: '/opt/x/node', to: '/opt/node' }],
+  interpreters: { bash: null, python: null, node: null },
+  prlimit: '/usr/bin/prlimit',
+};
+const places = { toolchain, etc: '/state/etc', proxySocket: '/state/proxy.sock' };
+
+/** The values that follow an option, in order. */
+function valuesOf(options: readonly string[], name: string, count: number): string[][] {
+  return options.flatMap((option, index) => (option === name ? [options.slice(index + 1, index + 1 + count)] : []));
+}
+
+test('isolation is asked for explicitly, and the last two options close what is writable', () => {
+  const options = launchOptions(commandOf(['/usr/bin/true']), places);
+  for (const wanted of ['--unshare-user', '--unshare-all', '--disable-userns', '--assert-userns-disabled']) {
+    assert(options.includes(wanted), wanted);
+  }
+  for (const wanted of ['--die-with-parent', '--new-session', '--clearenv']) assert(options.includes(wanted), wanted);
+  assert.deepEqual(valuesOf(options, '--cap-drop', 1), [['ALL']]);
+  assert.deepEqual(options.slice(-4), ['--remount-ro', '/dev', '--remount-ro', '/']);
+  assert(!options.includes('--share-net') && !options.includes('--bind'));
+  assert.deepEqual(valuesOf(options, '--tmpfs', 1), [['/dev/shm'], ['/tmp'], [WORK]], 'in memory, each of a size');
+  assert.equal(valuesOf(options, '--size', 1).length, 3);
+  assert(valuesOf(options, '--size', 1).every(([size]) => /^\d+$/.test(size!)));
+});
+
+test('variables of the command come after the cleared environment; the proxy socket only where it is wanted', () => {
+  const command = commandOf(['/usr/bin/true'], { env: { PATH: '/opt', A: 'b c' }, network: 'proxy' });
+  const options = launchOptions(command, places);
+  assert(options.indexOf('--clearenv') < options.indexOf('--setenv'));
+  assert.deepEqual(Object.fromEntries(valuesOf(options, '--setenv', 2)), {
+    PATH: '/opt',
+    HOME: '/tmp',
+    LANG: 'C.UTF-8',
+    TMPDIR: '/tmp',
+    A: 'b c',
+  });
+  assert.deepEqual(valuesOf(options, '--bind', 2), [['/state/proxy.sock', '/run/proxy.sock']]);
+  assert.deepEqual(valuesOf(launchOptions({ ...command, network: 'none' }, places), '--bind', 2), []);
+});
+
+test('limits inside; without a cgroup each process is limited alone', () => {
+  const command = commandOf(['/usr/bin/x', '--nproc=9'], {
+    limits: { cpuMs: 1_500, pids: 10, memoryBytes: 4_194_304 },
+  });
+  const enclosed = limitedCommand(command, places, { withCgroup: true });
+  assert.equal(enclosed[0], '/usr/bin/prlimit');
+  assert.deepEqual(enclosed.slice(enclosed.indexOf('--')), ['--', '/usr/bin/x', '--nproc=9']);
+  for (const wanted of ['--nproc=11', '--core=0', '--memlock=0', '--cpu=2:3'])
+    assert(enclosed.includes(wanted), wanted);
+  assert(!enclosed.some((option) => option.startsWith('--data')));
+  const alone = limitedCommand(command, places, { withCgroup: false });
+  assert(alone.includes('--data=4194304') && alone.includes('--nproc=10'));
+});
+
+test('each option ends with NUL', () => {
+  assert.equal(Buffer.from(encodeOptions(['--a', '', 'ü'])).toString(), '--a\0\0ü\0');
+});
+
+function scratch(t: TestContext): string {
+  const dir = mkdtempSync(join(tmpdir(), 'quern-launch-'));
+  t.after(() => rmSync(dir, { recursive: true, force: true }));
+  return dir;
+}
+
+test('protected paths that are links, lie behind links or are not there are not bound', (t) => {
+  const path = scratch(t);
+  mkdirSync(join(path, '.git/hooks'), { recursive: true });
+  writeFileSync(join(path, '.git/config'), '');
+  symlinkSync('/etc/passwd', join(path, '.npmrc'));
+  symlinkSync('.git', join(path, 'link'));
+  const guarded = ['.git/hooks', '.git/config', '.npmrc', 'link/config', 'link', '.vscode', '.git/config/x'];
+  const workspace = { path, writable: true, protected: guarded };
+  assert.deepEqual(presentProtected(workspace), ['.git/hooks', '.git/config']);
+  const options = launchOptions(commandOf(['/usr/bin/true'], { workspace }), places);
+  assert.deepEqual(valuesOf(options, '--bind', 2), [[path, WORK]]);
+  assert.deepEqual(valuesOf(options, '--ro-bind', 2).slice(-2), [
+    [join(path, '.git/hooks'), join(WORK, '.git/hooks')],
+    [join(path, '.git/config'), join(WORK, '.git/config')],
+  ]);
+  const readOnly = launchOptions(
+    commandOf(['/usr/bin/true'], { workspace: { ...workspace, writable: false } }),
+    places,
+  );
+  assert.deepEqual(valuesOf(readOnly, '--ro-bind', 2).at(-1), [path, WORK]);
+  assert.deepEqual(valuesOf(readOnly, '--bind', 2), []);
+});
+
+const line = (root: string, point: string, options: string, type = 'ext4', device = '254:0'): string =>
+  `70 65 ${device} ${root} ${point} ${options},relatime - ${type} src rw`;
+
+test('mounts are judged once all are made, and each below the workspace must come from it', () => {
+  const base = [line('/newroot', '/', 'ro', 'tmpfs', '0:40'), line('/', '/dev', 'ro', 'tmpfs', '0:41')];
+  const work = line('/srv/w', WORK, 'rw');
+  const judge = (...more: string[]): string | null | undefined => foreignMount([...base, work, ...more].join('\n'));
+  assert.equal(foreignMount(''), undefined);
+  assert.equal(foreignMount([line('/', '/', 'ro', 'ext4'), work].join('\n')), undefined, "the host's own root");
+  assert.equal(judge(line('/srv/w/p', `/newroot${WORK}/p`, 'ro')), undefined, 'still being made');
+  assert.equal(judge(), null);
+  assert.equal(judge(line('/srv/w/.git/config', `${WORK}/.git/config`, 'ro')), null);
+  for (const foreign of [
+    line('/etc/passwd', `${WORK}/.npmrc`, 'ro'),
+    line('/srv/w2/x', `${WORK}/.npmrc`, 'ro'),
+    line('/srv/w', `${WORK}/.npmrc`, 'ro'),
+    line('/srv/w/x', `${WORK}/.npmrc`, 'ro', 'ext4', '254:1'),
+    line('/srv/w/x//deleted', `${WORK}/.npmrc`, 'ro'),
+  ]) {
+    assert.match(judge(foreign) ?? '', /was replaced while the sandbox was made/, foreign);
+  }
+});

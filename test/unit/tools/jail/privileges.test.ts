@@ -1,0 +1,65 @@
+/** Giving root up: in which order, for whom, and what refuses to go on. */
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { giveUpRoot, type Identity } from '../../../../services/tools/jail/privileges.ts';
+
+function fakeIdentity(uid: number, stuck = false): Identity & { calls: string[] } {
+  const calls: string[] = [];
+  return {
+    calls,
+    getuid: () => uid,
+    setgroups: (groups) => void calls.push(`setgroups ${groups.length}`),
+    setgid: (id) => void calls.push(`setgid ${id}`),
+    setuid(id) {
+      calls.push(`setuid ${id}`);
+      if (!stuck) uid = id;
+    },
+  };
+}
+
+function scratch(t: TestContext): string {
+  const dir = mkdtempSync(join(tmpdir(), 'quern-privileges-'));
+  t.after(() => rmSync(dir, { recursive: true, force: true }));
+  return dir;
+}
+
+const prepared: unknown[] = [];
+/** Stands in for making cgroups: those of this machine are no test's. */
+const prepare = (owner: unknown) => {
+  prepared.push(owner);
+  return { ok: false, detail: 'none here', remedy: 'none' } as const;
+};
+
+test('another account than root stays as it is, and makes only what it may', (t) => {
+  const identity = fakeIdentity(1000);
+  const folder = join(scratch(t), 'state');
+  const { uid, cgroups } = giveUpRoot({ folders: [folder], identity, prepare });
+  assert.deepEqual([uid, identity.calls, cgroups.ok], [1000, [], false]);
+  assert.equal(prepared.at(-1), null);
+  assert.equal(statSync(folder).mode & 0o777, 0o700);
+});
+
+test('no account may be root', () => {
+  const start = (): unknown => giveUpRoot({ folders: [], uid: 0, identity: fakeIdentity(0), prepare });
+  assert.throws(start, /expected the number of an unprivileged/);
+});
+
+test('groups go first, then the group, then the user', () => {
+  const identity = fakeIdentity(0);
+  const { uid } = giveUpRoot({ folders: [], uid: 4711, identity, prepare });
+  assert.equal(uid, 4711);
+  assert.deepEqual(identity.calls, ['setgroups 0', 'setgid 4711', 'setuid 4711']);
+  assert.deepEqual(prepared.at(-1), { uid: 4711, gid: 4711 });
+});
+
+test('without a configured account it becomes one that owns nothing', () => {
+  const identity = fakeIdentity(0);
+  assert.equal(giveUpRoot({ folders: [], identity, prepare }).uid, 65_532);
+});
+
+test('a process that stays root goes no further', () => {
+  assert.throws(() => giveUpRoot({ folders: [], identity: fakeIdentity(0, true), prepare }), /could not give it up/);
+});
