@@ -4,6 +4,7 @@ import { type FSWatcher, watch } from 'node:fs';
 import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { QuernError, toQuernError } from '#kit/errors.ts';
+import type { McpServerSpec } from './mcp/server-spec.ts';
 import { readSettingsFile } from './settings-file.ts';
 import type { Tool } from './tool.ts';
 import { PACK_BYTES_MAX, PACK_FILES_MAX, PACK_LOOK_MS, PACK_SETTLE_MS } from './tool-limits.ts';
@@ -16,6 +17,8 @@ export type PackProblem = { readonly file: string; readonly message: string };
 export type PackTools = {
   /** By name, each with the file it comes from. */
   readonly tools: ReadonlyMap<string, { tool: Tool; file: string }>;
+  /** MCP servers, each name once. */
+  readonly servers: readonly McpServerSpec[];
   readonly problems: readonly PackProblem[];
 };
 
@@ -30,7 +33,12 @@ export type PackFolder = {
   close(): Promise<void>;
 };
 
-type FileState = { signature: string; tools: readonly Tool[]; problem: string | null };
+type FileState = {
+  signature: string;
+  tools: readonly Tool[];
+  servers: readonly McpServerSpec[];
+  problem: string | null;
+};
 
 const PACK_FILE = /^[^.].*\.(?:ya?ml|json)$/;
 /** "~" sorts last, so that what operators wrote wins over what was registered. */
@@ -47,7 +55,7 @@ export async function openPackFolder(options: {
 }): Promise<PackFolder> {
   const { dir, admit, isReserved, onChange } = options;
   let files = new Map<string, FileState>();
-  let current: PackTools = { tools: new Map(), problems: [] };
+  let current: PackTools = { tools: new Map(), servers: [], problems: [] };
   let turn: Promise<unknown> = Promise.resolve();
   let settle: NodeJS.Timeout | null = null;
 
@@ -67,21 +75,22 @@ export async function openPackFolder(options: {
 
   async function readPackFile(name: string, signature: string, before: FileState | undefined): Promise<FileState> {
     try {
-      const tools = parsePack(await readSettingsFile(join(dir, name), PACK_BYTES_MAX));
+      const { tools, servers } = parsePack(await readSettingsFile(join(dir, name), PACK_BYTES_MAX));
       for (const [i, tool] of tools.entries()) {
         const twice = tools.findIndex((other) => other.definition.name === tool.definition.name) !== i;
         if (twice) throw new QuernError('INVALID_ARGUMENT', `tools[${i}].name: "${tool.definition.name}" stands twice`);
         await admit(tool);
       }
-      return { signature, tools, problem: null };
+      return { signature, tools, servers, problem: null };
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
       const message = error instanceof QuernError ? error.message : `cannot be read (${code ?? 'unknown'})`;
-      const kept = before?.tools ?? [];
+      const { tools = [], servers = [] } = before ?? {};
       return {
         signature,
-        tools: kept,
-        problem: kept.length > 0 ? `${message}; what it said before still holds` : message,
+        tools,
+        servers,
+        problem: tools.length + servers.length > 0 ? `${message}; what it said before still holds` : message,
       };
     }
   }
@@ -89,6 +98,7 @@ export async function openPackFolder(options: {
   /** First file first: the second tool of a name is a mistake of its file. */
   function merge(): PackTools {
     const tools = new Map<string, { tool: Tool; file: string }>();
+    const servers = new Map<string, { server: McpServerSpec; file: string }>();
     const problems: PackProblem[] = [];
     for (const [file, state] of files) {
       if (state.problem !== null) problems.push({ file, message: state.problem });
@@ -99,8 +109,14 @@ export async function openPackFolder(options: {
         else if (first) problems.push({ file, message: `the tool "${name}" is already in ${first.file}` });
         else tools.set(name, { tool, file });
       }
+      for (const server of state.servers) {
+        const { name } = server;
+        const first = servers.get(name);
+        if (first) problems.push({ file, message: `the MCP server "${name}" is already in ${first.file}` });
+        else servers.set(name, { server, file });
+      }
     }
-    return { tools, problems };
+    return { tools, servers: [...servers.values()].map(({ server }) => server), problems };
   }
 
   async function look(): Promise<void> {
@@ -111,7 +127,7 @@ export async function openPackFolder(options: {
     for (const [name, signature] of found) {
       const before = files.get(name);
       if (next.size >= PACK_FILES_MAX) {
-        next.set(name, { signature, tools: [], problem: `expected at most ${PACK_FILES_MAX} files` });
+        next.set(name, { signature, tools: [], servers: [], problem: `expected at most ${PACK_FILES_MAX} files` });
       } else next.set(name, before?.signature === signature ? before : await readPackFile(name, signature, before));
     }
     files = next;

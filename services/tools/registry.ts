@@ -3,6 +3,7 @@
 import { QuernError } from '#kit/errors.ts';
 import { nearest } from '#kit/nearest.ts';
 import type { ArgumentChecker, CheckedArguments } from './argument-check.ts';
+import type { McpServerSpec } from './mcp/server-spec.ts';
 import { openPackFolder, type PackFolder, type PackProblem } from './pack-folder.ts';
 import type { Tool } from './tool.ts';
 import { TOOLS_MAX } from './tool-limits.ts';
@@ -17,6 +18,8 @@ export type Registry = {
   check(tool: Tool, argumentsJson: string, options: { signal: AbortSignal }): Promise<CheckedArguments>;
   /** Mistakes in packs, for logs and health. */
   problems(): readonly PackProblem[];
+  /** The MCP servers that packs name. */
+  mcpServers(): readonly McpServerSpec[];
   /**
    * Writes a pack with one tool. The same definition again is no error; ALREADY_EXISTS for the same name and version with other
    * content, or a name that another file or a built-in has. FAILED_PRECONDITION without a folder.
@@ -41,8 +44,10 @@ export async function createRegistry(options: {
   readonly checker: ArgumentChecker;
   /** Called with all mistakes after each reading of the packs. */
   readonly onProblems?: (problems: readonly PackProblem[]) => void;
+  /** Called with all MCP servers after each later reading. */
+  readonly onServers?: (servers: readonly McpServerSpec[]) => void;
 }): Promise<Registry> {
-  const { builtins, packDir, checker, onProblems } = options;
+  const { builtins, packDir, checker, onProblems, onServers } = options;
   const ownNames = new Map(builtins.map((tool) => [tool.definition.name, tool]));
   const servers = new Map<string, readonly Tool[]>();
   let tools: readonly Tool[] = [];
@@ -70,9 +75,10 @@ export async function createRegistry(options: {
       dir: packDir,
       admit,
       isReserved: (name) => ownNames.has(name),
-      onChange: ({ problems }) => {
+      onChange: (found) => {
         update();
-        onProblems?.(problems);
+        onProblems?.(found.problems);
+        if (packs) onServers?.(found.servers);
       },
     });
     update();
@@ -111,6 +117,7 @@ export async function createRegistry(options: {
     get,
     check: (tool, argumentsJson, { signal }) => checker.check(tool.definition.inputSchema, argumentsJson, { signal }),
     problems: () => packs?.current().problems ?? [],
+    mcpServers: () => packs?.current().servers ?? [],
     async register(source) {
       const target = folder();
       const tool = parseTool(source);

@@ -1,8 +1,10 @@
-// One pack: a YAML or JSON text with tools that are commands. An OpenAI tool definition with a command beside it is one too.
+// One pack: a YAML or JSON text with tools that are commands, and MCP servers. An OpenAI tool definition with a command beside it is
+// a tool too.
 import { z } from 'zod';
 import { QuernError } from '#kit/errors.ts';
 import { type CommandSpec, commandTool, fieldsOf } from './command-tool.ts';
 import { defineTool } from './definition.ts';
+import { type McpServerSpec, parseMcpServers } from './mcp/server-spec.ts';
 import { checkSchema } from './schema-check.ts';
 import { limitsFrom, limitsShape, parseSettings, shaped } from './settings-file.ts';
 import type { JsonObject, JsonValue, Tool } from './tool.ts';
@@ -62,7 +64,12 @@ const toolSchema = z.strictObject({
 
 type WrittenTool = z.infer<typeof toolSchema>;
 
-const packSchema = z.strictObject({ tools: z.array(z.unknown()).max(PACK_TOOLS_MAX) });
+const packSchema = z.strictObject({
+  tools: z.array(z.unknown()).max(PACK_TOOLS_MAX).default([]),
+  mcp_servers: z.unknown().optional(),
+});
+
+export type Pack = { readonly tools: readonly Tool[]; readonly servers: readonly McpServerSpec[] };
 
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
@@ -144,10 +151,15 @@ export function parseTool(source: string): Tool {
   return toolFrom(shaped(toolSchema, fromOpenAi(parseSettings(source))));
 }
 
-/** A pack: {tools: [...]}, or one tool alone. Throws INVALID_ARGUMENT with the place of the mistake. */
-export function parsePack(source: string): Tool[] {
+/** A pack: {tools: [...], mcp_servers: {...}}, or one tool alone. Throws INVALID_ARGUMENT with the place of the mistake. */
+export function parsePack(source: string): Pack {
   const value = parseSettings(source);
-  if (isObject(value) && value.tools === undefined) return [toolFrom(shaped(toolSchema, fromOpenAi(value)))];
-  const { tools } = shaped(packSchema, value);
-  return tools.map((one, i) => within(`tools[${i}]`, () => toolFrom(shaped(toolSchema, fromOpenAi(one)))));
+  if (isObject(value) && value.tools === undefined && value.mcp_servers === undefined) {
+    return { tools: [toolFrom(shaped(toolSchema, fromOpenAi(value)))], servers: [] };
+  }
+  const { tools, mcp_servers: servers } = shaped(packSchema, value);
+  return {
+    tools: tools.map((one, i) => within(`tools[${i}]`, () => toolFrom(shaped(toolSchema, fromOpenAi(one))))),
+    servers: servers === undefined ? [] : parseMcpServers(servers, within),
+  };
 }

@@ -44,6 +44,8 @@ export const MCP_LIST_AGE_MS = 60_000;
 export const MCP_SESSIONS_MAX = 32;
 export const MCP_SESSIONS_PER_TENANT = 8;
 
+/** Servers that are asked for their tools at once. */
+export const MCP_STARTS_AT_ONCE = 2;
 /** After a start that failed, and at most. */
 export const MCP_RETRY_MS = 30_000;
 export const MCP_RETRY_MS_MAX = 600_000;
@@ -53,9 +55,8 @@ export const MCP_PINS_BYTES_MAX = 32 * MIB;
 export const MCP_CONTENT_PARTS_MAX = 256;
 
 export const MCP_HEADERS_BYTES_MAX = 16 * KIB;
-/** One HTTP answer, and from the request to its last byte when no call bounds it. */
+/** One HTTP answer. */
 export const MCP_RESPONSE_BYTES_MAX = 8 * MIB;
-export const MCP_RESPONSE_MS = 310_000;
 export const MCP_CONNECT_MS = 10_000;
 
 /** What the process of a server gets; wall time is its age, CPU time all its calls together. */

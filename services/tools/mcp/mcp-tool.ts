@@ -1,7 +1,8 @@
 // A server's tool as one of the registry's: its pinned definition, with what the operator says over what the server says.
+
+import { defineTool } from '../definition.ts';
 import { stripText } from '../model-output.ts';
 import { checkSchema } from '../schema-check.ts';
-import { defineTool } from '../definition.ts';
 import type { CallContext, JsonObject, JsonValue, Tool, ToolAnswer } from '../tool.ts';
 import { DESCRIPTION_CHARS_MAX } from '../tool-limits.ts';
 import type { Pin } from './pins.ts';

@@ -51,7 +51,7 @@ class SandboxLink implements Link, Transport {
   #unsentBytes = 0;
   #stderr = Buffer.alloc(0);
 
-  constructor(jail: Jail, command: SandboxCommand, signal: AbortSignal) {
+  constructor(jail: Jail, command: SandboxCommand, { full }: { readonly full?: AbortSignal | undefined }) {
     this.#outputBytesMax = command.limits.outputBytes;
     const output: OutputSink = {
       write: (stream, data) => {
@@ -60,8 +60,15 @@ class SandboxLink implements Link, Transport {
       },
       drained: () => Promise.resolve(),
     };
-    this.#session = jail.open(command, { signal, output });
-    this.ended = this.#session.ended.then((end) => this.#close(end));
+    // Whoever holds the link ends it: a start that is not wanted any more must not leave before its end is known.
+    this.#session = jail.open(command, { signal: new AbortController().signal, output });
+    const onFull = (): void => this.#end(KILLED_WORDS.disk, 'disk');
+    if (full?.aborted) onFull();
+    full?.addEventListener('abort', onFull, { once: true });
+    this.ended = this.#session.ended.then((end) => {
+      full?.removeEventListener('abort', onFull);
+      return this.#close(end);
+    });
   }
 
   get transport(): Transport {
@@ -126,27 +133,31 @@ class SandboxLink implements Link, Transport {
     if (this.#why !== null) return;
     this.#allBytes += data.length;
     this.#bytes += data.length;
-    if (this.#bytes > this.#bytesMax) return this.#end(`it wrote more than ${this.#bytesMax} bytes`, 'output');
-    if (stream === 'stderr') {
-      this.#stderr = Buffer.concat([this.#stderr, data]).subarray(-MCP_STDERR_KEPT_BYTES);
-      return;
-    }
+    if (this.#bytes > this.#bytesMax) this.#end(`it wrote more than ${this.#bytesMax} bytes`, 'output');
+    else if (stream === 'stdout') this.#read(data);
+    else this.#stderr = Buffer.concat([this.#stderr, data]).subarray(-MCP_STDERR_KEPT_BYTES);
+  }
+
+  #read(data: Uint8Array): void {
     const lines = this.#lines.add(data);
     for (const line of lines ?? []) if (this.#why === null) this.#hear(line);
     if (lines === null) this.#end(`it sent a message of more than ${MCP_MESSAGE_BYTES_MAX} bytes`, 'output');
   }
 
   #hear(line: Buffer): void {
-    const message = parseMessage(line);
     this.#messages += 1;
     if (this.#messages > MCP_MESSAGES_PER_CALL_MAX) {
-      return this.#end(`it sent more than ${MCP_MESSAGES_PER_CALL_MAX} messages for one call`, 'output');
-    }
-    if (message === null) return this.#strayed();
+      this.#end(`it sent more than ${MCP_MESSAGES_PER_CALL_MAX} messages for one call`, 'output');
+    } else if (!this.#isTaken(line)) this.#strayed();
+  }
+
+  #isTaken(line: Buffer): boolean {
+    const message = parseMessage(line);
     try {
-      this.onmessage?.(message);
+      if (message) this.onmessage?.(message);
+      return message !== null;
     } catch {
-      this.#strayed(); // what the SDK cannot take
+      return false; // what the SDK cannot take
     }
   }
 
@@ -158,7 +169,7 @@ class SandboxLink implements Link, Transport {
   }
 }
 
-/** Starts the server's process. Throws what Jail.open throws: no sandbox, no server. */
-export function openSandboxLink(jail: Jail, command: SandboxCommand, options: { signal: AbortSignal }): Link {
-  return new SandboxLink(jail, command, options.signal);
+/** Starts the server's process; `full` ends it. Throws what Jail.open throws: no sandbox, no server. */
+export function openSandboxLink(jail: Jail, command: SandboxCommand, options: { full?: AbortSignal } = {}): Link {
+  return new SandboxLink(jail, command, options);
 }

@@ -137,10 +137,12 @@ export class SessionPool {
     const stopOpening = new AbortController();
     const opening = open({ signal: stopOpening.signal });
     opening.catch(() => {});
-    const gone = opening.then(({ ended }) => ended).then(
-      () => this.#forget(entry),
-      () => this.#forget(entry),
-    );
+    const gone = opening
+      .then(({ ended }) => ended)
+      .then(
+        () => this.#forget(entry),
+        () => this.#forget(entry),
+      );
     const entry: Entry = {
       ...{ key, idleMs, opening, stopOpening, gone },
       ...{ active: 1, usedMs: performance.now(), retiring: false, timer: null },
