@@ -8,6 +8,7 @@ import { cliEnv } from '../services/cli/config.ts';
 import { engineEnv } from '../services/engine/config.ts';
 import { gatewayEnv } from '../services/gateway/config.ts';
 import { tokenizerEnv } from '../services/tokenizer/config.ts';
+import { toolsEnv } from '../services/tools/config.ts';
 
 const FILE = join(import.meta.dirname, '..', 'deploy', 'env.example');
 
@@ -41,6 +42,7 @@ export function environmentExample(): string {
     ['The gateway', gatewayEnv],
     ['The tokenizer service', tokenizerEnv],
     ['The engine service', engineEnv],
+    ['The tool service', toolsEnv],
     ['The audit service', auditEnv],
   ];
   const seen = new Set<string>();

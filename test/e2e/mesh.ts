@@ -55,13 +55,17 @@ export function spawnQuern(args: string[]): ChildProcess {
   return spawn(process.execPath, [join(ROOT, 'services', 'cli', 'bin.mjs'), ...args], { cwd: ROOT, stdio: 'ignore' });
 }
 
-/** Starts a mesh with a state folder of its own and waits until it is ready. Without `audit` it keeps no audit log. */
+/**
+ * Starts a mesh with a state folder of its own and waits until it is ready. Without `audit` it keeps no audit log, without `tools`
+ * it runs none.
+ */
 export async function startMesh(
   t: Pick<TestContext, 'after'>,
-  options: { args?: string[]; env?: NodeJS.ProcessEnv; audit?: boolean; traces?: boolean } = {},
+  options: { args?: string[]; env?: NodeJS.ProcessEnv; audit?: boolean; traces?: boolean; tools?: boolean } = {},
 ): Promise<Mesh> {
   const state = mkdtempSync(join(tmpdir(), 'quern-state-'));
   const audit = options.audit ? [] : ['--no-audit'];
+  const tools = options.tools ? [] : ['--no-tools'];
   const traces = options.env?.QUERN_OTLP_ENDPOINT || options.traces ? [] : ['--no-traces'];
   const args = [
     'up',
@@ -72,6 +76,7 @@ export async function startMesh(
     '127.0.0.1:0',
     ...audit,
     ...traces,
+    ...tools,
     ...(options.args ?? []),
   ];
   const child = spawn(process.execPath, [join(ROOT, 'services', 'cli', 'bin.mjs'), ...args], {
