@@ -13,20 +13,23 @@ import type { ModelFiles } from './model-files.ts';
 
 export type OutputFormat = { toolParser: ToolParserName | null; reasoningParser: ReasoningParserName | null };
 
+type Sign<T> = { parser: T; holds: readonly string[]; lacks?: string };
+
 /** What a template that writes such calls holds, the surest sign first. */
-const TOOL_SIGNS: readonly { parser: ToolParserName; holds: readonly string[] }[] = [
+const TOOL_SIGNS: readonly Sign<ToolParserName>[] = [
   { parser: 'qwen3-coder', holds: ['<function=', '<parameter='] },
   { parser: 'deepseek-v3', holds: ['<｜tool▁call▁begin｜>', '```json'] },
   { parser: 'deepseek-v3.1', holds: ['<｜tool▁call▁begin｜>'] },
   { parser: 'mistral', holds: ['[TOOL_CALLS]'] },
   // The prompt of these models shows the form of a call by such an example.
-  { parser: 'llama-pythonic', holds: ['func_name1(params_name1='] },
+  { parser: 'llama-pythonic', holds: ['func_name1(param'] },
   { parser: 'llama3-json', holds: ['<|python_tag|>', '"parameters"'] },
   { parser: 'llama3-json', holds: ['{"name": function name, "parameters":'] },
-  { parser: 'hermes', holds: ['<tool_call>', '</tool_call>'] },
+  // GLM has the same tags around another format.
+  { parser: 'hermes', holds: ['<tool_call>', '</tool_call>'], lacks: '<arg_key>' },
 ];
 
-const REASONING_SIGNS: readonly { parser: ReasoningParserName; holds: readonly string[] }[] = [
+const REASONING_SIGNS: readonly Sign<ReasoningParserName>[] = [
   { parser: 'think', holds: ['</think>'] },
   { parser: 'think', holds: ['<think>'] },
   { parser: 'mistral-think', holds: ['[THINK]'] },
@@ -36,7 +39,7 @@ type Choice<T> = {
   key: 'tool_parser' | 'reasoning_parser';
   known: readonly T[];
   named(name: string): T | null;
-  signs: readonly { parser: T; holds: readonly string[] }[];
+  signs: readonly Sign<T>[];
 };
 
 function choose<T extends string>(
@@ -48,7 +51,9 @@ function choose<T extends string>(
   const given = quern[key];
   if (given === undefined || given === null) {
     const source = template?.source ?? '';
-    return signs.find(({ holds }) => holds.every((text) => source.includes(text)))?.parser ?? null;
+    const shows = ({ holds, lacks }: Sign<T>): boolean =>
+      holds.every((text) => source.includes(text)) && (lacks === undefined || !source.includes(lacks));
+    return signs.find(shows)?.parser ?? null;
   }
   if (given === 'none' || given === '') return null;
   const parser = typeof given === 'string' ? named(given) : null;

@@ -9,6 +9,7 @@ import { CALL_NAME_UNITS_MAX } from './limits.ts';
 export const MISTRAL_TAGS = ['[TOOL_CALLS]', '[ARGS]', '[CALL_ID]'];
 
 const BRACKET = 0x5b;
+const BRACE = 0x7b;
 const NAME = /[A-Za-z0-9_.:/-]*/y;
 
 export function* mistral(calls: Calls): Step {
@@ -26,17 +27,22 @@ export function* mistral(calls: Calls): Step {
     const isMarked = yield* take(feed, argumentsTag);
     const next = yield* skipBlanks(feed);
     if (next < 0) throw new CallFailure('it is cut off');
-    if (!isMarked && next !== 0x7b) throw new NotACall();
+    if (!isMarked && next !== BRACE) throw new NotACall();
     yield* json.read(feed, calls.start(name), calls.arguments);
   }
   function* first(): Step {
-    isList = (yield* skipBlanks(feed)) === BRACKET;
+    const next = yield* skipBlanks(feed);
+    isList = next === BRACKET;
+    if (next === BRACE) {
+      yield* readJsonCall(calls); // a list of one, without its brackets
+      return;
+    }
     if (!isList) {
       yield* named();
       return;
     }
     feed.at += 1;
-    if ((yield* skipBlanks(feed)) !== 0x7b) throw new NotACall();
+    if ((yield* skipBlanks(feed)) !== BRACE) throw new NotACall();
     yield* readJsonCall(calls);
   }
   function* next(): Step {

@@ -78,6 +78,7 @@ const CASES: Record<Format, Case[]> = {
   'mistral-list': [
     ...jsonOrders((object) => `[TOOL_CALLS] [${object}]`),
     text('look-alikes', '[TOOL_CALL] [TOOLS] [1, 2] [TOOL_CALLS] [] ['),
+    one('a call without the list', 10, '[TOOL_CALLS] {"name": "get_weather", "arguments": {"city": "Paris"}}', PARIS),
     one('the second call broken', 8, '[TOOL_CALLS] [{"name": "now"}, {"name": }]', made('now', '{}'), { invalid: '{"name": }]', started: false }),
   ],
   mistral: [

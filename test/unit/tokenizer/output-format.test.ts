@@ -18,6 +18,8 @@ test('the template shows the format', () => {
     ['[TOOL_CALLS] [THINK]', 'mistral', 'mistral-think'],
     ['<|python_tag|> {"name": function name, "parameters": dictionary}', 'llama3-json', null],
     ['[func_name1(params_name1=params_value1)] <|python_tag|> "parameters"', 'llama-pythonic', null],
+    ['[func_name1(param1=value1, param2=value2), func_name2(...)]', 'llama-pythonic', null],
+    ['<tool_call>{name}\n<arg_key>k</arg_key></tool_call>', null, null],
     ['<|im_start|>', null, null],
   ];
   for (const [source, toolParser, reasoningParser] of cases) {

@@ -11,9 +11,9 @@ import { corpus, parse } from './support/corpus.ts';
  * its middle piece is short, and on a grid.
  */
 const isExhaustive = process.env.QUERN_TEST_SPLITS === 'all';
-const ALL_PAIRS_UNITS_MAX = 48;
-const MIDDLE_UNITS_MAX = 3;
-const GRID_POINTS = 12;
+const ALL_PAIRS_UNITS_MAX = 32;
+const MIDDLE_UNITS_MAX = 2;
+const GRID_POINTS = 8;
 
 /** Pairs of cuts of `length` units. */
 function* pairs(length: number): Generator<[number, number]> {
