@@ -98,6 +98,14 @@ export function auditServiceEnv(
   };
 }
 
+/** What opens the audit log to a reader: of the audit service alone. */
+const OPERATOR: readonly string[] = ['QUERN_AUDIT_OPERATOR_TOKEN', 'QUERN_AUDIT_OPERATOR_TOKEN_FILE'];
+
+/** The operator's settings as the audit service gets them. */
+export function operatorEnv(env: NodeJS.ProcessEnv): Record<string, string | undefined> {
+  return Object.fromEntries(OPERATOR.map((name) => [name, env[name]]));
+}
+
 /** Variables that mean something to the children only when the plan says so. */
 const PLANNED: readonly string[] = [
   'QUERN_AUDIT_OUTBOX_DIR',
@@ -106,6 +114,7 @@ const PLANNED: readonly string[] = [
   'QUERN_NATS_URL',
   'QUERN_NATS_URL_FILE',
   'QUERN_AUDIT_CONTENT_DIR',
+  ...OPERATOR,
 ];
 
 /** The environment as the children get it: without what the plan says instead, and without what no log has a use for. */

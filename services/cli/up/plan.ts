@@ -1,6 +1,13 @@
 /** Which processes a one-machine mesh consists of, with their environments. Pure: the supervisor runs it. */
 import { join } from 'node:path';
-import { type AuditPlan, auditServiceEnv, gatewayAuditEnv, inheritedEnv, type OwnNats } from './audit-plan.ts';
+import {
+  type AuditPlan,
+  auditServiceEnv,
+  gatewayAuditEnv,
+  inheritedEnv,
+  type OwnNats,
+  operatorEnv,
+} from './audit-plan.ts';
 import type { ServedModel } from './model-folder.ts';
 import { TOOLS_NODE_OPTIONS, type ToolsPlan, toolsServiceEnv, toolsSocketFolder } from './tools-plan.ts';
 import { type OwnJaeger, type TracePlan, traceEnv } from './trace-plan.ts';
@@ -88,13 +95,19 @@ export function planProcesses(options: UpOptions): PlannedProcess[] {
       [tools],
       `127.0.0.1:${settings.metricsPort}`,
     );
+  const plannedAudit = (on: Extract<AuditPlan, { kind: 'on' }>): PlannedProcess =>
+    planned(
+      'audit',
+      'audit',
+      { ...auditServiceEnv(on, audit), ...operatorEnv(options.env) },
+      [audit],
+      `127.0.0.1:${on.metricsPort}`,
+    );
   const tokenizerMetrics = `127.0.0.1:${options.metricsPorts.tokenizer}`;
   return [
     ...(options.traces?.kind === 'own' ? [plannedJaeger(options.traces.own, inherited)] : []),
     ...(plan.kind === 'on' && plan.own ? [plannedNats(plan.own, inherited)] : []),
-    ...(plan.kind === 'on'
-      ? [planned('audit', 'audit', auditServiceEnv(plan, audit), [audit], `127.0.0.1:${plan.metricsPort}`)]
-      : []),
+    ...(plan.kind === 'on' ? [plannedAudit(plan)] : []),
     ...(options.tools ? [plannedTools(options.tools)] : []),
     planned(
       'tokenizer',

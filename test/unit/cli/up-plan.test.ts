@@ -175,6 +175,12 @@ test('switched off, nothing of the audit log reaches the gateway, whatever the e
   assert.match(auditRows({ kind: 'off' })[0]?.what ?? '', /--no-audit/);
 });
 
+test('what opens the audit log to a reader reaches the audit service and nobody else', () => {
+  const parts = plan(ON, { PATH: '/bin', QUERN_AUDIT_OPERATOR_TOKEN: 'o'.repeat(32) }, TOOLS);
+  const holders = parts.filter(({ env }) => 'QUERN_AUDIT_OPERATOR_TOKEN' in env).map(({ name }) => name);
+  assert.deepEqual(holders, ['audit']);
+});
+
 test('a server that is there is used and not started', () => {
   const external: AuditPlan = { ...ON, own: null };
   assert.equal(plan(external)[0]?.kind, 'audit');
