@@ -6,8 +6,8 @@ import { parseOptions } from '../options.ts';
 export const doctor: Command = {
   help: `usage: quern doctor [--json]
 
-Looks at this machine: Node, CPU, memory, the engine addon, the model, what builds the engine, nats-server and Jaeger. Verdicts: ok, slow,
-missing (the mesh cannot start or be built without it), optional. Exit code 1 when something is missing.`,
+Looks at this machine: Node, CPU, memory, the engine addon, the model, what builds the engine, nats-server, Jaeger and the sandbox
+of tools. Verdicts: ok, slow, missing (the mesh cannot start or be built without it), optional. Exit code 1 when something is missing.`,
   async run(args, io) {
     const { values } = parseOptions(args, { json: { type: 'boolean' } });
     const findings = await inspectMachine(io.config);

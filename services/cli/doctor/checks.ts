@@ -9,6 +9,7 @@ import { findJaeger, GET_JAEGER } from '../up/jaeger.ts';
 import { runningMeshes } from '../up/mesh-folder.ts';
 import { findNatsServer, GET_NATS } from '../up/nats-server.ts';
 import { describeInstructionSet } from './instruction-set.ts';
+import { inspectSandbox } from './sandbox.ts';
 
 export type Verdict = 'ok' | 'slow' | 'missing' | 'optional';
 export type Finding = { name: string; verdict: Verdict; found: string; remedy?: string };
@@ -41,6 +42,7 @@ export async function inspectMachine(config: Settings): Promise<Finding[]> {
     python(path, built),
     await natsServer(places),
     jaeger(places),
+    ...(await inspectSandbox({ runtimeParents: config.runtimeParents, path: config.places.path })),
     mesh(config.runtimeParents),
   ];
 }
