@@ -99,10 +99,8 @@ test('nothing but /work, /tmp and /dev/shm takes a file, and none of the rest ou
 });
 
 test('sizes of what is writable in memory are bounded, in bytes and by files', async () => {
-  const fill = (path: string): string => `head -c 64000000 /dev/zero > ${path}; wc -c < ${path}`;
-  const { stdout } = await jail.bash(
-    `${fill('/tmp/a')}; rm /tmp/a; ${fill('/dev/shm/a')}; rm /dev/shm/a; ${fill(`${WORK}/a`)}`,
-  );
+  const fill = (path: string): string => `head -c 64000000 /dev/zero > ${path}; wc -c < ${path}; rm ${path}`;
+  const { stdout } = await jail.bash(['/tmp', '/dev/shm', WORK].map((place) => fill(`${place}/a`)).join('; '));
   const sizes = stdout.trim().split('\n').map(Number);
   assert.deepEqual(sizes, [16 * 1024 ** 2, 8 * 1024 ** 2, 16 * 1024 ** 2]);
 });

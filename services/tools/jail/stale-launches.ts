@@ -1,6 +1,6 @@
 // Launches that a crashed service left behind. bubblewrap's child waits, before it can ask to die with its parent, for a
 // word that a parent killed in that moment never says; it has run nothing and never will, but it stays.
-import { readdirSync, readlinkSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { readText } from './cgroups.ts';
 import { BWRAP_ARGUMENTS } from './launch.ts';
 import { signalProcess } from './process-status.ts';
@@ -12,18 +12,15 @@ function isOurLaunch(pid: number): boolean {
   return commandLine.slice(commandLine.indexOf('\0') + 1).startsWith(`${SIGNATURE}\0`);
 }
 
-function programOf(pid: number): string | null {
-  try {
-    return readlinkSync(`/proc/${pid}/exe`);
-  } catch {
-    return null; // gone, or another account's
-  }
-}
+const nameOf = (pid: number | 'self'): string | null => readText(`/proc/${pid}/comm`);
 
-/** True when the process was started by a tool service that lives: this program, or a launch of it in turn. */
+/**
+ * True when the process was started by a tool service that lives: a program of this one's name, or a launch of it in
+ * turn. More cannot be told of a process that gave root up: the kernel hides what it runs from its own account.
+ */
 function hasOwner(pid: number): boolean {
   const parent = Number(/^PPid:\s*(\d+)/m.exec(readText(`/proc/${pid}/status`) ?? '')?.[1] ?? 0);
-  return parent !== process.pid && (isOurLaunch(parent) || programOf(parent) === process.execPath);
+  return parent !== process.pid && (isOurLaunch(parent) || nameOf(parent) === nameOf('self'));
 }
 
 /** Kills them; for the start of a service, when it has launched nothing yet. Returns how many there were. */
