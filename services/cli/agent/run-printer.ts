@@ -3,7 +3,6 @@ import { TextDecoder } from 'node:util';
 import {
   type CallApproval,
   type CallEnded,
-  type CallMade,
   type RunEnded,
   RunOutcome,
   type RunResponse,
@@ -54,7 +53,6 @@ export class RunPrinter {
   outcome: RunOutcome | undefined;
   readonly #out: Writer;
   readonly #log: Writer | null;
-  readonly #calls = new Map<string, CallMade>();
   readonly #ends = new Map<string, AbortController>();
   readonly #decoders = new Map<string, TextDecoder>();
   #isMidLine = false;
@@ -84,7 +82,6 @@ export class RunPrinter {
         break;
       }
       case 'call':
-        this.#calls.set(event.value.callId, event.value);
         this.#line(
           path,
           `call ${event.value.callId}: ${visible(event.value.tool)} ${short(event.value.argumentsJson)}`,
@@ -147,8 +144,7 @@ export class RunPrinter {
     this.#isMidLog = !text.endsWith('\n');
   }
 
-  #question({ callId, approvalId, digest, reason, expiresUnixMs }: CallApproval): Question {
-    const { tool = '', argumentsJson = '' } = this.#calls.get(callId) ?? {};
+  #question({ callId, approvalId, digest, reason, expiresUnixMs, tool, argumentsJson }: CallApproval): Question {
     const ended = new AbortController();
     this.#ends.set(callId, ended);
     this.#endLine();

@@ -26,6 +26,7 @@ function sizeOf(event: RunEvent): number {
     case 'delta':
       return EVENT_BYTES + event.value.content.length + event.value.reasoning.length;
     case 'call':
+    case 'approval':
       return EVENT_BYTES + event.value.argumentsJson.length;
     case 'callOutput':
       return EVENT_BYTES + event.value.data.length;

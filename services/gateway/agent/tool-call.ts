@@ -174,9 +174,8 @@ function show({ log, approvals }: RunShared, { path }: RunLevel, callId: string,
     }
   }
   if (event.$case === 'approvalRequired') {
-    const { approvalId, digest, reason, expiresUnixMs } = event.value;
     approvals.add(callId, event.value);
-    log.emit(path, { $case: 'approval', value: { callId, approvalId, digest, reason, expiresUnixMs } });
+    log.emit(path, { $case: 'approval', value: { callId, ...event.value } });
   }
 }
 

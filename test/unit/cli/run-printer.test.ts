@@ -80,9 +80,17 @@ test('a question shows every character of the arguments, also those that a termi
   const hidden = JSON.stringify({ path: '/safe\u202e/txt.\u200b\u001b[2J', long: 'x'.repeat(500) });
   const approval: Event = {
     $case: 'approval',
-    value: { callId: '0.0', approvalId: 'a', digest: Buffer.alloc(32), reason: 'destroys\u001b[1m', expiresUnixMs: 5n },
+    value: {
+      callId: '0.0',
+      approvalId: 'a',
+      digest: Buffer.alloc(32),
+      reason: 'destroys\u001b[1m',
+      tool: 'rm',
+      argumentsJson: hidden,
+      expiresUnixMs: 5n,
+    },
   };
-  const asked = printed([at(call('0.0', hidden)), at(approval)]);
+  const asked = printed([at(call('0.0', '{}')), at(approval)]);
   const [question] = asked.questions;
   assert.match(question?.text ?? '', /^call 0\.0 needs approval: destroys␛\[1m\n {2}tool: rm\n/);
   assert.match(question?.text ?? '', /"path": "\/safe\\u\{202e\}\/txt\.\\u\{200b\}\\u001b\[2J"/);

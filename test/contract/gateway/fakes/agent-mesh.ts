@@ -63,7 +63,14 @@ export function runRequest(over: Partial<RunRequest> = {}): RunRequest {
 
 export async function startAgentMesh(
   t: Pick<TestContext, 'after'>,
-  from: { model: Model; tools?: readonly Tool[]; play?: FakePlay; mesh?: MeshOptions; tokensPerStep?: number },
+  from: {
+    model: Model;
+    tools?: readonly Tool[];
+    play?: FakePlay;
+    mesh?: MeshOptions;
+    tokensPerStep?: number;
+    toolsAddress?: string;
+  },
 ): Promise<AgentMesh> {
   const folder = mkdtempSync(join(tmpdir(), 'quern-agent-'));
   const play = from.play ?? (async ({ tool }) => toolResult(`from ${tool}`));
@@ -89,7 +96,7 @@ export async function startAgentMesh(
       ...from.mesh?.engine,
     },
     env: (own) => ({
-      QUERN_TOOLS_ADDRESS: tools.address,
+      QUERN_TOOLS_ADDRESS: from.toolsAddress ?? tools.address,
       QUERN_GATEWAY_TOKENIZER: tokenizer.address,
       ...(typeof given === 'function' ? given(own) : given),
     }),

@@ -285,6 +285,10 @@ export interface CallApproval {
   reason: string;
   /** milliseconds since 1970; no answer until then is a no */
   expiresUnixMs: bigint;
+  /** name */
+  tool: string;
+  /** exactly what would run, as the tool service read it */
+  argumentsJson: string;
 }
 
 export interface CallEnded {
@@ -1352,7 +1356,15 @@ export const CallOutput: MessageFns<CallOutput> = {
 };
 
 function createBaseCallApproval(): CallApproval {
-  return { callId: "", approvalId: "", digest: Buffer.alloc(0), reason: "", expiresUnixMs: 0n };
+  return {
+    callId: "",
+    approvalId: "",
+    digest: Buffer.alloc(0),
+    reason: "",
+    expiresUnixMs: 0n,
+    tool: "",
+    argumentsJson: "",
+  };
 }
 
 export const CallApproval: MessageFns<CallApproval> = {
@@ -1374,6 +1386,12 @@ export const CallApproval: MessageFns<CallApproval> = {
         throw new globalThis.Error("value provided for field message.expiresUnixMs of type uint64 too large");
       }
       writer.uint32(40).uint64(message.expiresUnixMs);
+    }
+    if (message.tool !== "") {
+      writer.uint32(50).string(message.tool);
+    }
+    if (message.argumentsJson !== "") {
+      writer.uint32(58).string(message.argumentsJson);
     }
     return writer;
   },
@@ -1429,6 +1447,22 @@ export const CallApproval: MessageFns<CallApproval> = {
             }
 
             message.expiresUnixMs = reader.uint64() as bigint;
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.tool = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.argumentsJson = reader.string();
             continue;
           }
         }
