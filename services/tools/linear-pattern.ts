@@ -38,6 +38,19 @@ function refuse(source: string, problem: string): QuernError {
   return new QuernError('INVALID_ARGUMENT', message, { reason: 'PATTERN_NOT_LINEAR' });
 }
 
+/** A class, the escapes of flag u, anything else as it is. */
+const CHARACTER_FORMS = [
+  String.raw`\[(?:[^\]\\]|\\[\s\S])*\]`,
+  String.raw`\\[pP]\{[^}]*\}`,
+  String.raw`\\u\{[0-9a-fA-F]+\}`,
+  String.raw`\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}`,
+  String.raw`\\u[0-9a-fA-F]{4}`,
+  String.raw`\\x[0-9a-fA-F]{2}`,
+  String.raw`\\c[A-Za-z]`,
+  String.raw`\\[\s\S]`,
+  String.raw`[\s\S]`,
+];
+
 /** Reads a pattern that `new RegExp(source, 'u')` accepts, so that only what is outside the subset needs to be found here. */
 class PatternReader {
   readonly source: string;
@@ -107,8 +120,7 @@ class PatternReader {
   character(char: string): string {
     const rest = this.source.slice(this.at);
     if (char === '\\' && /^\\(?:[1-9]|k)/.test(rest)) throw refuse(this.source, 'back references are not linear');
-    const forms =
-      /^(?:\[(?:[^\]\\]|\\[\s\S])*\]|\\(?:[pP]\{[^}]*\}|u\{[0-9a-fA-F]+\}|u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|c[A-Za-z]|[\s\S])|[\s\S])/u;
+    const forms = new RegExp(`^(?:${CHARACTER_FORMS.join('|')})`, 'u');
     const [text] = forms.exec(rest)!;
     this.at += text.length;
     return text;

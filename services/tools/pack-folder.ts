@@ -44,6 +44,58 @@ const PACK_FILE = /^[^.].*\.(?:ya?ml|json)$/;
 /** "~" sorts last, so that what operators wrote wins over what was registered. */
 const registeredFile = (name: string): string => `~registered-${name}.json`;
 
+/** The file's tools, or why not and those that it had before. */
+async function readPackFile(
+  path: string,
+  signature: string,
+  before: FileState | undefined,
+  admit: (tool: Tool) => Promise<void>,
+): Promise<FileState> {
+  try {
+    const { tools, servers } = parsePack(await readSettingsFile(path, PACK_BYTES_MAX));
+    for (const [i, tool] of tools.entries()) {
+      const twice = tools.findIndex((other) => other.definition.name === tool.definition.name) !== i;
+      if (twice) throw new QuernError('INVALID_ARGUMENT', `tools[${i}].name: "${tool.definition.name}" stands twice`);
+      await admit(tool);
+    }
+    return { signature, tools, servers, problem: null };
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    const message = error instanceof QuernError ? error.message : `cannot be read (${code ?? 'unknown'})`;
+    const { tools = [], servers = [] } = before ?? {};
+    return {
+      signature,
+      tools,
+      servers,
+      problem: tools.length + servers.length > 0 ? `${message}; what it said before still holds` : message,
+    };
+  }
+}
+
+/** First file first: the second tool of a name is a mistake of its file. */
+function merge(files: ReadonlyMap<string, FileState>, isReserved: (name: string) => boolean): PackTools {
+  const tools = new Map<string, { tool: Tool; file: string }>();
+  const servers = new Map<string, { server: McpServerSpec; file: string }>();
+  const problems: PackProblem[] = [];
+  for (const [file, state] of files) {
+    if (state.problem !== null) problems.push({ file, message: state.problem });
+    for (const tool of state.tools) {
+      const { name } = tool.definition;
+      const first = tools.get(name);
+      if (isReserved(name)) problems.push({ file, message: `the name "${name}" belongs to a built-in tool` });
+      else if (first) problems.push({ file, message: `the tool "${name}" is already in ${first.file}` });
+      else tools.set(name, { tool, file });
+    }
+    for (const server of state.servers) {
+      const { name } = server;
+      const first = servers.get(name);
+      if (first) problems.push({ file, message: `the MCP server "${name}" is already in ${first.file}` });
+      else servers.set(name, { server, file });
+    }
+  }
+  return { tools, servers: [...servers.values()].map(({ server }) => server), problems };
+}
+
 export async function openPackFolder(options: {
   readonly dir: string;
   /** Compiles a tool's schemas; throws INVALID_ARGUMENT. */
@@ -73,52 +125,6 @@ export async function openPackFolder(options: {
     return found;
   }
 
-  async function readPackFile(name: string, signature: string, before: FileState | undefined): Promise<FileState> {
-    try {
-      const { tools, servers } = parsePack(await readSettingsFile(join(dir, name), PACK_BYTES_MAX));
-      for (const [i, tool] of tools.entries()) {
-        const twice = tools.findIndex((other) => other.definition.name === tool.definition.name) !== i;
-        if (twice) throw new QuernError('INVALID_ARGUMENT', `tools[${i}].name: "${tool.definition.name}" stands twice`);
-        await admit(tool);
-      }
-      return { signature, tools, servers, problem: null };
-    } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
-      const message = error instanceof QuernError ? error.message : `cannot be read (${code ?? 'unknown'})`;
-      const { tools = [], servers = [] } = before ?? {};
-      return {
-        signature,
-        tools,
-        servers,
-        problem: tools.length + servers.length > 0 ? `${message}; what it said before still holds` : message,
-      };
-    }
-  }
-
-  /** First file first: the second tool of a name is a mistake of its file. */
-  function merge(): PackTools {
-    const tools = new Map<string, { tool: Tool; file: string }>();
-    const servers = new Map<string, { server: McpServerSpec; file: string }>();
-    const problems: PackProblem[] = [];
-    for (const [file, state] of files) {
-      if (state.problem !== null) problems.push({ file, message: state.problem });
-      for (const tool of state.tools) {
-        const { name } = tool.definition;
-        const first = tools.get(name);
-        if (isReserved(name)) problems.push({ file, message: `the name "${name}" belongs to a built-in tool` });
-        else if (first) problems.push({ file, message: `the tool "${name}" is already in ${first.file}` });
-        else tools.set(name, { tool, file });
-      }
-      for (const server of state.servers) {
-        const { name } = server;
-        const first = servers.get(name);
-        if (first) problems.push({ file, message: `the MCP server "${name}" is already in ${first.file}` });
-        else servers.set(name, { server, file });
-      }
-    }
-    return { tools, servers: [...servers.values()].map(({ server }) => server), problems };
-  }
-
   async function look(): Promise<void> {
     const found = await signatures();
     const isSame = found.size === files.size && [...found].every(([name, one]) => files.get(name)?.signature === one);
@@ -128,10 +134,14 @@ export async function openPackFolder(options: {
       const before = files.get(name);
       if (next.size >= PACK_FILES_MAX) {
         next.set(name, { signature, tools: [], servers: [], problem: `expected at most ${PACK_FILES_MAX} files` });
-      } else next.set(name, before?.signature === signature ? before : await readPackFile(name, signature, before));
+      } else
+        next.set(
+          name,
+          before?.signature === signature ? before : await readPackFile(join(dir, name), signature, before, admit),
+        );
     }
     files = next;
-    current = merge();
+    current = merge(files, isReserved);
     onChange(current);
   }
 

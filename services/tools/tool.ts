@@ -81,7 +81,7 @@ export type PreparedCall =
       answer(end: SandboxEnd, output: CapturedOutput): ToolAnswer;
     }
   | {
-      /** W: a pure expression in an interpreter without a way out; host: the egress guard, in a process of its own; mcp: a server's tool. */
+      /** W: an expression in an interpreter without a way out; host: the egress guard's process; mcp: a server's tool. */
       readonly kind: 'function';
       readonly tier: 'W' | 'host' | 'mcp';
       run(options: { signal: AbortSignal; output: OutputSink }): Promise<ToolAnswer>;

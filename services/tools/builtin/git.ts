@@ -42,7 +42,7 @@ exec "$@"
 `.trim();
 
 const OPTIONS = [
-  ...['--no-pager', '--no-optional-locks', '--no-lazy-fetch', '--literal-pathspecs'],
+  ...['--no-pager', '--no-optional-locks', '--literal-pathspecs'],
   ...['-c', 'core.fsmonitor=false', '-c', 'core.hooksPath=/dev/null', '-c', 'core.attributesFile=/dev/null'],
   ...['-c', 'protocol.allow=never', '-c', 'color.ui=false', '-c', 'log.showSignature=false'],
 ];
@@ -53,6 +53,7 @@ const ENVIRONMENT = {
   GIT_CONFIG_NOSYSTEM: '1',
   GIT_CONFIG_GLOBAL: '/dev/null',
   GIT_ATTR_NOSYSTEM: '1',
+  GIT_NO_LAZY_FETCH: '1',
   GIT_TERMINAL_PROMPT: '0',
   GIT_PAGER: '/usr/bin/cat',
 };

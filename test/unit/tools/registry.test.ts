@@ -146,7 +146,12 @@ test('mistakes are told with file and path', async (t) => {
     '13.yaml': echo('fine'),
     '14.yaml': 'x: &x [*x]',
     '15.yaml': `${' '.repeat(1_100_000)}`,
-    '16.yaml': `a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\ntools: [*c,*c,*c,*c]`,
+    '16.yaml': [
+      'a: &a [x,x,x,x,x,x,x,x,x,x]',
+      'b: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]',
+      'c: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]',
+      'tools: [*c,*c,*c,*c]',
+    ].join('\n'),
   });
   assert.deepEqual(names(), ['fine', 'read_file']);
   const expected: Record<string, RegExp> = {

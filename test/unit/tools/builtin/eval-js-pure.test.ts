@@ -34,24 +34,10 @@ test('the value of the last expression comes back as JSON', async (t) => {
 });
 
 test('there is nothing to reach', async (t) => {
-  const names = [
-    'process',
-    'require',
-    'fetch',
-    'setTimeout',
-    'WebAssembly',
-    'module',
-    'std',
-    'os',
-    'console',
-    'Deno',
-    'SharedArrayBuffer',
-  ];
-  const answer = await evaluate(
-    t,
-    `input.filter((name) => { try { return typeof (0, eval)(name) !== 'undefined' && !['SharedArrayBuffer'].includes(name) } catch { return false } })`,
-    names,
-  );
+  const names = ['process', 'require', 'fetch', 'setTimeout', 'WebAssembly', 'module', 'std', 'os', 'console', 'Deno'];
+  const code = `const found = (name) => { try { return typeof (0, eval)(name) !== 'undefined' } catch { return false } };
+input.filter(found)`;
+  const answer = await evaluate(t, code, names);
   assert.deepEqual(answer.structured, []);
   const reached = await evaluate(t, `[].constructor.constructor('return typeof process')()`);
   assert.equal(reached.structured, 'undefined');

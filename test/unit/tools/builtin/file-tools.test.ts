@@ -14,6 +14,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { fileTools } from '../../../../services/tools/builtin/file-tools.ts';
 import type { JsonObject, ToolAnswer } from '../../../../services/tools/tool.ts';
+import { WORK } from '../../../../services/tools/workspace-path.ts';
 import { newCall, runHere } from './fake-jail.ts';
 
 const tools = new Map(fileTools({ node: process.execPath }).map((tool) => [tool.definition.name, tool]));
@@ -46,7 +47,7 @@ test('a file is read whole or in parts, as text or bytes', async (t) => {
   mkdirSync(at('src'));
   writeFileSync(at('src/a.txt'), 'Grüße\nzweite');
   assert.equal((await run('read_file', { path: 'src/a.txt' })).content, 'Grüße\nzweite');
-  assert.equal((await run('read_file', { path: '/work/./src//a.txt' })).content, 'Grüße\nzweite');
+  assert.equal((await run('read_file', { path: `${WORK}/./src//a.txt` })).content, 'Grüße\nzweite');
   const part = await run('read_file', { path: 'src/a.txt', bytes: 3 }); // cuts "ü" in two
   assert.equal(part.content, 'Gr\n[12 more bytes of 14; go on with offset 2]\n');
   assert.match((await run('read_file', { path: 'src/a.txt', offset: 3, bytes: 4 })).content, /^ße\n\[7 more/);
@@ -90,7 +91,7 @@ test('paths that leave the workspace, and protected ones, are invalid before any
     '../x',
     'a/../../x',
     '/etc/passwd',
-    '/work/../etc/passwd',
+    `${WORK}/../etc/passwd`,
     '/workx',
     'a\0b',
     '',
