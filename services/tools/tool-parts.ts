@@ -14,6 +14,7 @@ import { openJail } from './jail/jail.ts';
 import type { UnprivilegedStart } from './jail/privileges.ts';
 import type { Jail } from './jail/sandbox.ts';
 import { findToolchain } from './jail/toolchain.ts';
+import { freedFromServers, openPackServers, type PackServers } from './mcp/pack-servers.ts';
 import { DEFAULT_POLICY, readPolicy } from './policy.ts';
 import { createRegistry } from './registry.ts';
 import { createCatalog } from './tool-catalog.ts';
@@ -82,6 +83,7 @@ async function openAll(
   undo.push(() => egress.close());
   const pureEval = createPureEval();
   undo.push(() => pureEval.close());
+  let mcp: PackServers | null = null;
   const registry = await createRegistry({
     builtins: builtinTools({
       programs: { ...tools.interpreters, git: existsSync(join(toolchain, 'bin', 'git')) ? '/usr/bin/git' : null },
@@ -94,9 +96,15 @@ async function openAll(
     onProblems: (problems) => {
       for (const { file, message } of problems) log.warn({ file }, `tool pack: ${message}`);
     },
+    onServers: (servers) => mcp?.follow(servers),
   });
   undo.push(() => registry.close());
-  return { jail, catalog: createCatalog(registry, policy), packs: registry, workspaces };
+  const pinsPath = join(folders.root, 'mcp-pins.json');
+  const { interpreters } = tools;
+  mcp = await openPackServers({ jail, interpreters, workspaces, checker, registry, pinsPath, log });
+  undo.push(mcp.close);
+  const catalog = createCatalog(registry, policy);
+  return { jail, catalog, packs: registry, workspaces: freedFromServers(workspaces, mcp.servers) };
 }
 
 /** After root was given up. Throws one QuernError when something is not usable; a machine without a sandbox is none. */
