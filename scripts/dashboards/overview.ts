@@ -102,6 +102,36 @@ export const overview: Dashboard = {
       ],
     },
     {
+      title: 'Tools',
+      panels: [
+        lines('Calls', 'By how they ended', 'ops', [
+          ['sum by (outcome) (rate(quern_tools_executions_total[$__rate_interval]))', '{{outcome}}'],
+        ]),
+        lines('Running and waiting', 'Calls with a place, without one, and for a person', 'none', [
+          ['sum(quern_tools_running)', 'running'],
+          ['sum(quern_tools_queued)', 'waiting for a place'],
+          ['sum(quern_tools_approvals_pending)', 'waiting for a person'],
+        ]),
+        lines('Sandbox setup', "From a place to the tool's first instruction", 's', [
+          ['histogram_quantile(0.5, sum by (le) (rate(quern_tools_setup_seconds_bucket[$__rate_interval])))', 'p50'],
+          ['histogram_quantile(0.95, sum by (le) (rate(quern_tools_setup_seconds_bucket[$__rate_interval])))', 'p95'],
+        ]),
+        lines('Run time', 'Of the tool, p95 by kind', 's', [
+          [
+            'histogram_quantile(0.95, sum by (le, kind) (rate(quern_tools_run_seconds_bucket[$__rate_interval])))',
+            '{{kind}}',
+          ],
+        ]),
+        lines('Sandbox', 'Tier that holds; layers that are missing', 'none', [
+          ['quern_tools_sandbox_tier == 1', 'tier {{tier}} {{instance}}'],
+          ['quern_tools_sandbox_capability == 0', 'missing: {{capability}} {{instance}}'],
+        ]),
+        lines('Output', 'Bytes per second that tools wrote', 'bytes', [
+          ['sum(rate(quern_tools_output_bytes_total[$__rate_interval]))', 'stdout and stderr'],
+        ]),
+      ],
+    },
+    {
       title: 'Processes',
       panels: [
         lines('Memory', 'Resident', 'bytes', [['process_resident_memory_bytes', '{{service}} {{instance}}']]),

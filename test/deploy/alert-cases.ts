@@ -4,6 +4,7 @@ import { audit, producers, witnesses } from './alerts/audit-alerts.ts';
 import { engine } from './alerts/engine-alerts.ts';
 import { host } from './alerts/host-alerts.ts';
 import { objectives, serving } from './alerts/serving-alerts.ts';
+import { tools } from './alerts/tools-alerts.ts';
 
 export type { AlertCase } from './alerts/alert-case.ts';
 
@@ -14,5 +15,6 @@ export const alertCases: readonly AlertCase[] = [
   ...audit,
   ...witnesses,
   ...producers,
+  ...tools,
   ...host,
 ];

@@ -15,6 +15,7 @@ import type { NativeLoad } from '../../services/engine/native.ts';
 import { openGatewayAudit } from '../../services/gateway/audit/gateway-audit.ts';
 import { createGatewayMetrics } from '../../services/gateway/gateway-metrics.ts';
 import { createTokenizerMetrics } from '../../services/tokenizer/tokenizer-metrics.ts';
+import { watchTools } from '../../services/tools/tools-metrics.ts';
 
 const LOAD: NativeLoad = {
   running: 0,
@@ -96,7 +97,18 @@ export async function exportedFamilies(): Promise<Map<string, Family[]>> {
     checkpointTs: () => null,
     nats: notConnected,
   });
-  const services = { gateway, tokenizer, engine, audit };
+  const tools = await common('tools');
+  watchOutbox(tools, () => OUTBOX);
+  watchTools(tools, () => ({
+    running: 0,
+    queued: 0,
+    approvals: 0,
+    eventBytes: 0,
+    journalBytes: 0,
+    tools: 0,
+    capabilities: { tier: null, list: [], probedUnixMs: 0 },
+  }));
+  const services = { gateway, tokenizer, engine, audit, tools };
   const families = await Promise.all(
     Object.entries(services).map(async ([name, metrics]) => [name, await metrics.families()] as const),
   );
