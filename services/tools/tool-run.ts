@@ -101,9 +101,11 @@ function stoppedResult(outcome: OutcomeWord, output: CapturedOutput, options: Ru
   };
 }
 
-function sinkOf(events: CallEvents, capture: OutputCapture): OutputSink {
+/** `start` comes before any output, whatever the order in which the jail tells of both. */
+function sinkOf(events: CallEvents, capture: OutputCapture, start: () => void): OutputSink {
   return {
     write(stream, data) {
+      start();
       capture.add(stream, data);
       return events.appendOutput(stream === 'stdout' ? 1 : 2, data);
     },
@@ -130,13 +132,19 @@ async function runCommand(
   const { jail, limits, events, signal, onStart, onEnd, stopped, modelOutputBytes } = options;
   const capture = new OutputCapture(modelOutputBytes);
   const tier = jail.capabilities().tier ?? '';
+  let started = false;
+  const start = (): void => {
+    if (!started) onStart(tier);
+    started = true;
+  };
   let end: SandboxEnd;
   try {
-    const output = sinkOf(events, capture);
-    end = await jail.run({ ...prepared.command, limits }, { signal, output, onStart: () => onStart(tier) });
+    const output = sinkOf(events, capture, start);
+    end = await jail.run({ ...prepared.command, limits }, { signal, output, onStart: start });
   } catch (error) {
     return failed(error, options);
   }
+  if (end.exitCode !== null) start();
   onEnd(end);
   const { exitCode, killed, setupFailure, runNs, cpuNs, maxMemoryBytes, stdoutBytes, stderrBytes } = end;
   const usage = { runNs, cpuNs: cpuNs ?? 0, maxMemoryBytes: maxMemoryBytes ?? 0, stdoutBytes, stderrBytes };
@@ -172,7 +180,7 @@ async function runFunction(
     overrun ??= outcome;
     own.abort(new QuernError('CANCELLED', killMessage(outcome, limits)));
   };
-  const sink = sinkOf(events, capture);
+  const sink = sinkOf(events, capture, () => {});
   const output: OutputSink = {
     ...sink,
     write(stream, data) {

@@ -84,8 +84,9 @@ export namespace OutputStream {
 /** How a call ended. Exactly one per accepted call. */
 export const Outcome = {
   OUTCOME_UNSPECIFIED: 0,
-  /** OUTCOME_OK - exit code 0 */
+  /** OUTCOME_OK - exit code 0, unless the tool itself says otherwise */
   OUTCOME_OK: 1,
+  /** OUTCOME_NONZERO_EXIT - or the tool itself says that it failed, or it was ended by a signal of its own */
   OUTCOME_NONZERO_EXIT: 2,
   OUTCOME_TIMEOUT_WALL: 3,
   OUTCOME_TIMEOUT_CPU: 4,
@@ -319,7 +320,7 @@ export interface ExecuteResponse {
 export interface Started {
   /** 26 characters (ULID) */
   executionId: string;
-  /** "A", "A-" (no cgroups), "B" (Landlock), "W" (pure expression), "host" (egress guard of http_fetch) */
+  /** "A", "A-" (no cgroups), "B" (Landlock), "W" (pure expression), "host" (egress guard of http_fetch), "mcp" (a server's) */
   tier: string;
   /** nanoseconds from the accepted call to the tool's first instruction */
   setupNs: bigint;
@@ -3053,8 +3054,8 @@ export const ToolServiceService = {
     responseDeserialize: (value: Buffer): RemoveToolResponse => RemoveToolResponse.decode(value),
   },
   /**
-   * Runs a tool in a sandbox of its own. The first event is Started or ApprovalRequired, the last one, always, is a Result.
-   * The stream's end before that, or a cancel, ends the tool.
+   * Runs a tool in a sandbox of its own. The first event is Started or ApprovalRequired, unless nothing ran; the last one, always,
+   * is a Result. The stream's end before that ends the tool, unless an Attach is reading; a cancel ends it in any case.
    */
   execute: {
     path: "/quern.tools.v1.ToolService/Execute" as const,
@@ -3144,8 +3145,8 @@ export interface ToolServiceServer extends UntypedServiceImplementation {
   registerTool: handleUnaryCall<RegisterToolRequest, RegisterToolResponse>;
   removeTool: handleUnaryCall<RemoveToolRequest, RemoveToolResponse>;
   /**
-   * Runs a tool in a sandbox of its own. The first event is Started or ApprovalRequired, the last one, always, is a Result.
-   * The stream's end before that, or a cancel, ends the tool.
+   * Runs a tool in a sandbox of its own. The first event is Started or ApprovalRequired, unless nothing ran; the last one, always,
+   * is a Result. The stream's end before that ends the tool, unless an Attach is reading; a cancel ends it in any case.
    */
   execute: handleServerStreamingCall<ExecuteRequest, ExecuteResponse>;
   /** Goes on with a call's events after a broken stream, from a sequence number, for as long as the result is kept. */
@@ -3211,8 +3212,8 @@ export interface ToolServiceClient extends Client {
     callback: (error: ServiceError | null, response: RemoveToolResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Runs a tool in a sandbox of its own. The first event is Started or ApprovalRequired, the last one, always, is a Result.
-   * The stream's end before that, or a cancel, ends the tool.
+   * Runs a tool in a sandbox of its own. The first event is Started or ApprovalRequired, unless nothing ran; the last one, always,
+   * is a Result. The stream's end before that ends the tool, unless an Attach is reading; a cancel ends it in any case.
    */
   execute(request: ExecuteRequest, options?: Partial<CallOptions>): ClientReadableStream<ExecuteResponse>;
   execute(
