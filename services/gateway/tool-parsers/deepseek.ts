@@ -52,7 +52,8 @@ function deepseek(isFenced: boolean): Format {
       const isCall = yield* calls.call(body, tag.length, { open: begin, close: end });
       if (!isCall) continue;
       if (isFenced) yield* calls.swallow(FENCE);
-      if (yield* calls.swallow(end)) yield* calls.swallow(allEnd);
+      yield* calls.swallow(end);
+      yield* calls.swallow(allEnd);
     }
   };
 }

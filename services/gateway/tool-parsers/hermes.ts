@@ -14,6 +14,10 @@ export function* hermes(calls: Calls): Step {
     yield* readJsonCall(calls);
   }
   while ((yield* calls.textUntil(opening)) !== null) {
-    if (yield* calls.call(body, open.length, { open, close })) yield* calls.swallow(close);
+    let isCall = yield* calls.call(body, open.length, { open, close });
+    // Some models put several objects between one pair of tags.
+    while (isCall && !(yield* calls.swallow(close)) && (yield* calls.separatorBefore(',', '{'))) {
+      isCall = yield* calls.call(body, 0, { open, close });
+    }
   }
 }

@@ -33,11 +33,13 @@ const CASES: Record<Format, Case[]> = {
     one('broken, then right', 8, `<tool_call>{nam: 1}<tool_call>{"name": "now"}</tool_call>`, { invalid: '<tool_call>{nam: 1}', started: false }, made('now', '{}')),
     one('a value that fits nothing', 5, '<tool_call>{"name": "get_weather", "arguments": {"city": "Paris", "days": "soon"}}</tool_call>', { invalid: '<tool_call>{"name": "get_weather", "arguments": {"city": "Paris", "days": "soon"}}</tool_call>', started: true }),
     one('blanks around an invalid call', 4, '\n <tool_call>{]</tool_call>\n', { invalid: '\n <tool_call>{]</tool_call>', started: false }, { text: '\n' }),
+    one('two objects between one pair of tags', 2, '<tool_call>\n{"name": "now"}\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>', made('now', '{}'), PARIS),
     one('no close tag between two calls', 10, '<tool_call>{"name": "now"}\n<tool_call>{"name": "now"}', made('now', '{}'), made('now', '{}')),
   ],
   'qwen3-coder': [
     text('look-alikes in code', 'a<tool_b> <function=f() {}> </parameter> x <function> <tool_call> y'),
     text('a tag cut by the end', 'Vec<tool_call'),
+    one('two functions between one pair of tags', 2, '<tool_call>\n<function=now>\n</function>\n<function=get_weather>\n<parameter=city>\nParis\n</parameter>\n</function>\n</tool_call>', made('now', '{}'), PARIS),
     one('no <tool_call>', 10, 'Now:\n<function=get_weather>\n<parameter=city>\nParis\n</parameter>\n</function>\n</tool_call>', { text: 'Now:\n' }, PARIS),
     one('no </parameter>', 10, '<tool_call>\n<function=get_weather>\n<parameter=city>\nParis\n<parameter=days>\n3\n</function>\n</tool_call>', made('get_weather', '{"city":"Paris","days":3}')),
     one('all on one line', 9, '<tool_call><function=get_weather><parameter=city>Paris</parameter><parameter=days> 3 </parameter></function></tool_call>', made('get_weather', '{"city":"Paris","days":3}')),
@@ -69,6 +71,7 @@ const CASES: Record<Format, Case[]> = {
   'deepseek-v3': [
     text('look-alikes', '<｜tool▁calls▁begin｜> is a tag, <|tool_calls_begin|> is none'),
     one('no tag of all calls', 10, '<｜tool▁call▁begin｜>function<｜tool▁sep｜>now\n```json\n{}\n```<｜tool▁call▁end｜>', made('now', '{}')),
+    one('no end of a call', 10, '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>now\n```json\n{}\n```<｜tool▁calls▁end｜>', made('now', '{}')),
     one('no fence', 11, '<｜tool▁call▁begin｜>function<｜tool▁sep｜>now\n{}<｜tool▁call▁end｜>.', { invalid: '<｜tool▁call▁begin｜>function<｜tool▁sep｜>now\n{}<｜tool▁call▁end｜>', started: false }, { text: '.' }),
   ],
   'deepseek-v3.1': [
