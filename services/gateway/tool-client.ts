@@ -2,7 +2,7 @@
 // its idempotency key after the service was started anew, so that nothing runs twice.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type ExecuteRequest, type ExecuteResponse, ToolServiceClient } from '#gen/quern/tools/v1/tools.ts';
-import { toQuernError } from '#kit/errors.ts';
+import { QuernError, toQuernError } from '#kit/errors.ts';
 import { type ClientTls, openChannel, type StreamCallOptions, serverStream, unary } from '#kit/rpc/client.ts';
 import type { SpanSink } from '#kit/trace.ts';
 import {
@@ -19,6 +19,14 @@ export type ToolClientOptions = {
   tls?: ClientTls | undefined;
   spans?: SpanSink | undefined;
 };
+
+/** What a caller hears when nobody answers at the service's address: the address is ours, not theirs. */
+function unreachable(thrown: unknown): QuernError {
+  const error = toQuernError(thrown);
+  if (error.code !== 'UNAVAILABLE') return error;
+  const message = 'the tool service does not answer now; try again, and look at its log if it stays so';
+  return new QuernError('UNAVAILABLE', message, { reason: 'TOOLS_UNAVAILABLE', retryAfterMs: 1_000 }, { cause: error });
+}
 
 export type ToolClient = ToolService & { close(): void };
 
@@ -81,7 +89,7 @@ export function createToolClient({ address, sharedToken, tls, spans }: ToolClien
       } catch (thrown) {
         const next: How | null =
           options.signal.aborted || broken >= TOOL_RECONNECTS_MAX ? null : nextAttempt(how, thrown);
-        if (next === null) throw thrown;
+        if (next === null) throw unreachable(thrown);
         how = next;
         if (how === 'execute') last = 0n;
         await sleep(TOOL_RECONNECT_MS * 2 ** broken, undefined, { signal: options.signal });
@@ -90,7 +98,12 @@ export function createToolClient({ address, sharedToken, tls, spans }: ToolClien
   }
 
   return {
-    list: async (request, options) => (await unary(client, 'listTools', request, short(options))).tools,
+    async list(request, options) {
+      const listed = await unary(client, 'listTools', request, short(options)).catch((thrown: unknown) => {
+        throw unreachable(thrown);
+      });
+      return listed.tools;
+    },
     execute,
     async approve(request, options) {
       await unary(client, 'approve', request, short(options));
