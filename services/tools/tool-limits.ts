@@ -99,6 +99,13 @@ export const FETCH_ADDRESSES_MAX = 64;
 /** The process of http_fetch goes when nothing has used it for so long. */
 export const FETCH_IDLE_MS = 60_000;
 
+/** The egress proxy: connections of all sandboxes, and of one how long and how much, both ways together. */
+export const PROXY_CONNECTIONS_MAX = 256;
+export const PROXY_IDLE_MS = 30_000;
+export const PROXY_WALL_MS = 300_000;
+export const PROXY_TRAFFIC_BYTES_MAX = 256 * MIB;
+export const PROXY_RESTART_MS = 500;
+
 export const EVAL_MEMORY_BYTES = 32 * MIB;
 export const EVAL_STACK_BYTES = 256 * KIB;
 export const EVAL_WALL_MS = 1_000;

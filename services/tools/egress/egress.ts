@@ -1,10 +1,10 @@
 // The way out for http_fetch: a process of its own that is started with the first request and goes when nothing uses it.
-import { type ChildProcess, fork } from 'node:child_process';
-import { dirname, resolve } from 'node:path';
+import type { ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { QuernError } from '#kit/errors.ts';
 import { FETCH_IDLE_MS, FETCH_RUNNING_MAX } from '../tool-limits.ts';
 import type { FetchMessage, FetchReply } from './fetch-messages.ts';
+import { endGuard, forkGuard } from './guard-fork.ts';
 import type { EgressSettings, FetchAnswer, FetchRequest } from './guarded-fetch.ts';
 import { allowRuleProblem } from './url-rules.ts';
 
@@ -18,13 +18,6 @@ export type Egress = {
 type Pending = { resolve: (answer: FetchAnswer) => void; reject: (error: unknown) => void };
 
 const PROGRAM = fileURLToPath(new URL('./fetch-process.ts', import.meta.url));
-/** It reads its own code, and nothing else; Node asks the system's resolver for names. */
-const READABLE = [
-  resolve(dirname(PROGRAM), '../../..', 'services'),
-  resolve(dirname(PROGRAM), '../../..', 'package.json'),
-  ...['/etc/resolv.conf', '/etc/hosts', '/etc/nsswitch.conf'],
-];
-
 class EgressProcess implements Egress {
   readonly settings: EgressSettings;
   readonly #pending = new Map<number, Pending>();
@@ -72,17 +65,7 @@ class EgressProcess implements Egress {
   }
 
   #start(): ChildProcess {
-    const child = fork(PROGRAM, {
-      env: {},
-      execArgv: [
-        '--permission',
-        ...READABLE.map((path) => `--allow-fs-read=${path}`),
-        '--max-old-space-size=128',
-        '--no-warnings',
-      ],
-      serialization: 'advanced',
-      stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
-    });
+    const child = forkGuard(PROGRAM);
     child.on('message', (reply: FetchReply) => this.#answer(reply));
     child.on('error', () => this.#lost(child));
     child.on('exit', () => this.#lost(child));
@@ -119,10 +102,7 @@ class EgressProcess implements Egress {
     const child = this.#child;
     this.#child = null;
     for (const { reject } of this.#pending.values()) reject(new QuernError('UNAVAILABLE', 'the service stops'));
-    if (!child || child.exitCode !== null || child.signalCode !== null) return;
-    const exited = new Promise((resolve) => child.once('exit', resolve));
-    child.kill('SIGKILL');
-    await exited;
+    if (child) await endGuard(child);
   }
 }
 

@@ -46,8 +46,8 @@ function refuse(message: string): QuernError {
   return new QuernError('PERMISSION_DENIED', message, { reason: 'EGRESS_DENIED' });
 }
 
-/** The address to dial. Throws when the name has one that may not be dialled. */
-async function addressOf(host: string, settings: EgressSettings, resolve: Resolve): Promise<string> {
+/** The address to dial for a host of a checked URL. Throws when the name has one that may not be dialled. */
+export async function addressOf(host: string, settings: EgressSettings, resolve: Resolve): Promise<string> {
   const literal = host.replace(/^\[|\]$/g, '');
   const addresses = isIP(literal) ? [literal] : await resolve(host);
   if (addresses.length === 0) throw new QuernError('UNAVAILABLE', `${host} has no address`);
