@@ -63,6 +63,11 @@ export class Choice {
     return this.#assembler instanceof ParsedAssembler ? this.#assembler.reasoningTokens : null;
   }
 
+  /** Null: the output is text. */
+  get calls(): { made: number; invalid: number } | null {
+    return this.#assembler instanceof ParsedAssembler ? this.#assembler.calls : null;
+  }
+
   get hasOutput(): boolean {
     return this.#assembler.hasOutput || this.#echo !== null;
   }
@@ -127,6 +132,13 @@ export class Choice {
 export function reasoningTokensOf(choices: readonly Choice[]): { reasoningTokens?: number } {
   const counts = choices.flatMap(({ reasoningTokens }) => reasoningTokens ?? []);
   return counts.length === 0 ? {} : { reasoningTokens: counts.reduce((sum, count) => sum + count, 0) };
+}
+
+/** Tool calls of all choices. */
+export function callCountsOf(choices: readonly Choice[]): { made: number; invalid: number } {
+  const counts = choices.flatMap(({ calls }) => calls ?? []);
+  const sum = (of: 'made' | 'invalid'): number => counts.reduce((total, count) => total + count[of], 0);
+  return { made: sum('made'), invalid: sum('invalid') };
 }
 
 /** The choices of a request, each with its own assembler. */

@@ -9,6 +9,9 @@ import {
 } from '#kit/metrics.ts';
 import type { TraceContext } from '#kit/trace.ts';
 
+/** Tool calls of an answer: whole ones, and what began as one and was none. */
+export type CallCounts = { made: number; invalid: number };
+
 export type FinishedRequest = {
   model: string;
   method: 'complete' | 'infill' | 'chat';
@@ -24,6 +27,8 @@ export type FinishedRequest = {
   promptTokens: number;
   cachedTokens: number;
   completionTokens: number;
+  /** Of its answers, where they were read; absent: none were. */
+  toolCalls?: CallCounts;
   trace: TraceContext;
 };
 
@@ -81,6 +86,11 @@ function createCounters(metrics: Metrics) {
       'model',
       'reason',
     ]),
+    toolCalls: counter(
+      'quern_gateway_tool_calls_total',
+      'Tool calls read in answers: made, or invalid and given as text',
+      ['model', 'outcome'],
+    ),
     tenantRequests: counter('quern_gateway_tenant_requests_total', 'Ended requests of each tenant', [
       'tenant',
       'outcome',
@@ -151,6 +161,9 @@ function countFinished(counters: Counters, histograms: Histograms, request: Fini
   for (const [kind, count] of Object.entries(kinds)) {
     counters.tokens.inc({ model, kind }, count);
     counters.tenantTokens.inc({ tenant, kind }, count);
+  }
+  for (const [how, count] of Object.entries(request.toolCalls ?? {})) {
+    if (count > 0) counters.toolCalls.inc({ model, outcome: how }, count);
   }
   if (WASTED.has(outcome) || error !== null) counters.wasted.inc({ model, reason: outcome }, completionTokens);
   const labels = { gen_ai_request_model: model, gen_ai_operation_name: OPERATION[method] };

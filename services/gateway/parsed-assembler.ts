@@ -32,6 +32,8 @@ export class ParsedAssembler {
   tokenIds: number[] = [];
   /** Tokens that count and belong to the reasoning, its tags among them. */
   reasoningTokens = 0;
+  /** Calls that were given out whole, and what was given as the text of a call that is none. */
+  readonly calls = { made: 0, invalid: 0 };
   readonly #options: ParsedOptions;
   readonly #utf8 = new Utf8Stream();
   #matcher: StopMatcher | null;
@@ -138,6 +140,8 @@ export class ParsedAssembler {
     if (event.kind !== 'reasoning' && !this.#options.parallelCalls && event.index !== null && event.index > 0) {
       if (event.kind !== 'invalid_call') return;
     }
+    if (event.kind === 'call_end') this.calls.made += 1;
+    if (event.kind === 'invalid_call') this.calls.invalid += 1;
     this.#add({ ...event });
   }
 

@@ -6,7 +6,7 @@ import { ATTR_REASON } from '#kit/semconv.ts';
 import type { Span, SpanSink, TraceContext } from '#kit/trace.ts';
 import type { GatewayAudit } from './audit/gateway-audit.ts';
 import type { AuditedGeneration, RequestAudit } from './audit/request-audit.ts';
-import type { Choice } from './choice.ts';
+import { type Choice, callCountsOf } from './choice.ts';
 import type { ExplainRing } from './explain-ring.ts';
 import type { GatewayMetrics } from './gateway-metrics.ts';
 import { type Caller, type GenerationSink, outcomeOf } from './generation-events.ts';
@@ -131,6 +131,7 @@ export class RequestAccount {
       seconds: latencyMs / 1000,
       decodeSeconds: this.#clock.decodeSeconds,
       choices: choices.length,
+      toolCalls: callCountsOf(choices),
       trace: caller.trace,
       ...usage,
     });

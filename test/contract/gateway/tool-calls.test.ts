@@ -158,6 +158,8 @@ test('a call that is cut off is content with a flag, and the reason is length', 
     if (delta.invalid_tool_call) flags.push([delta.content, delta.invalid_tool_call]);
   }
   assert.deepEqual(flags, [[text, { index: 0, reason: 'it is cut off' }]]);
+  const metrics = await (await fetch(`${mesh.url}/metrics`)).text();
+  assert.match(metrics, /quern_gateway_tool_calls_total\{model="mock",outcome="invalid",[^}]*\} 2/);
 });
 
 test('tool_choice and parallel_tool_calls', async (t) => {

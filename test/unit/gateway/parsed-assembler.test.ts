@@ -176,6 +176,16 @@ test('tokens of the reasoning are counted with its tags', () => {
   assert.equal(run(bytesOf('So.'), [1], { file: 'hermes' }).reasoningTokens, 0);
 });
 
+test('whole calls and invalid ones are counted', () => {
+  const one = assembler({ file: 'hermes', knowsTags: false });
+  one.push(
+    bytesOf('<tool_call>{"name": "now"}</tool_call><tool_call>{]</tool_call><tool_call>{"name": "now", "arguments"'),
+    [],
+  );
+  one.end();
+  assert.deepEqual(one.calls, { made: 1, invalid: 2 });
+});
+
 test('without parallel calls the first one is kept', () => {
   const output = 'a<tool_call>{"name": "now"}</tool_call>b<tool_call>{"name": "nobody"}</tool_call>c';
   const got = run(bytesOf(output), [3], { file: 'hermes', knowsTags: false, parallelCalls: false });
