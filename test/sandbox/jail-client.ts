@@ -2,10 +2,11 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, mkdtempSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
+import { chmodSync, mkdtempSync, rmdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ownV1Folders, ownV2Folder, readCgroupView } from '../../services/tools/jail/cgroup-subtree.ts';
+import { foldersIn } from '../../services/tools/jail/cgroups.ts';
 import type {
   Capabilities,
   KillReason,
@@ -122,23 +123,21 @@ export class HostError extends Error {
   }
 }
 
-/** Folders of the host's own cgroups, those of this process's group: the host is its child. */
-export function subtrees(): string[] {
+/** A host's own cgroups: below this process's groups, since the host is its child, and named for it. */
+export function subtrees(hostPid: number): string[] {
   const view = readCgroupView();
   const v2 = ownV2Folder(view);
   const own = [...Object.values(ownV1Folders(view)), ...(v2 ? [v2] : [])];
-  return [...new Set(own)].map((folder) => join(folder, 'quern-tools'));
+  return [...new Set(own)].flatMap((folder) =>
+    foldersIn(folder)
+      .filter((name) => name.startsWith(`quern-tools-${hostPid}-`))
+      .map((name) => join(folder, name)),
+  );
 }
 
-/** Groups of runs, whoever made them. */
+/** Groups of a host's runs. */
 export function runGroups(hostPid: number): string[] {
-  return subtrees().flatMap((folder) => {
-    try {
-      return readdirSync(folder).filter((name) => name.startsWith(`run-${hostPid}-`));
-    } catch {
-      return [];
-    }
-  });
+  return subtrees(hostPid).flatMap((folder) => foldersIn(folder).filter((name) => name.startsWith('run-')));
 }
 
 function exchange(host: ChildProcess): {
@@ -198,7 +197,7 @@ export async function startJail(
       clearTimeout(timer);
     }
     rmSync(folder, { recursive: true, force: true });
-    for (const subtree of subtrees()) removeIfEmpty(subtree);
+    for (const subtree of subtrees(host.pid!)) removeIfEmpty(subtree);
   });
   const link = exchange(host);
   type Started = { uid: number; capabilities: Capabilities; interpreters: JailClient['interpreters'] };
@@ -249,7 +248,7 @@ function removeIfEmpty(folder: string): void {
   try {
     rmdirSync(folder);
   } catch {
-    // Another test's host uses it, or it belongs to somebody else.
+    // A later host's start removes it.
   }
 }
 

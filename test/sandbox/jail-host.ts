@@ -113,7 +113,7 @@ async function start(config: HostConfig): Promise<unknown> {
   const { uid, cgroups } = giveUpRoot({ folders: [stateDir] });
   jail = await openJail(
     {
-      log: createLog({ service: 'jail-host', level: 'silent' }),
+      log: createLog({ service: 'jail-host', level: 'warn' }),
       stateDir,
       bwrap: config.bwrap ?? '/usr/bin:/bin',
       cgroups: config.withoutCgroup ? { ok: false, detail: 'left out by the test', remedy: 'none' } : cgroups,

@@ -15,6 +15,28 @@ import { type Caller, makeCaller } from './outside.ts';
 const jail = await startWholeJail({ after });
 const caller = makeCaller({ after }, jail);
 
+/** A jail with an egress proxy's socket, which here only accepts. */
+async function startProxied(): Promise<Caller> {
+  const folder = mkdtempSync(join(tmpdir(), 'quern-proxy-'));
+  chmodSync(folder, 0o755);
+  const socket = join(folder, 'proxy.sock');
+  const server = createServer((connection) => connection.end('proxy'));
+  server.listen(socket);
+  await once(server, 'listening');
+  chmodSync(socket, 0o666);
+  after(() => {
+    server.close();
+    rmSync(folder, { recursive: true, force: true });
+  });
+  proxiedJail = await startJail({ after }, { proxySocket: socket });
+  const missing = proxiedJail.capabilities.list.filter(({ available }) => !available);
+  assert.equal(proxiedJail.capabilities.tier, 'A', JSON.stringify(missing));
+  return makeCaller({ after }, proxiedJail);
+}
+
+let proxiedJail: JailClient;
+const proxied = await startProxied();
+
 const EPERM = -ERRNO.EPERM;
 const ENOSYS = -ERRNO.ENOSYS;
 const EAFNOSUPPORT = -ERRNO.EAFNOSUPPORT;
@@ -112,27 +134,6 @@ test('i386 calls end the process inside and work outside', async () => {
   // Where the kernel has no i386 calls at all, the attempt ends by a signal there too.
   assert(outside.answers.length === 2 || outside.signal !== null);
 });
-
-/** A jail with an egress proxy's socket, which here only accepts. */
-async function startProxied(): Promise<Caller> {
-  const folder = mkdtempSync(join(tmpdir(), 'quern-proxy-'));
-  chmodSync(folder, 0o755);
-  const socket = join(folder, 'proxy.sock');
-  const server = createServer((connection) => connection.end('proxy'));
-  server.listen(socket);
-  await once(server, 'listening');
-  chmodSync(socket, 0o666);
-  after(() => {
-    server.close();
-    rmSync(folder, { recursive: true, force: true });
-  });
-  proxiedJail = await startJail({ after }, { proxySocket: socket });
-  assert.equal(proxiedJail.capabilities.tier, 'A');
-  return makeCaller({ after }, proxiedJail);
-}
-
-let proxiedJail: JailClient;
-const proxied = await startProxied();
 
 test('the network variant lets IP sockets be made, and nothing else', async () => {
   const open = new SyscallOrders().call(41, 2, 1, 0).call(41, 10, 2, 0);

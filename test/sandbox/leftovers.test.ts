@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { type Census, type HostResult, type JailClient, runGroups, startWholeJail } from './jail-client.ts';
+import { descendants, orphans } from './processes.ts';
 
 const RUNS = 500;
 const IN_FLIGHT = 8;
@@ -22,18 +23,6 @@ const kinds: ((jail: JailClient, workspace: string) => Promise<[HostResult, stri
 ];
 
 const mounts = (pid: number): number => readFileSync(`/proc/${pid}/mountinfo`, 'utf8').split('\n').length;
-
-function processesOf(uid: number): string[] {
-  return readdirSync('/proc').filter((name) => {
-    try {
-      const isOwn = new RegExp(`^Uid:\\s+${uid}\\s`, 'm').test(readFileSync(`/proc/${name}/status`, 'utf8'));
-      const isZombie = /^State:\s+Z/m.test(readFileSync(`/proc/${name}/status`, 'utf8'));
-      return isOwn && !isZombie && /^(?:bwrap|sleep|yes|bash|true)\n/.test(readFileSync(`/proc/${name}/comm`, 'utf8'));
-    } catch {
-      return false;
-    }
-  });
-}
 
 test(`${RUNS} runs, ${IN_FLIGHT} in flight, leave nothing behind`, async (t) => {
   const jail = await startWholeJail(t);
@@ -56,5 +45,6 @@ test(`${RUNS} runs, ${IN_FLIGHT} in flight, leave nothing behind`, async (t) => 
   assert.deepEqual(runGroups(jail.host.pid!), []);
   assert.equal(mounts(jail.host.pid!), mountsBefore);
   assert.deepEqual(readdirSync(workspace), []);
-  assert.deepEqual(processesOf(jail.uid), []);
+  assert.deepEqual(descendants(jail.host.pid!), []);
+  assert.deepEqual(orphans(), []);
 });

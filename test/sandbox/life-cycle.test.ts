@@ -1,12 +1,13 @@
 /** Ends: whatever a command does, nothing of it is left soon after, however its end came. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { readText } from '../../services/tools/jail/cgroups.ts';
-import { isSameProcess, startTimeOf } from '../../services/tools/jail/process-status.ts';
+import { startTimeOf } from '../../services/tools/jail/process-status.ts';
 import { type JailClient, runGroups, startWholeJail } from './jail-client.ts';
+import { alive, descendants, orphans, type Process } from './processes.ts';
 
 const GONE_MS = 250;
 
@@ -26,30 +27,9 @@ time.sleep(0.05)
 print("up", flush=True)
 while True: time.sleep(1)`;
 
-/** Processes of the host's account that a sandbox holds: the descendants of the host. */
-function descendants(pid: number): { pid: number; startTime: number }[] {
-  const parents = new Map<number, number>();
-  for (const name of readdirSync('/proc').filter((entry) => /^\d+$/.test(entry))) {
-    try {
-      const stat = readFileSync(`/proc/${name}/stat`, 'utf8');
-      parents.set(Number(name), Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]));
-    } catch {
-      // It ended meanwhile.
-    }
-  }
-  const isBelow = (child: number): boolean => {
-    const parent = parents.get(child);
-    return parent === pid || (parent !== undefined && parent > 1 && isBelow(parent));
-  };
-  return [...parents.keys()].filter(isBelow).map((child) => ({ pid: child, startTime: startTimeOf(child) ?? -1 }));
-}
-
-const alive = (list: readonly { pid: number; startTime: number }[]): number =>
-  list.filter(({ pid, startTime }) => isSameProcess(pid, startTime)).length;
-
 async function startStubborn(
   jail: JailClient,
-): Promise<{ pids: { pid: number; startTime: number }[]; session: Awaited<ReturnType<JailClient['session']>> }> {
+): Promise<{ pids: Process[]; session: Awaited<ReturnType<JailClient['session']>> }> {
   const before = new Set(descendants(jail.host.pid!).map(({ pid }) => pid));
   const session = await jail.session([jail.interpreters.python!, '-c', STUBBORN]);
   await session.until('up');
@@ -148,20 +128,8 @@ test('SIGKILL of the service with ten runs: all processes are gone, the next sta
   assert.deepEqual(runGroups(jail.host.pid!), [], 'swept');
 });
 
-/** Sandboxes whose maker is gone: bubblewrap's processes that neither it nor a Node has started. */
-function orphans(): number[] {
-  const nameOf = (pid: number): string => readText(`/proc/${pid}/comm`)?.trim() ?? '';
-  return readdirSync('/proc')
-    .filter((entry) => /^\d+$/.test(entry) && nameOf(Number(entry)) === 'bwrap' && startTimeOf(Number(entry)) !== null)
-    .map(Number)
-    .filter((pid) => {
-      const parent = Number(/^PPid:\s*(\d+)/m.exec(readText(`/proc/${pid}/status`) ?? '')?.[1]);
-      return !['bwrap', 'node', 'MainThread'].includes(nameOf(parent));
-    });
-}
-
 /** The stubborn commands themselves. */
-function commands(): { pid: number; startTime: number }[] {
+function commands(): Process[] {
   return readdirSync('/proc')
     .filter(
       (entry) => /^\d+$/.test(entry) && (readText(`/proc/${entry}/cmdline`) ?? '').includes(`python3\0-c\0${STUBBORN}`),

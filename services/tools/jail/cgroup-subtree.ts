@@ -1,10 +1,10 @@
 // The part of the cgroup tree that belongs to this service: found below its own group, made by the step that still has
 // the rights, and handed to the account under which sandboxes run.
-import { chownSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { chownSync, existsSync, mkdirSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { openCgroupsV1, V1_CONTROLLERS, V1_REQUIRED, type V1Controller, type V1Folders } from './cgroup-v1.ts';
 import { openCgroupsV2, V2_REQUIRED } from './cgroup-v2.ts';
-import { type CgroupsFound, readProcesses, readText } from './cgroups.ts';
+import { type CgroupsFound, foldersIn, readProcesses, readText, staleSubtrees, subtreeName } from './cgroups.ts';
 
 /** What the kernel tells about this process; tests give texts of their own. */
 export type CgroupView = { readonly mountinfo: string; readonly ownGroups: string };
@@ -16,13 +16,12 @@ export function readCgroupView(): CgroupView {
   };
 }
 
-const SUBTREE = 'quern-tools';
 /** v2: where the service itself and, where it shared its group, its neighbours go: a group with groups has no processes. */
 const SERVICE_LEAF = 'service';
 const NEIGHBOURS_LEAF = 'quern-services';
 
 /** A later start finds itself in one of the leaves that the first one made. */
-const OWN_LEAF = new RegExp(`/(?:${SUBTREE}/${SERVICE_LEAF}|${NEIGHBOURS_LEAF})$`);
+const OWN_LEAF = new RegExp(`/(?:quern-tools-\\d+-\\d+/${SERVICE_LEAF}|${NEIGHBOURS_LEAF})$`);
 
 const REMEDY =
   'start the service as root (it makes its cgroups and gives root up), or give its systemd unit Delegate=yes (from a ' +
@@ -92,10 +91,25 @@ function give(path: string, owner: Owner): void {
 /** Who gets the subtree; null: this process keeps its account and must already have the rights. */
 export type Owner = { readonly uid: number; readonly gid: number } | null;
 
+/** What services that are gone have left in a folder, as far as no process is in it; the sweep does the rest. */
+function removeEmpty(folder: string): void {
+  for (const name of staleSubtrees(folder)) {
+    const subtree = join(folder, name);
+    for (const place of [...foldersIn(subtree).map((group) => join(subtree, group)), subtree]) {
+      try {
+        rmdirSync(place);
+      } catch {
+        // Busy, or another account's.
+      }
+    }
+  }
+}
+
 function makeV1(own: V1Folders, owner: Owner): CgroupsFound {
   const folders: Partial<Record<V1Controller, string>> = {};
   for (const [controller, folder] of Object.entries(own) as [V1Controller, string][]) {
-    const subtree = join(folder, SUBTREE);
+    removeEmpty(folder);
+    const subtree = join(folder, subtreeName());
     mkdirSync(subtree, { recursive: true });
     for (const leaf of ['', 'cgroup.procs', 'tasks']) give(join(subtree, leaf), owner);
     folders[controller] = subtree;
@@ -121,7 +135,8 @@ function makeV2(own: string, owner: Owner): CgroupsFound {
   if (missing.length > 0) {
     return { ok: false, detail: `the cgroup ${base} has no ${missing.join(', ')} controller`, remedy: REMEDY };
   }
-  const subtree = join(base, SUBTREE);
+  removeEmpty(base);
+  const subtree = join(base, subtreeName());
   const leaf = join(subtree, SERVICE_LEAF);
   mkdirSync(leaf, { recursive: true });
   writeFileSync(join(leaf, 'cgroup.procs'), String(process.pid));

@@ -2,17 +2,19 @@
 // Source: Documentation/admin-guide/cgroup-v1/{memory,pids,freezer-subsystem,cpuacct}.rst.
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import {
   type Cgroup,
   type CgroupLimits,
   type Cgroups,
+  foldersIn,
   newGroupName,
   readKeyed,
   readNumber,
   readProcesses,
   removeGroup,
-  staleGroups,
+  removeSubtree,
+  staleSubtrees,
 } from './cgroups.ts';
 import { CPU_CORES, CPU_PERIOD_US } from './limits.ts';
 import { signalProcess } from './process-status.ts';
@@ -96,13 +98,21 @@ export function openCgroupsV1(folders: V1Folders): Cgroups {
       return group;
     },
     async sweep() {
-      const names = new Set(places.flatMap(staleGroups));
-      for (const name of names) {
-        const group = groupAt(folders, name);
-        group.kill();
-        await group.remove();
+      let swept = 0;
+      const parents = new Set(places.map((place) => dirname(place)));
+      for (const name of new Set([...parents].flatMap(staleSubtrees))) {
+        const stale = Object.fromEntries(
+          Object.entries(folders).map(([controller, place]) => [controller, join(dirname(place), name)]),
+        );
+        const left = Object.values(stale);
+        for (const group of new Set(left.flatMap(foldersIn))) {
+          groupAt(stale, group).kill();
+          await groupAt(stale, group).remove();
+          swept++;
+        }
+        await Promise.all([...new Set(left)].map(removeSubtree));
       }
-      return names.size;
+      return swept;
     },
   };
 }

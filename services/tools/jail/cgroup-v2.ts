@@ -1,17 +1,19 @@
 // cgroup v2: one tree. Source: Documentation/admin-guide/cgroup-v2.rst.
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import {
   type Cgroup,
   type CgroupLimits,
   type Cgroups,
+  foldersIn,
   newGroupName,
   readKeyed,
   readNumber,
   readProcesses,
   removeGroup,
-  staleGroups,
+  removeSubtree,
+  staleSubtrees,
 } from './cgroups.ts';
 import { CPU_CORES, CPU_PERIOD_US } from './limits.ts';
 import { signalProcess } from './process-status.ts';
@@ -73,13 +75,17 @@ export function openCgroupsV2(folder: string): Cgroups {
       return group;
     },
     async sweep() {
-      const names = staleGroups(folder);
-      for (const name of names) {
-        const group = groupAt(folder, name);
-        group.kill();
-        await group.remove();
+      let swept = 0;
+      for (const name of staleSubtrees(dirname(folder))) {
+        const stale = join(dirname(folder), name);
+        for (const group of foldersIn(stale)) {
+          groupAt(stale, group).kill();
+          await groupAt(stale, group).remove();
+          swept++;
+        }
+        await removeSubtree(stale);
       }
-      return names.length;
+      return swept;
     },
   };
 }

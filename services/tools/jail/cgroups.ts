@@ -1,5 +1,5 @@
 // Control groups behind one small interface; cgroup-v1.ts and cgroup-v2.ts fill it. One group per run, below a folder
-// that the service owns; its name says which process made it, so that what a crash left behind is found again.
+// that the service owns; that one's name says which process it belongs to, so that what a crash left behind is found again.
 import { readdirSync, readFileSync } from 'node:fs';
 import { rmdir } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -34,7 +34,7 @@ export type Cgroups = {
   /** Where, and with which controllers. */
   readonly detail: string;
   create(limits: CgroupLimits): Cgroup;
-  /** Kills and removes groups whose maker is gone; returns how many there were. */
+  /** Kills and removes the groups of services that are gone; returns how many there were. */
   sweep(): Promise<number>;
 };
 
@@ -43,19 +43,27 @@ export type CgroupsFound =
   | { readonly ok: true; readonly cgroups: Cgroups }
   | { readonly ok: false; readonly detail: string; readonly remedy: string };
 
-let made = 0;
+/** Begins the name of a service's own part of a tree. */
+const SUBTREE = 'quern-tools';
 
-/** A name that no other process and no later one of this number gives. */
-export function newGroupName(): string {
-  return `run-${process.pid}-${startTimeOf(process.pid) ?? 0}-${made++}`;
+/** The name of this service's part: no other process and no later one of this number gives it. */
+export function subtreeName(): string {
+  return `${SUBTREE}-${process.pid}-${startTimeOf(process.pid) ?? 0}`;
 }
 
-/** Names in a folder whose maker is gone. */
-export function staleGroups(folder: string): string[] {
+/** Parts in a folder whose service is gone. */
+export function staleSubtrees(folder: string): string[] {
   return foldersIn(folder).filter((name) => {
-    const match = /^run-(\d+)-(\d+)-\d+$/.exec(name);
+    const match = new RegExp(`^${SUBTREE}-(\\d+)-(\\d+)$`).exec(name);
     return match !== null && !isSameProcess(Number(match[1]), Number(match[2]));
   });
+}
+
+let made = 0;
+
+/** The name of a run's group, within the service's part. */
+export function newGroupName(): string {
+  return `run-${made++}`;
 }
 
 export function foldersIn(folder: string): string[] {
@@ -106,4 +114,9 @@ export async function removeGroup(folder: string): Promise<void> {
     }
     await sleep(delay);
   }
+}
+
+/** Removes the folder of a service that is gone, where this account may; the next start as root does it else. */
+export async function removeSubtree(folder: string): Promise<void> {
+  await rmdir(folder).catch(() => {});
 }

@@ -195,18 +195,26 @@ class OpenJail implements Jail {
       const filters = { none: seccompFilter('none'), proxy: seccompFilter('proxy') };
       const parts = { bwrap: found.path, filters, places, cgroups: cgroups.ok ? cgroups.cgroups : null, log };
       const paths = { probe: join(this.#folder, 'probe'), canary: join(this.#folder, 'canary') };
-      const test = await selfTest(parts, paths, { signal });
+      let test = await selfTest(parts, paths, { signal });
+      if (!test.sound && !signal.aborted) {
+        // A machine that was overloaded for a moment must not be without tools until the next test.
+        log.warn({ missing: sayMissing(test.list) }, 'sandbox test failed, testing again');
+        test = await selfTest(parts, paths, { signal });
+      }
       list.push(...test.list);
       if (test.sound) tier = cgroups.ok ? 'A' : 'A-';
       this.#parts = parts;
     }
     if (tier !== this.#capabilities.tier) {
-      const failed = list.filter(({ available }) => !available);
-      log.info({ tier, missing: failed.map(({ name, detail }) => `${name}: ${detail}`) }, 'sandbox tested');
+      log.info({ tier, missing: sayMissing(list) }, 'sandbox tested');
     }
     this.#capabilities = { tier, list, probedUnixMs: Date.now() };
     return this.#capabilities;
   }
+}
+
+function sayMissing(list: readonly Capability[]): string[] {
+  return list.filter(({ available }) => !available).map(({ name, detail }) => `${name}: ${detail}`);
 }
 
 function unavailable(why: string): QuernError {

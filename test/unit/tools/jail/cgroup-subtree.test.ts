@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { ownV1Folders, ownV2Folder, prepareCgroups } from '../../../../services/tools/jail/cgroup-subtree.ts';
 import { openCgroupsV1 } from '../../../../services/tools/jail/cgroup-v1.ts';
-import { type Cgroups, removeGroup, staleGroups } from '../../../../services/tools/jail/cgroups.ts';
+import { type Cgroups, removeGroup, staleSubtrees, subtreeName } from '../../../../services/tools/jail/cgroups.ts';
 import { startTimeOf } from '../../../../services/tools/jail/process-status.ts';
 
 const v1Mount = (point: string, options: string, root = '/'): string =>
@@ -63,15 +63,15 @@ function opened(found: ReturnType<typeof prepareCgroups>): Cgroups {
 test('v2: the service goes into a leaf, controllers are enabled for the runs beside it', (t) => {
   const { own, view } = fakeV2(t, '/system.slice/quern.service');
   const cgroups = opened(prepareCgroups(null, view));
-  const subtree = join(own, 'quern-tools');
+  const subtree = join(own, subtreeName());
   const read = (...path: string[]): string => readFileSync(join(...path), 'utf8');
   assert.equal(cgroups.version, 2);
   assert.equal(read(subtree, 'service/cgroup.procs'), String(process.pid));
   assert.equal(read(own, 'cgroup.subtree_control'), '+pids +memory +cpu');
   assert.equal(read(subtree, 'cgroup.subtree_control'), '+pids +memory +cpu');
-  const again = { ...view!, ownGroups: '0::/system.slice/quern.service/quern-tools/service\n' };
+  const again = { ...view!, ownGroups: `0::/system.slice/quern.service/${subtreeName()}/service\n` };
   opened(prepareCgroups(null, again));
-  assert(!existsSync(join(subtree, 'service/quern-tools')), 'a later start finds the same place');
+  assert(!existsSync(join(subtree, 'service', subtreeName())), 'a later start finds the same place');
 });
 
 test('v2: a controller that was not delegated is named, with what to do', (t) => {
@@ -88,7 +88,7 @@ test('v2: one group per run with its limits; what it used is read back; it is ki
   const { own, view } = fakeV2(t);
   const cgroups = opened(prepareCgroups(null, view));
   const group = cgroups.create({ memoryBytes: 5_000_000, pids: 7 });
-  const place = join(own, 'quern-tools', group.name);
+  const place = join(own, subtreeName(), group.name);
   const read = (name: string): string => readFileSync(join(place, name), 'utf8');
   assert.deepEqual(['pids.max', 'memory.max', 'memory.oom.group', 'cpu.max'].map(read), [
     '7',
@@ -114,20 +114,23 @@ test('v2: one group per run with its limits; what it used is read back; it is ki
   assert.deepEqual(group.usage(), { cpuNs: null, maxMemoryBytes: null, oomKills: 0, pidsRefused: 0 });
 });
 
-test('groups of a process that is gone are swept, those of a living one stay', async (t) => {
+test('what services that are gone left is removed, what belongs to living ones or others stays', async (t) => {
   const { own, view } = fakeV2(t);
+  const otherLife = `quern-tools-${process.pid}-${startTimeOf(process.pid)! - 1}`;
+  const gone = 'quern-tools-99999999-1';
+  const living = `quern-tools-${process.ppid}-${startTimeOf(process.ppid)}`;
+  for (const name of [`${otherLife}/run-3`, `${gone}/service`, `${living}/run-1`, 'somebody-elses/run-0']) {
+    mkdirSync(join(own, name), { recursive: true });
+  }
+  assert.deepEqual(staleSubtrees(own).sort(), [gone, otherLife].sort());
   const cgroups = opened(prepareCgroups(null, view));
-  const subtree = join(own, 'quern-tools');
-  const mine = cgroups.create({ memoryBytes: 1, pids: 1 }).name;
-  const otherLife = `run-${process.pid}-${startTimeOf(process.pid)! - 1}-0`;
-  const gone = 'run-99999999-1-0';
-  for (const name of [otherLife, gone, 'somebody-elses']) mkdirSync(join(subtree, name));
-  assert.deepEqual(staleGroups(subtree).sort(), [gone, otherLife].sort());
-  for (const name of [otherLife, gone]) writeFileSync(join(subtree, name, 'cgroup.procs'), '');
-  for (const name of [otherLife, gone]) rmSync(join(subtree, name, 'cgroup.procs'));
-  // kill() writes a file that keeps a plain folder from being removed: the kernel has it without.
+  assert.deepEqual(staleSubtrees(own), []);
+  assert(existsSync(join(own, living, 'run-1')) && existsSync(join(own, 'somebody-elses/run-0')));
+  assert.equal(await cgroups.sweep(), 0);
+  // A group that was still busy then: the sweep kills it. The file that it writes keeps a plain folder from being removed.
+  mkdirSync(join(own, gone, 'run-7'), { recursive: true });
   await assert.rejects(cgroups.sweep(), /ENOTEMPTY/);
-  assert(existsSync(join(subtree, mine)) && existsSync(join(subtree, 'somebody-elses')));
+  assert.equal(readFileSync(join(own, gone, 'run-7/cgroup.kill'), 'utf8'), '1');
 });
 
 test('a group that is not there any more is removed already', async () => {
