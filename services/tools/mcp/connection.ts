@@ -1,5 +1,6 @@
 // One conversation with an MCP server: initialize, the list of its tools, calls. What the server asks of us is refused; what it
 // says of its tools is taken as data and compiled nowhere here.
+import { setImmediate } from 'node:timers/promises';
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import {
   type CallToolResult,
@@ -152,9 +153,8 @@ export class McpConnection {
       return await this.#client.request(request, CallToolResultSchema, { signal, timeout: NEVER_MS });
     } catch (error) {
       if (signal.aborted) throw signal.reason;
-      if (error instanceof McpError && error.code === ErrorCode.ConnectionClosed) {
-        throw new QuernError('ABORTED', `the MCP server ended: ${await this.ended}`, { reason: 'MCP_SERVER_ENDED' });
-      }
+      const why = await this.#whyOver();
+      if (why !== null) throw new QuernError('ABORTED', `the MCP server ended: ${why}`, { reason: 'MCP_SERVER_ENDED' });
       if (error instanceof McpError && error.code === ErrorCode.InvalidParams) {
         throw new QuernError('INVALID_ARGUMENT', error.message, { reason: 'MCP_REFUSED' });
       }
@@ -166,6 +166,12 @@ export class McpConnection {
     }
   }
 
+  /** The SDK's code for a closed connection is one that servers use for their own errors: only the link knows. */
+  async #whyOver(): Promise<string | null> {
+    await setImmediate(); // the link's end is told to the SDK first
+    return this.#why;
+  }
+
   stop(how: LinkStop): Promise<string> {
     return this.#link.stop(how);
   }
@@ -173,6 +179,7 @@ export class McpConnection {
 
 function failureWords(error: unknown, why: string | null): string {
   if (why !== null && error instanceof McpError && error.code === ErrorCode.ConnectionClosed) return why;
-  if (error instanceof z.ZodError) return 'its answer is not what the protocol says';
+  const { issues } = error as { issues?: unknown }; // the SDK's zod is not ours
+  if (Array.isArray(issues)) return 'its answer is not what the protocol says';
   return (error as Error).message;
 }

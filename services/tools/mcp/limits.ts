@@ -37,7 +37,7 @@ export const MCP_IDLE_MS_MAX = 3_600_000;
 /** A process is replaced by a new one after so long, when no call runs. */
 export const MCP_SESSION_MS = 4 * 3_600_000;
 /** Between the notice that a call is cancelled and the end of the process. */
-export const MCP_CANCEL_GRACE_MS = 50;
+export const MCP_CANCEL_GRACE_MS = 100;
 /** A list of tools that is older is asked for again before a call. */
 export const MCP_LIST_AGE_MS = 60_000;
 /** Processes and remote sessions, on the host and of one tenant. */

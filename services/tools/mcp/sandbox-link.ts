@@ -148,7 +148,9 @@ class SandboxLink implements Link, Transport {
     this.#messages += 1;
     if (this.#messages > MCP_MESSAGES_PER_CALL_MAX) {
       this.#end(`it sent more than ${MCP_MESSAGES_PER_CALL_MAX} messages for one call`, 'output');
-    } else if (!this.#isTaken(line)) this.#strayed();
+    } else if (this.#isTaken(line)) return;
+    else if (line.includes('"jsonrpc"')) this.#end('it sent a message that cannot be read', 'output');
+    else this.#strayed();
   }
 
   #isTaken(line: Buffer): boolean {

@@ -17,6 +17,7 @@ type Entry = {
   readonly opening: Promise<McpConnection>;
   /** Ends it before it has begun. */
   readonly stopOpening: AbortController;
+  opened: boolean;
   /** Settles when nothing of it is left. */
   readonly gone: Promise<void>;
   active: number;
@@ -136,7 +137,12 @@ export class SessionPool {
   #begin(key: SessionKey, open: OpenSession, idleMs: number): Entry {
     const stopOpening = new AbortController();
     const opening = open({ signal: stopOpening.signal });
-    opening.catch(() => {});
+    opening.then(
+      () => {
+        entry.opened = true;
+      },
+      () => {},
+    );
     const gone = opening
       .then(({ ended }) => ended)
       .then(
@@ -145,7 +151,7 @@ export class SessionPool {
       );
     const entry: Entry = {
       ...{ key, idleMs, opening, stopOpening, gone },
-      ...{ active: 1, usedMs: performance.now(), retiring: false, timer: null },
+      ...{ opened: false, active: 1, usedMs: performance.now(), retiring: false, timer: null },
     };
     this.#entries.add(entry);
     this.#open.set(idOf(key), entry);
@@ -181,7 +187,8 @@ export class SessionPool {
   async #end(entry: Entry, how: LinkStop): Promise<void> {
     this.#retire(entry);
     if (entry.timer) clearTimeout(entry.timer);
-    entry.stopOpening.abort(new QuernError('CANCELLED', 'the MCP server was ended'));
+    // Once it is open the server must not hear that its first requests are cancelled.
+    if (!entry.opened) entry.stopOpening.abort(new QuernError('CANCELLED', 'the MCP server was ended'));
     const connection = await entry.opening.catch(() => null);
     await connection?.stop(how);
     await entry.gone;
