@@ -3,7 +3,7 @@
 import { hash } from 'node:crypto';
 import { type ExecuteResponse, Outcome, Result } from '#gen/quern/tools/v1/tools.ts';
 import { QuernError, toQuernError } from '#kit/errors.ts';
-import type { EventOut } from './call-events.ts';
+import type { CallEvents, EventOut } from './call-events.ts';
 import type { CallFacts, KeyState } from './call-journal.ts';
 import { type CallRequest, Execution, type ExecutionParts, ownerDigest } from './execution.ts';
 import { ENDED_CALLS_KEPT_BYTES_MAX, ENDED_CALLS_KEPT_MAX, ENDED_CALLS_KEPT_MS, KILL_SETTLE_MS } from './limits.ts';
@@ -11,6 +11,16 @@ import type { StopCause } from './outcome.ts';
 
 /** Who may attach to a call and cancel it. */
 export type Owner = { tenant: string; user: string };
+
+/** A call by its id: while it runs, and then what is kept of it, which is not its arguments. */
+type KnownCall = {
+  readonly user: string;
+  readonly events: CallEvents;
+  readonly result: Promise<Result>;
+  /** Null: it has ended. */
+  readonly running: Execution | null;
+  readonly endedMs: number;
+};
 
 const UNKNOWN_MESSAGE =
   'the service ended while this call ran, so nobody knows how far it came; look at its effects before you call again with another key';
@@ -53,7 +63,7 @@ function causeOf(signal: AbortSignal): StopCause {
 
 export class Executor {
   readonly #parts: ExecutionParts;
-  readonly #calls = new Map<string, Execution>();
+  readonly #calls = new Map<string, KnownCall>();
   readonly #byKey = new Map<string, Execution>();
   /** Streams that wait for the result of another call with their key. */
   readonly #joined = new Map<Execution, number>();
@@ -69,7 +79,7 @@ export class Executor {
   /** Calls that have not ended. */
   get live(): number {
     let count = 0;
-    for (const call of this.#calls.values()) if (call.endedMs === null) count += 1;
+    for (const { running } of this.#calls.values()) if (running) count += 1;
     return count;
   }
 
@@ -102,7 +112,6 @@ export class Executor {
     if (known) return this.#replay(known, requestSha, out);
     const call = this.#begin(request);
     await this.#follow(call, 0n, out, signal);
-    await call.result;
   }
 
   /** Goes on with a call's events. Throws NOT_FOUND, OUT_OF_RANGE. */
@@ -117,21 +126,19 @@ export class Executor {
       throw new QuernError('NOT_FOUND', message, { reason: 'TOOL_CALL_UNKNOWN' });
     }
     await this.#follow(call, after, out, signal);
-    await call.result;
   }
 
   /** Answers whether it was running. */
   cancel(owner: Owner, callId: string): boolean {
     const call = this.#find(owner, callId);
-    if (!call || call.endedMs !== null) return false;
-    call.stop('cancelled');
-    return true;
+    call?.running?.stop('cancelled');
+    return call?.running != null;
   }
 
   /** Refuses what is new; ends what has not begun, and what has after the grace. Resolves when nothing runs. */
   async drain(graceMs: number): Promise<void> {
     this.#draining = true;
-    const live = [...this.#calls.values()].filter(({ endedMs }) => endedMs === null);
+    const live = [...this.#calls.values()].flatMap(({ running }) => running ?? []);
     for (const call of live) if (!call.hasPlace) call.stop('drain');
     await this.#settled(live, graceMs);
     for (const call of live) call.stop('drain');
@@ -141,10 +148,10 @@ export class Executor {
   /** Forgets ended calls past their time. */
   sweep(): void {
     let bytes = this.eventBytes;
-    const ended = [...this.#calls].filter(([, { endedMs }]) => endedMs !== null);
+    const ended = [...this.#calls].filter(([, { running }]) => running === null);
     let count = ended.length;
     for (const [id, { endedMs, events }] of ended) {
-      const isOld = performance.now() - endedMs! > ENDED_CALLS_KEPT_MS;
+      const isOld = performance.now() - endedMs > ENDED_CALLS_KEPT_MS;
       if (!isOld && count <= ENDED_CALLS_KEPT_MAX && bytes <= ENDED_CALLS_KEPT_BYTES_MAX) break;
       if (events.readers > 0) continue;
       this.#calls.delete(id);
@@ -153,41 +160,51 @@ export class Executor {
     }
   }
 
-  #begin(request: CallRequest): Execution {
+  #begin(request: CallRequest): KnownCall {
     const { caller, callId, key } = request;
     const id = idOf(caller.tenant, callId);
     if (this.#calls.has(id) || this.#lost.has(id)) {
       const message = `call_id: "${callId}" is another call's already; attach to it, or use a new id`;
       throw new QuernError('ALREADY_EXISTS', message, { reason: 'TOOL_CALL_EXISTS' });
     }
-    const call = new Execution(this.#parts, request);
+    const running = new Execution(this.#parts, request);
+    const { events, result } = running;
+    const call: KnownCall = { user: caller.user, events, result, running, endedMs: 0 };
     this.#calls.set(id, call);
-    if (key !== '') this.#byKey.set(key, call);
+    if (key !== '') this.#byKey.set(key, running);
+    const { user } = caller;
     const done = (): void => {
       if (key !== '') this.#byKey.delete(key);
       this.#calls.delete(id); // and last again: the map is in the order in which calls ended
-      this.#calls.set(id, call);
+      this.#calls.set(id, { user, events, result, running: null, endedMs: performance.now() });
       this.sweep();
     };
     const refused = (): void => {
       if (key !== '') this.#byKey.delete(key);
       this.#calls.delete(id); // nothing of it is kept: the caller may send it again
     };
-    call.result.then(done, refused);
+    result.then(done, refused);
     return call;
   }
 
-  #find({ tenant, user }: Owner, callId: string): Execution | null {
+  #find({ tenant, user }: Owner, callId: string): KnownCall | null {
     const call = this.#calls.get(idOf(tenant, callId));
-    return call && call.request.caller.user === user ? call : null;
+    return call && call.user === user ? call : null;
   }
 
-  async #follow(call: Execution, after: bigint, out: EventOut, signal: AbortSignal): Promise<void> {
+  /** Throws what the call was refused with. */
+  async #follow(
+    { events, result, running }: KnownCall,
+    after: bigint,
+    out: EventOut,
+    signal: AbortSignal,
+  ): Promise<void> {
     try {
-      await call.events.follow(after, out, signal);
+      await events.follow(after, out, signal);
     } finally {
-      this.#leave(call, signal);
+      if (running) this.#leave(running, signal);
     }
+    await result;
   }
 
   /** A second call with the key of one that runs. */
