@@ -8,7 +8,7 @@ import type { GatewayContext } from '../context.ts';
 import { type Generation, generate } from '../generation.ts';
 import type { Caller, GenerationEnd, GenerationSink } from '../generation-events.ts';
 import { emptySampling, REQUEST_ID, type TypedRequest } from '../typed-request.ts';
-import { TURN_PENDING_CHARS_MAX } from './limits.ts';
+import { TURN_DEADLINE_SLACK_MS, TURN_PENDING_CHARS_MAX } from './limits.ts';
 import type { Turn, TurnEvent, TurnRequest } from './seams.ts';
 
 type RunFacts = { caller: Caller; request: RunRequest; model: string; runId: string };
@@ -46,7 +46,7 @@ function typedTurn({ request, model, runId }: RunFacts, turn: TurnRequest): Type
     supersedeKey: '', // turns of one run would end one another
     coalesceMs: options?.coalesceMs ?? 0,
     returnTokenIds: false,
-    timeoutMs: null, // the run's signal is the deadline
+    timeoutMs: turn.leftMs + TURN_DEADLINE_SLACK_MS,
     softDeadlineMs: null,
   };
 }

@@ -20,17 +20,22 @@ export const RUN_LIMITS: Readonly<Record<LimitName, { min: number; usual: number
 export const RUN_TOOLS_MAX = 128;
 export const RUN_LINGER_MS_MAX = 600_000;
 /** Runs of this gateway that are running or linger, and of them those of one principal. Each keeps its events. */
-export const RUNS_MAX = 512;
+export const RUNS_MAX = 256;
 export const RUNS_PER_PRINCIPAL_MAX = 64;
 
 /** Events that a run keeps for Attach: the newest, within both bounds. */
 export const RUN_EVENTS_MAX = 4096;
-export const RUN_EVENTS_BYTES_MAX = 4 * MIB;
+export const RUN_EVENTS_BYTES_MAX = 2 * MIB;
 /** A run waits for a reader that is behind by more. Far less than what is kept, since several calls may write at once. */
 export const RUN_LAG_EVENTS_MAX = 512;
-export const RUN_LAG_BYTES_MAX = MIB;
+export const RUN_LAG_BYTES_MAX = 512 * KIB;
 /** Text of a turn that its reader has not taken; beyond it the engine's deltas are held back. */
 export const TURN_PENDING_CHARS_MAX = 64 * KIB;
+
+/** Calls of one turn that are read at all: a tokenizer takes no more in one message (128), and an endless list is no plan. */
+export const TURN_CALLS_MAX = 64;
+/** The engine hears of the deadline a little late, so that the run's own clock says why it ends. */
+export const TURN_DEADLINE_SLACK_MS = 250;
 
 /** Task text that a model may give to a nested run. */
 export const NESTED_TASK_CHARS_MAX = 16 * KIB;
@@ -72,4 +77,5 @@ assert(
   'a reader that keeps up loses nothing',
 );
 assert(RUNS_PER_PRINCIPAL_MAX < RUNS_MAX, 'one caller cannot take all runs');
+assert(RUN_LIMITS.calls_per_turn.max <= TURN_CALLS_MAX, 'all calls that may run are read');
 assert(STEP_ATTEMPTS_USUAL <= STEP_ATTEMPTS_MAX, 'the usual number of attempts is allowed');

@@ -20,6 +20,8 @@ export type TurnRequest = {
   sampling: SamplingParams | undefined;
   /** Tokens that the run has left, >= 1: the turn may not make more. */
   tokensMax: number;
+  /** Milliseconds that the run has left, >= 1: for whoever plans with it. The signal ends the turn. */
+  leftMs: number;
 };
 
 export type TurnEvent =

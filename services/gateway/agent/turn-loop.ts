@@ -3,6 +3,7 @@
 import { RunOutcome } from '#gen/quern/gateway/v1/agent.ts';
 import type { ChatMessage, ToolDefinition } from '#gen/quern/tokenizer/v1/tokenizer.ts';
 import { QuernError } from '#kit/errors.ts';
+import { TURN_CALLS_MAX } from './limits.ts';
 import { assistantMessage, resultMessage } from './messages.ts';
 import { callIdOf, endOfLimit, type LevelEnd, type RunLevel, type RunShared } from './run-state.ts';
 import type { TurnEvent } from './seams.ts';
@@ -12,6 +13,8 @@ export type Said = {
   content: string;
   reasoning: string;
   calls: Extract<TurnEvent, { kind: 'call' }>[];
+  /** Calls that were too many to be read. */
+  unread: number;
   /** The run's tokens ended it. */
   cut: boolean;
 };
@@ -30,10 +33,11 @@ export async function takeTurn(
   level.account.countTurn();
   level.answer = '';
   const ended = shared.watch.turn(name);
-  const said: Said = { content: '', reasoning: '', calls: [], cut: false };
+  const said: Said = { content: '', reasoning: '', calls: [], unread: 0, cut: false };
   let end: Extract<TurnEvent, { kind: 'end' }> | null = null;
   try {
-    const request = { name, messages, tools, sampling, tokensMax: budget.tokensLeft };
+    const leftMs = Math.max(1, Math.ceil(shared.deadlineMs - performance.now()));
+    const request = { name, messages, tools, sampling, tokensMax: budget.tokensLeft, leftMs };
     for await (const event of shared.turn(request, { signal, trace: level.trace })) {
       if (event.kind === 'delta') {
         said.content += event.content;
@@ -41,8 +45,10 @@ export async function takeTurn(
         level.answer = said.content;
         log.emit(level.path, { $case: 'delta', value: { content: event.content, reasoning: event.reasoning } });
         await log.ready({ signal });
-      } else if (event.kind === 'call') said.calls.push(event);
-      else end = event;
+      } else if (event.kind === 'call') {
+        if (said.calls.length < TURN_CALLS_MAX) said.calls.push(event);
+        else said.unread += 1;
+      } else end = event;
     }
   } finally {
     ended();
@@ -55,13 +61,19 @@ export async function takeTurn(
 }
 
 /** The calls of a turn, side by side; results in their order. What is over calls_per_turn is not run and says so. */
-async function runCalls(shared: RunShared, level: RunLevel, specs: readonly CallSpec[]): Promise<CallResult[]> {
+async function runCalls(
+  shared: RunShared,
+  level: RunLevel,
+  specs: readonly CallSpec[],
+  unread: number,
+): Promise<CallResult[]> {
   const { calls_per_turn: most } = shared.budget.limits;
   for (const spec of specs) announceCall(shared, level, spec);
   return Promise.all(
     specs.map((spec, i) => {
       if (i < most) return runCall(shared, level, spec);
-      const message = `at most ${most} calls in one turn; make this one in the next`;
+      const more = unread > 0 && i === specs.length - 1 ? `, and the ${unread} behind it,` : '';
+      const message = `at most ${most} calls in one turn; make this one${more} in the next`;
       return refuseCall(shared, level, spec, callFailed('DENIED_POLICY', message));
     }),
   );
@@ -85,7 +97,7 @@ export async function runTurnLoop(shared: RunShared, level: RunLevel): Promise<L
       const callId = callIdOf(level, turn, i);
       return { callId, tool: name, argumentsJson, problem, turn, idempotencyKey: `${shared.instance}:${callId}` };
     });
-    const results = await runCalls(shared, level, specs);
+    const results = await runCalls(shared, level, specs, said.unread);
     shared.signal.throwIfAborted();
     const fault = results.find((result) => result.fault !== null)?.fault;
     if (fault) throw fault;

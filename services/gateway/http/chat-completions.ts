@@ -31,7 +31,8 @@ export function chatCompletions(context: GatewayContext): Handler {
     };
     if (body.tool_execution === 'server' && body.tool_choice !== 'none') {
       const withUsage = body.stream_options?.include_usage ?? false;
-      await serverToolsChat(context, exchange, { request, base, stream: body.stream ?? false, withUsage });
+      const chat = { request, base, stream: body.stream ?? false, withUsage, sessionId: body.session_id ?? '' };
+      await serverToolsChat(context, exchange, chat);
       return;
     }
     const headers = { 'x-request-id': request.requestId };

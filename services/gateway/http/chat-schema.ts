@@ -65,6 +65,7 @@ export const chatSchema = z.looseObject({
   tools: z.array(tool).max(TOOLS_MAX).nullish(),
   tool_choice: z.unknown().optional(),
   tool_execution: z.enum(['client', 'server']).nullish(),
+  session_id: z.string().nullish(),
   parallel_tool_calls: z.boolean().nullish(),
   response_format: z.looseObject({ type: z.string() }).nullish(),
   chat_template_kwargs: z.record(z.string(), z.unknown()).nullish(),

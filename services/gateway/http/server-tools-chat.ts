@@ -13,6 +13,8 @@ export type ServerToolsChat = {
   base: { id: string; object: string; created: number; model: string };
   stream: boolean;
   withUsage: boolean;
+  /** Of the workspace; '' = one of its own. */
+  sessionId: string;
 };
 
 type Piece = { content?: string; reasoning_content?: string };
@@ -44,7 +46,7 @@ export class AnswerText {
   }
 }
 
-function agentRequest({ prompt, ...request }: TypedRequest) {
+function agentRequest({ request: { prompt, ...request }, sessionId }: ServerToolsChat) {
   if (prompt.kind !== 'chat') throw invalidArgument([{ field: 'messages', description: 'expected messages' }]);
   if (request.stop.length > 0) {
     const description = 'expected none with "tool_execution": "server": a stop string would end a turn, not the answer';
@@ -64,6 +66,7 @@ function agentRequest({ prompt, ...request }: TypedRequest) {
     messages: [...prompt.messages],
     tools: prompt.tools.map(({ name }) => name),
     sampling: request.sampling,
+    sessionId,
     options: { requestId, priorityClass, priority, supersedeKey: '', coalesceMs, returnTokenIds },
   });
 }
@@ -82,7 +85,7 @@ export async function serverToolsChat(
     return;
   }
   const text = new AnswerText();
-  const ended = await readRun(context, agentRequest(chat.request), exchange, (event) => void text.take(event));
+  const ended = await readRun(context, agentRequest(chat), exchange, (event) => void text.take(event));
   const failure = failureOfRun(ended);
   if (failure) throw failure;
   const message = {
@@ -119,7 +122,7 @@ async function streamed(
     return promise;
   };
   try {
-    const ended = await readRun(context, agentRequest(chat.request), exchange, async (event) => {
+    const ended = await readRun(context, agentRequest(chat), exchange, async (event) => {
       if (event.path === '' && event.event?.$case === 'started')
         await write(chunk({ role: 'assistant', content: '' }, null));
       const piece = text.take(event);

@@ -30,7 +30,7 @@ test('chat with tools on the server: one answer, the same streamed and whole', a
   const { mesh, tools } = await startAgentMesh(t, { model: looking });
   const post = (body: object): Promise<Response> =>
     fetch(`${mesh.url}/v1/chat/completions`, { method: 'POST', body: JSON.stringify(body) });
-  const whole = (await (await post(server)).json()) as {
+  const whole = (await (await post({ ...server, session_id: 'talk-1' })).json()) as {
     object: string;
     choices: { message: { content: string; reasoning_content: string; tool_calls?: unknown }; finish_reason: string }[];
     usage: { total_tokens: number };
@@ -53,6 +53,7 @@ test('chat with tools on the server: one answer, the same streamed and whole', a
   assert.equal(text('reasoning_content'), 'good');
   assert.equal(chunks.at(-1)?.usage?.total_tokens, whole.usage.total_tokens);
   assert.deepEqual([chunks.at(-2)?.choices[0]?.finish_reason, chunks.at(-2)?.run?.calls], ['stop', 1]);
+  assert.equal(tools.requests[0]?.caller?.sessionId, 'talk-1');
   assert.deepEqual(
     tools.requests.map(({ argumentsJson }) => argumentsJson),
     ['{"q":"x"}', '{"q":"x"}'],

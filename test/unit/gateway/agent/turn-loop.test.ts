@@ -381,3 +381,14 @@ test('output comes as it is written, in pieces of bounded size', async () => {
   );
   assert.ok(outputs.every(({ isStderr, callId }) => isStderr && callId === '0.0'));
 });
+
+test('an endless list of calls is read to a bound, and the model is told', async () => {
+  const calls = Array.from({ length: 300 }, (_, n) => ({ name: 'f', args: { n } }));
+  const turn = inTurns({ calls }, 'done');
+  const tools = scriptedTools([tool('f')], () => ok('x'));
+  const events = await play(await makeRun({ turn, tools }));
+  checkStory(events);
+  assert.equal(valuesOf(events, 'call').length, 64);
+  assert.equal(tools.requests.length, 8);
+  assert.match(turn.requests[1]?.messages.at(-1)?.content ?? '', /make this one, and the 236 behind it, in the next/);
+});
