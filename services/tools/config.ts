@@ -58,12 +58,12 @@ export const toolsEnv = {
     default: '/usr/bin:/bin:/usr/local/bin',
   }),
   httpAllow: list('QUERN_TOOLS_HTTP_ALLOW', {
-    doc: 'Hosts that http_fetch may ask: names, or *.name for all below one. Absent: none',
+    doc: 'Hosts that http_fetch and commands with a network may ask: names, or *.name for all below one. Absent: none',
     default: [],
     max: 256,
   }),
   httpPorts: list('QUERN_TOOLS_HTTP_PORTS', {
-    doc: 'Ports that http_fetch may use',
+    doc: 'Ports that they may use',
     default: ['80', '443'],
     pattern: /^(?:[1-9]\d{0,4})$/,
     expected: 'port numbers',

@@ -108,7 +108,9 @@ export const PROXY_RESTART_MS = 500;
 
 export const EVAL_MEMORY_BYTES = 32 * MIB;
 export const EVAL_STACK_BYTES = 256 * KIB;
+/** Of the code itself, and of a call with the start of a thread. */
 export const EVAL_WALL_MS = 1_000;
+export const EVAL_CALL_WALL_MS = 10_000;
 /** What the interpreter's own stop may take before its thread is ended. */
 export const EVAL_GRACE_MS = 500;
 export const EVAL_THREADS_MAX = 2;

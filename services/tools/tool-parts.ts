@@ -10,10 +10,13 @@ import { createPureEval } from './builtin/pure-eval.ts';
 import type { ToolCatalog, ToolPacks, WorkspaceCopies, WorkspaceDoor } from './call-ports.ts';
 import type { ToolsConfig } from './config.ts';
 import { createEgress } from './egress/egress.ts';
+import { startEgressProxy } from './egress/egress-proxy.ts';
+import { proxiedJail } from './egress/proxied-jail.ts';
 import { openJail } from './jail/jail.ts';
+import { PROXY_SOCKET } from './jail/launch-options.ts';
 import type { UnprivilegedStart } from './jail/privileges.ts';
 import type { Jail } from './jail/sandbox.ts';
-import { findToolchain } from './jail/toolchain.ts';
+import { findToolchain, type Toolchain } from './jail/toolchain.ts';
 import { freedFromServers, openPackServers, type PackServers } from './mcp/pack-servers.ts';
 import { DEFAULT_POLICY, readPolicy } from './policy.ts';
 import { createRegistry } from './registry.ts';
@@ -48,16 +51,21 @@ async function checkFolder({ folders: { root } }: ToolsConfig, uid: number): Pro
 
 type Undo = () => Promise<void>;
 
-async function openAll(
-  config: ToolsConfig,
-  { cgroups }: UnprivilegedStart,
+/** The jail, and the way out of commands that want one where the operator allows any host. */
+async function openSandbox(
+  { folders, searchPath, allowMissing, probeEveryMs, http }: ToolsConfig,
+  cgroups: UnprivilegedStart['cgroups'],
+  toolchain: Toolchain,
   log: Log,
   undo: Undo[],
   signal: AbortSignal,
-) {
-  const { folders, policyFile, searchPath, toolchain, allowMissing, probeEveryMs, http, testCommand } = config;
-  const policy = policyFile === null ? DEFAULT_POLICY : await readPolicy(policyFile);
-  const tools = findToolchain({ root: toolchain });
+): Promise<Jail> {
+  let proxySocket: string | null = null;
+  if (http.allow.length > 0) {
+    proxySocket = join(folders.root, 'egress.sock');
+    const proxy = await startEgressProxy(proxySocket, { ...http, credentials: {}, testAddresses: [] });
+    undo.push(() => proxy.close());
+  }
   const jail = await openJail(
     {
       log,
@@ -65,13 +73,27 @@ async function openAll(
       bwrap: searchPath,
       cgroups,
       allowMissingCgroup: allowMissing.includes('cgroup'),
-      toolchain: tools,
-      proxySocket: null,
+      toolchain,
+      proxySocket,
       probeIntervalMs: probeEveryMs,
     },
     { signal },
   );
   undo.push(() => jail.close());
+  return proxiedJail(jail, { node: toolchain.interpreters.node, socket: PROXY_SOCKET });
+}
+
+async function openAll(
+  config: ToolsConfig,
+  { cgroups }: UnprivilegedStart,
+  log: Log,
+  undo: Undo[],
+  signal: AbortSignal,
+) {
+  const { folders, policyFile, toolchain, http, testCommand } = config;
+  const policy = policyFile === null ? DEFAULT_POLICY : await readPolicy(policyFile);
+  const tools = findToolchain({ root: toolchain });
+  const jail = await openSandbox(config, cgroups, tools, log, undo, signal);
   const workspaces = await openWorkspaces({
     dir: folders.workspaces,
     onError: (error, message) => log.error({ err: error }, message),

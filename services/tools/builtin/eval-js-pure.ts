@@ -1,7 +1,7 @@
 // eval_js_pure: a computation in JavaScript that needs nothing but its input.
 import { canonicalJson } from '../canonical.ts';
 import type { JsonValue, Tool } from '../tool.ts';
-import { EVAL_MEMORY_BYTES, EVAL_WALL_MS } from '../tool-limits.ts';
+import { EVAL_CALL_WALL_MS, EVAL_MEMORY_BYTES, EVAL_WALL_MS } from '../tool-limits.ts';
 import { answered, builtinTool, failed, READS, textArgument } from './builtin-tool.ts';
 import type { PureEval } from './pure-eval.ts';
 
@@ -16,7 +16,7 @@ export function evalJsPureTool(pureEval: PureEval): Tool {
     required: ['code'],
     annotations: READS,
     taint: {},
-    limits: { wallMs: EVAL_WALL_MS, memoryBytes: EVAL_MEMORY_BYTES },
+    limits: { wallMs: EVAL_CALL_WALL_MS, memoryBytes: EVAL_MEMORY_BYTES },
     runs: { interpreter: 'quickjs-emscripten-core 0.32.0' },
     async prepare(args, call) {
       const code = textArgument(args, 'code', '');
@@ -25,7 +25,10 @@ export function evalJsPureTool(pureEval: PureEval): Tool {
         kind: 'function',
         tier: 'W',
         async run({ signal }) {
-          const reply = await pureEval.evaluate(code, input, { wallMs: call.limits.wallMs, signal });
+          const reply = await pureEval.evaluate(code, input, {
+            wallMs: Math.min(EVAL_WALL_MS, call.limits.wallMs),
+            signal,
+          });
           signal.throwIfAborted();
           if (!reply.ok) return failed(reply.message, reply.message);
           return { ...answered(reply.json), structured: JSON.parse(reply.json) as JsonValue };

@@ -3,6 +3,7 @@ import type { ChildProcess } from 'node:child_process';
 import { rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { QuernError } from '#kit/errors.ts';
+import { checkSocketPath } from '#kit/rpc/socket-path.ts';
 import { PROXY_RESTART_MS } from '../tool-limits.ts';
 import { endGuard, forkGuard } from './guard-fork.ts';
 import type { EgressSettings } from './guarded-fetch.ts';
@@ -64,12 +65,16 @@ class ProxyProcess implements EgressProxy {
   }
 }
 
-/** Starts the proxy on a socket at `path`, at most 107 bytes long. Throws INVALID_ARGUMENT for a wrong allow-list, UNAVAILABLE. */
+/**
+ * Starts the proxy on a socket at `path`, in a folder that is closed to others. Throws INVALID_ARGUMENT for a wrong allow-list,
+ * FAILED_PRECONDITION for a path of more than 107 bytes, UNAVAILABLE.
+ */
 export async function startEgressProxy(path: string, settings: EgressSettings): Promise<EgressProxy> {
   for (const rule of settings.allow) {
     const problem = allowRuleProblem(rule);
     if (problem !== null) throw new QuernError('INVALID_ARGUMENT', `allow-list of the egress proxy: ${problem}`);
   }
+  checkSocketPath(path);
   const proxy = new ProxyProcess(path, settings);
   await proxy.start();
   return proxy;
