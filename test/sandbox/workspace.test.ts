@@ -4,6 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, lstatSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { WORK } from '../../services/tools/jail/launch-options.ts';
 import { type CommandParts, type HostError, startWholeJail } from './jail-client.ts';
 
 const jail = await startWholeJail({ after });
@@ -124,6 +125,7 @@ const refusals: [string, CommandParts & { argv?: string[] }, RegExp][] = [
     /binds.from: expected an absolute path/,
   ],
   ['a device bound in', { binds: [{ from: '/dev/null', to: '/opt/null' }] }, /expected a file or folder/],
+  ['a bind into the workspace', { binds: [{ from: '/usr', to: `${WORK}/usr` }] }, /made by the sandbox/],
   ['a bind over /etc', { binds: [{ from: '/usr', to: '/etc' }] }, /made by the sandbox/],
   [
     'a workspace that is no folder',

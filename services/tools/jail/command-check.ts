@@ -2,6 +2,7 @@
 import { lstatSync, statSync } from 'node:fs';
 import { isAbsolute, normalize } from 'node:path';
 import { QuernError } from '#kit/errors.ts';
+import { WORK } from './launch-options.ts';
 import {
   ARGUMENT_MAX_BYTES,
   ARGUMENTS_MAX_BYTES,
@@ -12,8 +13,10 @@ import {
 } from './limits.ts';
 import type { SandboxCommand, SandboxLimits } from './sandbox.ts';
 
-/** Places that the sandbox makes itself; nothing may be bound over them. */
-const OWN_PLACES = ['/', '/proc', '/dev', '/etc', '/tmp', '/usr', '/bin', '/lib', '/lib64', '/work'];
+/** Places that the sandbox makes itself; nothing may be bound over them ... */
+const OWN_PLACES = ['/', '/proc', '/dev', '/etc', '/tmp', '/usr', '/bin', '/sbin', '/lib', '/lib64', WORK];
+/** ... nor into these: in a workspace, a link could lead the mount elsewhere. */
+const OWN_FOLDERS = ['/proc', '/dev', '/etc', WORK];
 
 function refuse(field: string, description: string): never {
   throw new QuernError('INVALID_ARGUMENT', `${field}: ${description}`, { fields: [{ field, description }] });
@@ -58,7 +61,8 @@ function checkBinds({ binds }: SandboxCommand): void {
   for (const { from, to } of binds) {
     checkAbsolute('binds.from', from);
     checkAbsolute('binds.to', to);
-    if (OWN_PLACES.includes(to) || /^\/(?:proc|dev|etc)\//.test(to)) refuse('binds.to', `${to} is made by the sandbox`);
+    if (OWN_PLACES.includes(to) || OWN_FOLDERS.some((folder) => to.startsWith(`${folder}/`)))
+      refuse('binds.to', `${to} is made by the sandbox`);
     const found = statSync(from, { throwIfNoEntry: false });
     // A socket can be connected to even where it is read-only.
     if (!found?.isFile() && !found?.isDirectory()) refuse('binds.from', `expected a file or folder at ${from}`);

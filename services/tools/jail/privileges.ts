@@ -18,6 +18,23 @@ export type UnprivilegedStart = { readonly uid: number; readonly cgroups: Cgroup
 
 const self = process as unknown as Identity;
 
+/** Root's other groups first: an account without root cannot leave them any more. */
+function become(uid: number, identity: Identity): void {
+  try {
+    identity.setgroups([]);
+    identity.setgid(uid);
+    identity.setuid(uid);
+  } catch (cause) {
+    throw new QuernError(
+      'FAILED_PRECONDITION',
+      `tools never run as root, and this process cannot become account ${uid}: ${(cause as Error).message}; ` +
+        'in a container without that account name one that it has, or start it as another account than root',
+      { reason: 'SANDBOX_UNAVAILABLE' },
+      { cause },
+    );
+  }
+}
+
 /**
  * The first step of the service, before it listens or opens anything. As root: makes the cgroup subtree and `folders`,
  * gives both to `uid` (default UNPRIVILEGED_ID) and becomes it, with no supplementary group and no way back. As anyone
@@ -43,11 +60,7 @@ export function giveUpRoot(options: {
     if (isRoot) chownSync(folder, uid, uid);
   }
   const cgroups = prepare(isRoot ? { uid, gid: uid } : null);
-  if (isRoot) {
-    identity.setgroups([]);
-    identity.setgid(uid);
-    identity.setuid(uid);
-  }
+  if (isRoot) become(uid, identity);
   if (identity.getuid() === 0) {
     throw new QuernError(
       'FAILED_PRECONDITION',

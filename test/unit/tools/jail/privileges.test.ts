@@ -63,3 +63,14 @@ test('without a configured account it becomes one that owns nothing', () => {
 test('a process that stays root goes no further', () => {
   assert.throws(() => giveUpRoot({ folders: [], identity: fakeIdentity(0, true), prepare }), /could not give it up/);
 });
+
+test('an account that this place does not have is told in a sentence', () => {
+  const identity: Identity = {
+    ...fakeIdentity(0),
+    setgid: () => {
+      throw new Error('EINVAL: invalid argument, setgid');
+    },
+  };
+  const start = (): unknown => giveUpRoot({ folders: [], uid: 70_000, identity, prepare });
+  assert.throws(start, /cannot become account 70000: EINVAL.*start it as another account/);
+});
