@@ -99,3 +99,43 @@ test('Ctrl-C ends the run and its tool; what ends without an answer is exit code
   const none = await quern(['--gateway', address, '--depth', '9', 'do it']);
   assert.deepEqual([none.code, none.log], [2, 'quern: --depth: expected a whole number from 0 to 5, got "9"\n']);
 });
+
+/** Runs the command on a terminal, and types `answer` when it is asked. */
+const PTY = `
+import os, pty, sys
+pid, fd = pty.fork()
+if pid == 0:
+    os.execv(sys.argv[1], [*sys.argv[1:3], "agent", "--gateway", sys.argv[3], "do it"])
+seen, typed = b"", False
+while True:
+    try: piece = os.read(fd, 4096)
+    except OSError: break
+    if not piece: break
+    seen += piece
+    if b"[y/N]" in seen and not typed:
+        typed = True
+        os.write(fd, sys.argv[4].encode() + b"\\n")
+status = os.waitpid(pid, 0)[1]
+print(seen.decode())
+sys.exit(os.WEXITSTATUS(status))
+`;
+
+test('on a terminal it asks: y runs the call, everything else denies it', async (t) => {
+  for (const [answer, outcome] of [
+    ['y', 'OK'],
+    ['', 'DENIED_APPROVAL'],
+    ['n', 'DENIED_APPROVAL'],
+  ] as const) {
+    const { mesh, tools } = await startAgentMesh(t, { model: once, play: asking });
+    const child = spawn('python3', ['-c', PTY, process.execPath, MAIN, mesh.gateway.grpcAddress, answer]);
+    let shown = '';
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      shown += text;
+    });
+    const code = await new Promise((resolve) => child.once('close', resolve));
+    assert.equal(code, 0, shown);
+    assert.match(shown, /arguments: \{\r\n {4}"path": "\/x"\r\n {2}\}\r\n[\s\S]*Run it\? \[y\/N\]/);
+    assert.ok(shown.includes(`ended 0.0: ${outcome}`), shown);
+    assert.deepEqual([tools.approvals.length, tools.denials.length], answer === 'y' ? [1, 0] : [0, 1]);
+  }
+});
