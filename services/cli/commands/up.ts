@@ -92,12 +92,7 @@ restarts what dies, and drains on Ctrl-C or SIGTERM.
       metricsPorts,
       http,
       grpc,
-      threads: values.threads === undefined ? undefined : wholeNumber('threads', values.threads, 0, 1, 1024),
-      dtype: choice('dtype', values.dtype, ['auto', 'bf16', 'f32']),
-      contextLength:
-        values['context-length'] === undefined
-          ? undefined
-          : wholeNumber('context-length', values['context-length'], 0, 16, 10_000_000),
+      ...engineOptions(values),
       runtimeDir: folder,
       root,
       node: process.execPath,
@@ -111,6 +106,18 @@ restarts what dies, and drains on Ctrl-C or SIGTERM.
     return runMesh(plan, { ...settings, audited: outbox !== null, outbox, traces: traceUi(traces), notStarted });
   },
 };
+
+type EngineValues = { threads?: string | undefined; dtype?: string | undefined; 'context-length'?: string | undefined };
+
+/** What the engines are told; undefined: they choose. */
+function engineOptions(values: EngineValues): Pick<UpOptions, 'threads' | 'dtype' | 'contextLength'> {
+  const { threads, dtype, 'context-length': length } = values;
+  return {
+    threads: threads === undefined ? undefined : wholeNumber('threads', threads, 0, 1, 1024),
+    dtype: choice('dtype', dtype, ['auto', 'bf16', 'f32']),
+    contextLength: length === undefined ? undefined : wholeNumber('context-length', length, 0, 16, 10_000_000),
+  };
+}
 
 async function chooseTools({ config }: Io, isFirst: boolean, taken: readonly number[]): Promise<ToolsPlan> {
   const { stateDir, toolsDir, places } = config;

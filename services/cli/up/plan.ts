@@ -87,14 +87,7 @@ export function planProcesses(options: UpOptions): PlannedProcess[] {
     ...(kind === 'audit' && options.audit.kind === 'on' && { what: `ledger in ${options.audit.folders.ledger}` }),
   });
   const { audit: plan } = options;
-  const plannedTools = (settings: ToolsPlan): PlannedProcess =>
-    planned(
-      'tools',
-      'tools',
-      toolsServiceEnv(settings, plan, { own: tools, audit }),
-      [tools],
-      `127.0.0.1:${settings.metricsPort}`,
-    );
+  const toolsEnv = options.tools && toolsServiceEnv(options.tools, plan, { own: tools, audit });
   const plannedAudit = (on: Extract<AuditPlan, { kind: 'on' }>): PlannedProcess =>
     planned(
       'audit',
@@ -108,15 +101,11 @@ export function planProcesses(options: UpOptions): PlannedProcess[] {
     ...(options.traces?.kind === 'own' ? [plannedJaeger(options.traces.own, inherited)] : []),
     ...(plan.kind === 'on' && plan.own ? [plannedNats(plan.own, inherited)] : []),
     ...(plan.kind === 'on' ? [plannedAudit(plan)] : []),
-    ...(options.tools ? [plannedTools(options.tools)] : []),
+    ...(toolsEnv ? [planned('tools', 'tools', toolsEnv, [tools], toolsEnv.QUERN_TOOLS_METRICS_LISTEN)] : []),
     planned(
       'tokenizer',
       'tokenizer',
-      {
-        QUERN_TOKENIZER_MODELS: options.models.map(({ name, dir }) => `${name}=${dir}`).join(','),
-        QUERN_TOKENIZER_LISTEN: tokenizer,
-        QUERN_TOKENIZER_METRICS_LISTEN: tokenizerMetrics,
-      },
+      tokenizerEnv(options, tokenizer, tokenizerMetrics),
       [tokenizer],
       tokenizerMetrics,
     ),
@@ -133,16 +122,33 @@ export function planProcesses(options: UpOptions): PlannedProcess[] {
       'gateway',
       'gateway',
       {
-        QUERN_GATEWAY_HTTP_LISTEN: options.http,
-        QUERN_GATEWAY_GRPC_LISTEN: options.grpc,
-        QUERN_GATEWAY_TOKENIZER: tokenizer,
-        QUERN_GATEWAY_ENGINES: engines.map(({ model, address }) => `${model.name}=${address}`).join(';'),
+        ...gatewayEnv(options, { tokenizer, engines }),
         ...gatewayAuditEnv(plan, audit),
         QUERN_TOOLS_ADDRESS: options.tools ? tools : undefined,
       },
       [options.http, options.grpc],
     ),
   ];
+}
+
+function gatewayEnv(
+  { http, grpc }: UpOptions,
+  { tokenizer, engines }: { tokenizer: string; engines: readonly { model: ServedModel; address: string }[] },
+): Record<string, string> {
+  return {
+    QUERN_GATEWAY_HTTP_LISTEN: http,
+    QUERN_GATEWAY_GRPC_LISTEN: grpc,
+    QUERN_GATEWAY_TOKENIZER: tokenizer,
+    QUERN_GATEWAY_ENGINES: engines.map(({ model, address }) => `${model.name}=${address}`).join(';'),
+  };
+}
+
+function tokenizerEnv({ models }: UpOptions, address: string, metrics: string): Record<string, string> {
+  return {
+    QUERN_TOKENIZER_MODELS: models.map(({ name, dir }) => `${name}=${dir}`).join(','),
+    QUERN_TOKENIZER_LISTEN: address,
+    QUERN_TOKENIZER_METRICS_LISTEN: metrics,
+  };
 }
 
 function engineEnv(
