@@ -266,6 +266,7 @@ export class CallJournal {
     const size = batch.reduce((sum, { bytes }) => sum + bytes.length, 0);
     const segment = await this.#segmentFor(size);
     const isNew = segment.bytes === 0;
+    if (isNew) segment.bornMs = this.#now();
     await this.#active!.write(Buffer.concat(batch.map(({ bytes }) => bytes)), segment.bytes);
     await this.#active!.datasync();
     if (isNew) await this.#files.syncFolder();

@@ -122,7 +122,8 @@ export class Executor {
       return;
     }
     if (!call) {
-      const message = `call_id: no call "${callId}" of this user is kept; calls are kept for ${ENDED_CALLS_KEPT_MS / 1000} s after their end`;
+      const keptS = ENDED_CALLS_KEPT_MS / 1000;
+      const message = `call_id: no call "${callId}" of this user is kept; calls are kept for ${keptS} s after their end`;
       throw new QuernError('NOT_FOUND', message, { reason: 'TOOL_CALL_UNKNOWN' });
     }
     await this.#follow(call, after, out, signal);
