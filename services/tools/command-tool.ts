@@ -2,6 +2,7 @@
 import { QuernError } from '#kit/errors.ts';
 import { canonicalJson } from './canonical.ts';
 import type { NetworkMode } from './jail/sandbox.ts';
+import { parseBoundedJson } from './json-arguments.ts';
 import type { CapturedOutput, JsonObject, JsonValue, Tool, ToolAnswer, ToolDefinition } from './tool.ts';
 import { COMMAND_ARGV_MAX } from './tool-limits.ts';
 
@@ -80,12 +81,9 @@ export function commandAnswer(exitCode: number | null, output: CapturedOutput, i
     artifacts: [],
   };
   if (!ok || !isJson) return answer;
-  try {
-    return { ...answer, structured: JSON.parse(output.stdout) as JsonValue };
-  } catch {
-    const why = output.cut ? 'its output was cut' : 'its output is not JSON';
-    return { ...answer, ok: false, message: `the tool promises a structured result, but ${why}` };
-  }
+  const parsed = output.cut ? { ok: false as const, message: 'it was cut' } : parseBoundedJson(output.stdout, 'output');
+  if (parsed.ok) return { ...answer, structured: parsed.value };
+  return { ...answer, ok: false, message: `the tool promises a structured result: ${parsed.message}` };
 }
 
 export function commandTool(definition: ToolDefinition, fingerprint: string, spec: CommandSpec): Tool {

@@ -1,7 +1,7 @@
 // The arguments of a call as text from a model: bounds first, then grammar. JSON.parse alone would take the last of two equal
 // keys, and a checker and a tool that disagree about which one counts are a way around the check.
 
-import type { JsonObject } from './tool.ts';
+import type { JsonObject, JsonValue } from './tool.ts';
 import { ARGUMENTS_BYTES_MAX, ARGUMENTS_DEPTH_MAX, ARGUMENTS_KEYS_MAX } from './tool-limits.ts';
 
 export type ParsedArguments = { ok: true; value: JsonObject } | { ok: false; message: string };
@@ -70,25 +70,35 @@ function wellFormed(value: unknown): boolean {
   return Object.entries(value).every(([key, one]) => key.isWellFormed() && wellFormed(one));
 }
 
+export type ParsedJson = { ok: true; value: JsonValue } | { ok: false; message: string };
+
+/** Reads JSON that a tool or model wrote: grammar, depth, number of keys, keys that stand twice. `name` begins the messages. */
+export function parseBoundedJson(text: string, name: string): ParsedJson {
+  try {
+    checkShape(text);
+    const value = JSON.parse(text) as JsonValue;
+    if (!wellFormed(value)) return { ok: false, message: `${name}: expected well-formed text, got a lone surrogate` };
+    return { ok: true, value };
+  } catch (error) {
+    if (error instanceof Refusal) return { ok: false, message: `${name}: ${error.message}` };
+    if (error instanceof SyntaxError) return { ok: false, message: `${name}: not JSON: ${syntaxProblem(error)}` };
+    throw error;
+  }
+}
+
 /** Reads the arguments of a call. "" is an empty object, as models send it for tools without parameters. */
 export function parseArguments(text: string): ParsedArguments {
   const bytes = Buffer.byteLength(text);
   if (bytes > ARGUMENTS_BYTES_MAX) {
     return { ok: false, message: `arguments: expected at most ${ARGUMENTS_BYTES_MAX} bytes, got ${bytes}` };
   }
-  try {
-    checkShape(text);
-    const value: unknown = text.trim() === '' ? {} : JSON.parse(text);
-    if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-      return { ok: false, message: 'arguments: expected a JSON object' };
-    }
-    if (!wellFormed(value)) return { ok: false, message: 'arguments: expected well-formed text, got a lone surrogate' };
-    return { ok: true, value: value as JsonObject };
-  } catch (error) {
-    if (error instanceof Refusal) return { ok: false, message: `arguments: ${error.message}` };
-    if (error instanceof SyntaxError) return { ok: false, message: `arguments: not JSON: ${syntaxProblem(error)}` };
-    throw error;
+  const parsed = parseBoundedJson(text.trim() === '' ? '{}' : text, 'arguments');
+  if (!parsed.ok) return parsed;
+  const { value } = parsed;
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    return { ok: false, message: 'arguments: expected a JSON object' };
   }
+  return { ok: true, value: value as JsonObject };
 }
 
 /** V8 quotes the text around the mistake; only the place is of use, the text may be anything. */

@@ -1,6 +1,6 @@
 // Reading what operators write, YAML or JSON: bounded, one value per key, and mistakes with file, line and path.
 import { open } from 'node:fs/promises';
-import { LineCounter, parseDocument } from 'yaml';
+import { type Document, isNode, isScalar, LineCounter, parseDocument, visit } from 'yaml';
 import { z } from 'zod';
 import { QuernError } from '#kit/errors.ts';
 import { describeIssue } from '#kit/schema-errors.ts';
@@ -69,15 +69,31 @@ export async function readSettingsFile(path: string, bytesMax: number): Promise<
   }
 }
 
+/** The parser's own check compares every key with every other one. */
+function refuseEqualKeys(document: Document.Parsed, lines: LineCounter): void {
+  visit(document, {
+    Map(_, { items }) {
+      const seen = new Set<string>();
+      for (const { key } of items) {
+        const name = isScalar(key) ? String(key.value) : String(key);
+        const { line, col } = lines.linePos((isNode(key) && key.range?.[0]) || 0);
+        if (seen.has(name)) throw invalid(`line ${line}, column ${col}: the key ${JSON.stringify(name)} stands twice`);
+        seen.add(name);
+      }
+    },
+  });
+}
+
 /** The value of a text in YAML or JSON. Throws INVALID_ARGUMENT with line and column. */
 export function parseSettings(text: string): unknown {
   const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, uniqueKeys: true, prettyErrors: false, version: '1.2' });
+  const document = parseDocument(text, { lineCounter: lines, uniqueKeys: false, prettyErrors: false, version: '1.2' });
   const [error] = document.errors;
   if (error) {
     const { line, col } = lines.linePos(error.pos[0]);
     throw invalid(`line ${line}, column ${col}: ${error.message}`);
   }
+  refuseEqualKeys(document, lines);
   try {
     return document.toJS({ maxAliasCount: PACK_YAML_ALIASES_MAX });
   } catch (cause) {

@@ -1,6 +1,7 @@
 // eval_js_pure: a computation in JavaScript that needs nothing but its input.
 import { canonicalJson } from '../canonical.ts';
-import type { JsonValue, Tool } from '../tool.ts';
+import { parseBoundedJson } from '../json-arguments.ts';
+import type { Tool } from '../tool.ts';
 import { EVAL_CALL_WALL_MS, EVAL_MEMORY_BYTES, EVAL_WALL_MS } from '../tool-limits.ts';
 import { answered, builtinTool, failed, READS, textArgument } from './builtin-tool.ts';
 import type { PureEval } from './pure-eval.ts';
@@ -31,7 +32,10 @@ export function evalJsPureTool(pureEval: PureEval): Tool {
           });
           signal.throwIfAborted();
           if (!reply.ok) return failed(reply.message, reply.message);
-          return { ...answered(reply.json), structured: JSON.parse(reply.json) as JsonValue };
+          const parsed = parseBoundedJson(reply.json, 'result');
+          return parsed.ok
+            ? { ...answered(reply.json), structured: parsed.value }
+            : failed(parsed.message, parsed.message);
         },
       };
     },

@@ -72,7 +72,10 @@ export function httpFetchTool(egress: Egress | null): Tool {
           } catch (error) {
             if (signal.aborted) throw error;
             if (limit.aborted) return failed(`no answer within ${call.limits.wallMs} ms`);
-            if (error instanceof QuernError && ['PERMISSION_DENIED', 'UNAVAILABLE'].includes(error.code))
+            if (
+              error instanceof QuernError &&
+              ['PERMISSION_DENIED', 'UNAVAILABLE', 'RESOURCE_EXHAUSTED'].includes(error.code)
+            )
               return failed(error.message);
             throw error;
           }

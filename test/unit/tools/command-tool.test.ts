@@ -71,4 +71,6 @@ test('exit code and promised JSON decide whether it worked', () => {
   assert.equal(commandAnswer(3, output, true).message, 'exit code 3');
   assert.match(commandAnswer(0, { ...output, stdout: 'x' }, true).message, /not JSON/);
   assert.match(commandAnswer(0, { ...output, stdout: '{', cut: true }, true).message, /was cut/);
+  const deep = '['.repeat(30_000) + ']'.repeat(30_000);
+  assert.match(commandAnswer(0, { ...output, stdout: deep }, true).message, /depth of at most 64/);
 });

@@ -91,6 +91,17 @@ test('a mistake in the file is told with its place', () => {
   for (const [text, message] of cases) assert.throws(() => parsePolicy(text), { code: 'INVALID_ARGUMENT', message });
 });
 
+test('a text made to be slow to read is read, or refused, in bounded time', () => {
+  const keys = Array.from({ length: 20_000 }, (_, i) => `a${i}: 1`).join('\n');
+  const nested = '['.repeat(100_000);
+  for (const text of [keys, nested, '{"a":'.repeat(40_000), '- '.repeat(100_000)]) {
+    const before = process.cpuUsage();
+    assert.throws(() => parsePolicy(text), { code: 'INVALID_ARGUMENT' });
+    const { user, system } = process.cpuUsage(before);
+    assert(user + system < 4_000_000, `${(user + system) / 1000} ms for ${text.slice(0, 10)}`);
+  }
+});
+
 test('an empty file is the default', () => assert.deepEqual(parsePolicy(''), DEFAULT_POLICY));
 
 test('two policies have the same hash only when they are the same', () => {
