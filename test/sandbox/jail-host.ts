@@ -2,7 +2,7 @@
  * A process that is to the jail what the tool service is: it starts with whatever rights it has, gives root up, opens
  * the jail and runs what its parent sends. Tests start it with jail-client.ts.
  */
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createLog } from '#kit/log.ts';
@@ -17,6 +17,7 @@ import type {
   SandboxSession,
 } from '../../services/tools/jail/sandbox.ts';
 import { SandboxRun } from '../../services/tools/jail/sandbox-run.ts';
+import { syscallRunner } from '../../services/tools/jail/syscall-runner.ts';
 import { findToolchain } from '../../services/tools/jail/toolchain.ts';
 import type { HostConfig, HostRequest, HostResult, RunSettings } from './jail-client.ts';
 
@@ -113,7 +114,7 @@ async function start(config: HostConfig): Promise<unknown> {
   const { uid, cgroups } = giveUpRoot({ folders: [stateDir] });
   jail = await openJail(
     {
-      log: createLog({ service: 'jail-host', level: 'warn' }),
+      log: createLog({ service: 'jail-host', level: 'error' }),
       stateDir,
       bwrap: config.bwrap ?? '/usr/bin:/bin',
       cgroups: config.withoutCgroup ? { ok: false, detail: 'left out by the test', remedy: 'none' } : cgroups,
@@ -124,6 +125,17 @@ async function start(config: HostConfig): Promise<unknown> {
     { signal: new AbortController().signal },
   );
   return { uid, capabilities: jail.capabilities(), interpreters: findToolchain().interpreters };
+}
+
+/** Asks for a test and leaves in the middle of it. */
+async function leaveProbe(): Promise<unknown> {
+  const asked = jail!.probe({ signal: AbortSignal.timeout(5) });
+  const left = await asked.then(
+    () => null,
+    (error: Error) => error.name,
+  );
+  const after = await jail!.probe({ signal: new AbortController().signal }); // the same test
+  return { left, tier: after.tier };
 }
 
 async function answer(request: HostRequest): Promise<unknown> {
@@ -146,9 +158,18 @@ async function answer(request: HostRequest): Promise<unknown> {
       return sessions.get(request.target)!.ended;
     case 'probe':
       return jail!.probe({ signal: new AbortController().signal });
+    case 'leave':
+      return leaveProbe();
+    case 'capabilities':
+      return jail!.capabilities();
     case 'spoil':
       // The program of the self-test is no program any more.
       for (const name of readdirSync(stateDir)) rmSync(join(stateDir, name, 'probe'), { force: true });
+      return null;
+    case 'mend':
+      for (const name of readdirSync(stateDir)) {
+        if (name.startsWith('jail-')) writeFileSync(join(stateDir, name, 'probe'), syscallRunner(), { mode: 0o555 });
+      }
       return null;
     case 'workspace':
       return mkdtempSync(join(stateDir, 'w-'));

@@ -1,5 +1,5 @@
 // cgroup v1: one hierarchy per controller, so a group is a folder in each of them.
-// Source: Documentation/admin-guide/cgroup-v1/{memory,pids,freezer-subsystem,cpuacct}.rst.
+// Source: Documentation/admin-guide/cgroup-v1/{memory,pids,cpuacct}.rst.
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -8,6 +8,7 @@ import {
   type CgroupLimits,
   type Cgroups,
   foldersIn,
+  forbidProcesses,
   newGroupName,
   readKeyed,
   readNumber,
@@ -19,8 +20,8 @@ import {
 import { CPU_CORES, CPU_PERIOD_US } from './limits.ts';
 import { signalProcess } from './process-status.ts';
 
-/** pids, memory and cpu must be there; cpuacct counts CPU time, and the freezer holds processes still while they are killed. */
-export const V1_CONTROLLERS = ['pids', 'memory', 'cpu', 'cpuacct', 'freezer'] as const;
+/** The first three must be there; cpuacct, often mounted with cpu, counts CPU time. */
+export const V1_CONTROLLERS = ['pids', 'memory', 'cpu', 'cpuacct'] as const;
 export type V1Controller = (typeof V1_CONTROLLERS)[number];
 export const V1_REQUIRED: readonly V1Controller[] = ['pids', 'memory', 'cpu'];
 
@@ -47,25 +48,15 @@ function groupAt(folders: V1Folders, name: string): Cgroup {
   const file = (controller: V1Controller, leaf: string): string => join(folders[controller] ?? '', name, leaf);
   const processes = (): number[] => readProcesses(file('pids', 'cgroup.procs'));
   const cpuNs = (): number | null => (folders.cpuacct ? readNumber(file('cpuacct', 'cpuacct.usage')) : null);
-  const freeze = (state: 'FROZEN' | 'THAWED'): void => {
-    if (!folders.freezer) return;
-    try {
-      writeFileSync(file('freezer', 'freezer.state'), state);
-    } catch {
-      // The group is gone already.
-    }
-  };
   return {
     name,
     processes,
     async attach(pid) {
-      // One after the other: the kernel takes one lock for all of them anyway.
-      for (const place of places) await writeFile(join(place, 'cgroup.procs'), String(pid));
+      await Promise.all(places.map((place) => writeFile(join(place, 'cgroup.procs'), String(pid))));
     },
     kill() {
-      freeze('FROZEN');
+      forbidProcesses(join(folders.pids!, name));
       for (const pid of processes()) signalProcess(pid, 'SIGKILL');
-      freeze('THAWED');
     },
     usage: () => ({
       cpuNs: cpuNs(),

@@ -7,6 +7,7 @@ import {
   type CgroupLimits,
   type Cgroups,
   foldersIn,
+  forbidProcesses,
   newGroupName,
   readKeyed,
   readNumber,
@@ -45,6 +46,7 @@ function groupAt(folder: string, name: string): Cgroup {
         writeFileSync(join(place, 'cgroup.kill'), '1');
       } catch {
         // Before Linux 5.14 there is no such file.
+        forbidProcesses(place);
         for (const pid of processes()) signalProcess(pid, 'SIGKILL');
       }
     },

@@ -1,7 +1,8 @@
 // Control groups behind one small interface; cgroup-v1.ts and cgroup-v2.ts fill it. One group per run, below a folder
 // that the service owns; that one's name says which process it belongs to, so that what a crash left behind is found again.
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { rmdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CGROUP_REMOVE_MAX_MS, CGROUP_REMOVE_RETRY_MS } from './limits.ts';
 import { isSameProcess, startTimeOf } from './process-status.ts';
@@ -20,6 +21,7 @@ export type CgroupUsage = {
 /** The processes of one run. */
 export type Cgroup = {
   readonly name: string;
+  /** Puts a process in. What it starts from then on is born there. */
   attach(pid: number): Promise<void>;
   processes(): number[];
   /** Sends SIGKILL to every process in it, none of which can start another meanwhile. */
@@ -99,6 +101,15 @@ export function readNumber(path: string): number | null {
 export function readKeyed(path: string, key: string): number | null {
   const line = (readText(path) ?? '').split('\n').find((text) => text.startsWith(`${key} `));
   return line === undefined ? null : Number(line.slice(key.length + 1));
+}
+
+/** From here on no process of the group can start another: what is killed is not replaced. */
+export function forbidProcesses(folder: string): void {
+  try {
+    writeFileSync(join(folder, 'pids.max'), '0');
+  } catch {
+    // The group is gone already.
+  }
 }
 
 /** Removes a group's folder, which the kernel calls busy for a while after its last process has ended. */

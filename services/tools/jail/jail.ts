@@ -7,7 +7,7 @@ import { type BubblewrapFound, findBubblewrap } from './bubblewrap.ts';
 import { type CgroupsFound, readText } from './cgroups.ts';
 import { checkCommand } from './command-check.ts';
 import { writeInnerEtc } from './inner-etc.ts';
-import { PROBE_INTERVAL_MS } from './limits.ts';
+import { PROBE_INTERVAL_MS, PROBE_RETRY_MS } from './limits.ts';
 import { isSameProcess, startTimeOf } from './process-status.ts';
 import type {
   Capabilities,
@@ -102,18 +102,16 @@ class OpenJail implements Jail {
   readonly #options: JailOptions;
   readonly #folder: string;
   readonly #runs = new Set<SandboxRun>();
-  readonly #timer: NodeJS.Timeout;
   readonly #closing = new AbortController();
   #capabilities: Capabilities = { tier: null, list: [], probedUnixMs: 0 };
   #parts: RunParts | null = null;
   #probing: Promise<Capabilities> | null = null;
+  #timer: NodeJS.Timeout | null = null;
+  #failures = 0;
 
   constructor(options: JailOptions) {
     this.#options = options;
     this.#folder = makeFolder(options.stateDir);
-    const again = (): void => void this.probe({ signal: this.#closing.signal }).catch(() => {});
-    this.#timer = setInterval(again, options.probeIntervalMs ?? PROBE_INTERVAL_MS);
-    this.#timer.unref();
   }
 
   get running(): number {
@@ -124,11 +122,27 @@ class OpenJail implements Jail {
     return this.#capabilities;
   }
 
-  probe(options: { signal: AbortSignal }): Promise<Capabilities> {
-    this.#probing ??= this.#probe(AbortSignal.any([options.signal, this.#closing.signal])).finally(() => {
+  /** A caller that leaves ends its own wait, not the test: its outcome is everybody's. */
+  probe({ signal }: { signal: AbortSignal }): Promise<Capabilities> {
+    if (this.#closing.signal.aborted) return Promise.reject(unavailable('the tool service is stopping'));
+    this.#probing ??= this.#probe(this.#closing.signal).finally(() => {
       this.#probing = null;
+      this.#probeLater();
     });
-    return this.#probing;
+    this.#probing.catch(() => {}); // whoever asked for it may be gone
+    return waitFor(this.#probing, signal);
+  }
+
+  /** A machine that could not hold a sandbox may be able to again soon: then the next tests come after seconds. */
+  #probeLater(): void {
+    if (this.#timer) clearTimeout(this.#timer);
+    if (this.#closing.signal.aborted) return;
+    const { probeIntervalMs = PROBE_INTERVAL_MS } = this.#options;
+    const isHeld = this.#capabilities.tier !== null;
+    this.#failures = isHeld ? 0 : this.#failures + 1;
+    const wait = isHeld ? probeIntervalMs : Math.min(PROBE_RETRY_MS * 2 ** Math.min(this.#failures - 1, 10), probeIntervalMs);
+    this.#timer = setTimeout(() => void this.probe({ signal: this.#closing.signal }).catch(() => {}), wait);
+    this.#timer.unref();
   }
 
   async run(command: SandboxCommand, options: Parameters<Jail['run']>[1]): Promise<SandboxEnd> {
@@ -152,7 +166,7 @@ class OpenJail implements Jail {
   }
 
   async close(): Promise<void> {
-    clearInterval(this.#timer);
+    if (this.#timer) clearTimeout(this.#timer);
     this.#closing.abort();
     await this.#probing?.catch(() => {});
     await Promise.all([...this.#runs].map((run) => run.kill('drain')));
@@ -205,6 +219,7 @@ class OpenJail implements Jail {
       if (test.sound) tier = cgroups.ok ? 'A' : 'A-';
       this.#parts = parts;
     }
+    if (signal.aborted) throw unavailable('the tool service is stopping'); // a test that was cut off says nothing
     if (tier !== this.#capabilities.tier) {
       log.info({ tier, missing: sayMissing(list) }, 'sandbox tested');
     }
@@ -219,6 +234,19 @@ function sayMissing(list: readonly Capability[]): string[] {
 
 function unavailable(why: string): QuernError {
   return new QuernError('FAILED_PRECONDITION', `no sandbox, no tool: ${why}`, { reason: 'SANDBOX_UNAVAILABLE' });
+}
+
+/** What a promise settles with, or the signal's reason when that comes first. */
+async function waitFor<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  signal.throwIfAborted();
+  const { promise: left, reject } = Promise.withResolvers<never>();
+  const leave = (): void => reject(signal.reason as Error);
+  signal.addEventListener('abort', leave, { once: true });
+  try {
+    return await Promise.race([promise, left]);
+  } finally {
+    signal.removeEventListener('abort', leave);
+  }
 }
 
 async function writeTo(run: SandboxRun, data: Uint8Array): Promise<void> {

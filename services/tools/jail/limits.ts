@@ -49,6 +49,8 @@ export const CPU_CORES = 1;
 
 /** The self-test: between two, and what one part of it may take. */
 export const PROBE_INTERVAL_MS = 300_000;
+/** After a test that failed, doubled each time up to the interval. */
+export const PROBE_RETRY_MS = 2_000;
 export const PROBE_STEP_MAX_MS = 10_000;
 /** A process that was left behind must be gone this long after the kill. */
 export const PROBE_KILL_MAX_MS = 500;
@@ -59,4 +61,5 @@ export const BUBBLEWRAP_MIN_VERSION: readonly [number, number, number] = [0, 8, 
 export const UNPRIVILEGED_ID = 65_532;
 
 assert(ARGUMENT_MAX_BYTES < ARGUMENTS_MAX_BYTES, 'one argument fits');
+assert(PROBE_RETRY_MS < PROBE_INTERVAL_MS, 'a test that failed is repeated sooner');
 assert(KILL_GRACE_MS < PROBE_KILL_MAX_MS, 'the self-test sees the kill loop');

@@ -108,7 +108,7 @@ export type Jail = {
     options: { signal: AbortSignal; output: OutputSink; diskFull?: DiskFull },
   ): SandboxSession;
   capabilities(): Capabilities;
-  /** Runs the self-test again. */
+  /** Runs the self-test again, or joins the one that runs. The signal ends the wait, not the test. */
   probe(options: { signal: AbortSignal }): Promise<Capabilities>;
   /** How many commands run now. */
   readonly running: number;

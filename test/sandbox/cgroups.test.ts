@@ -1,0 +1,77 @@
+/** The machine's own cgroups, by themselves: limits that the kernel took, counts that it keeps, and the kill as a whole. */
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync, rmdirSync } from 'node:fs';
+import { after, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { prepareCgroups } from '../../services/tools/jail/cgroup-subtree.ts';
+import type { Cgroup } from '../../services/tools/jail/cgroups.ts';
+import { subtrees } from './jail-client.ts';
+
+const found = prepareCgroups(null);
+assert(found.ok, found.ok ? '' : `${found.detail}; ${found.remedy}`);
+const { cgroups } = found;
+after(() => {
+  // v2 keeps this process in a leaf of its own until it ends.
+  if (cgroups.version === 1) for (const folder of subtrees(process.pid)) rmdirSync(folder);
+});
+
+const MIB = 1024 ** 2;
+
+/** A shell in the group that waits for a line before it runs its script. */
+async function startIn(group: Cgroup, script: string): Promise<ChildProcess> {
+  const child = spawn('/usr/bin/bash', ['-c', `read -r line; ${script}`], {
+    stdio: ['pipe', 'ignore', 'ignore'],
+    env: {},
+  });
+  await group.attach(child.pid!);
+  child.stdin!.end('go\n');
+  return child;
+}
+
+test('a tree that starts itself anew all the time is killed as a whole, and its group removed', async () => {
+  const group = cgroups.create({ memoryBytes: 64 * MIB, pids: 24 });
+  const child = await startIn(group, 'f() { while :; do (f) & sleep 0.01; done; }; trap "" TERM HUP INT; f');
+  const exited = once(child, 'exit');
+  while (group.usage().pidsRefused === 0) await sleep(5);
+  assert(group.processes().length >= 10, 'control: it has grown to its limit');
+  const since = performance.now();
+  while (group.processes().length > 0) {
+    group.kill();
+    await sleep(2);
+  }
+  assert(performance.now() - since < 500, `${performance.now() - since} ms`);
+  await exited;
+  await group.remove();
+  assert.deepEqual(group.processes(), []);
+});
+
+test('CPU time, peak memory and kills for memory are counted', async () => {
+  const group = cgroups.create({ memoryBytes: 16 * MIB, pids: 8 });
+  const calm = await startIn(group, 'for ((i = 0; i < 20000; i++)); do :; done');
+  await once(calm, 'exit');
+  const before = group.usage();
+  assert(before.cpuNs! > 1e6 && before.maxMemoryBytes! > 0, JSON.stringify(before));
+  assert.equal(before.oomKills, 0);
+  const greedy = await startIn(group, 'x=$(head -c 200000000 /dev/zero | tr "\\0" x)');
+  await once(greedy, 'exit');
+  assert(group.usage().oomKills > 0);
+  assert(group.usage().maxMemoryBytes! <= 17 * MIB);
+  await group.remove();
+});
+
+test('a group in use is not removed under its processes', async () => {
+  const group = cgroups.create({ memoryBytes: 16 * MIB, pids: 8 });
+  const child = await startIn(group, 'sleep 0.3');
+  const exited = once(child, 'exit');
+  let removed = false;
+  const removal = group.remove().then(() => {
+    removed = true;
+  });
+  await sleep(100);
+  assert.equal(removed, false);
+  await exited;
+  await removal;
+  assert.throws(() => readFileSync(`/proc/${child.pid}/stat`));
+});
