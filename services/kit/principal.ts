@@ -3,7 +3,8 @@ import { PriorityClass } from '#gen/quern/common/v1/common.ts';
 
 /**
  * A label that whoever made the key chose. The meter of cancels looks at it (a key of role service stands for many callers
- * and is counted per connection), and GET /metrics, which shows the tenants to admin and service only.
+ * and is counted per connection), GET /metrics, which shows the tenants to admin and service only, and approvals of tool calls
+ * (agent runs), which an admin and the run's own user may give and a service never.
  */
 export type Role = 'user' | 'admin' | 'service';
 
