@@ -1,6 +1,6 @@
 // Starts the processes that touch the outside: without environment, able to read their own code and nothing else.
 import { type ChildProcess, fork } from 'node:child_process';
-import { resolve } from 'node:path';
+import { dirname, resolve } from 'node:path';
 
 const SERVICES = resolve(import.meta.dirname, '../..');
 /** Node asks the system's resolver for names, which reads these itself. */
@@ -12,13 +12,13 @@ const READABLE = [
   '/etc/nsswitch.conf',
 ];
 
-/** `program`: an absolute path. It ends when its channel to this process does. */
+/** `program`: an absolute path; it may read its folder. It ends when its channel to this process does. */
 export function forkGuard(program: string): ChildProcess {
   return fork(program, {
     env: {},
     execArgv: [
       '--permission',
-      ...READABLE.map((path) => `--allow-fs-read=${path}`),
+      ...[...READABLE, dirname(program)].map((path) => `--allow-fs-read=${path}`),
       '--max-old-space-size=128',
       '--no-warnings',
     ],
