@@ -25,6 +25,7 @@ export type HostConfig = {
   withoutCgroup?: boolean;
   allowMissingCgroup?: boolean;
   proxySocket?: string;
+  toolchainRoot?: string;
 };
 
 export type RunSettings = {
@@ -37,6 +38,8 @@ export type RunSettings = {
   raw?: boolean;
 };
 
+type PlainKind = 'probe' | 'leave' | 'spoil' | 'mend' | 'capabilities' | 'workspace' | 'census' | 'close';
+
 export type HostRequest =
   | { id: number; kind: 'start'; config: HostConfig }
   | { id: number; kind: 'run'; command: SandboxCommand; settings: RunSettings }
@@ -46,7 +49,7 @@ export type HostRequest =
   | { id: number; kind: 'write'; target: number; data: Uint8Array }
   | { id: number; kind: 'kill'; target: number; reason: KillReason; gentle: boolean }
   | { id: number; kind: 'ended'; target: number }
-  | { id: number; kind: 'probe' | 'spoil' | 'workspace' | 'census' | 'close' };
+  | { id: number; kind: PlainKind };
 
 export type HostResult = { end: SandboxEnd; stdout: string; stderr: string; delivered: number; bytes?: Uint8Array };
 export type Census = { fds: number; running: number; state: string[] };
@@ -83,9 +86,7 @@ export type JailClient = {
   session(argv: readonly string[], parts?: CommandParts): Promise<JailSession>;
   /** Runs a command with a filter of the test's. */
   filtered(argv: readonly string[], filter: Uint8Array): Promise<HostResult>;
-  ask<T>(
-    request: Omit<Extract<HostRequest, { kind: 'probe' | 'spoil' | 'workspace' | 'census' | 'close' }>, 'id'>,
-  ): Promise<T>;
+  ask<T>(request: Omit<Extract<HostRequest, { kind: PlainKind }>, 'id'>): Promise<T>;
 };
 
 export type JailSession = {

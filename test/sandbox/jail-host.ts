@@ -112,6 +112,7 @@ async function runFiltered(id: number, command: SandboxCommand, filter: Uint8Arr
 async function start(config: HostConfig): Promise<unknown> {
   stateDir = config.stateDir;
   const { uid, cgroups } = giveUpRoot({ folders: [stateDir] });
+  const toolchain = findToolchain(config.toolchainRoot ? { root: config.toolchainRoot } : {});
   jail = await openJail(
     {
       log: createLog({ service: 'jail-host', level: 'error' }),
@@ -119,12 +120,12 @@ async function start(config: HostConfig): Promise<unknown> {
       bwrap: config.bwrap ?? '/usr/bin:/bin',
       cgroups: config.withoutCgroup ? { ok: false, detail: 'left out by the test', remedy: 'none' } : cgroups,
       allowMissingCgroup: config.allowMissingCgroup ?? false,
-      toolchain: findToolchain(),
+      toolchain,
       proxySocket: config.proxySocket ?? null,
     },
     { signal: new AbortController().signal },
   );
-  return { uid, capabilities: jail.capabilities(), interpreters: findToolchain().interpreters };
+  return { uid, capabilities: jail.capabilities(), interpreters: toolchain.interpreters };
 }
 
 /** Asks for a test and leaves in the middle of it. */

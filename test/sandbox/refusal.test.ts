@@ -4,6 +4,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { createLog } from '#kit/log.ts';
 import { openJail } from '../../services/tools/jail/jail.ts';
 import { seccompFilter } from '../../services/tools/jail/seccomp-filter.ts';
@@ -126,6 +127,21 @@ test('the tier is taken away when a later test fails, and nothing runs from then
   assert.equal(after.tier, null);
   assert.equal(after.list.find(({ name }) => name === 'launch')?.available, false);
   await assert.rejects(jail.bash('echo fine'), /no sandbox, no tool: launch:/);
+  // What failed is tested again after seconds, not after minutes.
+  await jail.ask({ kind: 'mend' });
+  const since = performance.now();
+  let now = after;
+  while (now.tier === null && performance.now() - since < 60_000) {
+    await sleep(200);
+    now = await jail.ask({ kind: 'capabilities' });
+  }
+  assert.equal(now.tier, 'A');
+});
+
+test('a caller that leaves during a test takes no tool from anybody', async (t) => {
+  const jail = await startWholeJail(t);
+  assert.deepEqual(await jail.ask({ kind: 'leave' }), { left: 'TimeoutError', tier: 'A' });
+  assert.equal((await jail.bash('echo fine')).stdout, 'fine\n');
 });
 
 test('root opens no jail', async () => {

@@ -140,7 +140,9 @@ class OpenJail implements Jail {
     const { probeIntervalMs = PROBE_INTERVAL_MS } = this.#options;
     const isHeld = this.#capabilities.tier !== null;
     this.#failures = isHeld ? 0 : this.#failures + 1;
-    const wait = isHeld ? probeIntervalMs : Math.min(PROBE_RETRY_MS * 2 ** Math.min(this.#failures - 1, 10), probeIntervalMs);
+    const wait = isHeld
+      ? probeIntervalMs
+      : Math.min(PROBE_RETRY_MS * 2 ** Math.min(this.#failures - 1, 10), probeIntervalMs);
     this.#timer = setTimeout(() => void this.probe({ signal: this.#closing.signal }).catch(() => {}), wait);
     this.#timer.unref();
   }
@@ -273,6 +275,11 @@ export async function openJail(options: JailOptions, { signal }: { signal: Abort
     if (swept > 0) options.log.warn({ cgroups: swept }, 'removed what an earlier run left behind');
   }
   const jail = new OpenJail(options);
-  await jail.probe({ signal });
+  try {
+    await jail.probe({ signal });
+  } catch (error) {
+    await jail.close();
+    throw error;
+  }
   return jail;
 }
