@@ -40,6 +40,7 @@ export class CallEvents {
   #ringBytes = 0;
   #lastSequence = 0n;
   #writtenBytes = 0;
+  #newestBytes = 0;
   #ended = false;
   readonly #readers = new Set<Reader>();
   readonly #wake = new Set<() => void>();
@@ -70,9 +71,8 @@ export class CallEvents {
     this.#ringBytes += bytes;
     this.#ring.push({ event: { sequence: this.#lastSequence, event }, bytes, end: this.#writtenBytes });
     if (event.$case === 'result') this.#ended = true;
-    while (this.#ring.length > 1 && (this.#ringBytes > RING_BYTES_MAX || this.#ring.length > RING_EVENTS_MAX)) {
-      this.#ringBytes -= this.#ring.shift()!.bytes;
-    }
+    this.#newestBytes = bytes;
+    this.#trim();
     for (const wake of [...this.#wake]) wake();
     if (this.#ended) this.#letGo();
   }
@@ -117,6 +117,7 @@ export class CallEvents {
           reader.readBytes = kept.end;
           if (kept.event.event?.$case === 'result') return;
           if (!writable) await out.drained(signal);
+          this.#trim();
           this.#letGo();
         } else if (this.#ended) return;
         else await this.#more(signal);
@@ -124,8 +125,29 @@ export class CallEvents {
       throw signal.reason;
     } finally {
       this.#readers.delete(reader);
+      this.#trim();
       this.#letGo();
     }
+  }
+
+  /** Lets the oldest events go, but none that is unread: one large event, the Result above all, must not take them from a reader. */
+  #trim(): void {
+    const unread = this.#firstUnread();
+    while (this.#ring.length > 1 && (this.#ringBytes > RING_BYTES_MAX || this.#ring.length > RING_EVENTS_MAX)) {
+      if (this.#ring[0]!.event.sequence >= unread) return;
+      this.#ringBytes -= this.#ring.shift()!.bytes;
+    }
+  }
+
+  /** The pace bounds what the oldest stream leaves unread. The others count while they are behind by a ring, the newest event aside. */
+  #firstUnread(): bigint {
+    const [oldest] = this.#readers;
+    let first = this.#lastSequence + 1n;
+    for (const reader of this.#readers) {
+      const behind = this.#writtenBytes - this.#newestBytes - reader.readBytes;
+      if (reader.next < first && (reader === oldest || behind <= RING_BYTES_MAX)) first = reader.next;
+    }
+    return first;
   }
 
   /** The event with this number; null: not there yet. */

@@ -1,5 +1,5 @@
 // The events of one run, numbered without gaps, and its readers: the stream that started it and those that attached. The
-// newest events are kept; a run waits for a reader that is behind, for a bounded time.
+// newest events are kept, and those that a reader has not taken; a run waits for a reader that is behind, for a bounded time.
 import type { RunResponse } from '#gen/quern/gateway/v1/agent.ts';
 import { QuernError, toQuernError } from '#kit/errors.ts';
 import { SLOW_CLIENT_MS } from '../limits.ts';
@@ -137,13 +137,22 @@ export class RunLog {
   emit(path: string, event: RunEvent): void {
     if (this.closed) return;
     this.#bytes += sizeOf(event);
-    const { eventsMax, bytesMax } = this.#bounds;
     this.#kept.push({ event: { sequence: BigInt(this.last + 1), path, event }, endBytes: this.#bytes });
-    while (this.#kept.length > eventsMax || (this.#kept.length > 1 && this.#bytes - this.#droppedBytes > bytesMax)) {
+    this.#trim();
+    for (const reader of this.#readers) reader.wake();
+  }
+
+  /** Lets the oldest events go, but none that a reader has not taken: ready() and the removal of slow readers bound those. */
+  #trim(): void {
+    const { eventsMax, bytesMax } = this.#bounds;
+    let allTook = this.last;
+    for (const { taken } of this.#readers) allTook = Math.min(allTook, taken);
+    const isOver = (): boolean =>
+      this.#kept.length > eventsMax || (this.#kept.length > 1 && this.#bytes - this.#droppedBytes > bytesMax);
+    while (this.#dropped < allTook && isOver()) {
       this.#droppedBytes = (this.#kept.shift() as Kept).endBytes;
       this.#dropped += 1;
     }
-    for (const reader of this.#readers) reader.wake();
   }
 
   /** No more events: readers end when they have taken all. */
@@ -195,6 +204,7 @@ export class RunLog {
 
   /** A reader has taken an event. */
   onTaken(): void {
+    this.#trim();
     if (this.#waiting.size > 0 && this.#lagging().length === 0) this.#release();
   }
 

@@ -48,6 +48,20 @@ test('bytes are bounded too', () => {
   log.reader(45).close();
 });
 
+test('what a reader has not taken stays, however large the newest event is; then it goes', async () => {
+  const log = new RunLog({ bytesMax: 10_000, eventsMax: 4 });
+  const reader = log.reader(0);
+  for (let i = 0; i < 6; i += 1) log.emit('', delta());
+  log.emit('', delta('x'.repeat(50_000)));
+  const numbers: number[] = [];
+  for (let i = 0; i < 7; i += 1) numbers.push(Number((await reader.next({ signal }))?.sequence));
+  assert.deepEqual(numbers, [1, 2, 3, 4, 5, 6, 7]);
+  assert.throws(() => log.reader(5), 'all have taken it, so it is not kept');
+  log.emit('', delta('x'.repeat(50_000)));
+  reader.close();
+  assert.throws(() => log.reader(6), 'nobody reads any more');
+});
+
 test('a run waits for a reader that is behind, and goes on when it has read or gone', async () => {
   const log = new RunLog({ lagEventsMax: 2 });
   const reader = log.reader(0);
