@@ -30,7 +30,8 @@ const read = promisify(readCallback);
 
 /** Configuration that programs of the host obey: read-only inside. */
 export const PROTECTED_PATHS: readonly string[] = [
-  ...['.git/hooks', '.git/config', '.git/config.worktree', '.git/info', '.gitmodules', '.gitconfig'],
+  ...['.git/hooks', '.git/config', '.git/config.worktree', '.git/info', '.git/commondir', '.git/modules'],
+  ...['.gitmodules', '.gitconfig'],
   ...[
     '.mcp.json',
     '.vscode',

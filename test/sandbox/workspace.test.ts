@@ -48,6 +48,22 @@ test('protected paths can be read, not written, removed, renamed or mounted over
   assert.equal(readFileSync(join(path, '.git/HEAD'), 'utf8'), 'fine\n', 'control: what is not protected is written');
 });
 
+test('a folder with protected paths in it cannot be replaced by a copy', async () => {
+  const path = await makeWorkspace();
+  await jail.bash('mkdir -p .git/hooks a/b; echo original | tee .git/config a/b/c', asWorkspace(path));
+  const guarded = ['.git/config', '.git/hooks', 'a/b/c'];
+  const { stdout } = await jail.bash(
+    `mv .git .old || echo stays; mv a x || echo stays; mv a/b a/y || echo stays
+    cp -r .git .copy; rm -rf .git; mv -T .copy .git; rm -rf a
+    mkdir -p .git/hooks a/b; echo evil > .git/hooks/pre-commit; echo evil > .git/config; echo evil > a/b/c
+    mv .copy moved && echo fine`,
+    asWorkspace(path, { protected: guarded }),
+  );
+  assert.equal(stdout, 'stays\nstays\nstays\nfine\n', 'control: a folder without protected paths moves');
+  for (const name of ['.git/config', 'a/b/c']) assert.equal(readFileSync(join(path, name), 'utf8'), 'original\n', name);
+  assert(!existsSync(join(path, '.git/hooks/pre-commit')));
+});
+
 test('a protected path that is a link, or lies behind one, brings nothing of the host inside', async () => {
   const path = await makeWorkspace();
   const outside = join(jail.folder, 'outside');

@@ -40,15 +40,29 @@ export function presentProtected(workspace: NonNullable<SandboxCommand['workspac
   });
 }
 
+/**
+ * The folders on the way to these paths, outer ones first. Each becomes a mount of its own: a folder that is a mount point can be
+ * neither renamed nor removed inside, so that none is put in the place of one with read-only paths in it.
+ */
+function waysTo(paths: readonly string[]): string[] {
+  const isClosed = (way: string): boolean => paths.some((path) => way === path || way.startsWith(`${path}/`));
+  const ways = paths.flatMap((path) => {
+    const parts = path.split('/');
+    return parts.slice(0, -1).map((_, index) => parts.slice(0, index + 1).join('/'));
+  });
+  return [...new Set(ways)].filter((way) => !isClosed(way)).sort();
+}
+
 function workspaceOptions({ workspace, limits }: SandboxCommand): string[] {
   if (workspace === null) return ['--size', String(limits.tmpBytes), '--perms', '0755', '--tmpfs', WORK];
   if (!workspace.writable) return ['--ro-bind', workspace.path, WORK];
-  const shields = presentProtected(workspace).flatMap((path) => [
-    '--ro-bind',
-    join(workspace.path, path),
-    join(WORK, path),
-  ]);
-  return ['--bind', workspace.path, WORK, ...shields];
+  const closed = presentProtected(workspace);
+  const mount = (option: string) => (path: string) => [option, join(workspace.path, path), join(WORK, path)];
+  return [
+    ...['--bind', workspace.path, WORK],
+    ...waysTo(closed).flatMap(mount('--bind')),
+    ...closed.flatMap(mount('--ro-bind')),
+  ];
 }
 
 /** All options in order; the last two close what is writable and unbounded until then. */

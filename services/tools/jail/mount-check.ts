@@ -27,18 +27,18 @@ function isComplete(mounts: readonly Mount[]): boolean {
 }
 
 /**
- * A mount below the workspace that comes from elsewhere, as a sentence, or null. `mountinfo` is the text of a process
+ * A mount below the workspace that comes from elsewhere, be it from another place of the workspace, as a sentence, or null. `mountinfo` is the text of a process
  * inside; undefined: the mounts are not complete yet.
  */
 export function foreignMount(mountinfo: string): string | null | undefined {
   const mounts = parse(mountinfo);
   if (!isComplete(mounts)) return undefined;
   const work = mounts.find(({ point }) => point === WORK)!;
-  const prefix = work.root === '/' ? '/' : `${work.root}/`;
+  const base = work.root === '/' ? '' : work.root;
   const foreign = mounts.find(
     ({ device, root, point }) =>
       point.startsWith(`${WORK}/`) &&
-      (device !== work.device || !root.startsWith(prefix) || root.endsWith('//deleted')),
+      (device !== work.device || root !== base + point.slice(WORK.length) || root.endsWith('//deleted')),
   );
   return foreign
     ? `a protected path of the workspace was replaced while the sandbox was made (${foreign.point})`

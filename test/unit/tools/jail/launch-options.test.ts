@@ -90,7 +90,15 @@ test('protected paths that are links, lie behind links or are not there are not 
   const workspace = { path, writable: true, protected: guarded };
   assert.deepEqual(presentProtected(workspace), ['.git/hooks', '.git/config']);
   const options = launchOptions(commandOf(['/usr/bin/true'], { workspace }), places);
-  assert.deepEqual(valuesOf(options, '--bind', 2), [[path, WORK]]);
+  assert.deepEqual(
+    valuesOf(options, '--bind', 2),
+    [
+      [path, WORK],
+      [join(path, '.git'), join(WORK, '.git')],
+    ],
+    'the folder on the way is a mount, which nobody inside can rename',
+  );
+  assert(options.lastIndexOf('--bind') < options.indexOf(join(WORK, '.git/hooks')), 'read-only mounts come after it');
   assert.deepEqual(valuesOf(options, '--ro-bind', 2).slice(-2), [
     [join(path, '.git/hooks'), join(WORK, '.git/hooks')],
     [join(path, '.git/config'), join(WORK, '.git/config')],
@@ -120,6 +128,7 @@ test('mounts are judged once all are made, and each below the workspace must com
     line('/srv/w2/x', `${WORK}/.npmrc`, 'ro'),
     line('/srv/w', `${WORK}/.npmrc`, 'ro'),
     line('/srv/w/x', `${WORK}/.npmrc`, 'ro', 'ext4', '254:1'),
+    line('/srv/w/x', `${WORK}/.npmrc`, 'ro'),
     line('/srv/w/x//deleted', `${WORK}/.npmrc`, 'ro'),
   ]) {
     assert.match(judge(foreign) ?? '', /was replaced while the sandbox was made/, foreign);
