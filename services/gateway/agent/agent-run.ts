@@ -114,6 +114,10 @@ export class AgentRun {
     this.#stop.abort(reason);
   }
 
+  awaits(approvalId: string): boolean {
+    return this.#approvals.has(approvalId);
+  }
+
   /** Passes an answer for a waiting call on to the tool service. Throws what forbids it. */
   async answer(
     approver: Principal,

@@ -58,14 +58,15 @@ export class AgentRuns {
     return this.#runs.get(keyOf(principal, runId)) ?? notFound(runId);
   }
 
-  /** A run of the caller's tenant, to be answered for. Its own comes first. Throws NOT_FOUND. */
-  ofTenant(principal: Principal, runId: string): AgentRun {
-    const own = this.#runs.get(keyOf(principal, runId));
-    if (own) return own;
-    const found = [...this.#runs.values()].find(
+  /**
+   * A run of the caller's tenant, to be answered for: the one whose call waits for this approval, since two users may have
+   * chosen one id. Throws NOT_FOUND.
+   */
+  ofTenant(principal: Principal, runId: string, approvalId: string): AgentRun {
+    const found = [...this.#runs.values()].filter(
       ({ options }) => options.runId === runId && options.principal.tenant === principal.tenant,
     );
-    return found ?? notFound(runId);
+    return found.find((run) => run.awaits(approvalId)) ?? found[0] ?? notFound(runId);
   }
 
   /** The run with this instance, while it is there. */

@@ -13,6 +13,10 @@ export class PendingApprovals {
     return this.#waiting.size;
   }
 
+  has(approvalId: string): boolean {
+    return this.#waiting.has(approvalId);
+  }
+
   add(callId: string, { approvalId, digest, expiresUnixMs }: ApprovalRequired): void {
     this.#waiting.set(approvalId, { callId, digest, expiresUnixMs: Number(expiresUnixMs) });
   }

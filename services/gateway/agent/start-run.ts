@@ -75,7 +75,7 @@ function watchOf({ metrics }: Agents, timeline: RequestTimeline): RunWatch {
       const end = timeline.part(`${tool} ${callId}`);
       return (outcome) => {
         end();
-        metrics.callEnded({ tool, outcome, seconds: (performance.now() - startedMs) / 1000 });
+        metrics.callEnded({ tool, outcome: outcome.toLowerCase(), seconds: (performance.now() - startedMs) / 1000 });
       };
     },
   };

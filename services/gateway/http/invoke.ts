@@ -6,11 +6,12 @@ import { uuidv7 } from '#kit/ids.ts';
 import { RUN_TOOLS_MAX } from '../agent/limits.ts';
 import { textMessage } from '../agent/messages.ts';
 import type { GatewayContext } from '../context.ts';
+import { invalidArgument } from '../typed-request.ts';
 import { failureOfRun, readRun, runObject, runRequest, runUsage } from './agent-answer.ts';
 import { validate } from './body.ts';
 import { type Handler, sendJson } from './exchange.ts';
 import { failureOf } from './failure.ts';
-import { count, samplingOf, sharedFields } from './sampling-schema.ts';
+import { count, samplingOf, sharedFields, sharedRequest } from './sampling-schema.ts';
 
 const UINT32_MAX = 0xffffffff;
 
@@ -96,14 +97,19 @@ function planObject({ id, tool, argumentsJson, after, maxAttempts }: PlanStep) {
 export function invoke(context: GatewayContext): Handler {
   return async (exchange) => {
     const body = validate(schema, exchange.body);
-    const requestId = body.request_id ?? (exchange.requestId || uuidv7());
+    const shared = sharedRequest(body, exchange);
+    if (shared.stop.length > 0) {
+      throw invalidArgument([{ field: 'stop', description: 'expected none: a run has no stop strings' }]);
+    }
+    const requestId = shared.requestId || uuidv7();
+    const { priorityClass, priority } = shared;
     const { calls_per_turn: callsPerTurn, wall_ms: wallMs, result_bytes: resultBytes, ...limits } = body.limits ?? {};
     const request = runRequest({
       model: body.model ?? '',
       messages: [textMessage(Role.ROLE_USER, body.query)],
       tools: body.tools ?? [],
       sampling: { ...samplingOf(body), maxTokens: body.max_tokens ?? undefined },
-      options: { requestId, priorityClass: 0, supersedeKey: '' },
+      options: { requestId, priorityClass, priority, supersedeKey: '' },
       mode: AgentMode.AGENT_MODE_PLAN,
       limits: { ...limits, callsPerTurn, wallMs, resultBytes },
       sessionId: body.session_id ?? '',

@@ -19,7 +19,7 @@ export function agentApprove(context: GatewayContext) {
       const description = `expected at most ${DENIAL_CHARS_MAX} characters, got ${reason.length}`;
       throw invalidArgument([{ field: 'reason', description }]);
     }
-    const run = requireAgents(context).runs.ofTenant(call.principal, runId);
+    const run = requireAgents(context).runs.ofTenant(call.principal, runId, given.approvalId);
     await run.answer(call.principal, given, call.trace);
     return {};
   };

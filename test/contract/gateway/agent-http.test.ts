@@ -201,6 +201,7 @@ test('/invoke: bad bodies, and a model that cannot plan', async (t) => {
     { query: '' },
     { query: 1 },
     { query: 'x', tools: 'f' },
+    { query: 'x', stop: 'y' },
     { query: 'x', limits: { speed: 1 } },
     { query: 'x', limits: { turns: 99 } },
   ]) {
