@@ -39,7 +39,8 @@ export type CallEnd = { outcome: string; result: string | null };
 
 type Entry =
   | { t: 'begin'; at: number; facts: CallFacts }
-  | { t: 'end'; at: number; id: string; key: string; end: CallEnd };
+  /** `ran`: false when nothing of the call began, so that its key is free again. */
+  | { t: 'end'; at: number; id: string; key: string; end: CallEnd; ran?: false };
 
 type Place = { segment: string; at: number; length: number };
 
@@ -84,6 +85,9 @@ function entryAt(bytes: Buffer, at: number): { entry: Entry; length: number } | 
   return { entry: JSON.parse(payload.toString('utf8')) as Entry, length: HEADER_BYTES + length };
 }
 
+/** What an earlier process left: calls that were running, and how those ended whose end was written. */
+export type JournalRemains = { lost: CallFacts[]; ended: ReadonlyMap<string, string> };
+
 export type CallJournalOptions = { files: SegmentFiles; now?: () => number };
 
 /** Invariant: begin() has resolved before its call runs; what end() resolved is what the key gives for as long as it is kept. */
@@ -105,20 +109,21 @@ export class CallJournal {
   }
 
   /**
-   * Opens the folder's journal. `lost` are the calls that were running when the last process ended; whoever opens it ends them
-   * with end(). Throws DATA_LOSS when bytes that were safe have changed.
+   * Opens the folder's journal. Whoever opens it ends the calls that are lost with end(). Throws DATA_LOSS when bytes that were
+   * safe have changed.
    */
-  static async open(options: CallJournalOptions): Promise<{ journal: CallJournal; lost: CallFacts[] }> {
+  static async open(options: CallJournalOptions): Promise<{ journal: CallJournal } & JournalRemains> {
     const journal = new CallJournal(options);
     const names = (await options.files.list()).filter((name) => name.endsWith(SUFFIX)).sort();
-    for (const [index, name] of names.entries()) await journal.#load(name, index === names.length - 1);
+    const ended = new Map<string, string>();
+    for (const [index, name] of names.entries()) await journal.#load(name, index === names.length - 1, ended);
     const lost = [...journal.#open.values()];
     for (const { key } of lost) {
       const keyed = journal.#keys.get(key);
       if (keyed) keyed.lost = true;
     }
     await journal.sweep();
-    return { journal, lost };
+    return { journal, lost, ended };
   }
 
   get hasFailed(): boolean {
@@ -166,6 +171,15 @@ export class CallJournal {
     if (keyed?.facts.executionId === executionId) Object.assign(keyed, { end: place, lost: false });
   }
 
+  /** As end(), of a call of which nothing began after all: its key is free again. */
+  async free(facts: CallFacts, outcome: string): Promise<void> {
+    const { key, executionId } = facts;
+    const end = { outcome, result: null };
+    await this.#append({ t: 'end', at: this.#now(), id: executionId, key, end, ran: false });
+    this.#open.delete(executionId);
+    if (this.#keys.get(key)?.facts.executionId === executionId) this.#keys.delete(key);
+  }
+
   /** Forgets keys past their time, and deletes the segments that hold nothing else. */
   async sweep(): Promise<void> {
     const oldest = this.#now() - JOURNAL_KEPT_MS;
@@ -191,7 +205,7 @@ export class CallJournal {
     this.#active = null;
   }
 
-  async #load(name: string, isLast: boolean): Promise<void> {
+  async #load(name: string, isLast: boolean, ended: Map<string, string>): Promise<void> {
     const bytes = (await this.#files.read(name)) ?? Buffer.alloc(0);
     const segment: Segment = { name, bytes: 0, bornMs: 0, lastMs: 0 };
     for (let at = 0; at < bytes.length; ) {
@@ -205,6 +219,7 @@ export class CallJournal {
       segment.bornMs ||= entry.at;
       segment.lastMs = entry.at;
       this.#replay(entry, { segment: name, at, length });
+      if (entry.t === 'end') ended.set(entry.id, entry.end.outcome);
       at += length;
       segment.bytes = at;
     }
@@ -229,7 +244,9 @@ export class CallJournal {
     }
     this.#open.delete(entry.id);
     const keyed = this.#keys.get(entry.key);
-    if (keyed?.facts.executionId === entry.id) keyed.end = place;
+    if (keyed?.facts.executionId !== entry.id) return;
+    if (entry.ran === false) this.#keys.delete(entry.key);
+    else keyed.end = place;
   }
 
   async #read({ segment, at, length }: Place): Promise<CallEnd> {

@@ -14,7 +14,7 @@ import { defineService, type RpcServer, startRpcServer } from '#kit/rpc/server.t
 import { noSpans, type SpanSink } from '#kit/trace.ts';
 import { Admission } from './admission.ts';
 import { Approvals } from './approvals.ts';
-import { type CallFacts, CallJournal } from './call-journal.ts';
+import { CallJournal, type JournalRemains } from './call-journal.ts';
 import type { ToolsConfig } from './config.ts';
 import type { ToolsContext } from './context.ts';
 import { Executor, endLost } from './executor.ts';
@@ -64,7 +64,7 @@ async function undoAll(undo: Undo[], log: Log): Promise<void> {
   }
 }
 
-async function openAudit(options: ToolsServiceOptions, lost: readonly CallFacts[], undo: Undo[]): Promise<ToolAudit> {
+async function openAudit(options: ToolsServiceOptions, remains: JournalRemains, undo: Undo[]): Promise<ToolAudit> {
   const { config, vault, log, metrics, spans = noSpans } = options;
   if (vault) undo.push(() => vault.close());
   if (!config.audit || !vault) {
@@ -81,7 +81,7 @@ async function openAudit(options: ToolsServiceOptions, lost: readonly CallFacts[
   const coverage = ask && { ask, verifierKey };
   const audit = await openToolAudit(
     { dir: config.folders.outbox, servers, coverage, vault, log, metrics, spans },
-    lost,
+    remains,
   );
   undo.push(() => audit.close());
   return audit;
@@ -107,8 +107,9 @@ async function openContext(
   const { config, parts, log, metrics, spans = noSpans } = options;
   const { jail, catalog, packs, workspaces } = parts;
   undo.push(() => parts.close());
-  const { journal, lost } = await openJournal(options, undo);
-  const audit = await openAudit(options, lost, undo);
+  const { journal, ...remains } = await openJournal(options, undo);
+  const { lost } = remains;
+  const audit = await openAudit(options, remains, undo);
   await endLost({ journal }, lost);
   const admission = new Admission(config.bounds);
   const approvals = new Approvals();

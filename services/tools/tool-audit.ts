@@ -8,7 +8,7 @@ import { QuernError, toQuernError } from '#kit/errors.ts';
 import type { Log } from '#kit/log.ts';
 import { type SpanSink, startSpan, type TraceContext } from '#kit/trace.ts';
 import type { Approver } from './approvals.ts';
-import type { CallFacts } from './call-journal.ts';
+import type { JournalRemains } from './call-journal.ts';
 import type { Capabilities } from './jail/sandbox.ts';
 import { AUDIT_CLOSE_MS_MAX, AUDIT_OWED_RECORDS_MAX, AUDIT_OWED_RETRY_MS } from './limits.ts';
 import type { OutcomeWord } from './outcome.ts';
@@ -129,8 +129,8 @@ class RecordedTools implements ToolAudit {
   }
 
   /** Ends what an earlier process left open, then says that this one is here. */
-  async start(lost: readonly CallFacts[]): Promise<void> {
-    const ends = await orphans(this.#producer.outbox, lost);
+  async start(remains: JournalRemains): Promise<void> {
+    const ends = await orphans(this.#producer.outbox, remains);
     for (const event of ends) await this.#owe(event);
     await this.#owe(this.#own('service.started', { target: 'tools', usage: { recovered_calls: ends.length } }));
     this.#producer.start();
@@ -286,7 +286,7 @@ class RecordedTools implements ToolAudit {
 }
 
 /** The ends that calls of an earlier process lack: of those the journal knows, and of those only the outbox knows. */
-async function orphans(outbox: Outbox, lost: readonly CallFacts[]): Promise<AuditEvent[]> {
+async function orphans(outbox: Outbox, { lost, ended }: JournalRemains): Promise<AuditEvent[]> {
   type Told = AuditEvent & { id: string };
   const open = new Map<string, Told>();
   const finished = new Set<string>();
@@ -301,7 +301,14 @@ async function orphans(outbox: Outbox, lost: readonly CallFacts[]): Promise<Audi
       finished.add(id);
     }
   }
-  const end = { action: 'tool.finished', outcome: 'unknown', reason: 'RECOVERED' } as const;
+  const action = 'tool.finished';
+  const unknown = { action, outcome: 'unknown', reason: 'RECOVERED' } as const;
+  /** A call that ended, and whose record the crash took, did not end in any other way. */
+  const endOf = (id: string): Pick<AuditEvent, 'action' | 'outcome' | 'reason'> => {
+    const word = ended.get(id);
+    if (word === undefined) return unknown;
+    return { action, outcome: OUTCOMES[word as OutcomeWord] ?? 'error', reason: word.toUpperCase() };
+  };
   const ends: AuditEvent[] = [...open.values()].map((record) => ({
     tenant: record.tenant,
     actor: record.actor,
@@ -311,27 +318,27 @@ async function orphans(outbox: Outbox, lost: readonly CallFacts[]): Promise<Audi
     ...(record.request_id !== undefined && { request_id: record.request_id }),
     ...(record.trace_id !== undefined && { trace_id: record.trace_id }),
     parent_id: record.id,
-    ...end,
+    ...endOf(record.execution_id ?? ''),
   }));
   for (const { executionId, tenant, actorRef, tool, toolSha, requestId, traceId } of lost) {
     if (open.has(executionId) || finished.has(executionId) || actorRef === '') continue;
     const actor = { kind: 'user', ref: actorRef } as const;
     const facts = { tenant, actor, target: tool, execution_id: executionId, tool_sha: toolSha };
-    ends.push({ ...facts, request_id: requestId, trace_id: traceId, ...end });
+    ends.push({ ...facts, request_id: requestId, trace_id: traceId, ...unknown });
   }
   return ends;
 }
 
 /**
- * Opens the outbox and ends what an earlier process left open; `lost` are the calls that the journal knows of. Throws
+ * Opens the outbox and ends what an earlier process left open; `remains` is what the journal knows of it. Throws
  * FAILED_PRECONDITION when another process writes there, DATA_LOSS when safe bytes have changed.
  */
-export async function openToolAudit(options: ToolAuditOptions, lost: readonly CallFacts[]): Promise<ToolAudit> {
+export async function openToolAudit(options: ToolAuditOptions, remains: JournalRemains): Promise<ToolAudit> {
   const { vault, log, spans } = options;
   const producer = await Producer.open({ ...options, service: 'tools' });
   try {
     const audit = new RecordedTools({ producer, vault, log, spans });
-    await audit.start(lost);
+    await audit.start(remains);
     return audit;
   } catch (error) {
     await producer.close();

@@ -8,7 +8,7 @@ const [dir, ranFile] = process.argv.slice(2) as [string, string];
 const jail = createFakeJail();
 const { run } = jail;
 jail.run = async (command, options) => {
-  await appendFile(ranFile, 'x');
+  await appendFile(ranFile, `${command.argv.join(' ')}\n`);
   return run(command, options);
 };
 const { service } = await setUp({ after: () => {} } as unknown as TestContext, { dir, jail });
