@@ -1,6 +1,7 @@
 // read_file, write_file, list_dir, search, apply_patch: one small program inside the sandbox does the work, with the request on its
 // stdin. It is run by Node because that is there wherever this service runs; it is passed as an argument, so that nothing of
 // Quern's installation is mounted.
+import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { sha256Hex } from '#kit/secure.ts';
 import type { CallContext, JsonObject, JsonValue, PreparedCall, Tool } from '../tool.ts';
@@ -14,7 +15,7 @@ import {
   SEARCH_MATCHES_DEFAULT,
   SEARCH_MATCHES_MAX,
 } from '../tool-limits.ts';
-import { workspaceFile, workspacePath, writableFile } from '../workspace-path.ts';
+import { TEMPORARY_PREFIX, workspaceFile, workspacePath, writableFile } from '../workspace-path.ts';
 import {
   answered,
   type BuiltinSpec,
@@ -37,12 +38,13 @@ const LIMITS = { wallMs: 10_000, cpuMs: 10_000, memoryBytes: 512 * MIB, pids: 64
 const PATH: JsonObject = { type: 'string', maxLength: PATH_CHARS_MAX, description: 'Path below the workspace' };
 
 function runs(node: string, request: JsonObject, call: CallContext, writable: boolean): PreparedCall {
+  const temporary = `${TEMPORARY_PREFIX}${randomBytes(12).toString('hex')}`; // calls may write in one folder at once
   return {
     kind: 'sandbox',
     command: {
       argv: [node, '--max-old-space-size=256', '-e', PROGRAM],
       env: {},
-      stdin: Buffer.from(JSON.stringify(request)),
+      stdin: Buffer.from(JSON.stringify({ ...request, temporary })),
       workspace: { ...call.workspace, writable },
       binds: [],
       network: 'none',

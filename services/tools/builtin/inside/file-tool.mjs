@@ -235,13 +235,24 @@ function search({ pattern, regex, ignore_case: ignoreCase, path, glob, matches, 
 }
 
 let temporaries = 0;
+/** Begin of this call's temporary names. Other calls write in the same folder, and process numbers are equal in every sandbox. */
+let temporaryName = '';
 
 /** Writes beside the place where it belongs; the name comes later. */
 function writeTemporary(path, data, mode) {
   const folder = path.includes('/') ? `${path.slice(0, path.lastIndexOf('/'))}/` : '';
-  const temporary = `${folder}.quern-tmp-${process.pid}-${++temporaries}`;
-  at(path, () => fs.rmSync(temporary, { force: true }));
-  at(path, () => fs.writeFileSync(temporary, data, { mode, flag: 'wx' }));
+  const temporary = `${folder}${temporaryName}-${++temporaries}`;
+  at(path, () => {
+    const file = fs.openSync(temporary, 'wx', mode);
+    try {
+      fs.writeFileSync(file, data);
+    } catch (error) {
+      fs.rmSync(temporary, { force: true });
+      throw error;
+    } finally {
+      fs.closeSync(file);
+    }
+  });
   return temporary;
 }
 
@@ -376,6 +387,7 @@ const OPERATIONS = { read: readFile, write: writeFile, list: listDir, search, pa
 
 function main() {
   const request = JSON.parse(fs.readFileSync(0, 'utf8'));
+  temporaryName = request.temporary;
   try {
     const answer = Buffer.from(OPERATIONS[request.op](request));
     for (let rest = answer; rest.length > 0; ) rest = rest.subarray(fs.writeSync(1, rest));

@@ -135,6 +135,35 @@ test('a file is written whole, in its mode, with the folders it needs', async (t
   assert.deepEqual(readdirSync(at('.')).sort(), ['a', 'run.sh']); // no temporary file is left
 });
 
+test('calls that write in one folder at once have temporary names of their own, and remove only those', async (t) => {
+  const { call, at } = open(t);
+  const prepare = async (name: string, args: JsonObject) => {
+    const prepared = await tools.get(name)!.prepare(args, call);
+    assert(prepared.kind === 'sandbox' && prepared.command.stdin);
+    const { temporary } = JSON.parse(Buffer.from(prepared.command.stdin).toString()) as { temporary: string };
+    return { command: prepared.command, temporary };
+  };
+  const patch = '--- /dev/null\n+++ b/new\n@@ -0,0 +1 @@\n+x\n';
+  const writes = { path: 'a', content: 'x' };
+  const names = [await prepare('write_file', writes), await prepare('write_file', writes)];
+  assert(names.every(({ temporary }) => /^\.quern-tmp-[0-9a-f]{24}$/.test(temporary)));
+  assert.notEqual(names[0]!.temporary, names[1]!.temporary);
+  for (const [name, args] of [
+    ['write_file', writes],
+    ['apply_patch', { patch }],
+  ] as const) {
+    const { command, temporary } = await prepare(name, args);
+    writeFileSync(at(`${temporary}-1`), 'of another call');
+    const { status } = spawnSync(command.argv[0]!, command.argv.slice(1), {
+      cwd: call.workspace.path,
+      input: command.stdin!,
+    });
+    assert.notEqual(status, 0, name);
+    assert.equal(readFileSync(at(`${temporary}-1`), 'utf8'), 'of another call', name);
+  }
+  assert(!existsSync(at('a')) && !existsSync(at('new')));
+});
+
 test('folders are listed with kinds, sizes and an end', async (t) => {
   const { at, run } = open(t);
   assert.equal((await run('list_dir', {})).content, '[empty]\n');
