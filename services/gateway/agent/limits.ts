@@ -65,8 +65,11 @@ export const SCHEMA_DEPTH_MAX = 32;
 export const NESTED_CONTEXT_MS_MAX = 3_600_000;
 export const NESTED_CONTEXT_CHARS_MAX = 4096;
 
-/** Times that a call's stream is taken up again after the connection to the tool service broke, and the wait before. */
-export const TOOL_RECONNECTS_MAX = 3;
+/**
+ * Times that a call's stream is taken up again after the connection to the tool service broke, and the wait before the first; it
+ * doubles, so that a service which starts anew (it tests its sandbox first) is found again within about six seconds.
+ */
+export const TOOL_RECONNECTS_MAX = 6;
 export const TOOL_RECONNECT_MS = 100;
 export const TOOL_UNARY_TIMEOUT_MS = 10_000;
 /** The service ends a call at its time and says so; the call's own deadline comes only when it does not. */

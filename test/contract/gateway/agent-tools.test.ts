@@ -1,5 +1,10 @@
 // Agent runs with the real tool service: its registry, policy, approvals, journal and taint; only the sandbox is a fake.
 import assert from 'node:assert/strict';
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { RunOutcome, type RunResponse } from '#gen/quern/gateway/v1/agent.ts';
 import type { QuernError } from '#kit/errors.ts';
@@ -131,4 +136,26 @@ test('Cancel ends the tool at the service', async (t) => {
     [RunOutcome.RUN_OUTCOME_CANCELLED, 'CANCELLED'],
   );
   assert.ok(service);
+});
+
+test('a service that is killed while a tool runs: its next start says that nobody knows, and nothing runs twice', async (t) => {
+  const dir = await mkdtemp(join(tmpdir(), 'quern-tools-'));
+  t.after(() => rm(dir, { recursive: true, force: true }));
+  const ranFile = join(dir, 'ran');
+  const script = join(import.meta.dirname, '../tools/support/crashing-service.ts');
+  const child = fork(script, [dir, ranFile], { stdio: 'inherit' });
+  t.after(() => child.kill('SIGKILL'));
+  const [toolsAddress] = (await once(child, 'message')) as [string];
+  const { run } = await startAgentMesh(t, { model: calling([['fake', ['forever']]]), toolsAddress });
+  const running = run({});
+  const ran = async (): Promise<number> => (await readFile(ranFile, 'utf8').catch(() => '')).split('\n').length - 1;
+  await eventually(async () => (await ran()) === 1, 'the tool runs', 20_000);
+  child.kill('SIGKILL');
+  await once(child, 'exit');
+  const { jail } = await setUp(t, { dir });
+  const events = await running;
+  const [ended] = valuesOf(events, 'callEnded');
+  assert.deepEqual([ended?.outcome, ended?.replayed], ['UNKNOWN', true]);
+  assert.deepEqual([end(events)?.outcome, end(events)?.answer], [RunOutcome.RUN_OUTCOME_ANSWERED, 'done']);
+  assert.deepEqual([await ran(), jail.ran.length], [1, 0]);
 });
