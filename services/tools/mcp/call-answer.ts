@@ -1,17 +1,16 @@
 // What a server's result becomes: text for the model, the structured part if it is what the tool promises, a failure that says so.
-import type { CallToolResult, ContentBlock } from '@modelcontextprotocol/sdk/types.js';
 import type { ArgumentChecker } from '../argument-check.ts';
 import { parseArguments } from '../json-arguments.ts';
 import { stripText } from '../model-output.ts';
 import type { JsonObject, ToolAnswer } from '../tool.ts';
-import { MCP_CONTENT_PARTS_MAX } from './limits.ts';
+import type { CallResult, ContentPart } from './server-answers.ts';
 
 const MESSAGE_CHARS = 300;
 
 const sizeOf = (base64: string): string => `${Buffer.byteLength(base64, 'base64')} bytes`;
 
 /** Only text reaches the model; of anything else it is told what there was. */
-export function partText(part: ContentBlock): string {
+export function partText(part: ContentPart): string {
   if (part.type === 'text') return part.text;
   if (part.type === 'image' || part.type === 'audio') {
     return `[${part.type} ${part.mimeType}, ${sizeOf(part.data)}, not shown]`;
@@ -22,10 +21,8 @@ export function partText(part: ContentBlock): string {
   return `[resource ${resource.uri}, ${resource.mimeType ?? 'unknown type'}, ${sizeOf(resource.blob)}, not shown]`;
 }
 
-function contentText(parts: readonly ContentBlock[]): string {
-  const shown = parts.slice(0, MCP_CONTENT_PARTS_MAX).map(partText);
-  const left = parts.length - shown.length;
-  return [...shown, ...(left > 0 ? [`[${left} further parts left out]`] : [])].join('\n');
+function contentText({ content, left }: CallResult): string {
+  return [...content.map(partText), ...(left > 0 ? [`[${left} further parts left out]`] : [])].join('\n');
 }
 
 function failed(content: string, message: string): ToolAnswer {
@@ -34,7 +31,7 @@ function failed(content: string, message: string): ToolAnswer {
 
 /** Why the structured part is not what the tool promises, or the part itself. */
 async function structuredOf(
-  result: CallToolResult,
+  result: CallResult,
   outputSchema: JsonObject | null,
   checker: ArgumentChecker,
   signal: AbortSignal,
@@ -55,11 +52,11 @@ async function structuredOf(
 }
 
 export async function callAnswer(
-  result: CallToolResult,
+  result: CallResult,
   { outputSchema, checker, signal }: { outputSchema: JsonObject | null; checker: ArgumentChecker; signal: AbortSignal },
 ): Promise<ToolAnswer> {
-  const content = contentText(result.content);
-  if (result.isError === true) {
+  const content = contentText(result);
+  if (result.isError) {
     const [first = ''] = stripText(content).split('\n');
     return failed(content, `the tool says that it failed: ${first.slice(0, MESSAGE_CHARS) || 'without a reason'}`);
   }

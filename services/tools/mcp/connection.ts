@@ -2,19 +2,20 @@
 // says of its tools is taken as data and compiled nowhere here.
 import { setImmediate } from 'node:timers/promises';
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
-import {
-  type CallToolResult,
-  CallToolResultSchema,
-  ErrorCode,
-  McpError,
-  ToolListChangedNotificationSchema,
-} from '@modelcontextprotocol/sdk/types.js';
-import { z } from 'zod';
+import { ErrorCode, McpError, ToolListChangedNotificationSchema } from '@modelcontextprotocol/sdk/types.js';
 import { QuernError } from '#kit/errors.ts';
 import type { JsonObject } from '../tool.ts';
 import { type ForeignTool, foreignSha256, parseForeignTool } from './foreign-tool.ts';
 import { MCP_LIST_AGE_MS, MCP_LIST_PAGES_MAX, MCP_START_MS, MCP_TOOLS_PER_SERVER_MAX } from './limits.ts';
 import type { Link, LinkStop } from './link.ts';
+import {
+  type CallResult,
+  callSchema,
+  listSchema,
+  readCallResult,
+  serverWords,
+  trimInitialize,
+} from './server-answers.ts';
 
 /** What a server said of its tools at one time. */
 export type Listing = {
@@ -28,7 +29,7 @@ export type Listing = {
 const NEVER_MS = 2 ** 31 - 1;
 const VERSION = '1';
 
-const listSchema = z.looseObject({ tools: z.array(z.unknown()), nextCursor: z.string().optional() });
+const NOT_THE_PROTOCOL = 'its answer is not what the protocol says';
 
 const nameOf = (value: unknown): string => {
   const { name } = (value ?? {}) as { name?: unknown };
@@ -69,6 +70,7 @@ export class McpConnection {
   private constructor(link: Link) {
     this.#link = link;
     this.#client = new Client({ name: 'quern', version: VERSION }, { capabilities: {} });
+    link.transport.onmessage = trimInitialize; // the SDK keeps it before its own
     this.#client.onerror = () => {}; // stray answers and the like: the link counts messages
     this.#client.setNotificationHandler(ToolListChangedNotificationSchema, () => {
       this.#listedMs = Number.NEGATIVE_INFINITY;
@@ -96,7 +98,7 @@ export class McpConnection {
       const told = time.aborted
         ? `it did not answer initialize and tools/list within ${MCP_START_MS} ms`
         : failureWords(error, why);
-      throw new QuernError('FAILED_PRECONDITION', told, { reason: 'MCP_START_FAILED' }, { cause: error });
+      throw new QuernError('FAILED_PRECONDITION', told, { reason: 'MCP_START_FAILED' }); // no cause: it is the server's text
     }
   }
 
@@ -109,16 +111,33 @@ export class McpConnection {
     return this.#link.isWorn();
   }
 
-  /** The list as it was asked for last, unless the server has said that it changed, or it is old. */
-  listing(options: { signal: AbortSignal }): Promise<Listing> {
-    if (performance.now() - this.#listedMs < MCP_LIST_AGE_MS) return Promise.resolve(this.#listing);
-    this.#relisting ??= this.list({ ...options, timeout: MCP_START_MS }).finally(() => {
+  /**
+   * The list as it was asked for last, unless the server has said that it changed, or it is old. Throws ABORTED with the reason when
+   * the server does not give it, and the signal's reason.
+   */
+  async listing({ signal }: { signal: AbortSignal }): Promise<Listing> {
+    if (performance.now() - this.#listedMs < MCP_LIST_AGE_MS) return this.#listing;
+    // Of all calls that wait for it: the end of one of them is not the end of it.
+    this.#relisting ??= this.list({ timeout: MCP_START_MS }).finally(() => {
       this.#relisting = null;
     });
-    return this.#relisting;
+    const { promise: aborted, reject } = Promise.withResolvers<never>();
+    const onAbort = (): void => reject(signal.reason);
+    signal.addEventListener('abort', onAbort, { once: true });
+    try {
+      signal.throwIfAborted();
+      return await Promise.race([this.#relisting, aborted]);
+    } catch (error) {
+      signal.throwIfAborted();
+      this.#listedMs = Number.NEGATIVE_INFINITY;
+      const message = `the MCP server did not list its tools: ${failureWords(error, await this.#whyOver())}`;
+      throw new QuernError('ABORTED', message, { reason: 'MCP_ERROR' }); // no cause: it is the server's text
+    } finally {
+      signal.removeEventListener('abort', onAbort);
+    }
   }
 
-  async list(options: { signal: AbortSignal; timeout: number }): Promise<Listing> {
+  async list(options: { signal?: AbortSignal; timeout: number }): Promise<Listing> {
     const values: unknown[] = [];
     const listedMs = performance.now();
     this.#listedMs = listedMs; // a notice that comes meanwhile makes it old again
@@ -126,7 +145,7 @@ export class McpConnection {
     for (let page = 0; page < MCP_LIST_PAGES_MAX; page++) {
       const params = cursor === undefined ? {} : { cursor };
       const answer = await this.#client.request({ method: 'tools/list', params }, listSchema, options);
-      values.push(...answer.tools);
+      for (const tool of answer.tools.slice(0, MCP_TOOLS_PER_SERVER_MAX + 1)) values.push(tool);
       cursor = answer.nextCursor;
       if (cursor === undefined || values.length > MCP_TOOLS_PER_SERVER_MAX) break;
     }
@@ -145,21 +164,24 @@ export class McpConnection {
     tool: string,
     args: JsonObject,
     { signal, outputBytes }: { signal: AbortSignal; outputBytes: number },
-  ): Promise<CallToolResult> {
+  ): Promise<CallResult> {
     this.#running += 1;
     this.#link.allow(outputBytes * this.#running);
     try {
       const request = { method: 'tools/call', params: { name: tool, arguments: args } };
-      return await this.#client.request(request, CallToolResultSchema, { signal, timeout: NEVER_MS });
+      const answer = await this.#client.request(request, callSchema, { signal, timeout: NEVER_MS });
+      const result = readCallResult(answer);
+      if (result) return result;
+      throw new QuernError('ABORTED', NOT_THE_PROTOCOL);
     } catch (error) {
       if (signal.aborted) throw signal.reason;
       const why = await this.#whyOver();
       if (why !== null) throw new QuernError('ABORTED', `the MCP server ended: ${why}`, { reason: 'MCP_SERVER_ENDED' });
       if (error instanceof McpError && error.code === ErrorCode.InvalidParams) {
-        throw new QuernError('INVALID_ARGUMENT', error.message, { reason: 'MCP_REFUSED' });
+        throw new QuernError('INVALID_ARGUMENT', serverWords(error.message), { reason: 'MCP_REFUSED' });
       }
       const message = `the MCP server answered with an error: ${failureWords(error, null)}`;
-      throw new QuernError('ABORTED', message, { reason: 'MCP_ERROR' }, { cause: error });
+      throw new QuernError('ABORTED', message, { reason: 'MCP_ERROR' }); // no cause: it is the server's text
     } finally {
       this.#running -= 1;
       this.#link.allow(this.#running === 0 ? null : outputBytes * this.#running);
@@ -179,7 +201,8 @@ export class McpConnection {
 
 function failureWords(error: unknown, why: string | null): string {
   if (why !== null && error instanceof McpError && error.code === ErrorCode.ConnectionClosed) return why;
+  if (error instanceof McpError && error.code === ErrorCode.RequestTimeout) return 'it did not answer in time';
   const { issues } = error as { issues?: unknown }; // the SDK's zod is not ours
-  if (Array.isArray(issues)) return 'its answer is not what the protocol says';
-  return (error as Error).message;
+  if (Array.isArray(issues)) return NOT_THE_PROTOCOL;
+  return serverWords((error as Error).message);
 }

@@ -53,6 +53,8 @@ export const MCP_RETRY_MS_MAX = 600_000;
 export const MCP_PINS_BYTES_MAX = 32 * MIB;
 /** Parts of one result; further ones are counted. */
 export const MCP_CONTENT_PARTS_MAX = 256;
+/** Of an error in its own words. */
+export const MCP_WORDS_CHARS_MAX = 600;
 
 export const MCP_HEADERS_BYTES_MAX = 16 * KIB;
 /** One HTTP answer. */
@@ -62,7 +64,7 @@ export const MCP_CONNECT_MS = 10_000;
 /** What the process of a server gets; wall time is its age, CPU time all its calls together. */
 export const MCP_PROCESS_LIMITS: SandboxLimits = {
   wallMs: 6 * 3_600_000,
-  cpuMs: 3_600_000,
+  cpuMs: 900_000,
   memoryBytes: 1024 * MIB,
   pids: 128,
   openFiles: 1_024,

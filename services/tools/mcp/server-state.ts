@@ -114,6 +114,7 @@ export class ServerState {
     const { open, log, retryMs = MCP_RETRY_MS } = this.#parts;
     const { signal } = this.#closing;
     const { name } = this.spec;
+    if (signal.aborted) return;
     this.#lookedMs = performance.now();
     try {
       const connection = await open(this.spec, { signal });
@@ -129,7 +130,8 @@ export class ServerState {
       if (signal.aborted) return;
       this.#state = 'failed';
       this.#problems = [words((error as Error).message)];
-      log.warn({ server: name, err: error, retry_ms: this.#retryMs }, 'an MCP server could not be asked for its tools');
+      const said = { problem: this.#problems[0], ...(error instanceof QuernError && error.details) };
+      log.warn({ server: name, ...said, retry_ms: this.#retryMs }, 'an MCP server could not be asked for its tools');
       this.#timer = setTimeout(() => void this.look(), this.#retryMs);
       this.#timer.unref();
       this.#retryMs = Math.min(2 * this.#retryMs, MCP_RETRY_MS_MAX);

@@ -1,14 +1,18 @@
 /** Results of MCP tools as text for the model. */
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
-import type { CallToolResult } from '@modelcontextprotocol/sdk/types.js';
 import { createArgumentChecker } from '../../../../services/tools/argument-check.ts';
 import { callAnswer } from '../../../../services/tools/mcp/call-answer.ts';
+import { callSchema, readCallResult } from '../../../../services/tools/mcp/server-answers.ts';
 
 const checker = createArgumentChecker();
 after(() => checker.close());
 const { signal } = new AbortController();
-const answer = (result: CallToolResult) => callAnswer(result, { outputSchema: null, checker, signal });
+const answer = (said: object) => {
+  const result = readCallResult(callSchema.parse(said));
+  assert(result);
+  return callAnswer(result, { outputSchema: null, checker, signal });
+};
 
 test('text stands as it is; of anything else the model is told what there was', async () => {
   const { ok, content } = await answer({
