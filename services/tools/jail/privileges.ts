@@ -1,6 +1,7 @@
 // The service gives up root before it does anything else: a sandbox started with host uid 0 could still write what
 // belongs to root on the host, whatever its namespaces and capabilities say.
-import { chownSync, mkdirSync } from 'node:fs';
+import { accessSync, chmodSync, chownSync, constants, existsSync, mkdirSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { QuernError } from '#kit/errors.ts';
 import { type Owner, prepareCgroups } from './cgroup-subtree.ts';
 import type { CgroupsFound } from './cgroups.ts';
@@ -35,10 +36,36 @@ function become(uid: number, identity: Identity): void {
   }
 }
 
+/** Makes a folder 0700, and those above it that are missing. Made by root these are 0755, or the account could not enter its own. */
+function makeFolder(folder: string, parentMode: number): void {
+  const missing: string[] = [];
+  for (let above = dirname(folder); !existsSync(above); above = dirname(above)) missing.unshift(above);
+  for (const above of missing) {
+    mkdirSync(above);
+    chmodSync(above, parentMode); // whatever the umask
+  }
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+}
+
+/** The account's own look: what is above a folder may keep it out. */
+function checkAccess(folder: string, uid: number): void {
+  try {
+    accessSync(folder, constants.R_OK | constants.W_OK | constants.X_OK);
+  } catch (cause) {
+    throw new QuernError(
+      'FAILED_PRECONDITION',
+      `account ${uid} cannot use ${folder}: expected folders above it that others may enter (chmod o+x), or another folder`,
+      { reason: 'SANDBOX_UNAVAILABLE' },
+      { cause },
+    );
+  }
+}
+
 /**
  * The first step of the service, before it listens or opens anything. As root: makes the cgroup subtree and `folders`,
  * gives both to `uid` (default UNPRIVILEGED_ID) and becomes it, with no supplementary group and no way back. As anyone
- * else: only looks for a subtree that it may use. Throws FAILED_PRECONDITION when the process is still root afterwards.
+ * else: only looks for a subtree that it may use. Throws FAILED_PRECONDITION when the process is still root afterwards, or may not
+ * use one of the folders.
  */
 export function giveUpRoot(options: {
   readonly folders: readonly string[];
@@ -56,7 +83,7 @@ export function giveUpRoot(options: {
   }
   const isRoot = identity.getuid() === 0;
   for (const folder of folders) {
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    makeFolder(folder, isRoot ? 0o755 : 0o700);
     if (isRoot) chownSync(folder, uid, uid);
   }
   const cgroups = prepare(isRoot ? { uid, gid: uid } : null);
@@ -68,5 +95,6 @@ export function giveUpRoot(options: {
       { reason: 'SANDBOX_UNAVAILABLE' },
     );
   }
+  for (const folder of folders) checkAccess(folder, identity.getuid());
   return { uid: identity.getuid(), cgroups };
 }

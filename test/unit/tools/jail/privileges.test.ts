@@ -1,6 +1,7 @@
 /** Giving root up: in which order, for whom, and what refuses to go on. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, statSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -40,6 +41,30 @@ test('another account than root stays as it is, and makes only what it may', (t)
   assert.deepEqual([uid, identity.calls, cgroups.ok], [1000, [], false]);
   assert.equal(prepared.at(-1), null);
   assert.equal(statSync(folder).mode & 0o777, 0o700);
+});
+
+test('folders above those that root makes may be entered by the account that it becomes', (t) => {
+  const base = scratch(t);
+  const folder = join(base, 'lib', 'quern', 'tools');
+  const mask = process.umask(0o077);
+  t.after(() => process.umask(mask));
+  const identity = fakeIdentity(0);
+  giveUpRoot({ folders: [folder], uid: process.getuid!() || 4711, identity, prepare });
+  assert.equal(statSync(folder).mode & 0o777, 0o700);
+  for (const above of [join(base, 'lib'), join(base, 'lib', 'quern')])
+    assert.equal(statSync(above).mode & 0o777, 0o755);
+});
+
+test('a folder that the account may not enter is told by name', (t) => {
+  if (process.getuid!() !== 0) return t.skip('needs root, which may give folders away');
+  const folder = join(scratch(t), 'closed', 'tools');
+  mkdirSync(join(folder, '..'), { mode: 0o700 });
+  const module = new URL('../../../../services/tools/jail/privileges.ts', import.meta.url).href;
+  const program = `import { giveUpRoot } from ${JSON.stringify(module)};
+    const prepare = () => ({ ok: false, detail: '', remedy: '' });
+    try { giveUpRoot({ folders: [${JSON.stringify(folder)}], prepare }); } catch (error) { console.log(error.message); }`;
+  const { stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', program], { encoding: 'utf8' });
+  assert.match(stdout, /^account 65532 cannot use .*closed\/tools: expected folders above it that others may enter/);
 });
 
 test('no account may be root', () => {
