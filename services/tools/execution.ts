@@ -103,6 +103,8 @@ export class Execution {
   #waitedForPersonMs = 0;
   #setupNs = 0;
   #begun: CallFacts | null = null;
+  /** The tool was given its work. */
+  #handedOver = false;
   #records: CallRecords | null = null;
   #hasPlace = false;
 
@@ -141,6 +143,7 @@ export class Execution {
     try {
       run = await this.#steps().catch((error: unknown) => this.#failed(error));
     } catch (refusal) {
+      await this.#freeKey('sandbox_unavailable');
       this.#records?.finished({ outcome: 'sandbox_unavailable', usage: {} });
       this.#spans.finish('sandbox_unavailable');
       this.endedMs = performance.now();
@@ -185,11 +188,12 @@ export class Execution {
     const { caller, stdin, limits, tool, verdict } = this.request;
     const { tenant, user, sessionId } = caller;
     const prepared = await tool.prepare(args, { tenant, user, sessionId, workspace, stdin, limits });
-    if (verdict.decision === 'ask') await this.#askPerson(args, workspace.path);
+    const approved = verdict.decision === 'ask' ? await this.#askPerson(args, workspace.path) : null;
     const leave = await this.#enter();
     try {
       this.#spans.setup();
       await this.#begin(this.#record(args));
+      if (approved) await this.#checkUnchanged(approved, workspace.path); // it waited: for a place and for the disks
       this.#stop.signal.throwIfAborted();
       const run = await this.#runPrepared(prepared);
       await this.#sendArtifacts(opened, run);
@@ -246,8 +250,8 @@ export class Execution {
     return verdict.reason || `the policy does not allow ${tool.definition.name}`;
   }
 
-  /** Throws Ended when nobody allows it. */
-  async #askPerson(args: JsonObject, workspacePath: string): Promise<void> {
+  /** What a person has allowed. Throws Ended when nobody allows it. */
+  async #askPerson(args: JsonObject, workspacePath: string): Promise<ApprovalSubject> {
     const { approvals, approvalWaitMs } = this.#parts;
     const { caller, tool, verdict, stdin, endUnixMs } = this.request;
     const argumentsJson = canonicalJson(args);
@@ -285,6 +289,7 @@ export class Execution {
     const answer = await pending.answered;
     this.#waitedForPersonMs = performance.now() - askedMs;
     await this.#heed(answer, records, subject, workspacePath);
+    return subject;
   }
 
   async #heed(answer: Answer, records: CallRecords, subject: ApprovalSubject, workspacePath: string): Promise<void> {
@@ -300,15 +305,19 @@ export class Execution {
         answer.reason === '' ? 'a person denied it' : `a person denied it: ${answer.reason}`,
       );
     }
-    const now = await workspaceDigest(workspacePath).catch(() => '');
-    if (approvalDigest({ ...subject, workspaceDigest: now }) !== approvalDigest(subject)) {
-      records.denied(null, 'WORKSPACE_CHANGED');
-      throw new Ended(
-        'denied_approval',
-        'the workspace changed while a person was asked, so the approval does not hold; call again',
-      );
-    }
+    await this.#checkUnchanged(subject, workspacePath);
     await records.approved(answer.by);
+  }
+
+  /** Throws Ended when the workspace is not the one that the approval is for. */
+  async #checkUnchanged(subject: ApprovalSubject, workspacePath: string): Promise<void> {
+    const now = await workspaceDigest(workspacePath).catch(() => '');
+    if (approvalDigest({ ...subject, workspaceDigest: now }) === approvalDigest(subject)) return;
+    this.#records?.denied(null, 'WORKSPACE_CHANGED');
+    throw new Ended(
+      'denied_approval',
+      'the workspace changed after a person was asked and before it ran, so the approval does not hold; call again',
+    );
   }
 
   async #enter(): Promise<() => void> {
@@ -324,6 +333,7 @@ export class Execution {
     const { jail, metrics, log } = this.#parts;
     const { limits, modelOutputBytes, tool } = this.request;
     const placeMs = performance.now();
+    this.#handedOver = true;
     const run = await runPrepared({
       jail,
       prepared,
@@ -409,9 +419,24 @@ export class Execution {
       },
     });
     if (!this.#begun) return;
+    if (!this.#mayHaveRun(outcome)) return this.#freeKey(outcome);
     const kept = this.request.key === '' ? null : Buffer.from(Result.encode(result).finish()).toString('base64');
     await journal.end(this.#begun, { outcome, result: kept }).catch((error: unknown) => {
       log.error({ err: error, execution_id: this.id }, 'the end of a tool call could not be kept');
+    });
+  }
+
+  #mayHaveRun(outcome: OutcomeWord): boolean {
+    if (!this.#handedOver || outcome === 'sandbox_unavailable') return false;
+    return outcome !== 'sandbox_setup_failed' || this.#setupNs > 0;
+  }
+
+  /** A call of which nothing began is not what its key stands for: the caller may send it again. */
+  async #freeKey(outcome: OutcomeWord): Promise<void> {
+    if (!this.#begun) return;
+    const { journal, log } = this.#parts;
+    await journal.free(this.#begun, outcome).catch((error: unknown) => {
+      log.error({ err: error, execution_id: this.id }, 'the key of a call that did not begin could not be freed');
     });
   }
 

@@ -10,7 +10,7 @@ export type Link = {
   readonly ended: Promise<string>;
   /** What it may send, counted from here: messages, and bytes where null is the bound between calls. */
   allow(outputBytes: number | null): void;
-  /** Null: it can take more calls. Otherwise a new one should take its place when no call runs. */
+  /** A new one should take its place when no call runs. */
   isWorn(): boolean;
   /** Settles when nothing of it is left. */
   stop(how: LinkStop): Promise<string>;

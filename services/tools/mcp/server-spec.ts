@@ -86,7 +86,7 @@ const commonShape = {
 };
 
 const { output_kib: _, model_output_kib: __, ...processLimitsShape } = limitsShape;
-const hoursMs = z.int().min(1_000).max(MCP_PROCESS_LIMITS.cpuMs).optional();
+const processCpuMs = z.int().min(1_000).max(MCP_PROCESS_LIMITS.cpuMs).optional();
 
 const stdioSchema = z.strictObject({
   ...commonShape,
@@ -104,7 +104,7 @@ const stdioSchema = z.strictObject({
     .default([]),
   workspace: z.enum(['none', 'read', 'write']).default('none'),
   network: z.enum(['none', 'proxy']).default('none'),
-  process: z.strictObject({ ...processLimitsShape, wall_ms: z.never().optional(), cpu_ms: hoursMs }).default({}),
+  process: z.strictObject({ ...processLimitsShape, wall_ms: z.never().optional(), cpu_ms: processCpuMs }).default({}),
 });
 
 function isPlainUrl(written: string): boolean {

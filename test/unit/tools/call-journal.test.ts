@@ -55,6 +55,26 @@ test('a key is new, running, ended; after a start what was running is lost until
   await third.journal.close();
 });
 
+test('the key of a call of which nothing began is free again, after a start too', async (t) => {
+  const dir = await folder(t);
+  const { journal } = await open(dir);
+  await journal.begin(facts('a'));
+  await journal.free(facts('a'), 'sandbox_setup_failed');
+  assert.equal(await journal.find('key-a'), null);
+  await journal.begin(facts('b', 'key-a'));
+  await journal.free(facts('a'), 'sandbox_setup_failed');
+  assert.equal((await journal.find('key-a'))?.facts.executionId, 'b', 'a later call with the key keeps it');
+  await journal.end(facts('b', 'key-a'), end);
+  await journal.begin(facts('c'));
+  await journal.free(facts('c'), 'cancelled');
+  await journal.close();
+  const again = await open(dir);
+  assert.deepEqual(again.lost, []);
+  assert.equal((await again.journal.find('key-a'))?.facts.executionId, 'b');
+  assert.equal(await again.journal.find('key-c'), null);
+  await again.journal.close();
+});
+
 test('cut anywhere, the journal opens with every entry that was whole, and goes on', async (t) => {
   const dir = await folder(t);
   const { journal } = await open(dir);

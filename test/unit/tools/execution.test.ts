@@ -1,0 +1,148 @@
+// What a call leaves behind when it is refused, when nothing of it ran, and when what was approved has changed.
+import assert from 'node:assert/strict';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { type ExecuteResponse, Outcome, type Result } from '#gen/quern/tools/v1/tools.ts';
+import { openSegmentFiles } from '#kit/audit/segment-files.ts';
+import { QuernError } from '#kit/errors.ts';
+import { uuidv7 } from '#kit/ids.ts';
+import { createLog } from '#kit/log.ts';
+import { noSpans } from '#kit/trace.ts';
+import { Admission } from '../../../services/tools/admission.ts';
+import { Approvals } from '../../../services/tools/approvals.ts';
+import { CallJournal } from '../../../services/tools/call-journal.ts';
+import type { ToolCatalog } from '../../../services/tools/call-ports.ts';
+import type { CallRequest, ExecutionParts } from '../../../services/tools/execution.ts';
+import { Executor } from '../../../services/tools/executor.ts';
+import { parsePolicy } from '../../../services/tools/policy.ts';
+import { noToolAudit } from '../../../services/tools/tool-audit.ts';
+import { createCatalog } from '../../../services/tools/tool-catalog.ts';
+import { DEFAULT_LIMITS } from '../../../services/tools/tool-limits.ts';
+import { createFakeJail } from '../../contract/tools/support/fake-jail.ts';
+import { fakeTool } from '../../contract/tools/support/service.ts';
+
+const { signal } = new AbortController();
+const caller = { tenant: 'acme', user: 'ada', keyId: 'k', sessionId: 's', requestId: 'r' };
+
+async function setUp(t: TestContext, decision: 'allow' | 'ask' = 'allow', over: Partial<ExecutionParts> = {}) {
+  const dir = await mkdtemp(join(tmpdir(), 'quern-execution-'));
+  const work = await mkdtemp(join(tmpdir(), 'quern-work-'));
+  const { journal } = await CallJournal.open({ files: await openSegmentFiles(dir) });
+  t.after(async () => {
+    await journal.close();
+    await Promise.all([dir, work].map((path) => rm(path, { recursive: true, force: true })));
+  });
+  const tool = fakeTool({ name: 'fake', decision });
+  const registry = {
+    list: () => [tool],
+    get: () => tool,
+    check: async (_: unknown, text: string) => ({ ok: true as const, args: JSON.parse(text) }),
+  };
+  const catalog: ToolCatalog = createCatalog(registry, parsePolicy(''));
+  const jail = createFakeJail();
+  const parts: ExecutionParts = {
+    jail,
+    catalog,
+    workspaces: {
+      enter: async () => ({
+        workspace: { path: work, protected: [] },
+        full: signal,
+        artifact: async () => null,
+        leave: async () => {},
+      }),
+    },
+    audit: noToolAudit,
+    journal,
+    admission: new Admission({ perTenant: 1, perHost: 1, queue: 8 }),
+    approvals: new Approvals(),
+    metrics: { ended() {}, replayed() {}, queued() {}, setup() {}, run() {}, output() {} },
+    spans: noSpans,
+    log: createLog({ service: 'tools', level: 'silent' }),
+    approvalWaitMs: 10_000,
+    ...over,
+  };
+  const verdict = catalog.verdict(tool, {
+    tenant: 'acme',
+    taint: { readUntrusted: false, hasPrivate: false, canExfiltrate: false },
+  });
+  const request = (words: readonly string[], key = 'key'): CallRequest => ({
+    caller,
+    callId: uuidv7(),
+    key,
+    requestSha: 'sha',
+    tool,
+    verdict,
+    argumentsJson: JSON.stringify({ words }),
+    stdin: null,
+    limits: DEFAULT_LIMITS,
+    modelOutputBytes: 4096,
+    endUnixMs: Date.now() + 20_000,
+    depth: 0,
+    taint: { readUntrusted: false, hasPrivate: false, canExfiltrate: false },
+    trace: { traceId: '1'.repeat(32), spanId: '2'.repeat(16), sampled: false } as CallRequest['trace'],
+  });
+  const executor = new Executor(parts);
+  const run = async (asked: CallRequest, seen: (event: ExecuteResponse) => void = () => {}): Promise<Result> => {
+    let result: Result | null = null;
+    const write = (event: ExecuteResponse): boolean => {
+      if (event.event?.$case === 'result') result = event.event.value;
+      seen(event);
+      return true;
+    };
+    await executor.execute(asked, { write, drained: async () => {} }, signal);
+    return result ?? assert.fail('no result');
+  };
+  return { work, jail, journal, run, request, parts };
+}
+
+test('a call that is refused after its beginning was written leaves its key free', async (t) => {
+  let full = true;
+  const audit = {
+    ...noToolAudit,
+    call: (...args: Parameters<typeof noToolAudit.call>) => ({
+      ...noToolAudit.call(...args),
+      requested: full
+        ? Promise.reject(new QuernError('UNAVAILABLE', 'full', { reason: 'AUDIT_UNAVAILABLE' }))
+        : Promise.resolve(),
+    }),
+  };
+  const { run, request, jail, journal } = await setUp(t, 'allow', { audit });
+  await assert.rejects(run(request(['say', 'hi'])), (error: QuernError) => error.code === 'UNAVAILABLE');
+  assert.equal(await journal.find('key'), null);
+  assert.equal(jail.ran.length, 0);
+  full = false;
+  const { outcome, content, replayed } = await run(request(['say', 'hi']));
+  assert.deepEqual([outcome, content, replayed], [Outcome.OUTCOME_OK, 'hi', false]);
+  assert.equal((await run(request(['say', 'hi']))).replayed, true);
+});
+
+test('a call whose sandbox could not be set up may be sent again with its key; one that ran may not', async (t) => {
+  const { run, request, jail } = await setUp(t);
+  assert.equal((await run(request(['setup-fails']))).outcome, Outcome.OUTCOME_SANDBOX_SETUP_FAILED);
+  jail.tier = null;
+  assert.equal((await run(request(['say', 'hi']))).outcome, Outcome.OUTCOME_SANDBOX_UNAVAILABLE);
+  jail.tier = 'A';
+  const { outcome, replayed } = await run(request(['exit', '3']));
+  assert.deepEqual([outcome, replayed], [Outcome.OUTCOME_NONZERO_EXIT, false]);
+  assert.equal((await run(request(['exit', '3']))).replayed, true);
+});
+
+test('what was approved is compared again when the call has its place', async (t) => {
+  const { run, request, jail, parts, work } = await setUp(t, 'ask');
+  const leave = await parts.admission.enter('acme', signal);
+  const result = run(request(['say', 'hi'], ''), ({ event }) => {
+    if (event?.$case !== 'approvalRequired') return;
+    const { approvalId, digest } = event.value;
+    const by = { tenant: 'acme', user: 'boss', keyId: 'b' };
+    parts.approvals.approve(approvalId, Buffer.from(digest).toString('hex'), by);
+  });
+  while (parts.admission.queued === 0) await new Promise((resolve) => setImmediate(resolve));
+  await writeFile(join(work, 'run.sh'), 'changed while it waited for a place');
+  leave();
+  const { outcome, message } = await result;
+  assert.equal(outcome, Outcome.OUTCOME_DENIED_APPROVAL);
+  assert.match(message, /workspace changed/);
+  assert.equal(jail.ran.length, 0);
+});
