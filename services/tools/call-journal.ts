@@ -180,15 +180,6 @@ export class CallJournal {
     if (this.#keys.get(key)?.facts.executionId === executionId) this.#keys.delete(key);
   }
 
-  /** As end(), of a call of which nothing began after all: its key is free again. */
-  async free(facts: CallFacts, outcome: string): Promise<void> {
-    const { key, executionId } = facts;
-    const end = { outcome, result: null };
-    await this.#append({ t: 'end', at: this.#now(), id: executionId, key, end, ran: false });
-    this.#open.delete(executionId);
-    if (this.#keys.get(key)?.facts.executionId === executionId) this.#keys.delete(key);
-  }
-
   /** Forgets keys past their time, and deletes the segments that hold nothing else. */
   async sweep(): Promise<void> {
     const oldest = this.#now() - JOURNAL_KEPT_MS;
