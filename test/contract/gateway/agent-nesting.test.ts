@@ -8,10 +8,11 @@ import { test } from 'node:test';
 import { AgentServiceClient, RunOutcome, type RunResponse } from '#gen/quern/gateway/v1/agent.ts';
 import type { QuernError } from '#kit/errors.ts';
 import { createKey } from '#kit/keys-file.ts';
-import { openChannel, serverStream } from '#kit/rpc/client.ts';
+import { openChannel, serverStream, unary } from '#kit/rpc/client.ts';
 import { valuesOf } from '../../unit/gateway/agent/scripted.ts';
 import { hermes, type Model, messagesOf, runRequest, startAgentMesh, user } from './fakes/agent-mesh.ts';
 import { fakeTool, toolResult } from './fakes/fake-tools.ts';
+import { eventually } from './fakes/mesh.ts';
 
 const end = (events: readonly RunResponse[]) => valuesOf(events, 'ended').at(-1);
 const LEVELS = 5;
@@ -199,4 +200,57 @@ test('a run below another one cannot use more than is left there, nor go deeper,
   assert.equal(seen.code, 'OK');
   await agentMesh.run({ messages: [user('outer')], limits: { depth: 0 } }, { metadata });
   assert.equal(seen.code, 'FAILED_PRECONDITION RUN_TOO_DEEP');
+});
+
+test('many runs at once, ended at any moment in any way, leave nothing behind', async (t) => {
+  const { run, tools, mesh } = await startAgentMesh(t, {
+    model: nested,
+    tokensPerStep: 64,
+    async play({ tool, argumentsJson }) {
+      await new Promise((resolve) => setTimeout(resolve, argumentsJson.length % 7));
+      return toolResult(tool);
+    },
+  });
+  const outcomes = await Promise.all(
+    Array.from({ length: 20 }, async (_, n) => {
+      const stop = new AbortController();
+      const requestId = `run-${n}`;
+      const events = run(
+        {
+          messages: [user('level 2')],
+          options: { requestId, priorityClass: 0, supersedeKey: '' },
+          limits: { depth: 3, ...(n % 5 === 3 && { wallMs: 20 * n }) },
+        },
+        {
+          signal: stop.signal,
+          onEvent: ({ sequence }) => {
+            if (Number(sequence) !== 3 + 2 * n) return;
+            if (n % 5 === 1) stop.abort();
+            if (n % 5 === 2) void unary(mesh.requests, 'cancel', { requestId });
+          },
+        },
+      );
+      return events.then(
+        (seen) => {
+          const made = valuesOf(seen, 'call').map(({ callId }) => callId);
+          const ended = valuesOf(seen, 'callEnded').map(({ callId }) => callId);
+          assert.deepEqual(ended.toSorted(), made.toSorted());
+          assert.equal(valuesOf(seen, 'ended').length, valuesOf(seen, 'started').length);
+          return end(seen)?.outcome ?? -1;
+        },
+        () => -1,
+      );
+    }),
+  );
+  assert.ok(outcomes.filter((outcome) => outcome === RunOutcome.RUN_OUTCOME_ANSWERED).length >= 8, outcomes.join());
+  const { requests, agents, admission } = mesh.gateway.context;
+  await eventually(
+    () =>
+      tools.running === 0 &&
+      mesh.engine.live === 0 &&
+      requests.size === 0 &&
+      agents?.runs.size === 0 &&
+      admission.requests === 0,
+    'nothing is left',
+  );
 });
