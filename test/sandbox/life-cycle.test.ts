@@ -156,6 +156,17 @@ test('SIGKILL of the service at any moment of a launch leaves no process', async
   assert.deepEqual(orphans(), []);
 });
 
+test('bubblewrap killed by somebody else: told as a signal, with what the command wrote, and all is gone', async (t) => {
+  const jail = await startWholeJail(t);
+  const { session, pids } = await startStubborn(jail);
+  const monitor = pids.find(({ pid }) => readText(`/proc/${pid}/comm`)?.trim() === 'bwrap');
+  process.kill(monitor!.pid, 'SIGKILL');
+  const end = await session.ended;
+  assert.deepEqual([end.exitCode, end.signal, end.killed, end.setupFailure], [null, 'SIGKILL', null, null]);
+  assert.equal(alive(pids), 0);
+  assert.deepEqual(runGroups(jail.host.pid!), []);
+});
+
 test('close() ends what runs as a drain', async (t) => {
   const jail = await startWholeJail(t);
   const { session, pids } = await startStubborn(jail);

@@ -125,12 +125,23 @@ class OpenJail implements Jail {
   /** A caller that leaves ends its own wait, not the test: its outcome is everybody's. */
   probe({ signal }: { signal: AbortSignal }): Promise<Capabilities> {
     if (this.#closing.signal.aborted) return Promise.reject(unavailable('the tool service is stopping'));
-    this.#probing ??= this.#probe(this.#closing.signal).finally(() => {
-      this.#probing = null;
-      this.#probeLater();
-    });
+    this.#probing ??= this.#probe(this.#closing.signal)
+      .catch((error: unknown) => this.#fail(error))
+      .finally(() => {
+        this.#probing = null;
+        this.#probeLater();
+      });
     this.#probing.catch(() => {}); // whoever asked for it may be gone
     return waitFor(this.#probing, signal);
+  }
+
+  /** A test that could not be made is a test that failed. */
+  #fail(error: unknown): Capabilities {
+    this.#options.log.error({ err: error }, 'the sandbox could not be tested');
+    const detail = error instanceof Error ? error.message : String(error);
+    const list = [{ name: 'self-test', available: false, detail, remedy: 'it is tried again; the log has the cause' }];
+    this.#capabilities = { tier: null, list, probedUnixMs: Date.now() };
+    return this.#capabilities;
   }
 
   /** A machine that could not hold a sandbox may be able to again soon: then the next tests come after seconds. */
@@ -271,8 +282,12 @@ export async function openJail(options: JailOptions, { signal }: { signal: Abort
   const stale = killStaleLaunches();
   if (stale > 0) options.log.warn({ processes: stale }, 'ended launches that an earlier run left behind');
   if (options.cgroups.ok) {
-    const swept = await options.cgroups.cgroups.sweep();
-    if (swept > 0) options.log.warn({ cgroups: swept }, 'removed what an earlier run left behind');
+    try {
+      const swept = await options.cgroups.cgroups.sweep();
+      if (swept > 0) options.log.warn({ cgroups: swept }, 'removed what an earlier run left behind');
+    } catch (error) {
+      options.log.error({ err: error }, 'cgroups of an earlier run could not be removed'); // they harm nobody
+    }
   }
   const jail = new OpenJail(options);
   try {

@@ -261,6 +261,8 @@ export class SandboxRun {
 
   #setupFailureOf(exitCode: number | null, killed: KillReason | null, signal: NodeJS.Signals | null): string | null {
     if (exitCode !== null || killed !== null) return null;
+    // Somebody else's SIGKILL of bubblewrap while the command ran; a failed start of it ends with an exit code.
+    if (this.#releasedAt !== null && signal !== null) return null;
     const said = this.#pump?.errorText.trim() ?? '';
     if (said !== '') return said;
     return this.#setupFailure ?? `bubblewrap ended${signal ? ` by ${signal}` : ''} without a report`;
