@@ -45,7 +45,7 @@ export type McpHost = {
   restart(): Promise<void>;
 };
 
-/** A Python server inside: what `program` defines as handle(message) answers, see fake-mcp-server.py. */
+/** A Python server inside: what `program` defines as handle(message) answers, see FAKE. */
 export function fakeServer(program: string, more: Record<string, unknown> = {}): Record<string, unknown> {
   return { command: 'python', args: ['-c', `${FAKE}\n${program}\nmain()`], ...more };
 }
@@ -59,7 +59,8 @@ def text(*parts, **more): return {"content": [{"type": "text", "text": p} for p 
 SCHEMA = {"type": "object", "properties": {"x": {"type": "string", "maxLength": 100}}, "additionalProperties": False}
 TOOLS = [{"name": "go", "description": "Goes", "inputSchema": SCHEMA}]
 def tools(): return TOOLS
-def start(m): return {"protocolVersion": "2025-06-18", "capabilities": {"tools": {"listChanged": True}}, "serverInfo": {"name": "fake", "version": "1"}}
+INFO = {"serverInfo": {"name": "fake", "version": "1"}, "capabilities": {"tools": {"listChanged": True}}}
+def start(m): return {"protocolVersion": "2025-06-18", **INFO}
 def go(m): reply(m, text("gone"))
 def other(m): pass
 def handle(m):

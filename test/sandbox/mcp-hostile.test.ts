@@ -79,7 +79,7 @@ def go(m):
 
 test('a cancelled call: the server hears of it, and is gone soon', async (t) => {
   const program = `
-heard = lambda how: open("/work/heard", how)
+heard = lambda how: open("heard", how)
 def other(m):
   if m["method"] == "notifications/cancelled": heard("a").write(str(m["params"]["requestId"]) + " ")
 def go(m):
@@ -189,7 +189,9 @@ test('what a server asks of us is refused: sampling, elicitation, roots; a ping 
   const program = `
 asked = {}
 def go(m):
-  for i, (method, params) in enumerate([("sampling/createMessage", {"messages": [], "maxTokens": 1}), ("elicitation/create", {"message": "password?", "requestedSchema": {"type": "object", "properties": {}}}), ("roots/list", {}), ("ping", {})]):
+  form = {"message": "password?", "requestedSchema": {"type": "object", "properties": {}}}
+  questions = [("sampling/createMessage", {"messages": [], "maxTokens": 1}), ("elicitation/create", form), ("roots/list", {}), ("ping", {})]
+  for i, (method, params) in enumerate(questions):
     out({"jsonrpc": "2.0", "id": f"q{i}", "method": method, "params": params})
   answers = [json.loads(sys.stdin.readline()) for _ in range(4)]
   reply(m, text(json.dumps(sorted([a["id"], a.get("error", {}).get("code")] for a in answers))))`;
@@ -217,7 +219,7 @@ def go(m):
 test('a server that does not read what it is sent holds nobody up', async (t) => {
   const host = await startWith(
     t,
-    'def handle(m):\n  if m["method"] == "initialize": reply(m, start(m))\n  elif m["method"] == "tools/list": reply(m, {"tools": tools()}); time.sleep(600)',
+    'first = handle\ndef handle(m):\n  first(m)\n  if m["method"] == "tools/list": time.sleep(600)',
   );
   const { result } = await timed(host, { args: { x: 'y' }, limits: { wallMs: 500 } });
   assert.equal(result.outcome, 'timeout_wall');

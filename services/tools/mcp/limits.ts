@@ -26,6 +26,8 @@ export const MCP_MESSAGES_PER_CALL_MAX = 10_000;
 export const MCP_IDLE_OUTPUT_BYTES_MAX = MIB;
 /** What waits for a server that does not read. */
 export const MCP_UNSENT_BYTES_MAX = 2 * MIB;
+/** From a message that could not be sent to the end of the process. */
+export const MCP_CLOSED_INPUT_MS = 500;
 /** Of its stderr, for whoever reads why it ended. */
 export const MCP_STDERR_KEPT_BYTES = 4 * KIB;
 

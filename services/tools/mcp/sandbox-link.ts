@@ -1,10 +1,12 @@
 // An MCP server in the sandbox: its stdin and stdout carry the messages. A server that floods, babbles or does not read is ended.
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Transport } from '@modelcontextprotocol/sdk/shared/transport.js';
 import type { JSONRPCMessage } from '@modelcontextprotocol/sdk/types.js';
 import { QuernError } from '#kit/errors.ts';
 import type { Jail, KillReason, OutputSink, SandboxCommand, SandboxEnd, SandboxSession } from '../jail/sandbox.ts';
 import { stripText } from '../model-output.ts';
 import {
+  MCP_CLOSED_INPUT_MS,
   MCP_IDLE_OUTPUT_BYTES_MAX,
   MCP_MESSAGE_BYTES_MAX,
   MCP_MESSAGES_PER_CALL_MAX,
@@ -91,9 +93,20 @@ class SandboxLink implements Link, Transport {
     this.#unsentBytes += data.length;
     try {
       await this.#session.write(data);
+    } catch {
+      await this.#closedInput();
     } finally {
       this.#unsentBytes -= data.length;
     }
+  }
+
+  /** It most likely ends just now, and then its end is the reason. */
+  async #closedInput(): Promise<void> {
+    const over = new AbortController();
+    const time = sleep(MCP_CLOSED_INPUT_MS, undefined, { signal: over.signal }).catch(() => {});
+    await Promise.race([this.ended, time]);
+    over.abort();
+    this.#end('it takes no more input', 'cancelled');
   }
 
   /** The SDK's way to hang up; whoever needs to know that nothing is left calls stop(). */
