@@ -34,13 +34,16 @@ export type CallFacts = {
   traceId: string;
 };
 
-/** The kept result of a call with a key; null: nobody can ask for it. */
+/** The kept result of a call with a key; null: nobody can ask for it, or it had to go while the key and the outcome stay. */
 export type CallEnd = { outcome: string; result: string | null };
 
 type Entry =
   | { t: 'begin'; at: number; facts: CallFacts }
-  /** `ran`: false when nothing of the call began, so that its key is free again. */
-  | { t: 'end'; at: number; id: string; key: string; end: CallEnd; ran?: false };
+  /**
+   * `since`: when the key began to mean this call. `facts`: null without a key; with one the beginning is not needed any more.
+   * `ran`: false when nothing of the call began, so that its key is free again.
+   */
+  | { t: 'end'; at: number; since: number; id: string; facts: CallFacts | null; end: CallEnd; ran?: false };
 
 type Place = { segment: string; at: number; length: number };
 
@@ -52,6 +55,8 @@ export type KeyState =
 
 type Segment = { name: string; bytes: number; bornMs: number; lastMs: number };
 type Keyed = { facts: CallFacts; atMs: number; end: Place | null; lost: boolean };
+/** A call that has begun. `place`: of its beginning, null until it is written. `ending`: its end is on its way. */
+type Open = { facts: CallFacts; place: Place | null; ending: boolean };
 type Waiting = { bytes: Buffer; place: Place | null; resolve(place: Place): void; reject(error: QuernError): void };
 
 const HEADER_BYTES = 8;
@@ -88,23 +93,34 @@ function entryAt(bytes: Buffer, at: number): { entry: Entry; length: number } | 
 /** What an earlier process left: calls that were running, and how those ended whose end was written. */
 export type JournalRemains = { lost: CallFacts[]; ended: ReadonlyMap<string, string> };
 
-export type CallJournalOptions = { files: SegmentFiles; now?: () => number };
+export type JournalBounds = { bytesMax: number; segmentBytesMax: number; keysMax: number };
+
+const BOUNDS: JournalBounds = {
+  bytesMax: JOURNAL_BYTES_MAX,
+  segmentBytesMax: JOURNAL_SEGMENT_BYTES_MAX,
+  keysMax: JOURNAL_KEYS_MAX,
+};
+
+export type CallJournalOptions = { files: SegmentFiles; now?: () => number; bounds?: JournalBounds };
 
 /** Invariant: begin() has resolved before its call runs; what end() resolved is what the key gives for as long as it is kept. */
 export class CallJournal {
   readonly #files: SegmentFiles;
   readonly #now: () => number;
+  readonly #bounds: JournalBounds;
   readonly #segments: Segment[] = [];
   readonly #keys = new Map<string, Keyed>();
-  readonly #open = new Map<string, CallFacts>();
+  readonly #open = new Map<string, Open>();
+  #sweeping: Promise<void> | null = null;
   #active: SegmentFile | null = null;
   #waiting: Waiting[] = [];
   #flushing: Promise<void> | null = null;
   #failure: QuernError | null = null;
   #count = 0;
 
-  private constructor({ files, now = Date.now }: CallJournalOptions) {
+  private constructor({ files, now = Date.now, bounds = BOUNDS }: CallJournalOptions) {
     this.#files = files;
+    this.#bounds = bounds;
     this.#now = now;
   }
 
@@ -117,7 +133,7 @@ export class CallJournal {
     const names = (await options.files.list()).filter((name) => name.endsWith(SUFFIX)).sort();
     const ended = new Map<string, string>();
     for (const [index, name] of names.entries()) await journal.#load(name, index === names.length - 1, ended);
-    const lost = [...journal.#open.values()];
+    const lost = [...journal.#open.values()].map(({ facts }) => facts);
     for (const { key } of lost) {
       const keyed = journal.#keys.get(key);
       if (keyed) keyed.lost = true;
@@ -151,10 +167,11 @@ export class CallJournal {
   /** Resolves when it is on disk that this call may run. Rejects UNAVAILABLE: then it may not. */
   async begin(facts: CallFacts): Promise<void> {
     const { key, executionId } = facts;
-    this.#open.set(executionId, facts);
+    const open: Open = { facts, place: null, ending: false };
+    this.#open.set(executionId, open);
     if (key !== '') this.#keys.set(key, { facts, atMs: this.#now(), end: null, lost: false });
     try {
-      await this.#append({ t: 'begin', at: this.#now(), facts });
+      open.place = await this.#append({ t: 'begin', at: this.#now(), facts });
     } catch (error) {
       this.#open.delete(executionId);
       if (this.#keys.get(key)?.facts === facts) this.#keys.delete(key);
@@ -165,37 +182,104 @@ export class CallJournal {
   /** Resolves when the end is on disk. Rejects UNAVAILABLE: after the next start the call is unknown. */
   async end(facts: CallFacts, end: CallEnd): Promise<void> {
     const { key, executionId } = facts;
-    const place = await this.#append({ t: 'end', at: this.#now(), id: executionId, key, end });
-    this.#open.delete(executionId);
     const keyed = this.#keys.get(key);
+    const place = await this.#appendEnd(facts, { end });
     if (keyed?.facts.executionId === executionId) Object.assign(keyed, { end: place, lost: false });
   }
 
   /** As end(), of a call of which nothing began after all: its key is free again. */
   async free(facts: CallFacts, outcome: string): Promise<void> {
     const { key, executionId } = facts;
-    const end = { outcome, result: null };
-    await this.#append({ t: 'end', at: this.#now(), id: executionId, key, end, ran: false });
-    this.#open.delete(executionId);
+    await this.#appendEnd(facts, { end: { outcome, result: null }, ran: false });
     if (this.#keys.get(key)?.facts.executionId === executionId) this.#keys.delete(key);
   }
 
-  /** Forgets keys past their time, and deletes the segments that hold nothing else. */
-  async sweep(): Promise<void> {
+  async #appendEnd(facts: CallFacts, rest: { end: CallEnd; ran?: false }): Promise<Place> {
+    const { key, executionId: id } = facts;
+    const open = this.#open.get(id);
+    if (open) open.ending = true;
+    const since = this.#keys.get(key)?.atMs ?? this.#now();
+    const place = await this.#append({
+      t: 'end',
+      at: this.#now(),
+      since,
+      id,
+      facts: key === '' ? null : facts,
+      ...rest,
+    });
+    this.#open.delete(id);
+    return place;
+  }
+
+  /**
+   * Forgets keys past their time and deletes the oldest segments, past theirs or for room. What a deleted one held of calls that
+   * run and of keys in their time is written anew: without its result where the tenant keeps more than its share of the room.
+   */
+  sweep(): Promise<void> {
+    this.#sweeping ??= this.#sweep().finally(() => {
+      this.#sweeping = null;
+    });
+    return this.#sweeping;
+  }
+
+  async #sweep(): Promise<void> {
     const oldest = this.#now() - JOURNAL_KEPT_MS;
     for (const [key, { atMs, facts }] of this.#keys) {
-      const running = this.#open.has(facts.executionId);
-      if (!running && (atMs < oldest || this.#keys.size > JOURNAL_KEYS_MAX)) this.#keys.delete(key);
-      else if (!running) break; // in the order of their beginning
+      if (atMs < oldest && !this.#open.has(facts.executionId)) this.#keys.delete(key);
     }
-    while (this.#segments.length > 1) {
+    this.#forgetExcess();
+    for (let left = this.#segments.length; left > 1; left--) {
       const [segment] = this.#segments as [Segment];
-      if (segment.lastMs >= oldest && this.bytes <= JOURNAL_BYTES_MAX) break;
-      const held = [...this.#keys].filter(([, { end }]) => end?.segment === segment.name);
-      for (const [key] of held) this.#keys.delete(key);
+      if (segment.lastMs >= oldest && this.bytes <= this.#bounds.bytesMax) break;
+      if (!(await this.#carryOver(segment.name))) break;
       this.#segments.shift();
       await this.#files.remove(segment.name);
     }
+  }
+
+  /** When there are too many keys, the oldest of the tenant with the most of them go. */
+  #forgetExcess(): void {
+    let excess = this.#keys.size - this.#bounds.keysMax;
+    if (excess <= 0) return;
+    const ended = [...this.#keys].filter(([, { facts }]) => !this.#open.has(facts.executionId)).reverse();
+    const byTenant = [...Map.groupBy(ended, ([, { facts }]) => facts.tenant).values()];
+    for (; excess > 0 && byTenant.length > 0; excess--) {
+      const most = byTenant.reduce((a, b) => (b.length > a.length ? b : a));
+      const [key] = most.pop() ?? [];
+      if (key !== undefined) this.#keys.delete(key);
+    }
+  }
+
+  /** Answers whether nothing needs this segment any more; not yet, while the end of a call that began in it is being written. */
+  async #carryOver(name: string): Promise<boolean> {
+    const bytes = (await this.#files.read(name)) ?? Buffer.alloc(0);
+    const open = [...this.#open.values()].filter(({ place }) => place?.segment === name);
+    if (open.some(({ ending }) => ending)) return false;
+    const copies = open.map(async (one) => {
+      one.place = await this.#append({ t: 'begin', at: this.#now(), facts: one.facts });
+    });
+    const hasRoom = this.#tenantsWithRoom();
+    for (const keyed of this.#keys.values()) {
+      const { facts, atMs: since, end: place } = keyed;
+      if (place?.segment !== name) continue;
+      const entry = entryAt(bytes, place.at)?.entry;
+      if (entry?.t !== 'end') throw damaged(name, place.at);
+      const end = hasRoom.has(facts.tenant) ? entry.end : { ...entry.end, result: null };
+      const copied = this.#append({ t: 'end', at: this.#now(), since, id: facts.executionId, facts, end });
+      copies.push(copied.then((to) => void Object.assign(keyed, { end: to })));
+    }
+    await Promise.all(copies);
+    return true;
+  }
+
+  /** Tenants whose results are within their share of half the room; all of them together fit it. */
+  #tenantsWithRoom(): ReadonlySet<string> {
+    const bytesOf = new Map<string, number>();
+    for (const { facts, end } of this.#keys.values()) {
+      bytesOf.set(facts.tenant, (bytesOf.get(facts.tenant) ?? 0) + (end?.length ?? 0));
+    }
+    const share = this.#bounds.bytesMax / 2 / Math.max(1, bytesOf.size);
+    return new Set([...bytesOf].flatMap(([tenant, bytes]) => (bytes <= share ? tenant : [])));
   }
 
   async close(): Promise<void> {
@@ -217,7 +301,7 @@ export class CallJournal {
       }
       const { entry, length } = found;
       segment.bornMs ||= entry.at;
-      segment.lastMs = entry.at;
+      segment.lastMs = Math.max(segment.lastMs, entry.at);
       this.#replay(entry, { segment: name, at, length });
       if (entry.t === 'end') ended.set(entry.id, entry.end.outcome);
       at += length;
@@ -238,15 +322,17 @@ export class CallJournal {
   #replay(entry: Entry, place: Place): void {
     if (entry.t === 'begin') {
       const { facts, at } = entry;
-      this.#open.set(facts.executionId, facts);
+      this.#open.set(facts.executionId, { facts, place, ending: false });
       if (facts.key !== '') this.#keys.set(facts.key, { facts, atMs: at, end: null, lost: false });
       return;
     }
-    this.#open.delete(entry.id);
-    const keyed = this.#keys.get(entry.key);
-    if (keyed?.facts.executionId !== entry.id) return;
-    if (entry.ran === false) this.#keys.delete(entry.key);
-    else keyed.end = place;
+    const { id, facts, since, ran } = entry;
+    this.#open.delete(id);
+    if (!facts) return;
+    const keyed = this.#keys.get(facts.key);
+    if (keyed && keyed.facts.executionId !== id) return; // it means a later call already
+    if (ran === false) this.#keys.delete(facts.key);
+    else this.#keys.set(facts.key, { facts, atMs: since, end: place, lost: false });
   }
 
   async #read({ segment, at, length }: Place): Promise<CallEnd> {
@@ -298,7 +384,7 @@ export class CallJournal {
   async #segmentFor(size: number): Promise<Segment> {
     const last = this.#segments.at(-1);
     const isOld = last !== undefined && last.bytes > 0 && this.#now() - last.bornMs > JOURNAL_SEGMENT_AGE_MS;
-    if (last && !isOld && (last.bytes === 0 || last.bytes + size <= JOURNAL_SEGMENT_BYTES_MAX)) {
+    if (last && !isOld && (last.bytes === 0 || last.bytes + size <= this.#bounds.segmentBytesMax)) {
       this.#active ??= await this.#files.open(last.name);
       return last;
     }

@@ -4,10 +4,10 @@ import { hash } from 'node:crypto';
 import { type ExecuteResponse, Outcome, Result } from '#gen/quern/tools/v1/tools.ts';
 import { QuernError, toQuernError } from '#kit/errors.ts';
 import type { CallEvents, EventOut } from './call-events.ts';
-import type { CallFacts, KeyState } from './call-journal.ts';
+import type { CallEnd, CallFacts, KeyState } from './call-journal.ts';
 import { type CallRequest, Execution, type ExecutionParts, ownerDigest } from './execution.ts';
 import { ENDED_CALLS_KEPT_BYTES_MAX, ENDED_CALLS_KEPT_MAX, ENDED_CALLS_KEPT_MS, KILL_SETTLE_MS } from './limits.ts';
-import type { StopCause } from './outcome.ts';
+import { OUTCOME_WORDS, type OutcomeWord, type StopCause } from './outcome.ts';
 
 /** Who may attach to a call and cancel it. */
 export type Owner = { tenant: string; user: string };
@@ -46,6 +46,14 @@ export function unknownResult(): Result {
     taint: { readUntrusted: true, hasPrivate: true, canExfiltrate: true }, // it may have done anything that it could
     replayed: false,
   };
+}
+
+/** What a call gave, or that it ended where its result had to go to make room. */
+function resultOf({ outcome, result }: CallEnd): Result {
+  if (result !== null) return Result.decode(Buffer.from(result, 'base64'));
+  const word = Object.hasOwn(OUTCOME_WORDS, outcome) ? (outcome as OutcomeWord) : 'unknown';
+  const message = `it has run and ended as "${word}"; its result is not kept any more, and it is not run again under this key`;
+  return { ...unknownResult(), outcome: OUTCOME_WORDS[word], message, content: message };
 }
 
 function reused(): QuernError {
@@ -234,8 +242,7 @@ export class Executor {
 
   #replay(known: KeyState, requestSha: string, out: EventOut): void {
     if (known.facts.requestSha !== requestSha) throw reused();
-    const kept = known.kind === 'ended' ? known.end.result : null;
-    this.#hand(kept === null ? unknownResult() : Result.decode(Buffer.from(kept, 'base64')), out);
+    this.#hand(known.kind === 'ended' ? resultOf(known.end) : unknownResult(), out);
   }
 
   #hand(result: Result, out: EventOut, sequence = 1n): void {

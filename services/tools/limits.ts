@@ -49,7 +49,7 @@ export const DIGEST_ENTRIES_MAX = 40_000;
 /** One file of the journal of calls, and how long one is written to. */
 export const JOURNAL_SEGMENT_BYTES_MAX = 16 * MIB;
 export const JOURNAL_SEGMENT_AGE_MS = 3_600_000;
-/** A key means its first call for so long, or for so many later calls with keys. */
+/** A key means its first call for so long. Where there are too many keys, the oldest of the tenant with the most of them go. */
 export const JOURNAL_KEPT_MS = 24 * 3_600_000;
 export const JOURNAL_KEYS_MAX = 100_000;
 export const JOURNAL_BYTES_MAX = 512 * MIB;
@@ -76,5 +76,6 @@ assert(RING_BYTES_MAX * 4 < ENDED_CALLS_KEPT_BYTES_MAX, 'several ended calls are
 assert(MODEL_OUTPUT_BYTES_MAX * 6 < JOURNAL_ENTRY_BYTES_MAX, 'the largest result, escaped, fits an entry');
 assert(JOURNAL_ENTRY_BYTES_MAX < JOURNAL_SEGMENT_BYTES_MAX, 'an entry fits a segment');
 assert(JOURNAL_SEGMENT_BYTES_MAX * 4 < JOURNAL_BYTES_MAX, 'letting one segment go frees a small part');
+assert(JOURNAL_BYTES_MAX / 2 + JOURNAL_KEYS_MAX * KIB < JOURNAL_BYTES_MAX, 'what is carried over leaves room');
 assert(JOURNAL_SEGMENT_AGE_MS < JOURNAL_KEPT_MS, 'a segment goes soon after its last entry is past its time');
 assert(CONCURRENT_PER_TENANT <= CONCURRENT_PER_HOST, 'one tenant fits the host');

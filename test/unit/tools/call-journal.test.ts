@@ -75,6 +75,57 @@ test('the key of a call of which nothing began is free again, after a start too'
   await again.journal.close();
 });
 
+const SMALL = { bytesMax: 20_000, segmentBytesMax: 5_000, keysMax: 1_000 };
+const openSmall = async (dir: string, over: Partial<typeof SMALL> = {}) =>
+  CallJournal.open({ files: await openSegmentFiles(dir), bounds: { ...SMALL, ...over } });
+
+test('one tenant that fills the journal takes no key, no result and no running call from another', async (t) => {
+  const dir = await folder(t);
+  const { journal } = await openSmall(dir);
+  const other = (id: string): CallFacts => ({ ...facts(id), tenant: 'other' });
+  await journal.begin(other('running'));
+  await journal.begin(other('quiet'));
+  await journal.end(other('quiet'), { outcome: 'ok', result: 'BBBB' });
+  for (let i = 0; i < 30; i++) {
+    await journal.begin(facts(`loud${i}`));
+    await journal.end(facts(`loud${i}`), { outcome: 'ok', result: 'A'.repeat(3_000) });
+    await journal.sweep();
+  }
+  assert.ok(journal.bytes < 2 * SMALL.bytesMax, `${journal.bytes}`);
+  const check = async (one: CallJournal, running: string): Promise<void> => {
+    const quiet = await one.find('key-quiet');
+    assert.equal(quiet?.kind === 'ended' && quiet.end.result, 'BBBB');
+    assert.equal((await one.find('key-running'))?.kind, running);
+    const first = await one.find('key-loud0');
+    assert.deepEqual(first?.kind === 'ended' && first.end, { outcome: 'ok', result: null }, 'known, its result gone');
+    const last = await one.find('key-loud29');
+    assert.equal(last?.kind === 'ended' && last.end.result?.length, 3_000);
+  };
+  await check(journal, 'running');
+  await journal.close();
+  const again = await openSmall(dir);
+  assert.deepEqual(again.lost, [other('running')]);
+  await check(again.journal, 'unknown');
+  await again.journal.end(other('running'), { outcome: 'unknown', result: 'CCCC' });
+  await again.journal.close();
+});
+
+test('too many keys: the oldest of the tenant with the most go', async (t) => {
+  const { journal } = await openSmall(await folder(t), { keysMax: 5, bytesMax: 1e6 });
+  for (const id of ['q1', 'q2']) {
+    await journal.begin({ ...facts(id), tenant: 'quiet' });
+    await journal.end({ ...facts(id), tenant: 'quiet' }, end);
+  }
+  for (let i = 0; i < 6; i++) {
+    await journal.begin(facts(`l${i}`));
+    await journal.end(facts(`l${i}`), end);
+  }
+  await journal.sweep();
+  const kept = ['q1', 'q2', ...Array.from({ length: 6 }, (_, i) => `l${i}`)].filter((id) => journal.has(`key-${id}`));
+  assert.deepEqual(kept, ['q1', 'q2', 'l3', 'l4', 'l5']);
+  await journal.close();
+});
+
 test('cut anywhere, the journal opens with every entry that was whole, and goes on', async (t) => {
   const dir = await folder(t);
   const { journal } = await open(dir);

@@ -129,6 +129,26 @@ test('a call whose sandbox could not be set up may be sent again with its key; o
   assert.equal((await run(request(['exit', '3']))).replayed, true);
 });
 
+test('a call whose result had to go is told with its outcome, and not run again', async (t) => {
+  const { run, request, jail, journal } = await setUp(t);
+  const facts = {
+    executionId: 'x',
+    tenant: 'acme',
+    owner: 'o',
+    actorRef: '',
+    callId: 'c',
+    key: 'key',
+    requestSha: 'sha',
+  };
+  const begun = { ...facts, tool: 'fake', toolSha: 't', requestId: 'r', traceId: 't' };
+  await journal.begin(begun);
+  await journal.end(begun, { outcome: 'ok', result: null });
+  const { outcome, message, replayed } = await run(request(['say', 'hi']));
+  assert.deepEqual([outcome, replayed], [Outcome.OUTCOME_OK, true]);
+  assert.match(message, /not kept any more/);
+  assert.equal(jail.ran.length, 0);
+});
+
 test('what was approved is compared again when the call has its place', async (t) => {
   const { run, request, jail, parts, work } = await setUp(t, 'ask');
   const leave = await parts.admission.enter('acme', signal);
