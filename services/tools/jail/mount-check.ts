@@ -27,8 +27,8 @@ function isComplete(mounts: readonly Mount[]): boolean {
 }
 
 /**
- * A mount below the workspace that comes from elsewhere, be it from another place of the workspace, as a sentence, or null. `mountinfo` is the text of a process
- * inside; undefined: the mounts are not complete yet.
+ * A mount below the workspace that comes from elsewhere, be it from another place of the workspace, as a sentence, or null.
+ * `mountinfo` is the text of a process inside; undefined: the mounts are not complete yet.
  */
 export function foreignMount(mountinfo: string): string | null | undefined {
   const mounts = parse(mountinfo);
