@@ -102,19 +102,76 @@ function look(folder: number, name: string): Stats | null {
   return lstatSync(inFolder(folder, name), { throwIfNoEntry: false }) ?? null;
 }
 
-type Walk = { visit: (entry: TreeEntry) => void; signal: AbortSignal; seen: number };
+/** What lies deeper than WORKSPACE_DEPTH_MAX, without the names on the way. */
+export type DeepEntry = Omit<TreeEntry, 'path'> & { readonly depth: number };
+
+export type TreeOptions = {
+  readonly signal: AbortSignal;
+  /** Visits what lies too deep for names on the way; undefined: such a tree is refused. */
+  readonly deeper?: (entry: DeepEntry) => void;
+};
+
+type Walk = TreeOptions & { visit: (entry: TreeEntry) => void; seen: number };
+
+function tooDeep(why: string): QuernError {
+  return new QuernError('RESOURCE_EXHAUSTED', why, { reason: 'WORKSPACE_TOO_DEEP' });
+}
+
+/** Before each entry: others get their turn now and then. */
+async function step(walk: Walk): Promise<void> {
+  if (++walk.seen % WORKSPACE_SLICE_ENTRIES !== 0) return;
+  await nextTurn();
+  walk.signal.throwIfAborted();
+}
+
+/**
+ * Visits a tree of any depth with two descriptors: back from a folder leads "..", which must be where it came from. `folder` is
+ * closed.
+ */
+async function walkDeep(walk: Walk, folder: number, visit: (entry: DeepEntry) => void): Promise<void> {
+  let at = folder;
+  const way: { dev: number; ino: number; names: string[] }[] = [];
+  const arrive = (): void => {
+    const { dev, ino } = fstatSync(at);
+    way.push({ dev, ino, names: [...namesIn(at)] });
+  };
+  const go = (next: number): void => {
+    closeSync(at);
+    at = next;
+  };
+  try {
+    arrive();
+    for (let here = way.at(-1); here; here = way.at(-1)) {
+      const name = here.names.pop();
+      if (name === undefined) {
+        way.pop();
+        const above = way.at(-1);
+        if (!above) return;
+        go(openFolder(inFolder(at, '..')));
+        const { dev, ino } = fstatSync(at);
+        if (dev !== above.dev || ino !== above.ino) {
+          throw tooDeep(`folders more than ${WORKSPACE_DEPTH_MAX} deep were moved while they were looked at`);
+        }
+        continue;
+      }
+      await step(walk);
+      const stat = look(at, name);
+      if (!stat) continue;
+      const kind = kindOf(stat);
+      visit({ kind, stat, folder: at, name, depth: WORKSPACE_DEPTH_MAX + 1 + way.length });
+      const inner = kind === 'folder' ? openInner(at, name) : null;
+      if (inner === null) continue;
+      go(inner);
+      arrive();
+    }
+  } finally {
+    closeSync(at);
+  }
+}
 
 async function walkFolder(walk: Walk, folder: number, path: readonly string[]): Promise<void> {
-  if (path.length > WORKSPACE_DEPTH_MAX) {
-    const message = `expected folders at most ${WORKSPACE_DEPTH_MAX} deep`;
-    throw new QuernError('RESOURCE_EXHAUSTED', message, { reason: 'WORKSPACE_TOO_DEEP' });
-  }
   for (const name of namesIn(folder)) {
-    walk.seen++;
-    if (walk.seen % WORKSPACE_SLICE_ENTRIES === 0) {
-      await nextTurn();
-      walk.signal.throwIfAborted();
-    }
+    await step(walk);
     const stat = look(folder, name);
     if (!stat) continue;
     const entry: TreeEntry = { path: [...path, name], kind: kindOf(stat), stat, folder, name };
@@ -123,15 +180,22 @@ async function walkFolder(walk: Walk, folder: number, path: readonly string[]): 
   }
 }
 
-async function enter(walk: Walk, { folder, name, path }: TreeEntry): Promise<void> {
-  let inner: number;
+/** Null: it has become something else. */
+function openInner(folder: number, name: string): number | null {
   try {
-    inner = openFolder(inFolder(folder, name));
+    return openFolder(inFolder(folder, name));
   } catch (error) {
-    if (isCode(error, 'ENOENT', 'ENOTDIR', 'ELOOP')) return; // it has become something else
+    if (isCode(error, 'ENOENT', 'ENOTDIR', 'ELOOP')) return null;
     throw error;
   }
+}
+
+async function enter(walk: Walk, { folder, name, path }: TreeEntry): Promise<void> {
+  const inner = openInner(folder, name);
+  if (inner === null) return;
+  if (path.length > WORKSPACE_DEPTH_MAX && walk.deeper) return walkDeep(walk, inner, walk.deeper);
   try {
+    if (path.length > WORKSPACE_DEPTH_MAX) throw tooDeep(`expected folders at most ${WORKSPACE_DEPTH_MAX} deep`);
     await walkFolder(walk, inner, path);
   } finally {
     closeSync(inner);
@@ -142,14 +206,10 @@ async function enter(walk: Walk, { folder, name, path }: TreeEntry): Promise<voi
  * Visits everything below `root`, a folder before what is in it. `visit` may throw to end the walk. Throws RESOURCE_EXHAUSTED,
  * reason WORKSPACE_TOO_DEEP, and the signal's reason.
  */
-export async function walkTree(
-  root: string,
-  visit: (entry: TreeEntry) => void,
-  { signal }: { signal: AbortSignal },
-): Promise<void> {
+export async function walkTree(root: string, visit: (entry: TreeEntry) => void, options: TreeOptions): Promise<void> {
   const folder = openFolder(root);
   try {
-    await walkFolder({ visit, signal, seen: 0 }, folder, []);
+    await walkFolder({ ...options, visit, seen: 0 }, folder, []);
   } finally {
     closeSync(folder);
   }
@@ -236,7 +296,7 @@ export function openPlainFile(root: string, path: readonly string[]): { file: nu
     closeSync(file);
     return null;
   } catch (error) {
-    if (isCode(error, 'ENOENT', 'ENOTDIR', 'ELOOP', 'EACCES', 'ENXIO', 'ENODEV')) return null;
+    if (isCode(error, 'ENOENT', 'ENOTDIR', 'ELOOP', 'EACCES', 'ENXIO', 'ENODEV', 'ENAMETOOLONG')) return null;
     throw error;
   } finally {
     closeSync(folder);

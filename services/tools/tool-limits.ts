@@ -60,9 +60,12 @@ export const WORKSPACE_ENTRIES_MAX = 20_000;
 export const WORKSPACE_DEPTH_MAX = 64;
 /** Entries looked at before other work gets its turn. */
 export const WORKSPACE_SLICE_ENTRIES = 256;
-/** Between two scans of a workspace while a call runs in it, and how many times a scan's own duration at least. */
+/** Between two scans of a workspace while calls are in it, and how many times a scan's own duration, at most so long. */
 export const WORKSPACE_WATCH_MS = 500;
 export const WORKSPACE_WATCH_FACTOR = 20;
+export const WORKSPACE_WATCH_MAX_MS = 3_000;
+/** What the file system of the workspaces must have left; with less no call begins, and those that run end. */
+export const DISK_RESERVE_BYTES = 256 * MIB;
 /** A workspace that no call has used for so long goes. */
 export const WORKSPACE_IDLE_MS = 7 * 24 * 3_600_000;
 /** Temporary files that a killed call left. */

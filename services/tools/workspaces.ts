@@ -12,6 +12,7 @@ import type { ArtifactFile, Workspace } from './tool.ts';
 import {
   ARTIFACT_BYTES_MAX,
   ARTIFACT_INLINE_BYTES_MAX,
+  DISK_RESERVE_BYTES,
   PATH_CHARS_MAX,
   SNAPSHOTS_MAX,
   TEMPORARY_AGE_MS,
@@ -19,12 +20,12 @@ import {
   WORKSPACE_ENTRIES_MAX,
   WORKSPACE_IDLE_MS,
   WORKSPACE_SWEEP_MS,
-  WORKSPACE_WATCH_FACTOR,
   WORKSPACE_WATCH_MS,
 } from './tool-limits.ts';
 import { ulid } from './ulid.ts';
 import { TEMPORARY_PREFIX } from './workspace-path.ts';
 import { restoreSnapshot, writeSnapshot } from './workspace-snapshot.ts';
+import { checkReserve, measure, type WorkspaceUsage, WorkspaceWatch } from './workspace-watch.ts';
 
 const read = promisify(readCallback);
 
@@ -47,8 +48,6 @@ export const PROTECTED_PATHS: readonly string[] = [
   ...['.bashrc', '.bash_profile', '.bash_logout', '.profile', '.zshrc', '.zshenv', '.zprofile', '.ssh', '.husky'],
 ];
 
-export type WorkspaceUsage = { readonly bytes: number; readonly entries: number };
-
 export type WorkspaceFolders = WorkspaceDoor &
   WorkspaceCopies & {
     usage(caller: Session): Promise<WorkspaceUsage>;
@@ -65,11 +64,12 @@ export type WorkspaceOptions = {
   readonly bytesMax?: number;
   readonly entriesMax?: number;
   readonly watchMs?: number;
+  readonly reserveBytes?: number;
   readonly onError?: (error: unknown, message: string) => void;
 };
 
 /** Calls in a folder now, and what must happen without any. */
-type Use = { holders: number; exclusive: Promise<unknown> | null };
+type Use = { holders: number; exclusive: Promise<unknown> | null; readonly watch: WorkspaceWatch };
 
 const KEY_BYTES = 32;
 /** A copy that is about to become the workspace. */
@@ -84,29 +84,6 @@ async function nameKey(dir: string): Promise<Buffer> {
   if (key.length === KEY_BYTES) return key;
   const message = `${path}: expected ${KEY_BYTES} bytes, got ${key.length}; remove it, and every session gets a new workspace`;
   throw new QuernError('FAILED_PRECONDITION', message);
-}
-
-/** Bytes as the file system or a reader would count them, whichever is more: a sparse file is as large as it says. */
-export async function measure(root: string, options: { signal: AbortSignal }): Promise<WorkspaceUsage> {
-  let bytes = 0;
-  let entries = 0;
-  const counted = new Set<number>();
-  const visit = ({
-    kind,
-    stat: found,
-  }: {
-    kind: string;
-    stat: { size: number; blocks: number; nlink: number; ino: number };
-  }): void => {
-    entries++;
-    if (kind === 'file' && found.nlink > 1) {
-      if (counted.has(found.ino)) return;
-      counted.add(found.ino);
-    }
-    bytes += Math.max(kind === 'file' ? found.size : 0, found.blocks * 512);
-  };
-  await walkTree(root, visit, options);
-  return { bytes, entries };
 }
 
 /** Names of a path below a workspace; null: it is none. */
@@ -180,9 +157,20 @@ class Folders implements WorkspaceFolders {
   }
 
   #use(folder: string): Use {
-    const use = this.#uses.get(folder) ?? { holders: 0, exclusive: null };
+    const use = this.#uses.get(folder) ?? { holders: 0, exclusive: null, watch: this.#newWatch(folder) };
     this.#uses.set(folder, use);
     return use;
+  }
+
+  #newWatch(folder: string): WorkspaceWatch {
+    const {
+      bytesMax = WORKSPACE_BYTES_MAX,
+      entriesMax = WORKSPACE_ENTRIES_MAX,
+      watchMs = WORKSPACE_WATCH_MS,
+      reserveBytes = DISK_RESERVE_BYTES,
+      onError = () => undefined,
+    } = this.#options;
+    return new WorkspaceWatch(join(folder, 'work'), { bytesMax, entriesMax, watchMs, reserveBytes, onError });
   }
 
   #forget(folder: string, use: Use): void {
@@ -190,6 +178,7 @@ class Folders implements WorkspaceFolders {
   }
 
   async enter(session: Session): Promise<OpenWorkspace> {
+    checkReserve(this.#dir, this.#options.reserveBytes ?? DISK_RESERVE_BYTES);
     const folder = this.#folder(session);
     const use = this.#use(folder);
     while (use.exclusive) await use.exclusive.catch(() => undefined);
@@ -205,10 +194,10 @@ class Folders implements WorkspaceFolders {
       throw error;
     }
     const workspace: Workspace = { path, protected: PROTECTED_PATHS };
-    const watch = this.#watch(path);
+    const watch = use.watch.join();
     let left: Promise<void> | null = null;
     const leave = async (): Promise<void> => {
-      watch.stop();
+      watch.leave();
       use.holders--;
       this.#forget(folder, use);
       await utimes(folder, new Date(), new Date()).catch(() => undefined); // only its age
@@ -220,48 +209,6 @@ class Folders implements WorkspaceFolders {
       leave() {
         left ??= leave();
         return left;
-      },
-    };
-  }
-
-  /** Scans again and again. A workspace that was too large before may only shrink: something must be able to make it small. */
-  #watch(path: string): { full: AbortSignal; stop(): void } {
-    const {
-      bytesMax = WORKSPACE_BYTES_MAX,
-      entriesMax = WORKSPACE_ENTRIES_MAX,
-      watchMs = WORKSPACE_WATCH_MS,
-    } = this.#options;
-    const full = new AbortController();
-    const stop = new AbortController();
-    let timer: NodeJS.Timeout | null = null;
-    let most: WorkspaceUsage | null = null;
-    const tell = (message: string): void =>
-      full.abort(new QuernError('RESOURCE_EXHAUSTED', message, { reason: 'WORKSPACE_FULL' }));
-    const scan = async (): Promise<void> => {
-      const begin = performance.now();
-      const { bytes, entries } = await measure(path, { signal: stop.signal });
-      most ??= { bytes: Math.max(bytes, bytesMax), entries: Math.max(entries, entriesMax) };
-      if (bytes > most.bytes) return tell(`the workspace has ${bytes} bytes; expected at most ${bytesMax}`);
-      if (entries > most.entries) return tell(`the workspace has ${entries} files; expected at most ${entriesMax}`);
-      const wait = Math.max(watchMs, WORKSPACE_WATCH_FACTOR * (performance.now() - begin));
-      if (!stop.signal.aborted) timer = setTimeout(look, wait);
-    };
-    const look = (): void => {
-      scan().catch((error: unknown) => {
-        if (stop.signal.aborted) return;
-        if (error instanceof QuernError) tell(error.message);
-        else {
-          this.#options.onError?.(error, 'a workspace cannot be measured');
-          tell('the workspace cannot be measured');
-        }
-      });
-    };
-    look();
-    return {
-      full: full.signal,
-      stop() {
-        stop.abort();
-        if (timer) clearTimeout(timer);
       },
     };
   }

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
 import {
   chmodSync,
   closeSync,
@@ -22,8 +23,11 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { QuernError } from '#kit/errors.ts';
 import { removeTree } from '../../../services/tools/folder-tree.ts';
+import { workspaceDigest } from '../../../services/tools/workspace-digest.ts';
+import { WorkspaceWatch } from '../../../services/tools/workspace-watch.ts';
 import { openWorkspaces, type WorkspaceOptions } from '../../../services/tools/workspaces.ts';
 
 const alice = { tenant: 'acme', sessionId: 'alice-1' };
@@ -110,21 +114,105 @@ test('sparse files count as what they say, hard links once, folders without righ
   assert(bytes >= 5_400_000 && bytes < 5_500_000, `${bytes}`);
 });
 
-test('too deep a tree is full, and goes all the same', async (t) => {
-  const { dir, folders } = await open(t);
+test('a tree of any depth is measured, leaves its session usable, and goes all the same', async (t) => {
+  const { dir, folders } = await open(t, { bytesMax: 20_000_000, entriesMax: 2_000 });
   const path = await pathOf(folders);
-  const script =
-    'import os\nfor i in range(300):\n os.mkdir("d"*40)\n os.chdir("d"*40)\nos.mkdir("x")\nos.chmod("x",0)';
+  const script = `import os
+for i in range(300):
+ os.mkdir("d"*40)
+ os.mkdir("e")
+ os.chdir("d"*40)
+open("big","wb").truncate(7000000)
+os.mkdir("x")
+os.chmod("x",0)`;
   execFileSync('/usr/bin/python3', ['-c', script], { cwd: path });
   const entered = await folders.enter(alice);
-  if (!entered.full.aborted)
-    await new Promise((resolve) => entered.full.addEventListener('abort', resolve, { once: true }));
-  assert.match((entered.full.reason as Error).message, /at most 64 deep/);
+  t.after(() => entered.leave());
+  await sleep(300);
+  assert(!entered.full.aborted, 'a deep tree is not too large a tree');
+  const { bytes, entries } = await folders.usage(alice);
+  assert.equal(entries, 602);
+  assert(bytes > 7_000_000 && bytes < 12_000_000, `${bytes}`);
+  // What lies deep counts: it is no place to hide in.
+  const fill = script
+    .replace('300', '100')
+    .replaceAll('"d"', '"f"')
+    .replaceAll('"e"', '"g"')
+    .replace('7000000', '50000000');
+  execFileSync('/usr/bin/python3', ['-c', fill], { cwd: path });
+  if (!entered.full.aborted) await once(entered.full, 'abort');
+  assert.match((entered.full.reason as Error).message, /bytes; expected at most 20000000/);
   await entered.leave();
   await rejects(folders.snapshot(alice), 'WORKSPACE_TOO_DEEP');
   await folders.sweep(Date.now() + 30 * 24 * 3_600_000);
   assert(!existsSync(path));
   assert.deepEqual(readdirSync(join(dir, '.trash')), []);
+});
+
+test('one watch looks at a folder for all calls in it, and each call may grow it to the quota only', async (t) => {
+  const { folders } = await open(t, { bytesMax: 1_000_000 });
+  const path = await pathOf(folders);
+  for (let i = 0; i < 2_000; i++) writeFileSync(join(path, `f${i}`), '');
+  const cpuOf = async (calls: number): Promise<number> => {
+    const entered = await Promise.all(Array.from({ length: calls }, () => folders.enter(alice)));
+    const cpu = process.cpuUsage();
+    await sleep(1_500);
+    const { user, system } = process.cpuUsage(cpu);
+    if (calls > 1) {
+      writeFileSync(join(path, 'big'), Buffer.alloc(2_000_000));
+      await Promise.all(entered.map(({ full }) => full.aborted || once(full, 'abort')));
+    }
+    await Promise.all(entered.map((one) => one.leave()));
+    return user + system;
+  };
+  await cpuOf(1); // warm
+  const one = await cpuOf(1);
+  const many = await cpuOf(30);
+  assert(many < 5 * one + 100_000, `one call: ${one} µs, 30 calls: ${many} µs`);
+});
+
+test('where the disk is nearly full no call begins', async (t) => {
+  const { folders } = await open(t, { reserveBytes: Number.MAX_SAFE_INTEGER });
+  await rejects(folders.enter(alice), 'DISK_FULL');
+});
+
+test('a call ends when others have filled the disk', async (t) => {
+  const path = mkdtempSync(join(tmpdir(), 'quern-watch-'));
+  t.after(() => rmSync(path, { recursive: true }));
+  const errors: unknown[] = [];
+  const bounds = { bytesMax: 1_000, entriesMax: 10, watchMs: 10, reserveBytes: Number.MAX_SAFE_INTEGER };
+  const { full, leave } = new WorkspaceWatch(path, { ...bounds, onError: (error) => errors.push(error) }).join();
+  if (!full.aborted) await once(full, 'abort');
+  leave();
+  assert.match((full.reason as Error).message, /the disk of the workspaces has \d+ bytes left/);
+  assert.deepEqual(errors, []);
+});
+
+test('the digest tells any change, and minds no name, mode or depth', async (t) => {
+  const { folders } = await open(t);
+  const path = await pathOf(folders);
+  writeFileSync(Buffer.from(`${path}/b\xe4d`, 'latin1'), 'no UTF-8');
+  mkdirSync(join(path, 'closed'));
+  writeFileSync(join(path, 'closed', 'inner'), 'x');
+  chmodSync(join(path, 'closed'), 0);
+  symlinkSync('/', join(path, 'root'));
+  const deep = 'import os\nfor i in range(200):\n os.mkdir("d"*40)\n os.chdir("d"*40)\nopen("x","w").write("x")';
+  execFileSync('/usr/bin/python3', ['-c', deep], { cwd: path });
+  let last = await workspaceDigest(path);
+  assert.equal(await workspaceDigest(path), last, 'looking changes nothing');
+  const changes = [
+    () => writeFileSync(Buffer.from(`${path}/b\xe4d`, 'latin1'), 'NO UTF-8'),
+    () => writeFileSync(join(path, 'closed', 'inner'), 'y'),
+    () => execFileSync('/usr/bin/python3', ['-c', deep.replace('os.mkdir', '(lambda x: x)')], { cwd: path }),
+    () => execFileSync('/bin/sh', ['-c', 'mv closed opened && ln -s opened closed'], { cwd: path }),
+  ];
+  for (const change of changes) {
+    await sleep(20); // the kernel's clock for times of change
+    change();
+    const now = await workspaceDigest(path);
+    assert.notEqual(now, last, String(change));
+    last = now;
+  }
 });
 
 test('an artifact is a plain file of the workspace, or nothing', async (t) => {
@@ -165,6 +253,7 @@ test('an artifact is a plain file of the workspace, or nothing', async (t) => {
     '',
     '/',
     'none',
+    'a'.repeat(300), // longer than a name can be
     'a\0b',
   ];
   for (const name of refused) assert.equal(await read(name), null, name);
