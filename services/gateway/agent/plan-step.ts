@@ -1,6 +1,7 @@
 // One step of a plan with its attempts.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { StepState } from '#gen/quern/gateway/v1/agent.ts';
+import { toQuernError } from '#kit/errors.ts';
 import { CALL_ARGUMENTS_BYTES_MAX, type LimitName, STEP_RETRY_MS } from './limits.ts';
 import type { PlannedStep } from './plan.ts';
 import { callIdOf, type RunLevel, type RunShared } from './run-state.ts';
@@ -47,17 +48,40 @@ export function nextKey(
 }
 
 /** Runs a step whose needs have ended well. Never rejects. */
-export async function runStep(
-  shared: RunShared,
-  level: RunLevel,
-  { step, index, contents }: StepInput,
-): Promise<StepEnd> {
+export async function runStep(shared: RunShared, level: RunLevel, input: StepInput): Promise<StepEnd> {
+  const { step, index } = input;
+  try {
+    return await runAttempts(shared, level, input);
+  } catch (thrown) {
+    const callId = callIdOf(level, 0, index);
+    const state = StepState.STEP_STATE_FAILED;
+    shared.log.emit(level.path, { $case: 'step', value: { id: step.id, state, attempt: 1, callId } });
+    const spec = { callId, tool: step.tool, argumentsJson: '{}', problem: null, turn: 0, idempotencyKey: '' };
+    const content = '[UNKNOWN: the step could not be run to its end]';
+    const result = { outcome: 'UNKNOWN', content, replayed: false, fault: toQuernError(thrown) };
+    return { step, state, call: { spec, result }, limit: null };
+  }
+}
+
+/** The call of a step without its id and key; with a problem where the results that were put in made it too long. */
+function filledCall(
+  step: PlannedStep,
+  contents: ReadonlyMap<string, string>,
+): Omit<CallSpec, 'callId' | 'idempotencyKey'> {
+  const filled = withReferences(step.arguments, (id) => contents.get(id) ?? '', CALL_ARGUMENTS_BYTES_MAX);
+  const { tool } = step;
+  if (filled.ok) return { tool, argumentsJson: filled.argumentsJson, problem: null, turn: 0 };
+  const problem = `with the results put in, the arguments have ${filled.bytes} bytes; at most ${CALL_ARGUMENTS_BYTES_MAX}`;
+  return { tool, argumentsJson: JSON.stringify(step.arguments), problem, turn: 0 };
+}
+
+async function runAttempts(shared: RunShared, level: RunLevel, { step, index, contents }: StepInput): Promise<StepEnd> {
   const { log, budget, signal } = shared;
   const { id } = step;
   const firstId = callIdOf(level, 0, index);
   const tell = (state: StepState, attempt: number, callId: string): void =>
     log.emit(level.path, { $case: 'step', value: { id, state, attempt, callId } });
-  const argumentsJson = withReferences(step.arguments, (one) => contents.get(one) ?? '');
+  const called = filledCall(step, contents);
   const idempotent = level.tools.get(step.tool)?.idempotent ?? false;
   let key = `${shared.instance}:${firstId}`;
   let call: StepEnd['call'] = null;
@@ -68,7 +92,7 @@ export async function runStep(
       return { step, state: StepState.STEP_STATE_SKIPPED, call, limit };
     }
     const callId = attempt === 1 ? firstId : `${firstId}.r${attempt}`;
-    const spec: CallSpec = { callId, tool: step.tool, argumentsJson, problem: null, turn: 0, idempotencyKey: key };
+    const spec: CallSpec = { ...called, callId, idempotencyKey: key };
     tell(StepState.STEP_STATE_RUNNING, attempt, callId);
     announceCall(shared, level, spec);
     const result = await callOnce(shared, level, spec);
@@ -91,10 +115,7 @@ export async function runStep(
   }
 }
 
-/** Results that were put in may have made the arguments too long. */
 function callOnce(shared: RunShared, level: RunLevel, spec: CallSpec): Promise<CallResult> {
-  const size = Buffer.byteLength(spec.argumentsJson);
-  if (size <= CALL_ARGUMENTS_BYTES_MAX) return runCall(shared, level, spec);
-  const message = `with the results put in, the arguments have ${size} bytes; at most ${CALL_ARGUMENTS_BYTES_MAX}`;
-  return Promise.resolve(refuseCall(shared, level, spec, callFailed('INVALID_ARGS', message)));
+  if (spec.problem === null) return runCall(shared, level, spec);
+  return Promise.resolve(refuseCall(shared, level, spec, callFailed('INVALID_ARGS', spec.problem)));
 }

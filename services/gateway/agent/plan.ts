@@ -13,7 +13,7 @@ import {
 import { textMessage } from './messages.ts';
 import type { OfferedTools } from './offered-tools.ts';
 import { schemaProblem } from './schema-check.ts';
-import { hasReference, referencesOf } from './step-references.ts';
+import { referencesOf } from './step-references.ts';
 
 export type PlannedStep = {
   id: string;
@@ -117,7 +117,7 @@ function argumentsProblem(args: JsonObject, schemaJson: string): string | null {
   const size = Buffer.byteLength(JSON.stringify(args));
   if (size > CALL_ARGUMENTS_BYTES_MAX)
     return `arguments: expected at most ${CALL_ARGUMENTS_BYTES_MAX} bytes, got ${size}`;
-  return schemaProblem(schemaJson, args, hasReference);
+  return schemaProblem(schemaJson, args);
 }
 
 /** The steps in an order in which they could run: the plan's own where it allows. */

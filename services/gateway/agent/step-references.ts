@@ -25,12 +25,28 @@ export function referencesOf(argumentsValue: unknown): References {
   return { ok: true, ids: [...ids] };
 }
 
-export function hasReference(text: string): boolean {
-  return text.includes(MARK);
+export type Filled = { ok: true; argumentsJson: string } | { ok: false; bytes: number };
+
+/** Without building the text: one result may stand in thousands of places. */
+function charsWith(argumentsValue: unknown, contentOf: (id: string) => string): number {
+  let chars = 0;
+  for (const { text, isKey } of textsOf(argumentsValue)) {
+    chars += text.length;
+    if (isKey) continue;
+    for (const [reference, id] of text.matchAll(REFERENCE)) chars += contentOf(id as string).length - reference.length;
+  }
+  return chars;
 }
 
-/** The arguments with every reference replaced. `contentOf` knows all ids that referencesOf() named. */
-export function withReferences(argumentsValue: unknown, contentOf: (id: string) => string): string {
+/**
+ * The arguments with every reference replaced; not ok: they would have more than `bytesMax`, and `bytes` is at least how many.
+ * `contentOf` knows all ids that referencesOf() named.
+ */
+export function withReferences(argumentsValue: unknown, contentOf: (id: string) => string, bytesMax: number): Filled {
+  const chars = charsWith(argumentsValue, contentOf);
+  if (chars > bytesMax) return { ok: false, bytes: chars };
   const filled = mapStrings(argumentsValue, (text) => text.replace(REFERENCE, (_, id: string) => contentOf(id)));
-  return JSON.stringify(isJsonObject(filled) ? filled : {});
+  const argumentsJson = JSON.stringify(isJsonObject(filled) ? filled : {});
+  const bytes = Buffer.byteLength(argumentsJson);
+  return bytes > bytesMax ? { ok: false, bytes } : { ok: true, argumentsJson };
 }
