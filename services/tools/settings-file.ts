@@ -1,4 +1,5 @@
 // Reading what operators write, YAML or JSON: bounded, one value per key, and mistakes with file, line and path.
+import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { type Document, isNode, isScalar, LineCounter, parseDocument, visit } from 'yaml';
 import { z } from 'zod';
@@ -58,7 +59,7 @@ function pathText(path: readonly PropertyKey[]): string {
 
 /** A regular file's text, at most `bytesMax`. Throws INVALID_ARGUMENT for larger ones and what is not a file. */
 export async function readSettingsFile(path: string, bytesMax: number): Promise<string> {
-  const file = await open(path, 'r');
+  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK); // a FIFO without a writer would hold open() for ever
   try {
     const { size } = await file.stat().then((stat) => (stat.isFile() ? stat : { size: -1 }));
     if (size < 0) throw invalid('expected a file');

@@ -23,13 +23,18 @@ function thrownText(context: QuickJSContext, error: QuickJSHandle): string {
   return text.slice(0, MESSAGE_CHARS_MAX);
 }
 
-/** JSON.stringify of the result, inside: nothing of the interpreter's objects comes out but text. */
-function stringify(
+/** The interpreter's own JSON.stringify: to be taken before the code runs, which may put its own in that place. */
+function ownStringify(context: QuickJSContext): QuickJSHandle {
+  return context.unwrapResult(context.evalCode('JSON')).consume((object) => context.getProp(object, 'stringify'));
+}
+
+/** The result as JSON: nothing of the interpreter's objects comes out but text. */
+function toJson(
   context: QuickJSContext,
+  stringify: QuickJSHandle,
   value: QuickJSHandle,
 ): { ok: true; json: string } | { ok: false; message: string } {
-  const json = context.unwrapResult(context.evalCode('JSON')).consume((object) => context.getProp(object, 'stringify'));
-  const result = json.consume((stringifier) => context.callFunction(stringifier, context.undefined, value));
+  const result = context.callFunction(stringify, context.undefined, value);
   if (result.error) return result.error.consume((error) => ({ ok: false, message: thrownText(context, error) }));
   return result.value.consume((text) => {
     if (context.typeof(text) !== 'string') return { ok: true, json: 'null' };
@@ -58,6 +63,7 @@ function evaluate(
     return isOver;
   });
   const context = runtime.newContext();
+  const stringify = ownStringify(context);
   try {
     const given = context.unwrapResult(context.evalCode(`(${input})`)); // JSON is an expression
     given.consume((value) => context.setProp(context.global, 'input', value));
@@ -67,9 +73,10 @@ function evaluate(
       return { ok: false, message: `took more than ${wallMs} ms` };
     }
     if (result.error) return result.error.consume((error) => ({ ok: false, message: thrownText(context, error) }));
-    const text = result.value.consume((value) => stringify(context, value));
+    const text = result.value.consume((value) => toJson(context, stringify, value));
     return isOver ? { ok: false, message: `took more than ${wallMs} ms` } : text;
   } finally {
+    stringify.dispose();
     context.dispose();
     runtime.dispose();
   }

@@ -54,6 +54,19 @@ test('a call leaves nothing for the next one', async (t) => {
   ]);
 });
 
+test('the code does not decide what its result is as JSON', async (t) => {
+  const before = await evaluate(t, '[1, 2]');
+  for (const code of [
+    'JSON.stringify = () => "not JSON"; [1, 2]',
+    'JSON = null; [1, 2]',
+    'Object.defineProperty(globalThis, "JSON", { get() { throw 1 } }); [1, 2]',
+  ]) {
+    const answer = await evaluate(t, code);
+    assert(answer.ok, code);
+    assert.deepEqual(answer, before, code);
+  }
+});
+
 test('what is thrown is told; what never ends, or grows, or nests, is ended', async (t) => {
   const cases: [string, RegExp][] = [
     ['null.x', /TypeError/],
