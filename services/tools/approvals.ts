@@ -4,7 +4,7 @@ import { hash } from 'node:crypto';
 import { QuernError } from '#kit/errors.ts';
 import { constantTimeEqual } from '#kit/secure.ts';
 import { canonicalJson } from './canonical.ts';
-import { APPROVALS_PENDING_MAX } from './limits.ts';
+import { APPROVALS_PENDING_MAX, APPROVALS_PENDING_PER_TENANT_MAX } from './limits.ts';
 import type { JsonObject } from './tool.ts';
 import { ulid } from './ulid.ts';
 
@@ -62,10 +62,11 @@ export class Approvals {
     return this.#pending.size;
   }
 
-  /** Throws RESOURCE_EXHAUSTED when too many calls wait for people. */
+  /** Throws RESOURCE_EXHAUSTED when too many calls wait for people, of this tenant or of all. */
   ask({ tenant, subject, waitMs, signal }: ApprovalOptions): PendingApproval {
-    if (this.#pending.size >= APPROVALS_PENDING_MAX) {
-      const message = `${this.#pending.size} tool calls wait for a person already; answer some of them first`;
+    const own = [...this.#pending.values()].filter((entry) => entry.tenant === tenant).length;
+    if (own >= APPROVALS_PENDING_PER_TENANT_MAX || this.#pending.size >= APPROVALS_PENDING_MAX) {
+      const message = `${own} tool calls of this tenant wait for a person already; answer some of them first`;
       throw new QuernError('RESOURCE_EXHAUSTED', message, { reason: 'APPROVALS_FULL' });
     }
     const [id, digest] = [ulid(), approvalDigest(subject)];

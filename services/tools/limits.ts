@@ -39,8 +39,9 @@ export const ENDED_CALLS_KEPT_BYTES_MAX = 16 * MIB;
 
 /** How long a person has to answer, unless the settings say otherwise. */
 export const APPROVAL_WAIT_MS = 300_000;
-/** Calls that wait for a person. */
-export const APPROVALS_PENDING_MAX = 256;
+/** Calls that wait for a person, and of them those of one tenant. */
+export const APPROVALS_PENDING_MAX = 1_024;
+export const APPROVALS_PENDING_PER_TENANT_MAX = 128;
 /** Arguments as a person is shown them: what is larger cannot be judged. */
 export const APPROVAL_ARGUMENTS_BYTES_MAX = 64 * KIB;
 /** Files that the digest of a workspace looks at. */
@@ -78,4 +79,5 @@ assert(JOURNAL_ENTRY_BYTES_MAX < JOURNAL_SEGMENT_BYTES_MAX, 'an entry fits a seg
 assert(JOURNAL_SEGMENT_BYTES_MAX * 4 < JOURNAL_BYTES_MAX, 'letting one segment go frees a small part');
 assert(JOURNAL_BYTES_MAX / 2 + JOURNAL_KEYS_MAX * KIB < JOURNAL_BYTES_MAX, 'what is carried over leaves room');
 assert(JOURNAL_SEGMENT_AGE_MS < JOURNAL_KEPT_MS, 'a segment goes soon after its last entry is past its time');
+assert(APPROVALS_PENDING_PER_TENANT_MAX * 4 < APPROVALS_PENDING_MAX, 'several tenants can ask their people');
 assert(CONCURRENT_PER_TENANT <= CONCURRENT_PER_HOST, 'one tenant fits the host');
