@@ -164,7 +164,15 @@ async function runCommand(
     const { text, cut } = forModel(`${message}${outputText(output)}`, modelOutputBytes);
     return { ...emptyResult('nonzero_exit', message), content: text, contentCut: cut || output.cut, ...ran };
   }
-  return { ...answered(prepared.answer(end, output), output.cut, options), ...ran };
+  try {
+    return { ...answered(prepared.answer(end, output), output.cut, options), ...ran };
+  } catch (error) {
+    options.log.warn({ err: error, tier }, 'the answer of a tool could not be read');
+    return {
+      ...emptyResult('nonzero_exit', 'it ran, but what it answered cannot be read; let it answer less'),
+      ...ran,
+    };
+  }
 }
 
 /** Ends a function at its limits as the jail ends a command. */

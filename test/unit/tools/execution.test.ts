@@ -13,10 +13,11 @@ import { noSpans } from '#kit/trace.ts';
 import { Admission } from '../../../services/tools/admission.ts';
 import { Approvals } from '../../../services/tools/approvals.ts';
 import { CallJournal } from '../../../services/tools/call-journal.ts';
-import type { ToolCatalog } from '../../../services/tools/call-ports.ts';
+import type { OpenWorkspace, ToolCatalog } from '../../../services/tools/call-ports.ts';
 import type { CallRequest, ExecutionParts } from '../../../services/tools/execution.ts';
 import { Executor } from '../../../services/tools/executor.ts';
 import { parsePolicy } from '../../../services/tools/policy.ts';
+import type { JsonValue, Tool, ToolAnswer } from '../../../services/tools/tool.ts';
 import { noToolAudit } from '../../../services/tools/tool-audit.ts';
 import { createCatalog } from '../../../services/tools/tool-catalog.ts';
 import { DEFAULT_LIMITS } from '../../../services/tools/tool-limits.ts';
@@ -26,7 +27,10 @@ import { fakeTool } from '../../contract/tools/support/service.ts';
 const { signal } = new AbortController();
 const caller = { tenant: 'acme', user: 'ada', keyId: 'k', sessionId: 's', requestId: 'r' };
 
-async function setUp(t: TestContext, decision: 'allow' | 'ask' = 'allow', over: Partial<ExecutionParts> = {}) {
+type Over = Partial<ExecutionParts> & { tool?: Tool; artifact?: OpenWorkspace['artifact'] };
+
+async function setUp(t: TestContext, decision: 'allow' | 'ask' = 'allow', given: Over = {}) {
+  const { tool = fakeTool({ name: 'fake', decision }), artifact = async () => null, ...over } = given;
   const dir = await mkdtemp(join(tmpdir(), 'quern-execution-'));
   const work = await mkdtemp(join(tmpdir(), 'quern-work-'));
   const { journal } = await CallJournal.open({ files: await openSegmentFiles(dir) });
@@ -34,7 +38,6 @@ async function setUp(t: TestContext, decision: 'allow' | 'ask' = 'allow', over: 
     await journal.close();
     await Promise.all([dir, work].map((path) => rm(path, { recursive: true, force: true })));
   });
-  const tool = fakeTool({ name: 'fake', decision });
   const registry = {
     list: () => [tool],
     get: () => tool,
@@ -49,7 +52,7 @@ async function setUp(t: TestContext, decision: 'allow' | 'ask' = 'allow', over: 
       enter: async () => ({
         workspace: { path: work, protected: [] },
         full: signal,
-        artifact: async () => null,
+        artifact,
         leave: async () => {},
       }),
     },
@@ -147,6 +150,32 @@ test('a call whose result had to go is told with its outcome, and not run again'
   assert.deepEqual([outcome, replayed], [Outcome.OUTCOME_OK, true]);
   assert.match(message, /not kept any more/);
   assert.equal(jail.ran.length, 0);
+});
+
+function answering(answer: () => Partial<ToolAnswer>): Tool {
+  const command = { argv: ['/bin/fake'], env: {}, stdin: null, workspace: null, binds: [], network: 'none' as const };
+  const empty: ToolAnswer = { ok: true, message: '', content: '', structured: null, artifacts: [] };
+  const prepare = () => ({ kind: 'sandbox' as const, command, answer: () => ({ ...empty, ...answer() }) });
+  return fakeTool({ name: 'fake', prepare });
+}
+
+test('a call that ran says so when its answer or its files cannot be read', async (t) => {
+  const nested = answering(() => {
+    let structured: JsonValue = [];
+    for (let i = 0; i < 200_000; i++) structured = [structured];
+    return { structured };
+  });
+  const first = await setUp(t, 'allow', { tool: nested });
+  const { outcome, exitCode, message } = await first.run(first.request([]));
+  assert.deepEqual([outcome, exitCode], [Outcome.OUTCOME_NONZERO_EXIT, 0]);
+  assert.match(message, /it ran/);
+  assert.equal((await first.run(first.request([]))).replayed, true);
+
+  const tool = answering(() => ({ content: 'done', artifacts: [{ path: 'a'.repeat(300), mediaType: 'text/plain' }] }));
+  const artifact = () => Promise.reject(Object.assign(new Error('name too long'), { code: 'ENAMETOOLONG' }));
+  const second = await setUp(t, 'allow', { tool, artifact });
+  const result = await second.run(second.request([]));
+  assert.deepEqual([result.outcome, result.content], [Outcome.OUTCOME_OK, 'done']);
 });
 
 test('what was approved is compared again when the call has its place', async (t) => {
