@@ -151,12 +151,7 @@ def tools():
     idempotent: false,
     openWorld: true,
   });
-  assert.deepEqual(annotations('fake__read'), {
-    readOnly: true,
-    destructive: false,
-    idempotent: false,
-    openWorld: false,
-  });
+  assert.deepEqual(annotations('fake__read'), annotations('fake__good'), 'hints of a server loosen nothing');
 });
 
 test('a structured result is what the tool promises, or a failure', async (t) => {

@@ -1,5 +1,5 @@
 // A server's tool as one of the registry's: its pinned definition, with what the operator says over what the server says.
-
+import { QuernError } from '#kit/errors.ts';
 import { defineTool } from '../definition.ts';
 import { stripText } from '../model-output.ts';
 import { checkSchema } from '../schema-check.ts';
@@ -26,18 +26,49 @@ function shownDescription({ tool: { title, description } }: Pin): string {
   return `${text.slice(0, DESCRIPTION_CHARS_MAX - CUT.length).toWellFormed()}${CUT}`;
 }
 
-const hint = (hints: JsonObject, name: string): boolean | undefined =>
-  typeof hints[name] === 'boolean' ? hints[name] : undefined;
-
+/** A server's own hint counts where it makes the rules stricter; else the operator says so, or the dangerous value holds. */
 function hintsOf(spec: McpServerSpec, { tool: { annotations: said } }: Pin) {
-  const reachesOut = spec.taint.canExfiltrate;
+  const strictly = (name: string, strict: boolean): boolean | undefined => (said[name] === strict ? strict : undefined);
   const { readOnly, destructive, idempotent, openWorld } = spec.annotations;
   return {
-    readOnly: readOnly ?? hint(said, 'readOnlyHint'),
-    destructive: destructive ?? hint(said, 'destructiveHint'),
-    idempotent: idempotent ?? hint(said, 'idempotentHint'),
-    openWorld: openWorld ?? (reachesOut ? true : hint(said, 'openWorldHint')),
+    readOnly: readOnly ?? strictly('readOnlyHint', false),
+    destructive: destructive ?? strictly('destructiveHint', true),
+    idempotent: idempotent ?? strictly('idempotentHint', false),
+    openWorld: openWorld ?? (spec.taint.canExfiltrate || strictly('openWorldHint', true)),
   };
+}
+
+/** Keywords whose members have names that the server chose. */
+const NAMED = new Set(['properties', 'patternProperties', '$defs', 'definitions', 'dependentSchemas']);
+const WORDS = new Set(['title', 'description', '$comment']);
+
+/** A schema without hidden characters in its words. Its names and values stay: arguments are checked against them. */
+function shownSchema(value: JsonValue, isNamed = false): JsonValue {
+  if (Array.isArray(value)) return value.map((one) => shownSchema(one));
+  if (typeof value !== 'object' || value === null) return value;
+  const entries = Object.entries(value).map(([key, one]): [string, JsonValue] => {
+    if (!isNamed && WORDS.has(key) && typeof one === 'string') return [key, stripText(one)];
+    return [key, shownSchema(one as JsonValue, !isNamed && NAMED.has(key))];
+  });
+  return Object.fromEntries(entries);
+}
+
+/** Throws INVALID_ARGUMENT when hidden characters stand where they cannot be left out: in a name or a value. */
+function offeredSchema(schema: JsonObject, path: string): JsonObject {
+  const shown = shownSchema(checkSchema(schema, path)) as JsonObject;
+  if (holdsHidden(shown)) {
+    throw new QuernError('INVALID_ARGUMENT', `${path}: a name or a value has hidden or control characters`);
+  }
+  return shown;
+}
+
+/** Line ends hide nothing. */
+const isHiding = (text: string): boolean => stripText(text) !== text.replaceAll(/\r\n?/g, '\n');
+
+function holdsHidden(value: JsonValue): boolean {
+  if (typeof value === 'string') return isHiding(value);
+  if (typeof value !== 'object' || value === null) return false;
+  return Object.entries(value).some(([key, one]) => isHiding(key) || holdsHidden(one as JsonValue));
 }
 
 /** Where it runs, for the digest that an approval binds. */
@@ -67,8 +98,8 @@ export function mcpTool(
     version: pin.sha256.slice(0, 12),
     kind: 'mcp',
     description: shownDescription(pin),
-    inputSchema: checkSchema(inputSchema, 'inputSchema'),
-    outputSchema: outputSchema && checkSchema(outputSchema, 'outputSchema'),
+    inputSchema: offeredSchema(inputSchema, 'inputSchema'),
+    outputSchema: outputSchema && offeredSchema(outputSchema, 'outputSchema'),
     annotations: hintsOf(spec, pin),
     decision: spec.decision,
     limits: spec.limits,
