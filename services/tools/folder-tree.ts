@@ -111,7 +111,10 @@ export type TreeOptions = {
   readonly deeper?: (entry: DeepEntry) => void;
 };
 
-type Walk = TreeOptions & { visit: (entry: TreeEntry) => void; seen: number };
+/** May take time: then the walk waits for it. */
+type Visit = (entry: TreeEntry) => void | Promise<void>;
+
+type Walk = TreeOptions & { visit: Visit; seen: number };
 
 function tooDeep(why: string): QuernError {
   return new QuernError('RESOURCE_EXHAUSTED', why, { reason: 'WORKSPACE_TOO_DEEP' });
@@ -175,7 +178,8 @@ async function walkFolder(walk: Walk, folder: number, path: readonly string[]): 
     const stat = look(folder, name);
     if (!stat) continue;
     const entry: TreeEntry = { path: [...path, name], kind: kindOf(stat), stat, folder, name };
-    walk.visit(entry);
+    const visiting = walk.visit(entry);
+    if (visiting) await visiting;
     if (entry.kind === 'folder') await enter(walk, entry);
   }
 }
@@ -206,7 +210,7 @@ async function enter(walk: Walk, { folder, name, path }: TreeEntry): Promise<voi
  * Visits everything below `root`, a folder before what is in it. `visit` may throw to end the walk. Throws RESOURCE_EXHAUSTED,
  * reason WORKSPACE_TOO_DEEP, and the signal's reason.
  */
-export async function walkTree(root: string, visit: (entry: TreeEntry) => void, options: TreeOptions): Promise<void> {
+export async function walkTree(root: string, visit: Visit, options: TreeOptions): Promise<void> {
   const folder = openFolder(root);
   try {
     await walkFolder({ ...options, visit, seen: 0 }, folder, []);

@@ -5,6 +5,7 @@ import {
   closeSync,
   constants,
   fstatSync,
+  fsync as fsyncCallback,
   futimesSync,
   mkdirSync,
   openSync,
@@ -15,6 +16,7 @@ import {
 } from 'node:fs';
 import { rename, rm } from 'node:fs/promises';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import { QuernError } from '#kit/errors.ts';
 import { inFolder, type TreeEntry, walkTree } from './folder-tree.ts';
 import { SNAPSHOT_HEADER_BYTES_MAX, WORKSPACE_DEPTH_MAX, WORKSPACE_SLICE_ENTRIES } from './tool-limits.ts';
@@ -27,6 +29,8 @@ type Header =
 
 export type SnapshotBounds = { readonly bytesMax: number; readonly entriesMax: number };
 
+const fsync = promisify(fsyncCallback);
+/** Copied before others get their turn. */
 const CHUNK_BYTES = 1024 * 1024;
 
 function writeWhole(file: number, data: Buffer): void {
@@ -69,9 +73,15 @@ class SnapshotWriter {
   }
 }
 
+async function takeTurns(signal: AbortSignal): Promise<void> {
+  await nextTurn();
+  signal.throwIfAborted();
+}
+
 /** Exactly `size` bytes, zeros where the file has become shorter: what comes after must stay in place. */
-function copyFile(writer: SnapshotWriter, file: number, size: number): void {
+async function copyFile(writer: SnapshotWriter, file: number, size: number, signal: AbortSignal): Promise<void> {
   for (let left = size; left > 0; ) {
+    if (left < size) await takeTurns(signal);
     const chunk = Buffer.alloc(Math.min(left, CHUNK_BYTES));
     readSync(file, chunk, 0, chunk.length, size - left);
     writer.add(chunk);
@@ -80,7 +90,8 @@ function copyFile(writer: SnapshotWriter, file: number, size: number): void {
 }
 
 /** False: nothing that can be kept (a FIFO, a socket, a device, a file that has gone). */
-function addEntry(writer: SnapshotWriter, { kind, stat, folder, name, path }: TreeEntry): boolean {
+async function addEntry(writer: SnapshotWriter, entry: TreeEntry, signal: AbortSignal): Promise<boolean> {
+  const { kind, stat, folder, name, path } = entry;
   const at = inFolder(folder, name);
   const common = { path: [...path], mode: stat.mode & 0o777 };
   if (kind === 'folder') writer.header({ kind, ...common });
@@ -91,7 +102,7 @@ function addEntry(writer: SnapshotWriter, { kind, stat, folder, name, path }: Tr
       const now = fstatSync(file);
       if (!now.isFile()) return false;
       writer.header({ kind, ...common, size: now.size, mtimeMs: now.mtimeMs });
-      copyFile(writer, file, now.size);
+      await copyFile(writer, file, now.size, signal);
     } finally {
       closeSync(file);
     }
@@ -117,17 +128,18 @@ export async function writeSnapshot(
   try {
     await walkTree(
       root,
-      (entry) => {
+      async (entry) => {
         if (entry.kind === 'file') bytes += entry.stat.size;
         if (bytes > bytesMax || files >= entriesMax) {
           const message = `expected a workspace of at most ${bytesMax} bytes and ${entriesMax} entries`;
           throw new QuernError('RESOURCE_EXHAUSTED', message, { reason: 'WORKSPACE_TOO_LARGE' });
         }
-        if (addEntry(writer, entry)) files++;
+        if (await addEntry(writer, entry, options.signal)) files++;
       },
       options,
     );
     writer.end();
+    await fsync(file); // or a power cut could leave the name with nothing in it
   } catch (error) {
     await rm(temporary, { force: true });
     throw error;
@@ -196,7 +208,12 @@ function parseHeader(json: Buffer): Header {
   throw damaged();
 }
 
-function restoreEntry(reader: SnapshotReader, root: string, header: Exclude<Header, { kind: 'end' }>): void {
+async function restoreEntry(
+  reader: SnapshotReader,
+  root: string,
+  header: Exclude<Header, { kind: 'end' }>,
+  signal: AbortSignal,
+): Promise<void> {
   const at = Buffer.from(`${root}/${header.path.join('/')}`, 'latin1');
   if (header.kind === 'folder') {
     mkdirSync(at, { mode: header.mode | 0o700 });
@@ -206,6 +223,7 @@ function restoreEntry(reader: SnapshotReader, root: string, header: Exclude<Head
     const file = openSync(at, 'wx', header.mode | 0o600);
     try {
       for (let left = header.size; left > 0; left -= CHUNK_BYTES) {
+        if (left < header.size) await takeTurns(signal);
         writeWhole(file, reader.content(Math.min(left, CHUNK_BYTES)));
       }
       futimesSync(file, header.mtimeMs / 1000, header.mtimeMs / 1000);
@@ -224,11 +242,8 @@ export async function restoreSnapshot(from: string, root: string, { signal }: { 
     for (let count = 1; ; count++) {
       const header = reader.header();
       if (header.kind === 'end') return;
-      restoreEntry(reader, root, header);
-      if (count % WORKSPACE_SLICE_ENTRIES === 0) {
-        await nextTurn();
-        signal.throwIfAborted();
-      }
+      await restoreEntry(reader, root, header, signal);
+      if (count % WORKSPACE_SLICE_ENTRIES === 0) await takeTurns(signal);
     }
   } finally {
     closeSync(file);

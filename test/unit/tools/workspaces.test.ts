@@ -289,6 +289,29 @@ test('going back brings back files, folders, links, modes and times, and nothing
   assert.equal(readlinkSync(join(path, 'link')), '../../etc/passwd');
 });
 
+test('others get their turn while a large file is copied, there and back', async (t) => {
+  const { folders } = await open(t);
+  const path = await pathOf(folders);
+  writeFileSync(join(path, 'big'), Buffer.alloc(64 * 1024 * 1024, 7));
+  const turnsDuring = async <T>(work: Promise<T>): Promise<[T, number]> => {
+    let turns = 0;
+    let isOver = false;
+    const count = (): void => {
+      turns++;
+      if (!isOver) setImmediate(count);
+    };
+    count();
+    const value = await work.finally(() => {
+      isOver = true;
+    });
+    return [value, turns];
+  };
+  const [{ id }, whileCopied] = await turnsDuring(folders.snapshot(alice));
+  assert(whileCopied > 60, `${whileCopied} turns`);
+  const [, whileRestored] = await turnsDuring(folders.rollback(alice, id));
+  assert(whileRestored > 60, `${whileRestored} turns`);
+});
+
 test('a copy belongs to its session, is used only whole, and not under a running call', async (t) => {
   const { folders } = await open(t);
   const path = await pathOf(folders);
