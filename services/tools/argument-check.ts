@@ -7,9 +7,19 @@ import { canonicalJson } from './canonical.ts';
 import { parseArguments } from './json-arguments.ts';
 import { READY_ID, type SchemaReply, type SchemaRequest } from './schema-thread-messages.ts';
 import type { JsonObject } from './tool.ts';
-import { CHECK_CPU_MS, CHECK_QUEUE_MAX, CHECK_RETRY_MS, CHECK_WALL_MS, COMPILE_CPU_MS } from './tool-limits.ts';
+import {
+  CHECK_CPU_MS,
+  CHECK_QUEUE_MAX,
+  CHECK_QUEUE_PER_TENANT_MAX,
+  CHECK_RETRY_MS,
+  CHECK_WALL_MS,
+  COMPILE_CPU_MS,
+} from './tool-limits.ts';
 
 export type CheckedArguments = { ok: true; args: JsonObject } | { ok: false; message: string };
+
+/** `tenant`: whose check it is, for its share of the queue; without it the check is the service's own. */
+export type CheckOptions = { signal: AbortSignal; tenant?: string };
 
 export type ArgumentChecker = {
   /**
@@ -17,8 +27,8 @@ export type ArgumentChecker = {
    * too long. `ignoreUnknown`: unknown keywords are no mistake, as in what MCP servers send.
    */
   compile(schema: JsonObject, options: { signal: AbortSignal; ignoreUnknown?: boolean }): Promise<void>;
-  /** The arguments of a call as they came. Throws RESOURCE_EXHAUSTED when too many checks wait. */
-  check(schema: JsonObject, argumentsJson: string, options: { signal: AbortSignal }): Promise<CheckedArguments>;
+  /** The arguments of a call as they came. Throws RESOURCE_EXHAUSTED when too many checks wait, of this tenant or of all. */
+  check(schema: JsonObject, argumentsJson: string, options: CheckOptions): Promise<CheckedArguments>;
   close(): Promise<void>;
 };
 
@@ -28,6 +38,7 @@ type Ask =
 
 type Pending = {
   request: SchemaRequest;
+  tenant: string;
   cpuMs: number;
   resolve: (reply: SchemaReply) => void;
   reject: (error: unknown) => void;
@@ -46,14 +57,15 @@ class SchemaThread {
   #nextId = READY_ID + 1;
   #closed = false;
 
-  ask(request: Ask, cpuMs: number): Promise<SchemaReply> {
+  ask(request: Ask, cpuMs: number, tenant = ''): Promise<SchemaReply> {
     if (this.#closed) return Promise.reject(new QuernError('UNAVAILABLE', 'the service stops'));
-    if (this.#queue.length >= CHECK_QUEUE_MAX) {
-      const message = `${CHECK_QUEUE_MAX} calls already wait for the check of their arguments; try again`;
+    const own = this.#queue.filter((pending) => pending.tenant === tenant).length;
+    if ((tenant !== '' && own >= CHECK_QUEUE_PER_TENANT_MAX) || this.#queue.length >= CHECK_QUEUE_MAX) {
+      const message = `${own} calls of this tenant already wait for the check of their arguments; try again`;
       return Promise.reject(new QuernError('RESOURCE_EXHAUSTED', message, { retryAfterMs: CHECK_RETRY_MS }));
     }
     return new Promise((resolve, reject) => {
-      this.#queue.push({ request: { ...request, id: this.#nextId++ }, cpuMs, resolve, reject });
+      this.#queue.push({ request: { ...request, id: this.#nextId++ }, cpuMs, tenant, resolve, reject });
       this.#next();
     });
   }
@@ -172,12 +184,12 @@ export function createArgumentChecker(): ArgumentChecker {
     return { key: `${sha256Hex(text)}${ignoreUnknown ? '+' : ''}`, text, ignoreUnknown };
   };
 
-  async function ask(schema: JsonObject, value: string): Promise<SchemaReply> {
+  async function ask(schema: JsonObject, value: string, tenant: string): Promise<SchemaReply> {
     const entry = known.get(schema) ?? (await compile(schema, entryOf(schema, false)));
-    const reply = await thread.ask({ op: 'check', key: entry.key, value }, CHECK_CPU_MS);
+    const reply = await thread.ask({ op: 'check', key: entry.key, value }, CHECK_CPU_MS, tenant);
     if (reply.ok || !reply.unknown) return reply;
     await compile(schema, entry); // the thread is a new one
-    return await thread.ask({ op: 'check', key: entry.key, value }, CHECK_CPU_MS);
+    return await thread.ask({ op: 'check', key: entry.key, value }, CHECK_CPU_MS, tenant);
   }
 
   return {
@@ -185,11 +197,11 @@ export function createArgumentChecker(): ArgumentChecker {
       throwIfAborted(signal);
       await compile(schema, entryOf(schema, ignoreUnknown));
     },
-    async check(schema, argumentsJson, { signal }) {
+    async check(schema, argumentsJson, { signal, tenant = '' }) {
       throwIfAborted(signal);
       const parsed = parseArguments(argumentsJson);
       if (!parsed.ok) return parsed;
-      const reply = await ask(schema, argumentsJson.trim() === '' ? '{}' : argumentsJson);
+      const reply = await ask(schema, argumentsJson.trim() === '' ? '{}' : argumentsJson, tenant);
       throwIfAborted(signal);
       if (reply.ok) return { ok: true, args: parsed.value };
       return {

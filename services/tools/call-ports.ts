@@ -1,6 +1,6 @@
 // What a call needs of the rest of the service: which tools there are, what the policy says, and where the files are. Tests give
 // their own.
-import type { CheckedArguments } from './argument-check.ts';
+import type { CheckedArguments, CheckOptions } from './argument-check.ts';
 import type { ArtifactFile, Decision, Taint, Tool, ToolPolicy, Workspace } from './tool.ts';
 
 /** What the policy says of one call. */
@@ -18,7 +18,9 @@ export type ToolCatalog = {
   list(): readonly Tool[];
   /** Throws NOT_FOUND, reason TOOL_UNKNOWN. */
   get(name: string): Tool;
-  check(tool: Tool, argumentsJson: string, options: { signal: AbortSignal }): Promise<CheckedArguments>;
+  check(tool: Tool, argumentsJson: string, options: CheckOptions): Promise<CheckedArguments>;
+  /** What a tool with an output schema answered, as JSON. */
+  checkResult(tool: Tool, json: string, options: CheckOptions): Promise<CheckedArguments>;
   /** `taint`: of the conversation so far. */
   verdict(tool: Tool, call: { tenant: string; taint: Taint }): Verdict;
 };

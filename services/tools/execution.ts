@@ -169,7 +169,8 @@ export class Execution {
     const { signal } = this.#stop;
     const missing = tool.unavailable();
     if (missing !== null) return emptyResult('sandbox_unavailable', missing);
-    const checked = await catalog.check(tool, argumentsJson, { signal });
+    const { tenant } = this.request.caller;
+    const checked = await catalog.check(tool, argumentsJson, { signal, tenant });
     if (!checked.ok) return emptyResult('invalid_args', checked.message);
     if (verdict.decision === 'deny') return emptyResult('denied_policy', this.#deniedBecause());
     const opened = await workspaces.enter(this.request.caller);
@@ -195,7 +196,7 @@ export class Execution {
       await this.#begin(this.#record(args));
       if (approved) await this.#checkUnchanged(approved, workspace.path); // it waited: for a place and for the disks
       this.#stop.signal.throwIfAborted();
-      const run = await this.#runPrepared(prepared);
+      const run = await this.#asPromised(await this.#runPrepared(prepared));
       await this.#sendArtifacts(opened, run);
       return run;
     } finally {
@@ -356,6 +357,21 @@ export class Execution {
     if (runNs > 0) metrics.run(tool.definition.kind, runNs / 1e9, this.#spans.context);
     metrics.output(stdoutBytes + stderrBytes);
     return run;
+  }
+
+  /** The result, or that it is not what a command's output schema promises. Other kinds look at theirs themselves. */
+  async #asPromised(run: RunResult): Promise<RunResult> {
+    const { tool, caller } = this.request;
+    const { kind, outputSchema } = tool.definition;
+    if (kind !== 'command' || outputSchema === null || run.outcome !== 'ok') return run;
+    const options = { signal: this.#stop.signal, tenant: caller.tenant };
+    const checked = await this.#parts.catalog
+      .checkResult(tool, run.structured, options)
+      .catch((error: unknown) => ({ ok: false as const, message: toQuernError(error).message }));
+    if (checked.ok) return run;
+    const why = checked.message.replace(/^arguments:?/, 'its result:');
+    const told = emptyResult('nonzero_exit', `the tool promises a structured result, but ${why}`).message;
+    return { ...run, outcome: 'nonzero_exit', message: told, structured: '' };
   }
 
   async #sendArtifacts(opened: OpenWorkspace, { artifacts }: RunResult): Promise<void> {

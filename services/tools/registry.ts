@@ -2,7 +2,7 @@
 // it (a pack's file, RegisterTool, an MCP server's list) replaces whole sets.
 import { QuernError } from '#kit/errors.ts';
 import { nearest } from '#kit/nearest.ts';
-import type { ArgumentChecker, CheckedArguments } from './argument-check.ts';
+import type { ArgumentChecker, CheckedArguments, CheckOptions } from './argument-check.ts';
 import type { McpServerSpec } from './mcp/server-spec.ts';
 import { openPackFolder, type PackFolder, type PackProblem } from './pack-folder.ts';
 import type { Tool } from './tool.ts';
@@ -15,7 +15,9 @@ export type Registry = {
   /** Throws NOT_FOUND, reason TOOL_UNKNOWN. */
   get(name: string): Tool;
   /** Arguments as they came, against the tool's input schema. */
-  check(tool: Tool, argumentsJson: string, options: { signal: AbortSignal }): Promise<CheckedArguments>;
+  check(tool: Tool, argumentsJson: string, options: CheckOptions): Promise<CheckedArguments>;
+  /** A structured result as JSON, against the tool's output schema. */
+  checkResult(tool: Tool, json: string, options: CheckOptions): Promise<CheckedArguments>;
   /** Mistakes in packs, for logs and health. */
   problems(): readonly PackProblem[];
   /** The MCP servers that packs name. */
@@ -115,7 +117,8 @@ export async function createRegistry(options: {
   return {
     list: () => tools,
     get,
-    check: (tool, argumentsJson, { signal }) => checker.check(tool.definition.inputSchema, argumentsJson, { signal }),
+    check: (tool, argumentsJson, asked) => checker.check(tool.definition.inputSchema, argumentsJson, asked),
+    checkResult: ({ definition: { outputSchema } }, json, asked) => checker.check(outputSchema ?? {}, json, asked),
     problems: () => packs?.current().problems ?? [],
     mcpServers: () => packs?.current().servers ?? [],
     async register(source) {

@@ -19,11 +19,15 @@ function verdictOf(tool: Tool, tenant: string, conversation: Taint, policy: Poli
   return { ...verdict, decision: 'allow', reason: '' };
 }
 
-export function createCatalog(registry: Pick<Registry, 'list' | 'get' | 'check'>, policy: Policy): ToolCatalog {
+export function createCatalog(
+  registry: Pick<Registry, 'list' | 'get' | 'check' | 'checkResult'>,
+  policy: Policy,
+): ToolCatalog {
   return {
     list: () => registry.list(),
     get: (name) => registry.get(name),
     check: (tool, argumentsJson, options) => registry.check(tool, argumentsJson, options),
+    checkResult: (tool, json, options) => registry.checkResult(tool, json, options),
     verdict: (tool, { tenant, taint }) => verdictOf(tool, tenant, taint, policy),
   };
 }

@@ -17,6 +17,7 @@ export const COMPILE_CPU_MS = 500;
 export const CHECK_WALL_MS = 5_000;
 /** Checks that wait for the thread. */
 export const CHECK_QUEUE_MAX = 256;
+export const CHECK_QUEUE_PER_TENANT_MAX = 64;
 export const CHECK_RETRY_MS = 1_000;
 
 /** Compiled schemas that the thread keeps: more than there are tools, some have changed. */
@@ -71,7 +72,12 @@ export const WORKSPACE_IDLE_MS = 7 * 24 * 3_600_000;
 /** Temporary files that a killed call left. */
 export const TEMPORARY_AGE_MS = 3_600_000;
 export const WORKSPACE_SWEEP_MS = 3_600_000;
+/** Of one tenant; what it has beyond goes, used longest ago first. */
+export const TENANT_WORKSPACES_MAX = 256;
+export const TENANT_WORKSPACES_BYTES_MAX = 8 * 1024 * MIB;
+/** Copies of one session, and what they may take together beside the newest. */
 export const SNAPSHOTS_MAX = 8;
+export const SNAPSHOTS_BYTES_MAX = 2 * WORKSPACE_BYTES_MAX;
 export const SNAPSHOT_HEADER_BYTES_MAX = 16 * KIB;
 export const ARTIFACTS_MAX = 32;
 export const ARTIFACT_BYTES_MAX = 64 * MIB;
@@ -124,6 +130,7 @@ export const EVAL_RESULT_CHARS_MAX = 64 * KIB;
 
 assert(ARTIFACT_INLINE_BYTES_MAX < ARTIFACT_BYTES_MAX, 'every artifact that is sent may exist');
 assert(READ_BYTES_DEFAULT < READ_BYTES_MAX, 'a caller may ask for more than the default');
+assert(CHECK_QUEUE_PER_TENANT_MAX * 2 < CHECK_QUEUE_MAX, 'one tenant leaves room for others');
 assert(CHECK_CPU_MS < CHECK_WALL_MS && COMPILE_CPU_MS < CHECK_WALL_MS, 'CPU time passes within wall time');
 assert(WORKSPACE_ENTRIES_MAX >= LIST_ENTRIES_MAX, 'a listing is never larger than a workspace');
 

@@ -150,6 +150,14 @@ test('a full queue and a cancelled call say so', async () => {
   for (const one of shed) assert.equal((one.reason as QuernError).code, 'RESOURCE_EXHAUSTED');
 });
 
+test('one tenant fills its share of the queue, not that of another', async () => {
+  const ask = (tenant: string) => checker.check(reader, '{"path":"a"}', { signal, tenant });
+  const loud = Promise.allSettled(Array.from({ length: 300 }, () => ask('loud')));
+  assert.equal((await ask('quiet')).ok, true);
+  const shed = (await loud).filter(({ status }) => status === 'rejected');
+  assert(shed.length > 200 && shed.length < 300, `${shed.length}`);
+});
+
 test('a schema with a mistake is refused where it is compiled', async () => {
   const broken = checkSchema({ type: 'object', properties: { a: { type: 'strnig' } } }, 'input_schema');
   await assert.rejects(checker.compile(broken, { signal }), (error) => {

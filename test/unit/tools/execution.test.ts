@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type TestContext, test } from 'node:test';
+import { after, type TestContext, test } from 'node:test';
 import { type ExecuteResponse, Outcome, type Result } from '#gen/quern/tools/v1/tools.ts';
 import { openSegmentFiles } from '#kit/audit/segment-files.ts';
 import { QuernError } from '#kit/errors.ts';
@@ -12,6 +12,7 @@ import { createLog } from '#kit/log.ts';
 import { noSpans } from '#kit/trace.ts';
 import { Admission } from '../../../services/tools/admission.ts';
 import { Approvals } from '../../../services/tools/approvals.ts';
+import { type CheckOptions, createArgumentChecker } from '../../../services/tools/argument-check.ts';
 import { CallJournal } from '../../../services/tools/call-journal.ts';
 import type { OpenWorkspace, ToolCatalog } from '../../../services/tools/call-ports.ts';
 import type { CallRequest, ExecutionParts } from '../../../services/tools/execution.ts';
@@ -25,6 +26,8 @@ import { createFakeJail } from '../../contract/tools/support/fake-jail.ts';
 import { fakeTool } from '../../contract/tools/support/service.ts';
 
 const { signal } = new AbortController();
+const checker = createArgumentChecker();
+after(() => checker.close());
 const caller = { tenant: 'acme', user: 'ada', keyId: 'k', sessionId: 's', requestId: 'r' };
 
 type Over = Partial<ExecutionParts> & { tool?: Tool; artifact?: OpenWorkspace['artifact'] };
@@ -41,6 +44,8 @@ async function setUp(t: TestContext, decision: 'allow' | 'ask' = 'allow', given:
   const registry = {
     list: () => [tool],
     get: () => tool,
+    checkResult: (one: Tool, json: string, options: CheckOptions) =>
+      checker.check(one.definition.outputSchema ?? {}, json, options),
     check: async (_: unknown, text: string) => ({ ok: true as const, args: JSON.parse(text) }),
   };
   const catalog: ToolCatalog = createCatalog(registry, parsePolicy(''));
@@ -176,6 +181,21 @@ test('a call that ran says so when its answer or its files cannot be read', asyn
   const second = await setUp(t, 'allow', { tool, artifact });
   const result = await second.run(second.request([]));
   assert.deepEqual([result.outcome, result.content], [Outcome.OUTCOME_OK, 'done']);
+});
+
+test('what a command promises of its output is checked', async (t) => {
+  const outputSchema = { type: 'object', properties: { n: { type: 'integer' } }, required: ['n'] };
+  const promising = (structured: JsonValue): Tool => {
+    const tool = answering(() => ({ content: 'out', structured }));
+    return { ...tool, definition: { ...tool.definition, outputSchema } };
+  };
+  const good = await setUp(t, 'allow', { tool: promising({ n: 1 }) });
+  const kept = await good.run(good.request([]));
+  assert.deepEqual([kept.outcome, kept.structuredJson], [Outcome.OUTCOME_OK, '{"n":1}']);
+  const bad = await setUp(t, 'allow', { tool: promising({ n: 'one' }) });
+  const { outcome, message, content, structuredJson } = await bad.run(bad.request([]));
+  assert.deepEqual([outcome, content, structuredJson], [Outcome.OUTCOME_NONZERO_EXIT, 'out', '']);
+  assert.match(message, /promises a structured result, but its result.*n: expected integer/);
 });
 
 test('what was approved is compared again when the call has its place', async (t) => {

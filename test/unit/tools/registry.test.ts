@@ -86,6 +86,10 @@ test('packs in YAML and JSON, built-ins and servers make one sorted list', async
   assert.deepEqual(await registry.check(tool, '{"text":"hi"}', { signal }), { ok: true, args: { text: 'hi' } });
   const long = await registry.check(tool, '{"text":"12345678901"}', { signal });
   assert.equal(long.ok, false);
+  const outputSchema = { type: 'object', required: ['n'] };
+  const promising = { ...tool, definition: { ...tool.definition, outputSchema } };
+  assert.equal((await registry.checkResult(promising, '{"n":1}', { signal })).ok, true);
+  assert.equal((await registry.checkResult(promising, '{}', { signal })).ok, false);
   assert.throws(() => registry.get('ehco'), rejection('NOT_FOUND', /did you mean "echo"/));
 });
 

@@ -143,6 +143,7 @@ function fakeParts(dir: string, jail: FakeJail, tools: readonly Tool[], policy: 
       const parsed = parseArguments(text);
       return parsed.ok ? { ok: true as const, args: parsed.value } : parsed;
     },
+    checkResult: async () => ({ ok: true as const, args: {} }),
   };
   const refuse = () => Promise.reject(new QuernError('FAILED_PRECONDITION', 'not here'));
   return {
