@@ -1,4 +1,5 @@
 // What a run may use, its nested runs included, and what each level of it has used.
+import { setImmediate } from 'node:timers/promises';
 import type { Usage } from '#gen/quern/common/v1/common.ts';
 import type { AgentLimits } from '#gen/quern/gateway/v1/agent.ts';
 import type { FieldViolation } from '#kit/errors.ts';
@@ -46,6 +47,8 @@ export function limitsMessage(limits: RunLimits): AgentLimits {
   };
 }
 
+export type TokenReserve = { readonly tokens: number; giveBack(): void };
+
 /** Shared by all levels of a run. What a run below another one uses is used up there too. */
 export class RunBudget {
   readonly limits: RunLimits;
@@ -53,7 +56,12 @@ export class RunBudget {
   #turns = 0;
   #calls = 0;
   #tokens = 0;
+  /** Of turns that have not ended. */
+  #reserved = 0;
   #resultBytes = 0;
+  /** At the topmost budget: turns that want tokens, and what wakes those that found none. */
+  #wanting = 0;
+  #wake = Promise.withResolvers<void>();
 
   constructor(limits: RunLimits, above: RunBudget | null = null) {
     this.limits = limits;
@@ -73,6 +81,52 @@ export class RunBudget {
       0,
       Math.min(this.limits.tokens - this.#tokens, this.#above?.tokensLeft ?? Number.POSITIVE_INFINITY),
     );
+  }
+
+  /** Tokens that no turn holds. */
+  get #free(): number {
+    const own = this.limits.tokens - this.#tokens - this.#reserved;
+    return Math.max(0, Math.min(own, this.#above ? this.#above.#free : Number.POSITIVE_INFINITY));
+  }
+
+  get #top(): RunBudget {
+    return this.#above ? this.#above.#top : this;
+  }
+
+  /**
+   * Tokens that a turn may make, until it gives them back: an equal share for each of the turns that begin at the same time, so
+   * that side by side they make no more than one could. While other turns hold all that is left it waits for the first to end.
+   * 0: none are left. Throws the signal's reason.
+   */
+  async reserveTokens({ signal }: { signal: AbortSignal }): Promise<TokenReserve> {
+    const top = this.#top;
+    top.#wanting += 1;
+    try {
+      await setImmediate(); // calls of one turn begin one after the other
+      for (;;) {
+        signal.throwIfAborted();
+        if (this.tokensLeft === 0) return { tokens: 0, giveBack: () => {} };
+        if (this.#free > 0) break;
+        await woken(top.#wake.promise, signal);
+      }
+      const tokens = Math.max(1, Math.floor(this.#free / top.#wanting));
+      this.#hold(tokens);
+      let held = true;
+      const giveBack = (): void => {
+        if (held) this.#hold(-tokens);
+        held = false;
+        top.#wake.resolve();
+        top.#wake = Promise.withResolvers();
+      };
+      return { tokens, giveBack };
+    } finally {
+      top.#wanting -= 1;
+    }
+  }
+
+  #hold(tokens: number): void {
+    this.#reserved += tokens;
+    if (this.#above) this.#above.#hold(tokens);
   }
 
   get resultBytesLeft(): number {
@@ -108,6 +162,14 @@ export class RunBudget {
     this.#tokens += usage.promptTokens + usage.completionTokens;
     this.#above?.spendTokens(usage);
   }
+}
+
+async function woken(wake: Promise<void>, signal: AbortSignal): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const onAbort = (): void => resolve();
+  signal.addEventListener('abort', onAbort, { once: true });
+  await Promise.race([wake, promise]);
+  signal.removeEventListener('abort', onAbort);
 }
 
 /** What one level of a run has used, those below it included. */

@@ -5,8 +5,9 @@ import type { ChatMessage, ToolDefinition } from '#gen/quern/tokenizer/v1/tokeni
 import { QuernError } from '#kit/errors.ts';
 import { TURN_CALLS_MAX } from './limits.ts';
 import { assistantMessage, resultMessage } from './messages.ts';
+import type { TokenReserve } from './run-budget.ts';
 import { callIdOf, endOfLimit, type LevelEnd, type RunLevel, type RunShared } from './run-state.ts';
-import type { TurnEvent } from './seams.ts';
+import type { TurnEvent, TurnRequest } from './seams.ts';
 import { announceCall, type CallResult, type CallSpec, callFailed, refuseCall, runCall } from './tool-call.ts';
 
 export type Said = {
@@ -27,37 +28,52 @@ export async function takeTurn(
   level: RunLevel,
   { turn, messages, tools }: TurnInput,
 ): Promise<Said> {
-  const { log, signal, budget, sampling } = shared;
+  const { log, signal, budget } = shared;
   const name = `${level.path === '' ? '' : `${level.path}.`}${turn}`;
   log.emit(level.path, { $case: 'turn', value: { turn } });
   level.account.countTurn();
   level.answer = '';
   const ended = shared.watch.turn(name);
   const said: Said = { content: '', reasoning: '', calls: [], unread: 0, cut: false };
-  let end: Extract<TurnEvent, { kind: 'end' }> | null = null;
+  let end: Extract<TurnEvent, { kind: 'end' }>;
+  let reserve: TokenReserve | null = null;
   try {
+    reserve = await budget.reserveTokens({ signal });
+    if (reserve.tokens === 0) return { ...said, cut: true };
     const leftMs = Math.max(1, Math.ceil(shared.deadlineMs - performance.now()));
-    const request = { name, messages, tools, sampling, tokensMax: budget.tokensLeft, leftMs };
-    for await (const event of shared.turn(request, { signal, trace: level.trace })) {
-      if (event.kind === 'delta') {
-        said.content += event.content;
-        said.reasoning += event.reasoning;
-        level.answer = said.content;
-        log.emit(level.path, { $case: 'delta', value: { content: event.content, reasoning: event.reasoning } });
-        await log.ready({ signal });
-      } else if (event.kind === 'call') {
-        if (said.calls.length < TURN_CALLS_MAX) said.calls.push(event);
-        else said.unread += 1;
-      } else end = event;
-    }
+    const { sampling } = shared;
+    end = await readTurn(shared, level, said, { name, messages, tools, sampling, tokensMax: reserve.tokens, leftMs });
+    budget.spendTokens(end.usage);
   } finally {
+    reserve?.giveBack();
     ended();
   }
-  if (!end) throw new QuernError('INTERNAL', 'a turn ended without an end');
-  budget.spendTokens(end.usage);
   level.account.countTokens(end.usage);
   if (end.reason === 'cancelled') throw new QuernError('CANCELLED', 'the turn was cancelled');
   return { ...said, cut: end.cut };
+}
+
+async function readTurn(
+  { log, signal, turn }: RunShared,
+  level: RunLevel,
+  said: Said,
+  request: TurnRequest,
+): Promise<Extract<TurnEvent, { kind: 'end' }>> {
+  let end: Extract<TurnEvent, { kind: 'end' }> | null = null;
+  for await (const event of turn(request, { signal, trace: level.trace })) {
+    if (event.kind === 'delta') {
+      said.content += event.content;
+      said.reasoning += event.reasoning;
+      level.answer = said.content;
+      log.emit(level.path, { $case: 'delta', value: { content: event.content, reasoning: event.reasoning } });
+      await log.ready({ signal });
+    } else if (event.kind === 'call') {
+      if (said.calls.length < TURN_CALLS_MAX) said.calls.push(event);
+      else said.unread += 1;
+    } else end = event;
+  }
+  if (!end) throw new QuernError('INTERNAL', 'a turn ended without an end');
+  return end;
 }
 
 /** The calls of a turn, side by side; results in their order. What is over calls_per_turn is not run and says so. */

@@ -35,6 +35,33 @@ test('a budget below another one is what both have left, and uses up both', () =
   assert.equal(above.turnsLeft, 2);
 });
 
+test('turns side by side hold shares of the tokens; one that finds none waits for the first that ends', async () => {
+  const { signal } = new AbortController();
+  const above = new RunBudget({ ...limits, tokens: 100 });
+  const budgets = [above, new RunBudget(limits, above), above, new RunBudget({ ...limits, tokens: 10 }, above)];
+  const shares = await Promise.all(budgets.map((budget) => budget.reserveTokens({ signal })));
+  assert.deepEqual(
+    shares.map(({ tokens }) => tokens),
+    [25, 25, 25, 10],
+  );
+  const rest = await above.reserveTokens({ signal });
+  assert.equal(rest.tokens, 15);
+  const next = above.reserveTokens({ signal });
+  const leaver = new AbortController();
+  const left = above.reserveTokens({ signal: leaver.signal });
+  leaver.abort(new QuernError('CANCELLED', 'by the test'));
+  await assert.rejects(left, { code: 'CANCELLED' });
+  above.spendTokens({ promptTokens: 5, cachedTokens: 0, completionTokens: 15 });
+  shares[0]?.giveBack();
+  shares[0]?.giveBack();
+  const waited = await next;
+  assert.equal(waited.tokens, 5);
+  for (const { giveBack } of [...shares, rest, waited]) giveBack();
+  assert.equal((await above.reserveTokens({ signal })).tokens, 80);
+  above.spendTokens({ promptTokens: 80, cachedTokens: 0, completionTokens: 0 });
+  assert.equal((await above.reserveTokens({ signal })).tokens, 0);
+});
+
 test('an account counts for all above it', () => {
   const outer = new RunAccount(null);
   const inner = new RunAccount(outer);

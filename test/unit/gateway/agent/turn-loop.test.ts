@@ -316,6 +316,30 @@ test('a nested run has its own path, fewer tools, the same budget; its answer is
   );
 });
 
+test('nested runs side by side are never given more tokens than the run has left', async () => {
+  let held = 0;
+  let most = 0;
+  const calls = Array.from({ length: 8 }, (_, n) => ({ name: 'agent', args: { task: `part ${n}` } }));
+  const turn = scriptedTurn(({ name }) => (name === '0' ? { calls } : 'done'));
+  const tools = scriptedTools([], () => ok(''));
+  const watched: typeof turn.turn = async function* (request, options) {
+    held += request.tokensMax;
+    most = Math.max(most, held);
+    try {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      yield* turn.turn(request, options);
+    } finally {
+      held -= request.tokensMax;
+    }
+  };
+  const events = await play(await makeRun({ turn, tools, limits: { tokens: 1_000 }, over: { turn: watched } }));
+  checkStory(events);
+  assert.deepEqual([most, held, turn.requests.length], [1_000, 0, 10]);
+  const shares = turn.requests.slice(1, 9).map(({ tokensMax }) => tokensMax);
+  assert.deepEqual(shares.toSorted(), [...Array(7).fill(123), 124]); // 985 are left after the first turn
+  assert.equal(done(events).outcome, RunOutcome.RUN_OUTCOME_ANSWERED);
+});
+
 test('nested runs end at the depth, and share turns and tokens', async () => {
   const turn = scriptedTurn(() => ({ text: 'deeper', calls: [{ name: 'agent', args: { task: 'go on' } }] }));
   const tools = scriptedTools([], () => ok(''));
