@@ -18,7 +18,7 @@ import { type OfferedTools, offeredTools } from './offered-tools.ts';
 import { RunBudget, type RunLimits } from './run-budget.ts';
 import type { RunReader } from './run-log.ts';
 import { checkRunRequest } from './run-request.ts';
-import { type LevelEnd, outcomeName, type RunWatch } from './run-state.ts';
+import { addTaint, type LevelEnd, outcomeName, type RunWatch } from './run-state.ts';
 
 /** Who asks. `requestId`: for a run that names none; '' = chosen here. `deadlineMs`: from now; null = none. */
 export type RunCaller = Caller & { requestId: string; deadlineMs: number | null };
@@ -32,16 +32,20 @@ type Nesting = {
   taint: Taint;
 };
 
-/** Text that neither the user nor an operator wrote is in the conversation from the start. */
-function taintOf(messages: readonly ChatMessage[]): Taint {
-  const readUntrusted = messages.some(({ role }) => role === Role.ROLE_TOOL);
-  return { readUntrusted, hasPrivate: false, canExfiltrate: false };
+/** Earlier answers and results are what somebody else wrote, and nobody knows any more what was read for them. */
+export function taintOf(messages: readonly ChatMessage[]): Taint {
+  const goesOn = messages.some(({ role }) => role === Role.ROLE_TOOL || role === Role.ROLE_ASSISTANT);
+  return { readUntrusted: goesOn, hasPrivate: goesOn, canExfiltrate: false };
 }
 
 function nestingOf(agents: Agents, request: RunRequest, principal: Principal, limits: RunLimits): Nesting {
   const own = taintOf(request.messages);
   if (request.nestedContext === '') return { parent: null, depth: 0, limits, above: null, taint: own };
   const given = openNested(agents.sealingKey, request.nestedContext, principal);
+  if (given.user !== principal.user) {
+    const message = "nested_context: expected one of the caller's own user, got another's; use a key of the run's user";
+    throw new QuernError('PERMISSION_DENIED', message, { reason: 'NESTED_CONTEXT_FOREIGN' });
+  }
   const parent = agents.runs.byInstance(given.instance);
   if ((!parent && !agents.sharedKey) || parent?.log.closed) {
     const message = 'nested_context: the run that it belongs to has ended; start a run of its own';
@@ -55,7 +59,7 @@ function nestingOf(agents: Agents, request: RunRequest, principal: Principal, li
   const bits = given.taint;
   const sealed = { readUntrusted: (bits & 1) !== 0, hasPrivate: (bits & 2) !== 0, canExfiltrate: (bits & 4) !== 0 };
   const taint = parent?.taint ?? sealed; // one conversation: what either reads, both have read
-  taint.readUntrusted ||= own.readUntrusted;
+  addTaint(taint, own);
   const lowered: RunLimits = {
     ...limits,
     depth: Math.min(given.depthMax, depth + limits.depth),

@@ -157,7 +157,7 @@ test('a tool starts a run below its own with the context it was given; nobody el
   assert.equal(await codeOf(ownRun(address, { nestedContext: leaked })), 'PERMISSION_DENIED NESTED_CONTEXT_ENDED');
 });
 
-test('a run below another one cannot use more than is left there, nor go deeper, nor be another tenant', async (t) => {
+test('a run below another one cannot use more than is left there, nor go deeper, nor be another tenant or user', async (t) => {
   const seen: Record<string, unknown> = {};
   let address = '';
   const folder = mkdtempSync(join(tmpdir(), 'quern-keys-'));
@@ -165,6 +165,7 @@ test('a run below another one cannot use more than is left there, nor go deeper,
   const keysFile = join(folder, 'keys.json');
   const { token: acme } = await createKey(keysFile, { tenant: 'acme', user: 'ann' });
   const { token: other } = await createKey(keysFile, { tenant: 'other', user: 'ann' });
+  const { token: bob } = await createKey(keysFile, { tenant: 'acme', user: 'bob' });
   const model: Model = (prompt) => {
     const messages = messagesOf(prompt);
     const isInner = messages.find(([role]) => role === 'user')?.[1] === 'inner';
@@ -184,6 +185,7 @@ test('a run below another one cannot use more than is left there, nor go deeper,
         }),
       );
       seen.foreign = await codeOf(ownRun(address, { nestedContext }, other));
+      seen.bob = await codeOf(ownRun(address, { nestedContext }, bob));
       return toolResult('y');
     },
   });
@@ -195,6 +197,7 @@ test('a run below another one cannot use more than is left there, nor go deeper,
   );
   assert.deepEqual(seen.inner, [RunOutcome.RUN_OUTCOME_LIMIT, 'calls', 4]);
   assert.equal(seen.foreign, 'PERMISSION_DENIED NESTED_CONTEXT_FOREIGN');
+  assert.equal(seen.bob, 'PERMISSION_DENIED NESTED_CONTEXT_FOREIGN');
   assert.equal(end(events)?.calls, 5);
   assert.equal(end(events)?.answer, 'done');
   assert.equal(seen.code, 'OK');
