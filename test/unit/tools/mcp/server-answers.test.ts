@@ -44,6 +44,9 @@ async function call(answer: Answer) {
   return connection.call('go', {}, { signal, outputBytes: 1 });
 }
 
+const CHANGED: JSONRPCMessage = { jsonrpc: '2.0', method: 'notifications/tools/list_changed' };
+const hurry = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
 const empties = (count: number): object[] => Array.from({ length: count }, () => ({}));
 
 async function cpuMs(run: () => Promise<unknown>): Promise<number> {
@@ -106,4 +109,31 @@ test('what a server says of an error is short, plain text, and comes without a c
     assert.ok((error?.message.length ?? 0) < 1_000);
     assert.equal(error?.cause, undefined);
   }
+});
+
+test('a list that two calls wait for does not end with the call that asked for it first', async () => {
+  const hold = Promise.withResolvers<void>();
+  let lists = 0;
+  const link = linkOf({
+    'tools/list': () => {
+      lists += 1;
+      return { result: { tools: [TOOL] } };
+    },
+  });
+  const connection = await McpConnection.open(link, { signal });
+  link.transport.onmessage?.(CHANGED);
+  await hurry();
+  const send = link.transport.send.bind(link.transport);
+  link.transport.send = async (message) => {
+    await hold.promise;
+    await send(message);
+  };
+  const leaver = new AbortController();
+  const first = connection.listing({ signal: leaver.signal });
+  const second = connection.listing({ signal });
+  leaver.abort(new Error('the first call is cancelled'));
+  await assert.rejects(first, { message: 'the first call is cancelled' });
+  hold.resolve();
+  assert.deepEqual([...(await second).tools.keys()], ['go']);
+  assert.equal(lists, 2);
 });
