@@ -61,9 +61,13 @@ async function openSandbox(
   signal: AbortSignal,
 ): Promise<Jail> {
   let proxySocket: string | null = null;
+  let isUp = (): boolean => true; // without a proxy the jail says so itself
   if (http.allow.length > 0) {
     proxySocket = join(folders.root, 'egress.sock');
-    const proxy = await startEgressProxy(proxySocket, { ...http, credentials: {}, testAddresses: [] });
+    const settings = { ...http, credentials: {}, testAddresses: [] };
+    const onFailure = (error: unknown): void => log.error({ err: error }, 'commands have no network for now');
+    const proxy = await startEgressProxy(proxySocket, settings, { onFailure });
+    isUp = () => proxy.listening;
     undo.push(() => proxy.close());
   }
   const jail = await openJail(
@@ -80,7 +84,7 @@ async function openSandbox(
     { signal },
   );
   undo.push(() => jail.close());
-  return proxiedJail(jail, { node: toolchain.interpreters.node, socket: PROXY_SOCKET });
+  return proxiedJail(jail, { node: toolchain.interpreters.node, socket: PROXY_SOCKET, isUp });
 }
 
 async function openAll(

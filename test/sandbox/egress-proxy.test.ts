@@ -22,7 +22,7 @@ const folder = mkdtempSync(join(tmpdir(), 'quern-egress-'));
 chmodSync(folder, 0o755);
 const proxySocket = join(folder, 'proxy.sock');
 const settings = { allow: ['127.0.0.1'], ports: [port], credentials: {}, testAddresses: ['127.0.0.1'] };
-const proxy = await startEgressProxy(proxySocket, settings);
+const proxy = await startEgressProxy(proxySocket, settings, { onFailure: (error) => assert.ifError(error) });
 chmodSync(proxySocket, 0o666); // the host of the jail has another account here
 after(async () => {
   await proxy.close();

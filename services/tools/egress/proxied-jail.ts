@@ -26,14 +26,24 @@ export function proxiedCommand(
   return { ...command, argv, env: { ...ENVIRONMENT, ...command.env } };
 }
 
-/** The same jail; commands with `network: proxy` need Node in the toolchain, FAILED_PRECONDITION without it. */
-export function proxiedJail(jail: Jail, { node, socket }: { node: string | null; socket: string }): Jail {
+export type ProxiedJailOptions = { node: string | null; socket: string; isUp(): boolean };
+
+/**
+ * The same jail; commands with `network: proxy` need Node in the toolchain, FAILED_PRECONDITION without it, and the proxy, UNAVAILABLE
+ * while it is not up.
+ */
+export function proxiedJail(jail: Jail, { node, socket, isUp }: ProxiedJailOptions): Jail {
   const wrapped = (command: SandboxCommand): SandboxCommand => {
     if (command.network === 'proxy' && node === null) {
       throw new QuernError(
         'FAILED_PRECONDITION',
         'commands with a network need Node in the toolchain, for the forwarder',
       );
+    }
+    if (command.network === 'proxy' && !isUp()) {
+      throw new QuernError('UNAVAILABLE', 'the egress proxy is not up, it is being started; try again', {
+        reason: 'EGRESS_PROXY_DOWN',
+      });
     }
     return node === null ? command : proxiedCommand(command, { node, socket });
   };

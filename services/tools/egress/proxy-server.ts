@@ -119,7 +119,12 @@ async function relay(
           bytes += data.length;
           if (bytes > PROXY_TRAFFIC_BYTES_MAX) outgoing.destroy(new Error('too much'));
         });
-        response.writeHead(answer.statusCode ?? 502, { ...forwarded(answer.headers), connection: 'close' });
+        try {
+          response.writeHead(answer.statusCode ?? 502, { ...forwarded(answer.headers), connection: 'close' });
+        } catch (error) {
+          outgoing.destroy(); // a status or a field that the parser lets pass and that may not be sent, such as 099
+          return failed(error);
+        }
         answer.pipe(response);
         answer.on('error', failed);
         response.on('finish', done);

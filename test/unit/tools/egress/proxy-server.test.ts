@@ -1,13 +1,16 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { createServer, request } from 'node:http';
 import { type AddressInfo, connect, createServer as createNetServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import type { QuernError } from '#kit/errors.ts';
 import { type EgressProxy, startEgressProxy } from '../../../../services/tools/egress/egress-proxy.ts';
 import type { EgressSettings } from '../../../../services/tools/egress/guarded-fetch.ts';
+import { proxiedJail } from '../../../../services/tools/egress/proxied-jail.ts';
 import { createProxyServer } from '../../../../services/tools/egress/proxy-server.ts';
+import type { Jail } from '../../../../services/tools/jail/sandbox.ts';
 
 async function serve(t: TestContext) {
   const hits: string[] = [];
@@ -179,7 +182,9 @@ test('the proxy has a process of its own, and goes with its socket', async (t) =
   const { port, settings } = await serve(t);
   const folder = mkdtempSync(join(tmpdir(), 'quern-proxy-'));
   const path = join(folder, 's');
-  const proxy: EgressProxy = await startEgressProxy(path, { ...settings, allow: ['127.0.0.1'] });
+  const failures: unknown[] = [];
+  const options = { onFailure: (error: unknown) => void failures.push(error) };
+  const proxy: EgressProxy = await startEgressProxy(path, { ...settings, allow: ['127.0.0.1'] }, options);
   t.after(async () => {
     await proxy.close();
     rmSync(folder, { recursive: true, force: true });
@@ -189,6 +194,42 @@ test('the proxy has a process of its own, and goes with its socket', async (t) =
   assert.equal((await ask(path, 'http://10.0.0.1/')).status, 403);
   await proxy.close();
   assert(!existsSync(path));
-  await assert.rejects(startEgressProxy(path, { ...settings, allow: ['*'] }), { code: 'INVALID_ARGUMENT' });
-  await assert.rejects(startEgressProxy(join(folder, 'none', 's'), settings), { code: 'UNAVAILABLE' });
+  await assert.rejects(startEgressProxy(path, { ...settings, allow: ['*'] }, options), { code: 'INVALID_ARGUMENT' });
+  assert.deepEqual(failures, []);
+});
+
+test('a proxy that cannot listen is told once, and comes up when it can', async (t) => {
+  const { settings } = await serve(t);
+  const folder = mkdtempSync(join(tmpdir(), 'quern-proxy-'));
+  const path = join(folder, 'later', 's');
+  const failures: unknown[] = [];
+  const proxy = await startEgressProxy(path, settings, { onFailure: (error) => void failures.push(error) });
+  t.after(async () => {
+    await proxy.close();
+    rmSync(folder, { recursive: true, force: true });
+  });
+  assert.equal(proxy.listening, false);
+  const inner = { run: async () => 'ran' } as unknown as Jail;
+  const jail = proxiedJail(inner, { node: '/usr/bin/node', socket: '/run/s', isUp: () => proxy.listening });
+  const run = (network: 'none' | 'proxy') => jail.run({ network, argv: ['/x'], env: {} } as never, {} as never);
+  await assert.rejects(run('proxy'), { code: 'UNAVAILABLE' });
+  assert.equal(await run('none'), 'ran');
+  mkdirSync(join(folder, 'later'));
+  for (let i = 0; i < 500 && !proxy.listening; i++) await new Promise((resolve) => setTimeout(resolve, 20));
+  assert.equal((await ask(path, 'http://10.0.0.1/')).status, 403);
+  assert.equal(await run('proxy'), 'ran');
+  assert.equal(failures.length, 1);
+  assert.equal((failures[0] as QuernError).code, 'UNAVAILABLE');
+});
+
+test('an answer that may not be passed on is a refusal, and the proxy goes on', async (t) => {
+  const odd = createNetServer((socket) =>
+    socket.on('error', () => undefined).end('HTTP/1.1 099 Odd\r\ncontent-length: 0\r\n\r\n'),
+  );
+  await new Promise<void>((resolve) => odd.listen(0, '127.0.0.1', resolve));
+  t.after(() => odd.close());
+  const { port } = odd.address() as AddressInfo;
+  const { settings } = await serve(t);
+  const path = await open(t, { ...settings, ports: [port] });
+  for (let i = 0; i < 2; i++) assert.equal((await ask(path, `http://site.test:${port}/`)).status, 502);
 });
