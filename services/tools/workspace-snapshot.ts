@@ -14,7 +14,8 @@ import {
   symlinkSync,
   writeSync,
 } from 'node:fs';
-import { rename, rm } from 'node:fs/promises';
+import { readdir, rename, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { QuernError } from '#kit/errors.ts';
@@ -248,4 +249,11 @@ export async function restoreSnapshot(from: string, root: string, { signal }: { 
   } finally {
     closeSync(file);
   }
+}
+
+/** Of all copies in a folder, which need not be there. */
+export async function snapshotBytes(folder: string): Promise<number> {
+  const names = await readdir(folder).catch(() => []);
+  const sizes = await Promise.all(names.map((name) => stat(join(folder, name)).then(({ size }) => size)));
+  return sizes.reduce((sum, size) => sum + size, 0);
 }

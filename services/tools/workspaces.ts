@@ -1,21 +1,21 @@
 // The folders that tools work in, one per (tenant, session). Their names come from a random key: they say nothing about whose they
 // are, and nobody guesses another's. Each has a quota, which is looked at while calls run in it.
-import { createHash, createHmac, randomBytes } from 'node:crypto';
-import { closeSync, lstatSync, read as readCallback, unlinkSync } from 'node:fs';
+import { createHmac, randomBytes } from 'node:crypto';
+import { lstatSync, unlinkSync } from 'node:fs';
 import { chmod, mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { QuernError } from '#kit/errors.ts';
-import type { OpenWorkspace, ReadArtifact, WorkspaceCopies, WorkspaceDoor } from './call-ports.ts';
-import { emptyTrash, inFolder, openPlainFile, removeTree, walkTree } from './folder-tree.ts';
-import type { ArtifactFile, Workspace } from './tool.ts';
+import type { OpenWorkspace, WorkspaceCopies, WorkspaceDoor } from './call-ports.ts';
+import { emptyTrash, inFolder, removeTree, walkTree } from './folder-tree.ts';
+import { TenantFolders } from './tenant-folders.ts';
+import type { Workspace } from './tool.ts';
 import {
-  ARTIFACT_BYTES_MAX,
-  ARTIFACT_INLINE_BYTES_MAX,
   DISK_RESERVE_BYTES,
-  PATH_CHARS_MAX,
+  SNAPSHOTS_BYTES_MAX,
   SNAPSHOTS_MAX,
   TEMPORARY_AGE_MS,
+  TENANT_WORKSPACES_BYTES_MAX,
+  TENANT_WORKSPACES_MAX,
   WORKSPACE_BYTES_MAX,
   WORKSPACE_ENTRIES_MAX,
   WORKSPACE_IDLE_MS,
@@ -23,11 +23,10 @@ import {
   WORKSPACE_WATCH_MS,
 } from './tool-limits.ts';
 import { ulid } from './ulid.ts';
+import { readArtifact } from './workspace-artifact.ts';
 import { TEMPORARY_PREFIX } from './workspace-path.ts';
-import { restoreSnapshot, writeSnapshot } from './workspace-snapshot.ts';
+import { restoreSnapshot, snapshotBytes, writeSnapshot } from './workspace-snapshot.ts';
 import { checkReserve, measure, type WorkspaceUsage, WorkspaceWatch } from './workspace-watch.ts';
-
-const read = promisify(readCallback);
 
 /** Configuration that programs of the host obey: read-only inside. */
 export const PROTECTED_PATHS: readonly string[] = [
@@ -65,6 +64,9 @@ export type WorkspaceOptions = {
   readonly entriesMax?: number;
   readonly watchMs?: number;
   readonly reserveBytes?: number;
+  /** Of one tenant: what it has beyond goes, used longest ago first. */
+  readonly tenantCountMax?: number;
+  readonly tenantBytesMax?: number;
   readonly onError?: (error: unknown, message: string) => void;
 };
 
@@ -74,6 +76,8 @@ type Use = { holders: number; exclusive: Promise<unknown> | null; readonly watch
 const KEY_BYTES = 32;
 /** A copy that is about to become the workspace. */
 const NEXT = 'next';
+/** Names the tenant, in a way that says nothing. */
+const TENANT = 'tenant';
 
 async function nameKey(dir: string): Promise<Buffer> {
   const path = join(dir, 'names.key');
@@ -86,60 +90,26 @@ async function nameKey(dir: string): Promise<Buffer> {
   throw new QuernError('FAILED_PRECONDITION', message);
 }
 
-/** Names of a path below a workspace; null: it is none. */
-export function artifactNames(path: string): string[] | null {
-  if (path.length > PATH_CHARS_MAX || path.includes('\0')) return null;
-  const names = path.split('/').filter((name) => name !== '.');
-  if (names.length === 0 || names.some((name) => name === '' || name === '..')) return null;
-  return names.map((name) => Buffer.from(name).toString('latin1'));
-}
-
-async function readArtifact(root: string, { path, mediaType }: ArtifactFile): Promise<ReadArtifact | null> {
-  const names = artifactNames(path);
-  const opened = names && openPlainFile(root, names);
-  if (!opened) return null;
-  try {
-    const { file } = opened;
-    const digest = createHash('sha256');
-    const kept: Buffer[] = [];
-    let size = 0;
-    const chunk = Buffer.alloc(256 * 1024);
-    for (;;) {
-      const { bytesRead } = await read(file, chunk, 0, chunk.length, size);
-      if (bytesRead === 0) break;
-      size += bytesRead;
-      if (size > ARTIFACT_BYTES_MAX) return null;
-      digest.update(chunk.subarray(0, bytesRead));
-      if (size <= ARTIFACT_INLINE_BYTES_MAX) kept.push(Buffer.from(chunk.subarray(0, bytesRead)));
-    }
-    const data = size <= ARTIFACT_INLINE_BYTES_MAX ? Buffer.concat(kept) : Buffer.alloc(0);
-    return {
-      path: names.map((name) => Buffer.from(name, 'latin1').toString()).join('/'),
-      size,
-      sha256: digest.digest(),
-      mediaType,
-      data,
-    };
-  } finally {
-    closeSync(opened.file);
-  }
-}
-
 class Folders implements WorkspaceFolders {
   readonly #dir: string;
   readonly #trash: string;
   readonly #key: Buffer;
   readonly #options: WorkspaceOptions;
   readonly #uses = new Map<string, Use>();
+  readonly #tenants: TenantFolders;
   readonly #closing = new AbortController();
   readonly #sweeper: NodeJS.Timeout;
   #sweeping: Promise<void> = Promise.resolve();
+  /** One after the other, and no call waits for it. */
+  #counting: Promise<void> = Promise.resolve();
 
   constructor(options: WorkspaceOptions, key: Buffer) {
     this.#dir = options.dir;
     this.#trash = join(options.dir, '.trash');
     this.#key = key;
     this.#options = options;
+    const { tenantCountMax = TENANT_WORKSPACES_MAX, tenantBytesMax = TENANT_WORKSPACES_BYTES_MAX } = options;
+    this.#tenants = new TenantFolders({ countMax: tenantCountMax, bytesMax: tenantBytesMax });
     this.#sweeper = setInterval(() => this.#sweepQuietly(), WORKSPACE_SWEEP_MS);
     this.#sweeper.unref();
   }
@@ -148,18 +118,50 @@ class Folders implements WorkspaceFolders {
     this.sweep().catch((error: unknown) => this.#options.onError?.(error, 'workspaces cannot be swept'));
   }
 
+  #name(of: readonly string[]): string {
+    return createHmac('sha256', this.#key).update(JSON.stringify(of)).digest('hex').slice(0, 32);
+  }
+
   #folder({ tenant, sessionId }: Session): string {
-    const name = createHmac('sha256', this.#key)
-      .update(JSON.stringify([tenant, sessionId]))
-      .digest('hex')
-      .slice(0, 32);
-    return join(this.#dir, name);
+    return join(this.#dir, this.#name([tenant, sessionId]));
+  }
+
+  /** After a call. What is in use again is counted after that. */
+  async #count(tenant: string, folder: string): Promise<void> {
+    if (this.#uses.has(folder) || this.#closing.signal.aborted) return;
+    this.#tenants.set(tenant, folder, { usedMs: Date.now(), bytes: await this.#bytesOf(folder) });
+    for (const excess of this.#tenants.excess(tenant)) {
+      if (!this.#uses.has(excess)) await this.#remove(excess);
+    }
+  }
+
+  async #bytesOf(folder: string): Promise<number> {
+    const { bytes } = await measure(join(folder, 'work'), { signal: this.#closing.signal });
+    return bytes + (await snapshotBytes(join(folder, 'snapshots')));
+  }
+
+  /** Unless a call is in it. */
+  async #remove(folder: string): Promise<void> {
+    try {
+      await this.#alone(folder, () => {
+        this.#tenants.delete(folder);
+        return removeTree(folder, this.#trash);
+      });
+    } catch (error) {
+      if ((error as QuernError).details?.reason !== 'WORKSPACE_BUSY') throw error;
+    }
   }
 
   #use(folder: string): Use {
     const use = this.#uses.get(folder) ?? { holders: 0, exclusive: null, watch: this.#newWatch(folder) };
     this.#uses.set(folder, use);
     return use;
+  }
+
+  /** What runs alone in the folder ends. The folder may have been forgotten meanwhile, and have another Use. */
+  async #settled(folder: string, { exclusive }: Use): Promise<Use> {
+    await exclusive?.catch(() => undefined);
+    return this.#use(folder);
   }
 
   #newWatch(folder: string): WorkspaceWatch {
@@ -180,14 +182,19 @@ class Folders implements WorkspaceFolders {
   async enter(session: Session): Promise<OpenWorkspace> {
     checkReserve(this.#dir, this.#options.reserveBytes ?? DISK_RESERVE_BYTES);
     const folder = this.#folder(session);
-    const use = this.#use(folder);
-    while (use.exclusive) await use.exclusive.catch(() => undefined);
+    const tenant = this.#name([session.tenant]);
+    let use = this.#use(folder);
+    while (use.exclusive) use = await this.#settled(folder, use);
     use.holders++;
     const path = join(folder, 'work');
     try {
       await mkdir(path, { recursive: true, mode: 0o700 });
       await chmod(path, 0o700); // a call may have changed it
       await utimes(folder, new Date(), new Date());
+      if (!this.#tenants.get(tenant, folder)) {
+        await writeFile(join(folder, TENANT), tenant, { mode: 0o600 });
+        this.#tenants.set(tenant, folder, { usedMs: Date.now(), bytes: 0 });
+      }
     } catch (error) {
       use.holders--;
       this.#forget(folder, use);
@@ -201,6 +208,9 @@ class Folders implements WorkspaceFolders {
       use.holders--;
       this.#forget(folder, use);
       await utimes(folder, new Date(), new Date()).catch(() => undefined); // only its age
+      this.#counting = this.#counting
+        .then(() => this.#count(tenant, folder))
+        .catch((error: unknown) => this.#options.onError?.(error, 'a workspace cannot be counted'));
     };
     return {
       workspace,
@@ -222,8 +232,8 @@ class Folders implements WorkspaceFolders {
 
   /** Runs while no call is in the folder; calls that come meanwhile wait. FAILED_PRECONDITION when one is there. */
   async #alone<T>(folder: string, run: () => Promise<T>): Promise<T> {
-    const use = this.#use(folder);
-    while (use.exclusive) await use.exclusive.catch(() => undefined);
+    let use = this.#use(folder);
+    while (use.exclusive) use = await this.#settled(folder, use);
     if (use.holders > 0) {
       const message = 'a call is running in this workspace; try again when it has ended';
       throw new QuernError('FAILED_PRECONDITION', message, { reason: 'WORKSPACE_BUSY' });
@@ -249,7 +259,11 @@ class Folders implements WorkspaceFolders {
       const { signal } = this.#closing;
       const size = await writeSnapshot(join(folder, 'work'), join(kept, id), { bytesMax, entriesMax }, { signal });
       const names = (await readdir(kept)).filter((name) => name !== id).sort(); // by time
-      for (const name of names.slice(0, Math.max(0, names.length - (SNAPSHOTS_MAX - 1)))) await rm(join(kept, name));
+      let room = SNAPSHOTS_BYTES_MAX - size.bytes;
+      for (const [age, name] of names.reverse().entries()) {
+        room -= (await stat(join(kept, name))).size;
+        if (age >= SNAPSHOTS_MAX - 1 || room < 0) await rm(join(kept, name));
+      }
       return { id, ...size };
     });
   }
@@ -298,16 +312,18 @@ class Folders implements WorkspaceFolders {
       const use = this.#uses.get(folder);
       if (use) continue; // in use now
       const { mtimeMs } = await stat(folder);
-      await this.#alone(folder, () =>
-        now - mtimeMs > WORKSPACE_IDLE_MS ? removeTree(folder, this.#trash) : this.#sweepTemporary(folder, now),
-      ).catch((error: unknown) => {
+      if (now - mtimeMs > WORKSPACE_IDLE_MS) {
+        await this.#remove(folder);
+        continue;
+      }
+      await this.#alone(folder, () => this.#sweepTemporary(folder, now, mtimeMs)).catch((error: unknown) => {
         if ((error as QuernError).details?.reason !== 'WORKSPACE_BUSY') throw error;
       });
     }
   }
 
   /** Also what a crash left of a rollback: a copy that was finished is taken, half of one is not. */
-  async #sweepTemporary(folder: string, now: number): Promise<void> {
+  async #sweepTemporary(folder: string, now: number, usedMs: number): Promise<void> {
     const names = await readdir(folder);
     if (names.includes(NEXT)) await this.#takeNext(folder);
     for (const name of names) {
@@ -316,6 +332,8 @@ class Folders implements WorkspaceFolders {
     const work = join(folder, 'work');
     if (!lstatSync(work, { throwIfNoEntry: false })) return;
     const { signal } = this.#closing;
+    const tenant = await readFile(join(folder, TENANT), 'utf8').catch(() => null);
+    if (tenant !== null) this.#tenants.set(tenant, folder, { usedMs, bytes: await this.#bytesOf(folder) });
     await walkTree(
       work,
       (entry) => {
@@ -332,6 +350,7 @@ class Folders implements WorkspaceFolders {
     clearInterval(this.#sweeper);
     this.#closing.abort(new QuernError('UNAVAILABLE', 'the service stops'));
     await this.#sweeping.catch(() => undefined);
+    await this.#counting;
   }
 }
 

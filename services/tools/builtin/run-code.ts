@@ -4,8 +4,8 @@
 import { commandAnswer } from '../command-tool.ts';
 import type { JsonObject, PreparedCall, Tool } from '../tool.ts';
 import { COMMAND_ARGV_MAX } from '../tool-limits.ts';
+import { artifactNames } from '../workspace-artifact.ts';
 import { WORK } from '../workspace-path.ts';
-import { artifactNames } from '../workspaces.ts';
 import { builtinTool, checkItems, invalidArgument, listArgument, type Programs, textArgument } from './builtin-tool.ts';
 
 /** $1 bytes of stdin become the file $2; the rest is the command, and what is left of stdin is its own. */

@@ -345,6 +345,16 @@ test('a copy belongs to its session, is used only whole, and not under a running
   assert.equal(readFileSync(join(path, 'a'), 'utf8'), 'one');
 });
 
+test('a call that waited for a copy is seen by the next copy', async (t) => {
+  const { folders } = await open(t);
+  await pathOf(folders);
+  const copying = folders.snapshot(alice);
+  const entered = await folders.enter(alice);
+  t.after(() => entered.leave());
+  await copying;
+  await rejects(folders.snapshot(alice), 'WORKSPACE_BUSY');
+});
+
 test('a crash in the middle of going back leaves the old state or the new one', async (t) => {
   const { dir, folders } = await open(t);
   const path = await pathOf(folders);
@@ -353,12 +363,12 @@ test('a crash in the middle of going back leaves the old state or the new one', 
   mkdirSync(join(folder, 'work.HALF'));
   const restarted = async (): Promise<void> => (await openWorkspaces({ dir })).close();
   await restarted();
-  assert.deepEqual(readdirSync(folder), ['work']);
+  assert.deepEqual(readdirSync(folder).sort(), ['tenant', 'work']);
   assert.equal(readFileSync(join(path, 'a'), 'utf8'), 'old');
   mkdirSync(join(folder, 'next'));
   writeFileSync(join(folder, 'next', 'a'), 'new');
   await restarted();
-  assert.deepEqual(readdirSync(folder), ['work']);
+  assert.deepEqual(readdirSync(folder).sort(), ['tenant', 'work']);
   assert.equal(readFileSync(join(path, 'a'), 'utf8'), 'new');
 });
 
@@ -387,6 +397,41 @@ test('old workspaces go, those in use stay, temporary files of killed calls go',
   for (const name of ['.quern-tmp-1', 'mine']) utimesSync(join(used.workspace.path, 'd', name), hourAgo, hourAgo);
   await folders.sweep();
   assert.deepEqual(readdirSync(join(used.workspace.path, 'd')).sort(), ['.quern-tmp-2', 'mine']);
+});
+
+test('a tenant has so many workspaces and so many bytes; those used longest ago go, also after a restart', async (t) => {
+  const bounds = { tenantCountMax: 3, tenantBytesMax: 5_000_000 };
+  const { dir, folders } = await open(t, bounds);
+  const use = async (tenant: string, sessionId: string, bytes = 10): Promise<string> => {
+    const entered = await folders.enter({ tenant, sessionId });
+    writeFileSync(join(entered.workspace.path, 'x'), Buffer.alloc(bytes));
+    await entered.leave();
+    return entered.workspace.path;
+  };
+  const isGone = async (path: string): Promise<void> => {
+    const since = performance.now();
+    while (existsSync(path) && performance.now() - since < 10_000) await sleep(10);
+    assert(!existsSync(path), path);
+  };
+  const other = await use('other', 's');
+  const paths: string[] = [];
+  for (let i = 0; i < 4; i++) paths.push(await use('acme', `s${i}`));
+  await isGone(paths[0]!);
+  assert(paths.slice(1).every((path) => existsSync(path)));
+  const used = await folders.enter({ tenant: 'acme', sessionId: 's1' });
+  t.after(() => used.leave());
+  await use('acme', 'large', 4_990_000);
+  await isGone(paths[2]!);
+  assert(existsSync(paths[1]!) && existsSync(other), 'neither one in use nor one of another tenant');
+  await used.leave();
+  await folders.close();
+  for (const name of readdirSync(dir))
+    if (/^[0-9a-f]{32}$/.test(name)) utimesSync(join(dir, name), 1, Date.now() / 1000);
+  const again = await openWorkspaces({ dir, watchMs: 10, ...bounds });
+  t.after(() => again.close());
+  for (const sessionId of ['n1', 'n2', 'n3']) await (await again.enter({ tenant: 'acme', sessionId })).leave();
+  await isGone(paths[1]!);
+  assert(existsSync(other));
 });
 
 test('a thousand files are copied, and brought back, in well under a second', async (t) => {
