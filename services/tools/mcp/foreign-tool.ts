@@ -1,5 +1,5 @@
 // A tool as an MCP server describes it, and the hash by which a change of it is seen.
-import { ToolSchema } from '@modelcontextprotocol/sdk/types.js';
+import { z } from 'zod';
 import { QuernError } from '#kit/errors.ts';
 import { canonicalSha256 } from '../canonical.ts';
 import type { JsonObject, JsonValue } from '../tool.ts';
@@ -20,6 +20,29 @@ export type ForeignTool = {
 /** Far above what a schema of SCHEMA_BYTES_MAX and a description need. */
 const DEFINITION_BYTES_MAX = 4 * SCHEMA_BYTES_MAX;
 
+const schemaObject = z.custom<JsonObject>(
+  (value) => typeof value === 'object' && value !== null && (value as { type?: unknown }).type === 'object',
+  'expected a JSON Schema with the type "object"',
+);
+
+/** What is pinned and no more: the SDK's schema of a tool checks icons and schemas to their last element, which costs seconds. */
+const definitionSchema = z.object({
+  name: z.string(),
+  title: z.string().optional(),
+  description: z.string().optional(),
+  inputSchema: schemaObject,
+  outputSchema: schemaObject.optional(),
+  annotations: z
+    .object({
+      title: z.string().optional(),
+      readOnlyHint: z.boolean().optional(),
+      destructiveHint: z.boolean().optional(),
+      idempotentHint: z.boolean().optional(),
+      openWorldHint: z.boolean().optional(),
+    })
+    .optional(),
+});
+
 function checkDepth(value: JsonValue, depth: number): void {
   if (depth > SCHEMA_DEPTH_MAX + 2) throw new QuernError('INVALID_ARGUMENT', 'nested too deep');
   if (typeof value !== 'object' || value === null) return;
@@ -33,7 +56,7 @@ export function parseForeignTool(value: unknown): ForeignTool {
   if (bytes > DEFINITION_BYTES_MAX) {
     throw new QuernError('INVALID_ARGUMENT', `expected at most ${DEFINITION_BYTES_MAX} bytes, got ${bytes}`);
   }
-  const parsed = ToolSchema.safeParse(value);
+  const parsed = definitionSchema.safeParse(value);
   if (!parsed.success) {
     const [issue] = parsed.error.issues;
     throw new QuernError('INVALID_ARGUMENT', `${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'not valid'}`);
@@ -47,8 +70,8 @@ export function parseForeignTool(value: unknown): ForeignTool {
     name,
     title: title ?? shownTitle ?? null,
     description: description ?? '',
-    inputSchema: inputSchema as JsonObject,
-    outputSchema: (outputSchema as JsonObject | undefined) ?? null,
+    inputSchema,
+    outputSchema: outputSchema ?? null,
     annotations: JSON.parse(JSON.stringify(hints)) as JsonObject, // without what is absent
   };
 }

@@ -94,6 +94,20 @@ test('an initialize of a hundred thousand broken icons and a list of as many too
   assert.ok(spent < 1_500, `${spent} ms`);
 });
 
+test('definitions full of broken icons and schemas cost little, and the schemas are for the checker to refuse', async () => {
+  const required = Array(40_000).fill(1);
+  const tools = Array.from({ length: 16 }, (_, i) => ({ ...TOOL, name: `t${i}`, icons: empties(40_000) }));
+  const odd = tools.map(({ name }) => ({ name: `odd-${name}`, inputSchema: { type: 'object', required } }));
+  const answers = { 'tools/list': () => ({ result: { tools: [...tools, ...odd, { name: 'bare' }] } }) };
+  const spent = await cpuMs(async () => {
+    const connection = await McpConnection.open(linkOf(answers), { signal });
+    const listing = await connection.listing({ signal });
+    assert.equal(listing.tools.size, 32);
+    assert.match(listing.problems.join(), /"bare" is left out: inputSchema: expected a JSON Schema/);
+  });
+  assert.ok(spent < 1_000, `${spent} ms`);
+});
+
 test('what a server says of an error is short, plain text, and comes without a cause', async () => {
   for (const [code, expected] of [
     [-32602, 'INVALID_ARGUMENT'],
