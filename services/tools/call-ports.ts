@@ -32,6 +32,8 @@ export type OpenWorkspace = {
   readonly workspace: Workspace;
   /** Aborts when the workspace has outgrown its quota; the call then ends as disk_limit. */
   readonly full: AbortSignal;
+  /** The call is about to run: from now on the size of its workspace is looked at. */
+  begin(): void;
   /** Null: not a plain file of the workspace, or too large. */
   artifact(file: ArtifactFile): Promise<ReadArtifact | null>;
   /** The call has ended. */
@@ -39,7 +41,8 @@ export type OpenWorkspace = {
 };
 
 export type WorkspaceDoor = {
-  enter(caller: { tenant: string; sessionId: string }): Promise<OpenWorkspace>;
+  /** `waits`: it runs nothing before begin(). */
+  enter(caller: { tenant: string; sessionId: string }, options?: { waits: boolean }): Promise<OpenWorkspace>;
 };
 
 /** Tools that come and go while the service runs: the registry. */

@@ -173,7 +173,7 @@ export class Execution {
     const checked = await catalog.check(tool, argumentsJson, { signal, tenant });
     if (!checked.ok) return emptyResult('invalid_args', checked.message);
     if (verdict.decision === 'deny') return emptyResult('denied_policy', this.#deniedBecause());
-    const opened = await workspaces.enter(this.request.caller);
+    const opened = await workspaces.enter(this.request.caller, { waits: true });
     const onFull = (): void => this.#stopAs('disk_limit');
     opened.full.addEventListener('abort', onFull, { once: true });
     try {
@@ -195,6 +195,7 @@ export class Execution {
       this.#spans.setup();
       await this.#begin(this.#record(args));
       if (approved) await this.#checkUnchanged(approved, workspace.path); // it waited: for a place and for the disks
+      opened.begin();
       this.#stop.signal.throwIfAborted();
       const run = await this.#asPromised(await this.#runPrepared(prepared));
       await this.#sendArtifacts(opened, run);

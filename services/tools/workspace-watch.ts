@@ -59,16 +59,13 @@ export class WorkspaceWatch {
     this.#options = options;
   }
 
-  /** `full` aborts when the workspace has outgrown its quota, until left. */
-  join(): { readonly full: AbortSignal; leave(): void } {
-    const holder: Holder = { full: new AbortController(), most: this.#last && this.#mostFrom(this.#last) };
+  /** Aborts `full` when the workspace has outgrown its quota, until what it returns is called. */
+  join(full: AbortController): () => void {
+    const holder: Holder = { full, most: this.#last && this.#mostFrom(this.#last) };
     this.#holders.add(holder);
     if (this.#holders.size === 1) this.#begin();
-    return {
-      full: holder.full.signal,
-      leave: () => {
-        if (this.#holders.delete(holder) && this.#holders.size === 0) this.#end();
-      },
+    return () => {
+      if (this.#holders.delete(holder) && this.#holders.size === 0) this.#end();
     };
   }
 

@@ -179,7 +179,7 @@ class Folders implements WorkspaceFolders {
     if (use.holders === 0 && use.exclusive === null) this.#uses.delete(folder);
   }
 
-  async enter(session: Session): Promise<OpenWorkspace> {
+  async enter(session: Session, { waits = false } = {}): Promise<OpenWorkspace> {
     checkReserve(this.#dir, this.#options.reserveBytes ?? DISK_RESERVE_BYTES);
     const folder = this.#folder(session);
     const tenant = this.#name([session.tenant]);
@@ -201,10 +201,11 @@ class Folders implements WorkspaceFolders {
       throw error;
     }
     const workspace: Workspace = { path, protected: PROTECTED_PATHS };
-    const watch = use.watch.join();
+    const full = new AbortController();
+    let unwatch = waits ? null : use.watch.join(full);
     let left: Promise<void> | null = null;
     const leave = async (): Promise<void> => {
-      watch.leave();
+      unwatch?.();
       use.holders--;
       this.#forget(folder, use);
       await utimes(folder, new Date(), new Date()).catch(() => undefined); // only its age
@@ -214,7 +215,10 @@ class Folders implements WorkspaceFolders {
     };
     return {
       workspace,
-      full: watch.full,
+      full: full.signal,
+      begin() {
+        if (!left) unwatch ??= use.watch.join(full);
+      },
       artifact: (file) => readArtifact(path, file),
       leave() {
         left ??= leave();

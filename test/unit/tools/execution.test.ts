@@ -57,6 +57,7 @@ async function setUp(t: TestContext, decision: 'allow' | 'ask' = 'allow', given:
       enter: async () => ({
         workspace: { path: work, protected: [] },
         full: signal,
+        begin() {},
         artifact,
         leave: async () => {},
       }),

@@ -171,6 +171,22 @@ test('one watch looks at a folder for all calls in it, and each call may grow it
   assert(many < 5 * one + 100_000, `one call: ${one} µs, 30 calls: ${many} µs`);
 });
 
+test('a call that waits has nobody look at its folder until it begins', async (t) => {
+  const { folders } = await open(t, { bytesMax: 1_000_000 });
+  const entered = await folders.enter(alice, { waits: true });
+  t.after(() => entered.leave());
+  await sleep(100);
+  writeFileSync(join(entered.workspace.path, 'of-another-call'), Buffer.alloc(2_000_000));
+  await sleep(400);
+  assert(!entered.full.aborted);
+  entered.begin();
+  entered.begin();
+  await sleep(400);
+  assert(!entered.full.aborted, 'it may shrink, not grow');
+  writeFileSync(join(entered.workspace.path, 'more'), Buffer.alloc(2_000_000));
+  if (!entered.full.aborted) await once(entered.full, 'abort');
+});
+
 test('where the disk is nearly full no call begins', async (t) => {
   const { folders } = await open(t, { reserveBytes: Number.MAX_SAFE_INTEGER });
   await rejects(folders.enter(alice), 'DISK_FULL');
@@ -181,10 +197,11 @@ test('a call ends when others have filled the disk', async (t) => {
   t.after(() => rmSync(path, { recursive: true }));
   const errors: unknown[] = [];
   const bounds = { bytesMax: 1_000, entriesMax: 10, watchMs: 10, reserveBytes: Number.MAX_SAFE_INTEGER };
-  const { full, leave } = new WorkspaceWatch(path, { ...bounds, onError: (error) => errors.push(error) }).join();
-  if (!full.aborted) await once(full, 'abort');
+  const full = new AbortController();
+  const leave = new WorkspaceWatch(path, { ...bounds, onError: (error) => errors.push(error) }).join(full);
+  if (!full.signal.aborted) await once(full.signal, 'abort');
   leave();
-  assert.match((full.reason as Error).message, /the disk of the workspaces has \d+ bytes left/);
+  assert.match((full.signal.reason as Error).message, /the disk of the workspaces has \d+ bytes left/);
   assert.deepEqual(errors, []);
 });
 
