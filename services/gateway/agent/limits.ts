@@ -58,8 +58,6 @@ export const STEP_ATTEMPTS_MAX = 4;
 export const STEP_ATTEMPTS_USUAL = 2;
 /** Wait before the first retry; it doubles. */
 export const STEP_RETRY_MS = 100;
-/** Levels of a schema that a plan's arguments are checked against; what lies deeper is left to the tool service. */
-export const SCHEMA_DEPTH_MAX = 32;
 
 /** A sealed context is no use after its run; this bounds it where the run's end is not known. */
 export const NESTED_CONTEXT_MS_MAX = 3_600_000;

@@ -94,6 +94,7 @@ async function sumUp(shared: RunShared, level: RunLevel, ends: readonly StepEnd[
     tools: [],
   });
   if (said.cut) return endOfLimit('tokens', said.content);
+  if (said.unfinished) return endOfLimit('max_tokens', said.content);
   const limit = ends.find((end) => end.limit !== null)?.limit ?? null;
   if (limit !== null) return endOfLimit(limit satisfies LimitName, said.content);
   return { outcome: RunOutcome.RUN_OUTCOME_ANSWERED, answer: said.content, limit: '', error: null };

@@ -64,7 +64,7 @@ export type LevelEnd = {
   outcome: RunOutcome;
   answer: string;
   /** The bound that ended it; '' = none. */
-  limit: LimitName | '';
+  limit: LimitName | 'max_tokens' | '';
   error: QuernError | null;
 };
 
@@ -92,7 +92,7 @@ export function endOfError(thrown: unknown, shared: Pick<RunShared, 'signal'>, a
   return { outcome: RunOutcome.RUN_OUTCOME_ERROR, answer, limit: '', error };
 }
 
-export function endOfLimit(limit: LimitName, answer: string): LevelEnd {
+export function endOfLimit(limit: LimitName | 'max_tokens', answer: string): LevelEnd {
   return { outcome: RunOutcome.RUN_OUTCOME_LIMIT, answer, limit, error: null };
 }
 

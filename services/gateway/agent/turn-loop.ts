@@ -18,6 +18,8 @@ export type Said = {
   unread: number;
   /** The run's tokens ended it. */
   cut: boolean;
+  /** max_tokens or the model's context ended it: what it says is not all that it had to say. */
+  unfinished: boolean;
 };
 
 type TurnInput = { turn: number; messages: readonly ChatMessage[]; tools: readonly ToolDefinition[] };
@@ -34,7 +36,7 @@ export async function takeTurn(
   level.account.countTurn();
   level.answer = '';
   const ended = shared.watch.turn(name);
-  const said: Said = { content: '', reasoning: '', calls: [], unread: 0, cut: false };
+  const said: Said = { content: '', reasoning: '', calls: [], unread: 0, cut: false, unfinished: false };
   let end: Extract<TurnEvent, { kind: 'end' }>;
   let reserve: TokenReserve | null = null;
   try {
@@ -50,7 +52,7 @@ export async function takeTurn(
   }
   level.account.countTokens(end.usage);
   if (end.reason === 'cancelled') throw new QuernError('CANCELLED', 'the turn was cancelled');
-  return { ...said, cut: end.cut };
+  return { ...said, cut: end.cut, unfinished: end.reason === 'length' };
 }
 
 async function readTurn(
@@ -105,6 +107,7 @@ export async function runTurnLoop(shared: RunShared, level: RunLevel): Promise<L
     const said = await takeTurn(shared, level, { turn, messages, tools });
     if (said.cut) return endOfLimit('tokens', said.content);
     if (said.calls.length === 0) {
+      if (said.unfinished) return endOfLimit('max_tokens', said.content);
       return { outcome: RunOutcome.RUN_OUTCOME_ANSWERED, answer: said.content, limit: '', error: null };
     }
     if (shared.budget.callsLeft === 0) return endOfLimit('calls', said.content);

@@ -23,7 +23,13 @@ const EMPTY = new Uint8Array(0);
 
 export type Said =
   | string
-  | { text?: string; calls?: { name: string; args: object | string }[]; hang?: boolean; error?: QuernError };
+  | {
+      text?: string;
+      calls?: { name: string; args: object | string }[];
+      hang?: boolean;
+      error?: QuernError;
+      reason?: 'length';
+    };
 
 export type ScriptedTurn = { turn: Turn; requests: TurnRequest[] };
 
@@ -53,7 +59,7 @@ export function scriptedTurn(script: (request: TurnRequest) => Said): ScriptedTu
       };
     }
     const usage = { promptTokens: 10, cachedTokens: 0, completionTokens: 5 };
-    yield { kind: 'end', reason: 'stop', cut: request.tokensMax < 5, usage };
+    yield { kind: 'end', reason: said.reason ?? 'stop', cut: request.tokensMax < 5, usage };
   }
   return { turn, requests };
 }

@@ -42,7 +42,7 @@ test('calls run side by side and their results go back in the order of the calls
     { text: 'I look.', calls: ['a', 'b', 'c'].map((name) => ({ name, args: { n: name } })) },
     'done: abc',
   );
-  const waits: Record<string, number> = { a: 30, b: 15, c: 1 };
+  const waits: Record<string, number> = { a: 600, b: 300, c: 1 };
   const tools = scriptedTools(
     ['a', 'b', 'c'].map((name) => tool(name)),
     async (request) => {
@@ -95,6 +95,14 @@ test('calls run side by side and their results go back in the order of the calls
       ['local', 'session-1', 'run-1', 0],
     ],
   );
+});
+
+test('an answer that max_tokens cut off is not an answer', async () => {
+  const tools = scriptedTools([], () => ok(''));
+  const events = await play(await makeRun({ turn: inTurns({ text: 'half an', reason: 'length' }), tools }));
+  checkStory(events);
+  const { outcome, limit, answer } = done(events);
+  assert.deepEqual([outcome, limit, answer], [RunOutcome.RUN_OUTCOME_LIMIT, 'max_tokens', 'half an']);
 });
 
 const LIMITS: [LimitName, number, number][] = [

@@ -317,7 +317,7 @@ export interface RunEnded {
   outcome: RunOutcome;
   /** the last turn's content; whatever there was when the run ended early */
   answer: string;
-  /** name of the bound in AgentLimits that ended it; "" = none */
+  /** the bound that ended it: a name in AgentLimits, or max_tokens (of the sampling, or the context); "" = none */
   limit: string;
   /** of an error; absent = none */
   status:
