@@ -105,6 +105,7 @@ def main() -> None:
         **used(json.loads((HERE / "corpus-manifest.json").read_text())),
         "steps": f"{state['step']:,}",
         "tokens": f"{state['tokens'] / 1e6:.2f}",
+        "reinforced": str(state.get("reinforced", 0)),
         "last_losses": ", ".join(f"{loss:.2f}" for loss in losses),
     }
     for name, value in values.items():
