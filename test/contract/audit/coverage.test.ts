@@ -53,10 +53,16 @@ async function setUp(t: TestContext) {
     },
     /** Everything written so far lies under a checkpoint. */
     async signed(): Promise<void> {
-      const all = async () => Number((await unary(client, 'getHead', {}, { timeoutMs: 5_000 })).records);
-      await eventually(async () => (await all()) >= producer.outbox.durableSeq, 'all is in the ledger', 20_000);
-      await service.close(); // signs what is new
-      service = await start();
+      const covered = async (): Promise<bigint> => {
+        const request = { producer: producer.outbox.producer, oldTreeSize: 0n };
+        return (await unary(client, 'getCoverage', request, { timeoutMs: 5_000 })).seq;
+      };
+      const isSigned = async (): Promise<boolean> => {
+        await service.close(); // signs what is new
+        service = await start();
+        return (await covered()) >= BigInt(producer.outbox.durableSeq);
+      };
+      await eventually(isSigned, 'all is in the ledger and signed', 20_000);
     },
     ask: (oldTreeSize = 0, name = producer.outbox.producer) =>
       unary(client, 'getCoverage', { producer: name, oldTreeSize: BigInt(oldTreeSize) }, { timeoutMs: 5_000 }),
