@@ -24,7 +24,7 @@ async function complete(mesh: Mesh): Promise<string> {
   const response = await fetch(`http://${mesh.http}/v1/completions`, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ prompt: 'import ', max_tokens: 4, temperature: 0 }),
+    body: JSON.stringify({ prompt: 'import ', max_tokens: 4, temperature: 0, ignore_eos: true }),
   });
   assert.equal(response.status, 200);
   await response.text();

@@ -184,7 +184,7 @@ async function infills(t: TestContext, run: Run): Promise<void> {
 async function looks(run: Run, mesh: Mesh): Promise<void> {
   const table = await run(['models']);
   assert.equal(table.code, 0, table.stderr);
-  assert.match(table.stdout, /^quern-mini +ready +\d+ +[\d.]+ M +\w+ +cpu \w+ +chat, infill/m);
+  assert.match(table.stdout, /^quern-mini +ready +\d+ +[\d.]+ M +\w+ +cpu \w+ +chat, tools \(hermes\), infill/m);
 
   const doctor = await run(['doctor', '--json']);
   assert.equal(doctor.code, 0, doctor.stdout);

@@ -277,7 +277,7 @@ async function writeTo(run: SandboxRun, data: Uint8Array): Promise<void> {
  */
 export async function openJail(options: JailOptions, { signal }: { signal: AbortSignal }): Promise<Jail> {
   if (process.getuid?.() === 0) throw unavailable('this process is root, and must give it up first');
-  const closed = closeStrayDescriptors();
+  const closed = await closeStrayDescriptors({ signal });
   if (closed.length > 0) options.log.warn({ descriptors: closed }, 'closed inherited descriptors');
   const stale = killStaleLaunches();
   if (stale > 0) options.log.warn({ processes: stale }, 'ended launches that an earlier run left behind');

@@ -55,6 +55,10 @@ export const PROBE_STEP_MAX_MS = 10_000;
 /** A process that was left behind must be gone this long after the kill. */
 export const PROBE_KILL_MAX_MS = 500;
 
+/** How long an inherited-looking file may stay open before it is closed: what a thread of Node's reads at its start is gone by then. */
+export const STRAY_FILE_WAIT_MS = 3_000;
+export const STRAY_FILE_LOOK_MS = 20;
+
 /** bubblewrap before this has no --disable-userns, or bugs around it. */
 export const BUBBLEWRAP_MIN_VERSION: readonly [number, number, number] = [0, 8, 0];
 /** The account that the service becomes when it was started as root and none is configured: it owns nothing. */
