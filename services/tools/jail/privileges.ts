@@ -61,11 +61,27 @@ function checkAccess(folder: string, uid: number): void {
   }
 }
 
+/** Threads and processes that the service starts later read its files as this account. */
+function checkOwnFiles(uid: number): void {
+  try {
+    accessSync(process.execPath, constants.X_OK);
+    accessSync(import.meta.filename, constants.R_OK);
+  } catch (cause) {
+    throw new QuernError(
+      'FAILED_PRECONDITION',
+      `account ${uid}, under which tools run, cannot read ${(cause as NodeJS.ErrnoException).path ?? 'Quern'}: ` +
+        'expected Quern to lie below folders that others may enter, such as /opt or /srv, not in the home of root',
+      { reason: 'SANDBOX_UNAVAILABLE' },
+      { cause },
+    );
+  }
+}
+
 /**
  * The first step of the service, before it listens or opens anything. As root: makes the cgroup subtree and `folders`,
  * gives both to `uid` (default UNPRIVILEGED_ID) and becomes it, with no supplementary group and no way back. As anyone
  * else: only looks for a subtree that it may use. Throws FAILED_PRECONDITION when the process is still root afterwards, or may not
- * use one of the folders.
+ * use one of the folders, or cannot read the service's own files.
  */
 export function giveUpRoot(options: {
   readonly folders: readonly string[];
@@ -96,5 +112,6 @@ export function giveUpRoot(options: {
     );
   }
   for (const folder of folders) checkAccess(folder, identity.getuid());
+  checkOwnFiles(identity.getuid());
   return { uid: identity.getuid(), cgroups };
 }
