@@ -1,4 +1,6 @@
-// One start of bubblewrap: its descriptors, what it says of itself, and the byte that lets the command go.
+// One start of bubblewrap: its descriptors, what it says of itself, and the system call filter that lets the command go.
+// bubblewrap reads the filter when all else is made. When this process dies first it reads an empty one, which the kernel
+// refuses, so that nothing runs; a byte on --block-fd would not do: the end of that pipe lets the command go as well.
 import { type ChildProcess, spawn } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
 import { encodeOptions, type LaunchPlaces, launchOptions, limitedCommand } from './launch-options.ts';
@@ -31,13 +33,12 @@ export type Launch = {
 const FILTER = 3;
 const OPTIONS = 4;
 const INFO = 5;
-const BLOCK = 6;
-const STATUS = 7;
+const STATUS = 6;
 
 /** The same for every launch: what differs is in the pipe. */
 export const BWRAP_ARGUMENTS: readonly string[] = [
   ...['--args', String(OPTIONS), '--seccomp', String(FILTER), '--info-fd', String(INFO)],
-  ...['--block-fd', String(BLOCK), '--json-status-fd', String(STATUS), '--'],
+  ...['--json-status-fd', String(STATUS), '--'],
 ];
 
 /** A peer that goes away (a failed launch) is told by `exited`; unheard, its error event would end this process. */
@@ -74,7 +75,7 @@ export function launch(
   const argv = [...BWRAP_ARGUMENTS, ...limitedCommand(command, parts.places, options)];
   const takesInput = options.stdin === 'open' || command.stdin !== null;
   const child = spawn(parts.bwrap, argv, {
-    stdio: [takesInput ? 'pipe' : 'ignore', ...Array<'pipe'>(7).fill('pipe')],
+    stdio: [takesInput ? 'pipe' : 'ignore', ...Array<'pipe'>(6).fill('pipe')],
     env: {},
     cwd: '/',
     detached: true,
@@ -88,10 +89,8 @@ export function launch(
   const { promise: exited, resolve: setExited } = Promise.withResolvers<Exit>();
   child.on('exit', (code, signal) => setExited({ code, signal }));
   streams[OPTIONS]!.end(encodeOptions(launchOptions(command, parts.places)));
-  streams[FILTER]!.end(parts.filters[command.network]); // last: without it bubblewrap starts nothing
   const info = collect(streams[INFO]!);
   const status = collect(streams[STATUS]!);
-  const block = streams[BLOCK]!;
   if (child.stdin && options.stdin === 'given') child.stdin.end(command.stdin!);
   const { promise: innerPid, resolve: setPid, reject: noPid } = Promise.withResolvers<number>();
   innerPid.catch(() => {}); // the caller may have turned to `exited` already
@@ -106,7 +105,7 @@ export function launch(
     stdout: child.stdout!,
     stderr: child.stderr!,
     innerPid,
-    release: () => void block.end('1'),
+    release: () => void streams[FILTER]!.end(parts.filters[command.network]),
     exited,
     async exitCode() {
       await status.ended;
