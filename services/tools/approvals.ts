@@ -26,6 +26,7 @@ export type ApprovalSubject = {
 export type Answer =
   | { kind: 'approved'; by: Approver }
   | { kind: 'denied'; by: Approver; reason: string }
+  | { kind: 'unattended'; by: Approver; reason: string }
   | { kind: 'expired' };
 
 export type Approver = { tenant: string; user: string; keyId: string };
@@ -99,9 +100,9 @@ export class Approvals {
     entry.settle({ kind: 'approved', by });
   }
 
-  /** Throws NOT_FOUND as approve() does. */
-  deny(id: string, reason: string, by: Approver): void {
-    this.#find(id, by).settle({ kind: 'denied', by, reason });
+  /** `unattended`: nobody could be asked, so no person said no. Throws NOT_FOUND as approve() does. */
+  deny(id: string, reason: string, by: Approver, unattended = false): void {
+    this.#find(id, by).settle({ kind: unattended ? 'unattended' : 'denied', by, reason });
   }
 
   #find(id: string, { tenant }: Approver): Entry {

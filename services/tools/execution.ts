@@ -69,6 +69,9 @@ class Ended extends Error {
   }
 }
 
+const NOBODY_ASKED =
+  'it needs the approval of a person, and nobody is there to be asked; go on without it, or let a person call it';
+
 const NO_TAINT: Taint = { readUntrusted: false, hasPrivate: false, canExfiltrate: false };
 
 const seconds = (fromMs: number): number => (performance.now() - fromMs) / 1000;
@@ -299,6 +302,10 @@ export class Execution {
     if (answer.kind === 'expired') {
       records.denied(null, 'EXPIRED');
       throw new Ended('denied_approval', 'nobody allowed it in time; ask the person, then call again');
+    }
+    if (answer.kind === 'unattended') {
+      records.denied(null, 'NO_APPROVER');
+      throw new Ended('no_approver', answer.reason || NOBODY_ASKED);
     }
     if (answer.kind === 'denied') {
       records.denied(answer.by, 'DENIED');

@@ -21,6 +21,7 @@ export const OUTCOME_WORDS = {
   sandbox_unavailable: Outcome.OUTCOME_SANDBOX_UNAVAILABLE,
   killed_by_drain: Outcome.OUTCOME_KILLED_BY_DRAIN,
   unknown: Outcome.OUTCOME_UNKNOWN,
+  no_approver: Outcome.OUTCOME_NO_APPROVER,
 } as const satisfies Record<string, Outcome>;
 
 export type OutcomeWord = keyof typeof OUTCOME_WORDS;

@@ -65,6 +65,7 @@ const OUTCOMES: Partial<Record<OutcomeWord, AuditOutcome>> = {
   cancelled: 'cancelled',
   denied_policy: 'denied',
   denied_approval: 'denied',
+  no_approver: 'denied',
   unknown: 'unknown',
 };
 

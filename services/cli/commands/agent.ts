@@ -25,7 +25,7 @@ export const agent: Command = {
 
 Gives TASK to a model that may use the tools of the mesh, and shows what it says, calls and gets. What the model says goes to
 standard output, all else to standard error. A call that needs approval is shown with its exact arguments and asks on the
-terminal; without a terminal it is denied. Ctrl-C ends the run and every tool that runs in it.
+terminal; without a terminal it is not run (NO_APPROVER). Ctrl-C ends the run and every tool that runs in it.
 
   --plan             the model plans first; the plan is checked, run and summed up
   --tool NAME        a tool that it may use; may be given several times (default: all)
@@ -119,7 +119,7 @@ async function follow(request: RunRequest, gateway: GatewayClient, io: Io, quiet
   return exitCode(printer.outcome);
 }
 
-/** Asks on the terminal, with what would run in full view. No terminal: a no, since nobody has seen it. */
+/** Asks on the terminal, with what would run in full view. No terminal: there is nobody to allow it, which is no person's no. */
 async function answer(
   question: Question,
   { runId, gateway, io }: { runId: string; gateway: GatewayClient; io: Io },
@@ -138,8 +138,8 @@ async function answer(
       return;
     }
     allow = /^y(es)?$/i.test(said.trim());
-  } else io.stderr.write('[denied: there is no terminal to ask on]\n');
+  } else io.stderr.write('[not run: it needs approval, and there is no terminal to ask on]\n');
   const { approvalId, digest } = question;
-  const reason = allow ? '' : isTerminal ? 'the user said no' : 'nobody was there to ask';
-  await gateway.approve({ runId, approvalId, digest, allow, reason }, { signal: io.signal });
+  const unattended = !isTerminal;
+  await gateway.approve({ runId, approvalId, digest, allow, reason: '', unattended }, { signal: io.signal });
 }

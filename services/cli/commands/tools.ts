@@ -29,7 +29,7 @@ Asks the tool service of the running mesh. What runs by hand is recorded in the 
   --session S      calls of one session share a workspace (default: cli)
   --timeout N      seconds until it must have ended (default: 300)
   --key KEY        idempotency key: the same key again gets the first result
-  --yes            allows what the policy asks about; else the terminal is asked, and without one the answer is no
+  --yes            allows what the policy asks about; else the terminal is asked; without one it is not run (no_approver)
   --events         each event's number and kind on standard error
   --probe          tests the sandbox now
   --tenant T, --user U  on whose behalf (default: local, which everyone is without a keys file)

@@ -104,12 +104,11 @@ async function answer(
     terminal.close();
   }
   if (approved) await client.approve({ caller, approvalId, digest });
-  else
-    await client.deny({
-      caller,
-      approvalId,
-      reason: yes || io.stdin.isTTY ? '' : 'nobody was there to ask; --yes says yes',
-    });
+  else if (io.stdin.isTTY) await client.deny({ caller, approvalId, reason: '' });
+  else {
+    io.stderr.write('[not run: there is no terminal to ask on; --yes allows it]\n');
+    await client.deny({ caller, approvalId, reason: '', unattended: true });
+  }
 }
 
 export async function runTool(args: string[], io: Io): Promise<number> {

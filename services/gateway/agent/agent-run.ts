@@ -5,7 +5,7 @@ import type { RunEnded } from '#gen/quern/gateway/v1/agent.ts';
 import type { ChatMessage } from '#gen/quern/tokenizer/v1/tokenizer.ts';
 import type { Caller, Taint } from '#gen/quern/tools/v1/tools.ts';
 import { QuernError } from '#kit/errors.ts';
-import type { Principal } from '#kit/principal.ts';
+import { type Principal, principalKey } from '#kit/principal.ts';
 import type { SpanSink, TraceContext } from '#kit/trace.ts';
 import { NESTED_CONTEXT_MS_MAX } from './limits.ts';
 import { type NestedContext, sealNested } from './nested-context.ts';
@@ -121,17 +121,18 @@ export class AgentRun {
   /** Passes an answer for a waiting call on to the tool service. Throws what forbids it. */
   async answer(
     approver: Principal,
-    given: { approvalId: string; digest: Buffer; allow: boolean; reason: string },
+    given: { approvalId: string; digest: Buffer; allow: boolean; reason: string; unattended?: boolean | undefined },
     trace: TraceContext,
   ): Promise<void> {
     const { principal, toolService } = this.options;
-    const { approvalId, digest, allow, reason } = given;
-    checkApprover(approver, principal);
+    const { approvalId, digest, allow, reason, unattended } = given;
+    const isOwn = principalKey(approver) === principalKey(principal);
+    if (!unattended || !isOwn) checkApprover(approver, principal); // that nobody is there, its own caller knows
     this.#approvals.check(approvalId, digest);
     const caller = { ...this.#caller(), user: approver.user, keyId: approver.keyId };
     const options = { signal: this.signal, trace };
     if (allow) await toolService.approve({ caller, approvalId, digest }, options);
-    else await toolService.deny({ caller, approvalId, reason }, options);
+    else await toolService.deny({ caller, approvalId, reason, unattended }, options);
   }
 
   /** Not to be read any more; ends it when it runs. */

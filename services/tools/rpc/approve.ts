@@ -11,7 +11,8 @@ export function approve({ approvals }: ToolsContext, { caller, approvalId, diges
   return {};
 }
 
-export function deny({ approvals }: ToolsContext, { caller, approvalId, reason }: DenyRequest): DenyResponse {
-  approvals.deny(approvalId, reasonField(reason), ownerField(caller));
+export function deny({ approvals }: ToolsContext, request: DenyRequest): DenyResponse {
+  const { caller, approvalId, reason, unattended = false } = request;
+  approvals.deny(approvalId, reasonField(reason), ownerField(caller), unattended);
   return {};
 }

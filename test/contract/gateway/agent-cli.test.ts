@@ -65,19 +65,28 @@ const asking: FakePlay = async function* ({ argumentsJson, tool }, _call, tools)
     expiresUnixMs,
   };
   yield { $case: 'approvalRequired', value };
-  const denied = { outcome: Outcome.OUTCOME_DENIED_APPROVAL, message: 'denied' };
-  yield { $case: 'result', value: (await answer) ? toolResult('removed') : toolResult('', denied) };
+  const allowed = await answer;
+  const nobody = tools.denials.at(-1)?.unattended ?? false;
+  const denied = {
+    outcome: nobody ? Outcome.OUTCOME_NO_APPROVER : Outcome.OUTCOME_DENIED_APPROVAL,
+    message: 'not run',
+  };
+  yield { $case: 'result', value: allowed ? toolResult('removed') : toolResult('', denied) };
 };
 
-test('without a terminal a call that needs approval is denied, with its arguments shown; there is no --yes', async (t) => {
+test('without a terminal a call that needs approval is not run, and no person is said to have denied it; there is no --yes', async (t) => {
   const { mesh, tools } = await startAgentMesh(t, { model: once, play: asking });
   const { code, log } = await quern(['--gateway', mesh.gateway.grpcAddress, 'do it']);
   assert.equal(code, 0);
   assert.match(
     log,
-    /call 0\.0 needs approval: destroys\n {2}tool: f\n {2}arguments: \{\n {4}"path": "\/x"\n {2}\}\n\[denied: there is no terminal/,
+    /call 0\.0 needs approval: destroys\n {2}tool: f\n {2}arguments: \{\n {4}"path": "\/x"\n {2}\}\n\[not run: it needs approval, and there is no terminal/,
   );
-  assert.deepEqual([tools.approvals.length, tools.denials.length], [0, 1]);
+  assert.deepEqual(
+    [tools.approvals.length, tools.denials.map(({ reason, unattended }) => [reason, unattended])],
+    [0, [['', true]]],
+  );
+  assert.match(log, /ended 0\.0: NO_APPROVER/);
   const yes = await quern(['--gateway', mesh.gateway.grpcAddress, '--yes', 'do it']);
   assert.equal(yes.code, 2);
   assert.match(yes.log, /Unknown option '--yes'/);

@@ -80,6 +80,28 @@ test('a denial is a result for the model, with the reason', async (t) => {
   );
 });
 
+test('that nobody is there to be asked is an outcome of its own, and no denial by a person', async (t) => {
+  const { client, jail, config, close } = await setUp(t, { tools: asking });
+  const { asked, rest } = await ask(client);
+  await unary(client, 'deny', { caller, approvalId: asked.approvalId, reason: '', unattended: true });
+  const events = await rest();
+  assert.equal(outcomeOf(events), 'no_approver');
+  assert.match(resultOf(events).content, /nobody is there to be asked/);
+  assert.doesNotMatch(resultOf(events).content, /denied/);
+  assert.equal(jail.ran.length, 0);
+  await close();
+  const records = await recordsOf(config);
+  assert.deepEqual(
+    records
+      .filter(({ action }) => action === 'tool.denied' || action === 'tool.finished')
+      .map(({ action, outcome, reason }) => [action, outcome, reason]),
+    [
+      ['tool.denied', 'denied', 'NO_APPROVER'],
+      ['tool.finished', 'denied', 'NO_APPROVER'],
+    ],
+  );
+});
+
 test('only the same tenant answers, and only what it was shown', async (t) => {
   const { client } = await setUp(t, { tools: asking });
   const { asked, rest } = await ask(client);

@@ -47,12 +47,12 @@ function asking(ms: number): ScriptedTools {
   return tools;
 }
 
-type Answer = { allow: boolean; digest?: Buffer; approvalId?: string; reason?: string };
+type Answer = { allow: boolean; digest?: Buffer; approvalId?: string; reason?: string; unattended?: boolean };
 
-async function asked(from: { ms?: number; approver?: Principal; answers: readonly Answer[] }) {
+async function asked(from: { ms?: number; principal?: Principal; approver?: Principal; answers: readonly Answer[] }) {
   const tools = asking(from.ms ?? 5_000);
   const turn = scriptedTurn(({ name }) => (name === '0' ? { calls: [{ name: 'rm', args: {} }] } : 'done'));
-  const run: AgentRun = await makeRun({ turn, tools, principal: user });
+  const run: AgentRun = await makeRun({ turn, tools, principal: from.principal ?? user });
   const refusals: string[] = [];
   const answer = async (): Promise<void> => {
     for (const given of from.answers) {
@@ -118,4 +118,16 @@ test('who may answer: an admin of the tenant, the user of the run; no other user
     assert.equal(outcome, expected, JSON.stringify(approver));
     assert.deepEqual(refusals, expected === 'OK' ? [] : ['APPROVER_NOT_ALLOWED']);
   }
+});
+
+test('that nobody is there to be asked may also be said by the very key that started the run, and by nobody else', async () => {
+  const nobody = [{ allow: false, unattended: true }];
+  const service: Principal = { ...user, role: 'service' };
+  const own = await asked({ principal: service, approver: service, answers: nobody });
+  assert.deepEqual(own.refusals, []);
+  assert.deepEqual(own.tools.answers, [
+    { allow: false, approvalId: 'approval-1', user: 'ann', reason: '', unattended: true },
+  ]);
+  const other = await asked({ principal: service, approver: { ...service, keyId: 'k2' }, answers: nobody });
+  assert.deepEqual(other.refusals, ['APPROVER_NOT_ALLOWED']);
 });

@@ -95,7 +95,7 @@ export type ScriptedTools = ToolService & {
   /** Calls inside, and the most there were. */
   running: number;
   most: number;
-  answers: { allow: boolean; approvalId: string; user: string; reason: string }[];
+  answers: { allow: boolean; approvalId: string; user: string; reason: string; unattended?: boolean }[];
   onAnswer: (allow: boolean) => void;
 };
 
@@ -137,8 +137,9 @@ export function scriptedTools(tools: readonly Tool[], play: Play): ScriptedTools
       service.answers.push({ allow: true, approvalId, user: caller?.user ?? '', reason: '' });
       service.onAnswer(true);
     },
-    deny: async ({ approvalId, caller, reason }) => {
-      service.answers.push({ allow: false, approvalId, user: caller?.user ?? '', reason });
+    deny: async ({ approvalId, caller, reason, unattended }) => {
+      const given = { allow: false, approvalId, user: caller?.user ?? '', reason };
+      service.answers.push({ ...given, ...(unattended && { unattended }) });
       service.onAnswer(false);
     },
   };

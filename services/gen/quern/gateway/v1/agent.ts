@@ -358,6 +358,8 @@ export interface ApproveRequest {
   allow: boolean;
   /** of a denial, goes to the model; at most 1024 characters */
   reason: string;
+  /** of a denial: nobody was there to be asked, so no person said no; absent = false */
+  unattended?: boolean | undefined;
 }
 
 export interface ApproveResponse {
@@ -1846,7 +1848,7 @@ export const AttachResponse: MessageFns<AttachResponse> = {
 };
 
 function createBaseApproveRequest(): ApproveRequest {
-  return { runId: "", approvalId: "", digest: Buffer.alloc(0), allow: false, reason: "" };
+  return { runId: "", approvalId: "", digest: Buffer.alloc(0), allow: false, reason: "", unattended: undefined };
 }
 
 export const ApproveRequest: MessageFns<ApproveRequest> = {
@@ -1865,6 +1867,9 @@ export const ApproveRequest: MessageFns<ApproveRequest> = {
     }
     if (message.reason !== "") {
       writer.uint32(42).string(message.reason);
+    }
+    if (message.unattended !== undefined) {
+      writer.uint32(48).bool(message.unattended);
     }
     return writer;
   },
@@ -1920,6 +1925,14 @@ export const ApproveRequest: MessageFns<ApproveRequest> = {
             }
 
             message.reason = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.unattended = reader.bool();
             continue;
           }
         }

@@ -111,6 +111,8 @@ export const Outcome = {
   OUTCOME_KILLED_BY_DRAIN: 16,
   /** OUTCOME_UNKNOWN - the service died while it ran; never run again by itself */
   OUTCOME_UNKNOWN: 17,
+  /** OUTCOME_NO_APPROVER - it needs approval, and nobody was there to be asked */
+  OUTCOME_NO_APPROVER: 18,
   UNRECOGNIZED: -1,
 } as const;
 
@@ -135,6 +137,7 @@ export namespace Outcome {
   export type OUTCOME_SANDBOX_UNAVAILABLE = typeof Outcome.OUTCOME_SANDBOX_UNAVAILABLE;
   export type OUTCOME_KILLED_BY_DRAIN = typeof Outcome.OUTCOME_KILLED_BY_DRAIN;
   export type OUTCOME_UNKNOWN = typeof Outcome.OUTCOME_UNKNOWN;
+  export type OUTCOME_NO_APPROVER = typeof Outcome.OUTCOME_NO_APPROVER;
   export type UNRECOGNIZED = typeof Outcome.UNRECOGNIZED;
 }
 
@@ -511,6 +514,8 @@ export interface DenyRequest {
   approvalId: string;
   /** goes to the model as the result; at most 1024 characters */
   reason: string;
+  /** nobody was there to be asked: ends OUTCOME_NO_APPROVER; absent = a person said no */
+  unattended?: boolean | undefined;
 }
 
 export interface DenyResponse {
@@ -2919,7 +2924,7 @@ export const ApproveResponse: MessageFns<ApproveResponse> = {
 };
 
 function createBaseDenyRequest(): DenyRequest {
-  return { caller: undefined, approvalId: "", reason: "" };
+  return { caller: undefined, approvalId: "", reason: "", unattended: undefined };
 }
 
 export const DenyRequest: MessageFns<DenyRequest> = {
@@ -2932,6 +2937,9 @@ export const DenyRequest: MessageFns<DenyRequest> = {
     }
     if (message.reason !== "") {
       writer.uint32(26).string(message.reason);
+    }
+    if (message.unattended !== undefined) {
+      writer.uint32(32).bool(message.unattended);
     }
     return writer;
   },
@@ -2971,6 +2979,14 @@ export const DenyRequest: MessageFns<DenyRequest> = {
             }
 
             message.reason = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.unattended = reader.bool();
             continue;
           }
         }
