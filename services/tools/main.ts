@@ -26,7 +26,9 @@ async function main(): Promise<void> {
   flushCompileCache(); // as the account that owns the cache; without one it does nothing
   const config = readConfig(process.env);
   const vault = config.audit ? await openVault(config.audit.keyDir) : null;
+  const wasRoot = process.getuid?.() === 0;
   const start = giveUpRoot({ folders: ownFolders(config), uid: config.uid });
+  if (wasRoot) process.chdir('/'); // not to keep hold of a folder that this account may not enter by its path
   const log = createLog({ service: 'tools', level: config.logLevel });
   const metrics = createMetrics('tools', { processMetrics: true });
   let service: ToolsService | null = null;

@@ -61,7 +61,15 @@ export function spawnQuern(args: string[]): ChildProcess {
  */
 export async function startMesh(
   t: Pick<TestContext, 'after'>,
-  options: { args?: string[]; env?: NodeJS.ProcessEnv; audit?: boolean; traces?: boolean; tools?: boolean } = {},
+  options: {
+    args?: string[];
+    env?: NodeJS.ProcessEnv;
+    audit?: boolean;
+    traces?: boolean;
+    tools?: boolean;
+    /** Another checkout, and the words that start its Node; default: this one. */
+    from?: { root: string; node: string[] };
+  } = {},
 ): Promise<Mesh> {
   const state = mkdtempSync(join(tmpdir(), 'quern-state-'));
   const audit = options.audit ? [] : ['--no-audit'];
@@ -79,8 +87,10 @@ export async function startMesh(
     ...tools,
     ...(options.args ?? []),
   ];
-  const child = spawn(process.execPath, [join(ROOT, 'services', 'cli', 'bin.mjs'), ...args], {
-    cwd: ROOT,
+  const { root, node } = options.from ?? { root: ROOT, node: [process.execPath] };
+  const [command = '', ...words] = [...node, join(root, 'services', 'cli', 'bin.mjs'), ...args];
+  const child = spawn(command, words, {
+    cwd: root,
     env: { ...process.env, QUERN_STATE_DIR: state, ...options.env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });

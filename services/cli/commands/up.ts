@@ -15,7 +15,7 @@ import { parseModels } from '../up/model-folder.ts';
 import { planProcesses, type UpOptions } from '../up/plan.ts';
 import { findFreePort, requireFreePort, splitAddress } from '../up/ports.ts';
 import { jsonReporter, textReporter } from '../up/reporter.ts';
-import { type ToolsPlan, toolsFolder } from '../up/tools-plan.ts';
+import { type ToolsPlan, toolsFolder, toolsView } from '../up/tools-plan.ts';
 import { planTraces, traceRows, traceUi } from '../up/trace-plan.ts';
 
 const TOKENIZER_METRICS_PORT = 9152;
@@ -120,11 +120,12 @@ function engineOptions(values: EngineValues): Pick<UpOptions, 'threads' | 'dtype
 }
 
 async function chooseTools({ config }: Io, isFirst: boolean, taken: readonly number[]): Promise<ToolsPlan> {
-  const { stateDir, toolsDir, places } = config;
+  const { stateDir, toolsDir, places, root, env } = config;
   return {
     dir: toolsFolder(stateDir, toolsDir),
     metricsPort: await findFreePort(isFirst ? TOOLS_METRICS_PORT : undefined, taken),
     compileCache: join(places.caches[0] ?? stateDir, 'node-compile'),
+    view: await toolsView({ root, node: process.execPath }, env.QUERN_TOOLS_UID),
   };
 }
 

@@ -79,8 +79,7 @@ export function planProcesses(options: UpOptions): PlannedProcess[] {
   ): PlannedProcess => ({
     name,
     kind,
-    command: options.node,
-    args: [...(kind === 'tools' ? TOOLS_NODE_OPTIONS : []), join(options.root, 'services', kind, 'main.ts')],
+    ...startWords(options, kind),
     env: { ...inherited, ...exported, ...withoutUndefined(settings) },
     addresses,
     metrics,
@@ -129,6 +128,15 @@ export function planProcesses(options: UpOptions): PlannedProcess[] {
       [options.http, options.grpc],
     ),
   ];
+}
+
+/** How one of our services is started. */
+function startWords(options: UpOptions, kind: string): Pick<PlannedProcess, 'command' | 'args'> {
+  const view = kind === 'tools' ? options.tools?.view : null;
+  const { words, node, root } = view ?? { words: [], ...options };
+  const nodeOptions = kind === 'tools' ? TOOLS_NODE_OPTIONS : [];
+  const [command = node, ...args] = [...words, node, ...nodeOptions, join(root, 'services', kind, 'main.ts')];
+  return { command, args };
 }
 
 function gatewayEnv(

@@ -39,9 +39,13 @@ export function jsonReporter(out: NodeJS.WriteStream): Reporter {
   return (event) => out.write(`${JSON.stringify(event)}\n`);
 }
 
-/** Plain lines; on a terminal the progress line is rewritten in place. */
+/**
+ * Plain lines; on a terminal the progress line is rewritten in place. A part that is started again and again, and each time ends for
+ * the same reason, is told of once.
+ */
 export function textReporter(out: NodeJS.WriteStream): Reporter {
   let transient = false;
+  const told = new Map<string, string>();
   const line = (text: string): void => {
     if (transient) out.write('\r\u001b[K');
     transient = false;
@@ -53,6 +57,11 @@ export function textReporter(out: NodeJS.WriteStream): Reporter {
       out.write(`\r\u001b[K${event.name}: ${event.phase} ${share(event.done, event.total)}`);
       transient = true;
       return;
+    }
+    if (event.event === 'part_ready') told.delete(event.name);
+    if (event.event === 'exited') {
+      if (told.get(event.name) === event.reason) return;
+      told.set(event.name, event.reason);
     }
     const text = describe(event);
     if (text !== null) line(text);

@@ -2,6 +2,10 @@
 import { createHash } from 'node:crypto';
 import { basename, join } from 'node:path';
 import { type AuditPlan, NATS_NOWHERE } from './audit-plan.ts';
+import { type CheckoutView, viewFor } from './checkout-view.ts';
+
+/** The account that the service becomes when root starts it, if QUERN_TOOLS_UID names no other. */
+const UNPRIVILEGED_ID = 65_532;
 
 export type ToolsPlan = {
   /** Of the journal, the workspaces and the outbox. */
@@ -10,6 +14,8 @@ export type ToolsPlan = {
   metricsPort: number;
   /** Where the compiled form of the service's modules is kept: without it a process holds the compiler too. */
   compileCache: string;
+  /** Null or absent: the service reads Quern's own files where they are. */
+  view?: CheckoutView | null;
 };
 
 /** Small, since every sandbox is made by a fork of it: a young generation of 1 MiB and one thread of V8's own. */
@@ -30,6 +36,16 @@ export function toolsFolder(stateDir: string, named: string | undefined, root = 
 /** The folder of its socket: the mesh's, or beside it a folder of the account that the service becomes. */
 export function toolsSocketFolder(runtimeDir: string, root = isRoot()): string {
   return root ? join('/tmp', `${basename(runtimeDir)}-tools`) : runtimeDir;
+}
+
+/** How the account that the service becomes sees the checkout. `uid`: QUERN_TOOLS_UID, in which the service finds mistakes itself. */
+export async function toolsView(
+  checkout: { root: string; node: string },
+  uid: string | undefined,
+  root = isRoot(),
+): Promise<CheckoutView | null> {
+  const account = Number(uid || UNPRIVILEGED_ID);
+  return root && Number.isInteger(account) && account > 0 ? viewFor(account, checkout) : null;
 }
 
 /** What the service is told. */

@@ -70,7 +70,8 @@ function checkOwnFiles(uid: number): void {
     throw new QuernError(
       'FAILED_PRECONDITION',
       `account ${uid}, under which tools run, cannot read ${(cause as NodeJS.ErrnoException).path ?? 'Quern'}: ` +
-        'expected Quern to lie below folders that others may enter, such as /opt or /srv, not in the home of root',
+        'expected files that others may read, below folders that others may enter, such as /opt or /srv, not the home of root; ' +
+        'quern up needs no such folders where root may mount (CAP_SYS_ADMIN)',
       { reason: 'SANDBOX_UNAVAILABLE' },
       { cause },
     );

@@ -13,6 +13,7 @@ import {
   toolsFolder,
   toolsServiceEnv,
   toolsSocketFolder,
+  toolsView,
 } from '../../../services/cli/up/tools-plan.ts';
 
 function folder(t: TestContext, files: string[]): string {
@@ -212,6 +213,25 @@ test('tools are an optional part between audit and the models; the gateway is to
   assert.deepEqual([dir, nats, keys], ['/s/tools', 'nats://tools:t@127.0.0.1:4222', '/s/audit-keys']);
   assert.equal(parts.at(-1)?.env.QUERN_TOOLS_ADDRESS, listen);
   assert.equal(plan(ON).at(-1)?.env.QUERN_TOOLS_ADDRESS, undefined);
+});
+
+test('only the tool service is started in a view of the checkout, when it has one', () => {
+  const view = { words: ['unshare', '--mount'], root: '/view', node: '/view/node' };
+  const parts = plan(ON, { PATH: '/bin' }, { ...TOOLS, view });
+  const wordsOf = (name: string): string[] => {
+    const { command, args } = parts.find(({ kind }) => kind === name)!;
+    return [command, ...args];
+  };
+  const own = wordsOf('tools');
+  assert.deepEqual(
+    [...own.slice(0, 3), own.at(-1)],
+    ['unshare', '--mount', '/view/node', '/view/services/tools/main.ts'],
+  );
+  assert.deepEqual(wordsOf('tokenizer'), ['node', '/q/services/tokenizer/main.ts']);
+});
+
+test('another account than root needs no view: it stays who it is', async () => {
+  assert.equal(await toolsView({ root: '/nowhere', node: '/nowhere/node' }, undefined, false), null);
 });
 
 test('started by root, tools have folders that the account they become may enter', () => {

@@ -81,3 +81,19 @@ test('with TLS, addresses begin with https://', () => {
   assert.match(text, /npx quern chat --gateway https:\/\/127\.0\.0\.1:50051$/m);
   assert.match(text, /curl -s https:\/\/127\.0\.0\.1:8000\//);
 });
+
+test('a part that ends again and again for one reason is told of once, until it was ready', () => {
+  const out = new PassThrough();
+  const report = textReporter(out as unknown as NodeJS.WriteStream);
+  const exit = (reason: string) => report({ event: 'exited', name: 'tools', reason, restart_in_ms: 200 });
+  exit('no');
+  exit('no');
+  exit('never');
+  report({ event: 'part_ready', name: 'tools', seconds: 1 });
+  exit('never');
+  const lines = String(out.read()).trim().split('\n');
+  assert.deepEqual(
+    lines.map((line) => line.split(';')[0]),
+    ['tools: no', 'tools: never', 'tools: ready in 1.0 s', 'tools: never'],
+  );
+});
