@@ -32,14 +32,15 @@ export function effectiveClass(request: TypedRequest, principal: Principal): Pri
   return wanted < principal.priorityCeiling ? principal.priorityCeiling : wanted;
 }
 
+/** The end of what a request hears that is too long. */
+export const SHORTEN = 'shorten the prompt or lower max_tokens';
+
 function refuseLength(request: TypedRequest, size: number, asked: number | undefined, context: number): never {
   const parts =
     asked === undefined
       ? `${size} in the prompt`
       : `${size + asked} (${size} in the prompt, ${asked} in the completion)`;
-  const message =
-    `this model's maximum context length is ${context} tokens, but the request has ${parts}; ` +
-    'shorten the prompt or lower max_tokens';
+  const message = `this model's maximum context length is ${context} tokens, but the request has ${parts}; ` + SHORTEN;
   const field = request.prompt.kind === 'chat' ? 'messages' : 'prompt';
   const details = { reason: 'CONTEXT_LENGTH_EXCEEDED', fields: [{ field, description: message }] };
   throw new QuernError('INVALID_ARGUMENT', message, details);

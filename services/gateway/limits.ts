@@ -18,6 +18,8 @@ export const SUPERSEDE_KEY_CHARS_MAX = 256;
 export const PROMPTS_MAX = 64;
 export const MESSAGES_MAX = 1024;
 export const TOOLS_MAX = 128;
+/** Of the context: from here on a prompt is too long because of its tools, and its author is told so. */
+export const TOOLS_BLAMED_SHARE = 0.25;
 /** Of a replayed tool call, as in the tokenizer. */
 export const CALL_NAME_CHARS_MAX = 1024;
 

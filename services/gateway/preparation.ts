@@ -7,6 +7,7 @@ import { ENGINE_WAIT_MS } from './limits.ts';
 import type { Models, ServedModel } from './models.ts';
 import { type RenderedPrompt, renderPrompt } from './prompt-rendering.ts';
 import type { TokenizerCall, TokenizerClient } from './tokenizer-client.ts';
+import { explainLength } from './tool-share.ts';
 import type { TypedRequest } from './typed-request.ts';
 import type { Vocabulary } from './vocabulary.ts';
 
@@ -39,7 +40,7 @@ export async function prepare(
     { model: model.name, principal, vocabulary, infillTokensMax },
     call,
   );
-  const sampling = fitSampling(request, prompt, contextLength);
+  const sampling = await fitted(tokenizer, { request, prompt, model: model.name, contextLength }, call);
   const { eosTokenIds } = described;
   return {
     model,
@@ -48,6 +49,23 @@ export async function prepare(
     sampling,
     choices: createChoices({ request, prompt, vocabulary, sampling, eosTokenIds }),
   };
+}
+
+type Fitting = { request: TypedRequest; prompt: RenderedPrompt; model: string; contextLength: number };
+
+/** fitSampling, which says so when the tools take the room. */
+async function fitted(
+  tokenizer: TokenizerClient,
+  { request, prompt, ...from }: Fitting,
+  call: TokenizerCall,
+): Promise<SamplingParams> {
+  try {
+    return fitSampling(request, prompt, from.contextLength);
+  } catch (error) {
+    const shown = request.prompt.kind === 'chat' ? request.prompt.tools : [];
+    const tools = [...shown, ...(request.describedTools ?? [])];
+    throw await explainLength(error, tokenizer, { ...from, tools }, call);
+  }
 }
 
 async function describedBy(models: Models, model: ServedModel, signal: AbortSignal) {

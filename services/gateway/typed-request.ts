@@ -47,6 +47,8 @@ export type TypedRequest = {
   prompt: Prompt;
   /** maxTokens absent: what fits. */
   sampling: SamplingParams;
+  /** Tools whose definitions stand in the prompt's text, beside those of a chat; absent = none. */
+  describedTools?: readonly ToolDefinition[];
   /** Where maxTokens is absent, at most so many; absent = what fits. */
   completionTokensMax?: number;
   stop: readonly string[];

@@ -36,6 +36,7 @@ function typedTurn({ request, model, runId }: RunFacts, turn: TurnRequest): Type
       continueFinalMessage: false,
     },
     sampling: { ...sampling, maxTokens: maxTokens === undefined ? undefined : Math.min(maxTokens, turn.tokensMax) },
+    describedTools: turn.describedTools,
     completionTokensMax: turn.tokensMax,
     stop: [],
     modeStop: [],

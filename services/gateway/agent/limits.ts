@@ -18,6 +18,8 @@ export const RUN_LIMITS: Readonly<Record<LimitName, { min: number; usual: number
 };
 
 export const RUN_TOOLS_MAX = 128;
+/** Of the model's context that the definitions of tools may take which the caller did not choose. */
+export const UNCHOSEN_TOOLS_SHARE = 0.5;
 export const RUN_LINGER_MS_MAX = 600_000;
 /** Runs of this gateway that are running or linger, and of them those of one principal. Each keeps its events. */
 export const RUNS_MAX = 256;

@@ -95,6 +95,23 @@ function refuse(name: string, description: string): never {
 }
 
 /**
+ * Of the tools that nobody chose as many as leave the conversation its share of the model's context: those with the shortest
+ * definitions first, nested runs last. `tokens`: of each definition, in their order.
+ */
+export function fittingTools(tools: OfferedTools, tokens: readonly number[], tokensMax: number): OfferedTools {
+  const sized = tools.all().map((tool, i) => ({ tool, size: tokens[i] ?? 0 }));
+  const rank = ({ tool, size }: (typeof sized)[number]): number => (tool.name === AGENT_TOOL ? tokensMax : 0) + size;
+  const chosen = new Set<OfferedTool>();
+  let left = tokensMax;
+  for (const one of sized.toSorted((a, b) => rank(a) - rank(b))) {
+    if (one.size > left) break;
+    left -= one.size;
+    chosen.add(one.tool);
+  }
+  return new OfferedTools(tools.all().filter((tool) => chosen.has(tool)));
+}
+
+/**
  * The tools of a run out of those that the tool service listed. `names`: as the caller asked; empty for all that can run.
  * Throws INVALID_ARGUMENT for one that is unknown or denied, FAILED_PRECONDITION for one that cannot run now.
  */

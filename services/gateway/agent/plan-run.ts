@@ -14,10 +14,11 @@ type Planned = { kind: 'plan'; steps: PlannedStep[]; turns: number } | { kind: '
 /** Asks for a plan until one is valid, or the tries are used. */
 async function makePlan(shared: RunShared, level: RunLevel): Promise<Planned> {
   const messages = planMessages(level.messages, level.tools);
+  const describedTools = level.tools.definitions();
   for (let turn = 0; turn < PLAN_TRIES_MAX; turn += 1) {
     const limit = shared.budget.takeTurn();
     if (limit !== null) return { kind: 'end', end: endOfLimit(limit, level.answer) };
-    const said = await takeTurn(shared, level, { turn, messages, tools: [] });
+    const said = await takeTurn(shared, level, { turn, messages, tools: [], describedTools });
     if (said.cut) return { kind: 'end', end: endOfLimit('tokens', said.content) };
     const read = readPlan(said.content, level.tools);
     if (read.ok) return { kind: 'plan', steps: read.steps, turns: turn + 1 };

@@ -17,6 +17,8 @@ export type TurnRequest = {
   messages: readonly ChatMessage[];
   /** What the model is shown; empty: it may not call. */
   tools: readonly ToolDefinition[];
+  /** Whose definitions stand in a message: a plan is made of them. */
+  describedTools: readonly ToolDefinition[];
   sampling: SamplingParams | undefined;
   /** Tokens that the run has left, >= 1: the turn may not make more. */
   tokensMax: number;

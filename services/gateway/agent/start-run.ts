@@ -9,12 +9,14 @@ import type { Principal } from '#kit/principal.ts';
 import type { GatewayContext } from '../context.ts';
 import type { Caller } from '../generation-events.ts';
 import type { RequestTimeline } from '../request-timeline.ts';
+import { definitionBytes, definitionTokens } from '../tool-share.ts';
 import { invalidArgument, REQUEST_ID } from '../typed-request.ts';
 import { AgentRun } from './agent-run.ts';
 import { type Agents, requireAgents } from './agents.ts';
 import { generationTurn } from './generation-turn.ts';
+import { UNCHOSEN_TOOLS_SHARE } from './limits.ts';
 import { openNested } from './nested-context.ts';
-import { type OfferedTools, offeredTools } from './offered-tools.ts';
+import { fittingTools, type OfferedTools, offeredTools } from './offered-tools.ts';
 import { RunBudget, type RunLimits } from './run-budget.ts';
 import type { RunReader } from './run-log.ts';
 import { checkRunRequest } from './run-request.ts';
@@ -86,6 +88,7 @@ function watchOf({ metrics }: Agents, timeline: RequestTimeline): RunWatch {
 }
 
 async function listed(
+  context: GatewayContext,
   agents: Agents,
   request: RunRequest,
   from: { caller: RunCaller; runId: string; nesting: Nesting },
@@ -94,7 +97,23 @@ async function listed(
   const { tenant, user, keyId } = caller.principal;
   const asker = { tenant, user, keyId, sessionId: sessionOf(request, runId), requestId: runId };
   const tools = await agents.tools.list({ caller: asker }, { signal: caller.signal, trace: caller.trace });
-  return offeredTools(tools, request.tools, { nesting: nesting.depth < nesting.limits.depth });
+  const offered = offeredTools(tools, request.tools, { nesting: nesting.depth < nesting.limits.depth });
+  return request.tools.length > 0 ? offered : fitting(context, request, caller, offered);
+}
+
+/** All of them, where the model has the room. */
+async function fitting(
+  { models, tokenizer }: GatewayContext,
+  request: RunRequest,
+  { signal, trace }: RunCaller,
+  offered: OfferedTools,
+): Promise<OfferedTools> {
+  const model = models.resolve(request.model);
+  const tokensMax = Math.floor((models.description(model)?.contextLength ?? 0) * UNCHOSEN_TOOLS_SHARE);
+  const definitions = offered.definitions();
+  if (tokensMax === 0 || definitionBytes(definitions) <= tokensMax) return offered; // while no engine is there nobody knows
+  const tokens = await definitionTokens(tokenizer, model.name, definitions, { signal, trace });
+  return fittingTools(offered, tokens, tokensMax);
 }
 
 function sessionOf({ sessionId }: RunRequest, runId: string): string {
@@ -156,7 +175,7 @@ export async function startRun(
   }
   const nesting = nestingOf(agents, request, principal, limits);
   const model = context.models.resolve(request.model).name;
-  const tools = await listed(agents, request, { caller, runId, nesting });
+  const tools = await listed(context, agents, request, { caller, runId, nesting });
   const running: { run: AgentRun | null } = { run: null };
   const release = context.requests.add(principal, runId, {
     cancel: (reason) => running.run?.cancel(reason),

@@ -22,13 +22,19 @@ export type Said = {
   unfinished: boolean;
 };
 
-type TurnInput = { turn: number; messages: readonly ChatMessage[]; tools: readonly ToolDefinition[] };
+type TurnInput = {
+  turn: number;
+  messages: readonly ChatMessage[];
+  tools: readonly ToolDefinition[];
+  /** As in TurnRequest; absent = none. */
+  describedTools?: readonly ToolDefinition[];
+};
 
 /** Lets the model answer once and shows it. The turn must have been taken from the budget. Throws what failed it. */
 export async function takeTurn(
   shared: RunShared,
   level: RunLevel,
-  { turn, messages, tools }: TurnInput,
+  { turn, messages, tools, describedTools = [] }: TurnInput,
 ): Promise<Said> {
   const { log, signal, budget } = shared;
   const name = `${level.path === '' ? '' : `${level.path}.`}${turn}`;
@@ -43,8 +49,16 @@ export async function takeTurn(
     reserve = await budget.reserveTokens({ signal });
     if (reserve.tokens === 0) return { ...said, cut: true };
     const leftMs = Math.max(1, Math.ceil(shared.deadlineMs - performance.now()));
-    const { sampling } = shared;
-    end = await readTurn(shared, level, said, { name, messages, tools, sampling, tokensMax: reserve.tokens, leftMs });
+    const request = {
+      name,
+      messages,
+      tools,
+      describedTools,
+      sampling: shared.sampling,
+      tokensMax: reserve.tokens,
+      leftMs,
+    };
+    end = await readTurn(shared, level, said, request);
     budget.spendTokens(end.usage);
   } finally {
     reserve?.giveBack();

@@ -55,12 +55,16 @@ const STATES: Partial<Record<StepState, StepResult['state']>> = {
 /** Gathers the plan and what came of each step. */
 export class PlanResults {
   plan: PlanStep[] = [];
+  /** Names of those that the model was shown. */
+  tools: readonly string[] = [];
   readonly #results = new Map<string, StepResult>();
   readonly #stepOfCall = new Map<string, string>();
 
   take({ path, event }: RunResponse): void {
     if (path !== '') return;
-    if (event?.$case === 'plan') {
+    if (event?.$case === 'started') {
+      this.tools = event.value.tools;
+    } else if (event?.$case === 'plan') {
       this.plan = event.value.steps;
       for (const { id, tool } of this.plan) this.#results.set(id, unstarted(id, tool));
     } else if (event?.$case === 'step') {
@@ -122,7 +126,7 @@ export function invoke(context: GatewayContext): Handler {
       plan: gathered.plan.map(planObject),
       results: gathered.results,
       answer: ended.answer,
-      run: runObject(requestId, ended),
+      run: { ...runObject(requestId, ended), tools: gathered.tools },
       usage: runUsage(ended),
       ...(failure && failureOf(failure).body),
     };

@@ -218,3 +218,34 @@ test('/invoke: bad bodies, and a model that cannot plan', async (t) => {
     [[], [], 'plan_invalid', 'I would rather talk.'],
   );
 });
+
+test('/invoke: of all tools those that leave room in the context; named ones that do not are told apart from the text', async (t) => {
+  const tools = ['a', 'b', 'c', 'd', 'e', 'f'].map((name) => fakeTool(name, { description: 'x'.repeat(300) }));
+  const model: Model = () => 'I would rather talk.';
+  const { mesh } = await startAgentMesh(t, { model, tools, mesh: { engine: { contextLength: 3000 } } });
+  const post = async (path: string, body: object) => {
+    const response = await fetch(`${mesh.url}${path}`, { method: 'POST', body: JSON.stringify(body) });
+    const answer = (await response.json()) as {
+      run?: { outcome: string; tools: string[] };
+      error?: { param: string; code: string; message: string };
+    };
+    return { ...answer, status: response.status };
+  };
+  const fitting = await post('/invoke', { query: 'x', tools: [] });
+  assert.deepEqual([fitting.status, fitting.run?.outcome], [200, 'plan_invalid']);
+  assert.deepEqual(fitting.run?.tools, ['a', 'b', 'c']);
+  const named = await post('/invoke', { query: 'x', tools: tools.map(({ name }) => name) });
+  assert.deepEqual([named.status, named.error?.param, named.error?.code], [400, 'tools', 'context_length_exceeded']);
+  assert.match(
+    named.error?.message ?? '',
+    /but the request has \d{4} in the prompt; the definitions of its 6 tools take about 2\d{3} of the 3000: name fewer in "tools"/,
+  );
+  const long = await post('/invoke', { query: 'x'.repeat(3000), tools: ['a'] });
+  assert.equal(long.error?.param, 'messages');
+  const functions = tools.slice(0, 4).map(({ name, description }) => ({ name, description }));
+  const client = await post('/v1/chat/completions', {
+    messages: [{ role: 'user', content: 'y'.repeat(3000) }],
+    tools: functions.map((one) => ({ type: 'function', function: one })),
+  });
+  assert.deepEqual([client.status, client.error?.param], [400, 'tools']);
+});
