@@ -20,7 +20,7 @@ import { startWholeJail } from './jail-client.ts';
 
 const jail = await startWholeJail({ after });
 /** Refusals come at once; a busy machine may take its time to start Node. */
-const REFUSAL_MS = 5_000;
+const REFUSAL_MS = 15_000;
 
 const CANARY = 'canary-of-the-host';
 const outside = join(jail.folder, 'outside');
@@ -133,7 +133,7 @@ test('huge files and folders are cut at their bounds', async () => {
   for (let i = 0; i < 10_050; i++) writeFileSync(join(path, 'many', String(i)), '');
   const listed = await run('list_dir', { path: 'many', entries: 10_000 });
   assert.match(listed.content, /\[more than 10000 entries/);
-  assert(listed.tookMs < 10_000);
+  assert(listed.tookMs < 20_000);
 });
 
 test('a patch is all or nothing, also when the last file cannot be written', async () => {

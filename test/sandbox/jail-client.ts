@@ -188,11 +188,11 @@ export async function startJail(
     execArgv: ['-f', '-qq', '-s', '4096', '-e', 'trace=execve,execveat', '-o', options.strace, process.execPath],
   };
   const host = fork(join(import.meta.dirname, 'jail-host.ts'), [], { serialization: 'advanced', ...traced });
+  const exited = once(host, 'exit');
   t.after(async () => {
     if (host.exitCode === null && host.signalCode === null) {
       await link.send({ kind: 'close' }).catch(() => {});
-      const exited = once(host, 'exit');
-      host.disconnect(); // it ends then; under strace a signal would only reach strace
+      if (host.connected) host.disconnect(); // it ends then; under strace a signal would only reach strace
       const timer = setTimeout(() => host.kill('SIGKILL'), 5_000);
       await exited;
       clearTimeout(timer);

@@ -18,6 +18,8 @@ export type McpCall = {
   tenant?: string;
   sessionId?: string;
   abortAfterMs?: number;
+  /** Aborts when this file is in the workspace; it is removed. */
+  abortWhen?: string;
   limits?: Partial<SandboxLimits>;
 };
 export type McpToolView = ToolDefinition & { unavailable: string | null };
@@ -93,11 +95,12 @@ async function startProcess(config: McpHostConfig) {
       process.send({ ...request, id }, (error) => error && reject(error));
     });
   }
+  const exited = once(process, 'exit');
   async function end(): Promise<void> {
     if (process.exitCode !== null || process.signalCode !== null) return;
     await send({ kind: 'close' }).catch(() => {});
     process.kill('SIGKILL');
-    await once(process, 'exit');
+    await exited;
   }
   await send({ kind: 'start', config });
   return { process, send, end };

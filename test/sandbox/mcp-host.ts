@@ -2,8 +2,9 @@
  * A process that is to MCP servers what the tool service is: it gives root up, opens the jail, reads a folder of packs and runs calls
  * as executions do. Tests start it with mcp-client.ts.
  */
-import { readdirSync } from 'node:fs';
+import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { createLog } from '#kit/log.ts';
 import { createArgumentChecker } from '../../services/tools/argument-check.ts';
 import { CallEvents } from '../../services/tools/call-events.ts';
@@ -56,7 +57,15 @@ function tools(): McpToolView[] {
 }
 
 async function call(id: number, wanted: McpCall): Promise<RunResult> {
-  const { tool: name, args = {}, tenant = 'acme', sessionId = 's1', abortAfterMs, limits: lower = {} } = wanted;
+  const {
+    tool: name,
+    args = {},
+    tenant = 'acme',
+    sessionId = 's1',
+    abortAfterMs,
+    abortWhen,
+    limits: lower = {},
+  } = wanted;
   const { registry, jail, workspaces } = parts;
   const tool = registry.get(name);
   const missing = tool.unavailable();
@@ -70,6 +79,7 @@ async function call(id: number, wanted: McpCall): Promise<RunResult> {
   const opened = await workspaces.enter({ tenant, sessionId });
   try {
     const { workspace } = opened;
+    if (abortWhen !== undefined) void abortOn(join(workspace.path, abortWhen), abort);
     const prepared = await tool.prepare(checked.args, {
       ...{ tenant, user: 'u', sessionId, workspace, stdin: null, limits },
     });
@@ -87,6 +97,12 @@ async function call(id: number, wanted: McpCall): Promise<RunResult> {
     aborts.delete(id);
     await opened.leave();
   }
+}
+
+async function abortOn(file: string, abort: AbortController): Promise<void> {
+  while (!existsSync(file)) await sleep(5);
+  rmSync(file);
+  abort.abort(new Error('stop'));
 }
 
 function census(): McpCensus {

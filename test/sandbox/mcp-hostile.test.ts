@@ -3,10 +3,10 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { RunResult } from '../../services/tools/tool-run.ts';
-import { fakeServer, type McpCall, type McpHost, startMcpHost } from './mcp-client.ts';
+import { fakeServer, type McpCall, type McpCensus, type McpHost, startMcpHost } from './mcp-client.ts';
 
-/** A call's end and the end of its processes, on a busy machine. */
-const END_MS = 1_500;
+/** A call's end and the end of its processes, on a busy machine; servers that hang do so for ten minutes. */
+const END_MS = 20_000;
 
 async function startWith(t: TestContext, program: string, more: Record<string, unknown> = {}): Promise<McpHost> {
   return startMcpHost(t, { fake: fakeServer(program, more) });
@@ -25,6 +25,9 @@ async function timed(host: McpHost, call: Partial<McpCall> = {}): Promise<{ resu
 }
 
 async function assertNothingLeft(host: McpHost): Promise<void> {
+  const isLeft = ({ running, sessions }: McpCensus): boolean => running + sessions > 0;
+  for (const until = performance.now() + END_MS; isLeft(await host.census()) && performance.now() < until; )
+    await sleep(20);
   const { running, sessions } = await host.census();
   assert.deepEqual([running, sessions], [0, 0], 'nothing runs any more');
 }
@@ -83,15 +86,24 @@ heard = lambda how: open("heard", how)
 def other(m):
   if m["method"] == "notifications/cancelled": heard("a").write(str(m["params"]["requestId"]) + " ")
 def go(m):
-  if "x" in m["params"]["arguments"]: reply(m, text(str(m["id"]) if m["params"]["arguments"]["x"] == "warm" else heard("r").read()))`;
+  x = m["params"]["arguments"].get("x")
+  if x == "warm": reply(m, text(str(m["id"])))
+  elif x == "heard?": reply(m, text(heard("a+").read() or heard("r").read()))
+  else: open("begun", "w").close()`;
   const host = await startWith(t, program, { workspace: 'write' });
-  const warm = (await timed(host, { args: { x: 'warm' } })).result;
-  const { result, ms } = await timed(host, { abortAfterMs: 300 });
-  assert.equal(result.outcome, 'cancelled');
-  assert(ms < 300 + END_MS, `${ms} ms`);
-  await assertNothingLeft(host);
-  const after = await timed(host, { args: { x: 'heard?' } });
-  assert.equal(after.result.content, `${Number(warm.content) + 1} `, 'the cancelled call, as the server wrote it down');
+  let heard = '';
+  for (let tries = 0; heard === '' && tries < 10; tries++) {
+    const warm = (await timed(host, { args: { x: 'warm' } })).result;
+    const { result, ms } = await timed(host, { abortWhen: 'begun' });
+    assert.equal(result.outcome, 'cancelled');
+    assert(ms < END_MS, `${ms} ms`);
+    await assertNothingLeft(host);
+    heard = (await timed(host, { args: { x: 'heard?' } })).result.content;
+    // A server has a moment to hear of it, which may be over before a busy machine lets it run.
+    if (heard !== '')
+      assert.equal(heard, `${Number(warm.content) + 1} `, 'the cancelled call, as the server wrote it down');
+  }
+  assert.notEqual(heard, '');
 });
 
 test('a flood on stdout or stderr ends the process', async (t) => {
@@ -256,6 +268,5 @@ test('a server cannot keep anything running behind its end', async (t) => {
     { idle_ms: 1_000 },
   );
   assert.equal((await timed(host)).result.content, 'forked');
-  for (let waited = 0; waited < 60 && (await host.census()).sessions > 0; waited++) await sleep(100);
   await assertNothingLeft(host);
 });

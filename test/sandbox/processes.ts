@@ -1,5 +1,7 @@
 /** What runs on this machine, as far as sandboxes are concerned. */
+import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { readText } from '../../services/tools/jail/cgroups.ts';
 import { isSameProcess, startTimeOf } from '../../services/tools/jail/process-status.ts';
 
@@ -31,7 +33,7 @@ export const alive = (list: readonly Process[]): number =>
   list.filter(({ pid, startTime }) => isSameProcess(pid, startTime)).length;
 
 /** Sandboxes whose maker is gone: bubblewrap's processes that neither it nor a Node has started. */
-export function orphans(): number[] {
+function orphans(): number[] {
   const nameOf = (pid: number): string => readText(`/proc/${pid}/comm`)?.trim() ?? '';
   return readdirSync('/proc')
     .filter((entry) => /^\d+$/.test(entry) && nameOf(Number(entry)) === 'bwrap' && startTimeOf(Number(entry)) !== null)
@@ -40,4 +42,10 @@ export function orphans(): number[] {
       const parent = Number(/^PPid:\s*(\d+)/m.exec(readText(`/proc/${pid}/status`) ?? '')?.[1]);
       return !['bwrap', 'node', 'MainThread'].includes(nameOf(parent));
     });
+}
+
+/** One that was just killed may be seen between its parent's end and its own: only what stays is left over. */
+export async function untilNoOrphans(): Promise<void> {
+  for (const until = performance.now() + 20_000; orphans().length > 0 && performance.now() < until; ) await sleep(10);
+  assert.deepEqual(orphans(), [], 'sandboxes whose maker is gone');
 }

@@ -19,13 +19,23 @@ function straceLog(t: TestContext): string {
 
 type Exec = { pid: number; program: string };
 
-/** Programs that were started, in order, without attempts that failed. */
+/**
+ * Programs that were started, in order, without attempts that failed. Where another process had something to tell meanwhile, strace
+ * tells of a call in two lines: "1 execve(... <unfinished ...>" and "1 <... execve resumed>) = 0".
+ */
 function execsIn(log: string): Exec[] {
-  return readFileSync(log, 'utf8')
-    .split('\n')
-    .map((line) => /^(\d+)\s+execve(?:at)?\("([^"]*)".*= 0$/.exec(line))
-    .filter((match) => match !== null)
-    .map((match) => ({ pid: Number(match[1]), program: match[2]! }));
+  const begun = new Map<string, string>();
+  const execs: Exec[] = [];
+  for (const line of readFileSync(log, 'utf8').split('\n')) {
+    const [, pid, program = begun.get(pid ?? ''), end] =
+      /^(\d+)\s+(?:execve(?:at)?\((?:-?\w+, )?"([^"]*)"|<\.\.\. execve(?:at)? resumed>).*(= 0|<unfinished \.\.\.>)$/.exec(
+        line,
+      ) ?? [];
+    if (pid === undefined || program === undefined) continue;
+    if (end === '= 0') execs.push({ pid: Number(pid), program });
+    else begun.set(pid, program);
+  }
+  return execs;
 }
 
 const named = (execs: readonly Exec[], name: string): Exec[] => execs.filter(({ program }) => program.endsWith(name));

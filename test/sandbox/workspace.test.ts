@@ -124,7 +124,7 @@ test('FIFOs, sockets and devices in the workspace hold up neither a launch nor t
   const since = performance.now();
   const script = 'timeout 0.2 cat .npmrc; echo $?; mknod dev c 1 1; mknod blk b 8 0; ls';
   const { stdout, stderr, end } = await jail.bash(script, asWorkspace(path, { protected: ['.npmrc', '.git/config'] }));
-  assert(performance.now() - since < 5_000);
+  assert(performance.now() - since < 30_000);
   assert.equal(end.setupFailure, null);
   assert.equal(stdout, '124\npipe\n');
   assert.match(stderr, /mknod.*not permitted/);
