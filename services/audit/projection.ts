@@ -1,58 +1,25 @@
 // The queryable view of the ledger: SQLite tables made from the records alone, dropped and made again at will. Two nouns:
-// records (one row each) and requests (one row per request, closed by its finished record).
+// records (one row each) and requests (one row per request, agent run and tool call, closed by its finished record).
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { DATABASE_BUSY_MS } from '#kit/audit/limits.ts';
 import { type AuditRecord, SYSTEM_TENANT, sha256Hex } from '#kit/audit/record.ts';
 import type { LedgerEntry } from './ledger.ts';
 import { PRUNE_ROWS, VIEW_CACHE_KIB } from './limits.ts';
 import { TIME_SPANS_SCHEMA, TimeSpans } from './time-spans.ts';
-import { type RequestQuery, requestsSql, SCHEMA, SCHEMA_VERSION, type Value, VIEW_SQL } from './view-sql.ts';
+import type { RecordRow, RequestRow } from './view-rows.ts';
+import {
+  type RequestQuery,
+  ROW_BEGINS,
+  ROW_ENDS,
+  requestsSql,
+  SCHEMA,
+  SCHEMA_VERSION,
+  type Value,
+  VIEW_SQL,
+} from './view-sql.ts';
 
+export type { RecordRow, RequestRow } from './view-rows.ts';
 export type { RequestQuery } from './view-sql.ts';
-
-/** One request as it is shown. Null: not told (yet). */
-export type RequestRow = {
-  /** Of its accepted record: callers may use a request id again. */
-  id: string;
-  request_id: string;
-  tenant: string;
-  actor_kind: string;
-  actor_ref: string;
-  accepted_ts: string;
-  finished_ts: string | null;
-  model: string | null;
-  outcome: string | null;
-  code: string | null;
-  reason: string | null;
-  trace_id: string | null;
-  sealed: string | null;
-  /** Integers by name, JSON. */
-  usage: string | null;
-  accepted_idx: number;
-  finished_idx: number | null;
-  /** Where the prompt is kept, and where the answer is. */
-  prompt_ref: string | null;
-  answer_ref: string | null;
-};
-
-/** One record as it is shown. Null: not told. */
-export type RecordRow = {
-  idx: number;
-  ts: string;
-  producer: string;
-  tenant: string;
-  actor_kind: string;
-  actor_ref: string;
-  action: string;
-  outcome: string;
-  code: string | null;
-  reason: string | null;
-  target: string | null;
-  request_id: string | null;
-  trace_id: string | null;
-  /** Integers by name, JSON. */
-  usage: string | null;
-};
 
 /** A message of one stream: a stream that was made anew counts from 1 again. */
 export type StreamPosition = { createdMs: number; seq: number };
@@ -72,6 +39,7 @@ export class Projection {
   readonly #insertRecord: StatementSync;
   readonly #accept: StatementSync;
   readonly #finish: StatementSync;
+  readonly #approve: StatementSync;
   readonly #setProducer: StatementSync;
   readonly #setMeta: StatementSync;
   readonly #wholeSeq: StatementSync;
@@ -86,11 +54,12 @@ export class Projection {
       'INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING',
     );
     this.#accept = database.prepare(
-      `INSERT INTO requests (id, request_id, tenant, actor_kind, actor_ref, accepted_ts, model, trace_id, sealed, accepted_idx,
-         prompt_ref)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+      `INSERT INTO requests (id, kind, request_id, tenant, actor_kind, actor_ref, accepted_ts, target, trace_id, sealed,
+         accepted_idx, prompt_ref, execution_id, tool_version, tool_sha, policy_sha, args_mac, usage)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
     );
     this.#finish = database.prepare(VIEW_SQL.finish);
+    this.#approve = database.prepare(VIEW_SQL.approve);
     this.#setProducer = database.prepare(
       `INSERT INTO producers (producer, seq, sha256, whole_seq) VALUES (?, ?, ?, 0)
        ON CONFLICT (producer) DO UPDATE SET seq = excluded.seq, sha256 = excluded.sha256 WHERE excluded.seq > seq`,
@@ -240,7 +209,6 @@ export class Projection {
     if (!record) return null; // kept in the ledger at its place; nothing to show
     const { actor } = record;
     const usage = record.usage ? JSON.stringify(record.usage) : null;
-    const text = (value: string | undefined): string | null => value ?? null;
     this.#insertRecord.run(
       ...([
         index,
@@ -256,20 +224,34 @@ export class Projection {
       ...[text(record.request_id), text(record.trace_id), text(record.sealed), usage],
     );
     this.#follow(chains, record, bytes);
-    if (record.request_id === undefined) return record.ts;
-    if (record.action === 'request.accepted') {
-      const { request_id: id, tenant, ts } = record;
-      const rest = [text(record.target), text(record.trace_id), text(record.sealed), index, text(record.content_ref)];
-      this.#accept.run(record.id, id, tenant, actor.kind, actor.ref, ts, ...rest);
-    } else if (record.action === 'request.finished') {
-      const { ts, outcome, tenant, request_id: id } = record;
-      const ended = [text(record.content_ref), tenant, text(record.parent_id), tenant, id];
-      this.#finish.run(ts, outcome, text(record.code), text(record.reason), usage, index, ...ended);
-    }
+    this.#applyToRequests(index, record, usage);
     return record.ts;
   }
 
-  /** Requests newest first, at most `limit` (and QUERY_ROWS_MAX). */
+  /** What the record says of a request, an agent run or a tool call. */
+  #applyToRequests(index: number, record: AuditRecord, usage: string | null): void {
+    const { id, action, tenant, actor, ts, request_id: request = '' } = record;
+    const begins = ROW_BEGINS.get(action);
+    const ends = ROW_ENDS.get(action);
+    if (begins) {
+      const facts = [text(record.target), text(record.trace_id), text(record.sealed), index, text(record.content_ref)];
+      const { execution_id, tool_version, tool_sha, policy_sha, args_mac } = record;
+      const ofTool = [execution_id, tool_version, tool_sha, policy_sha, args_mac].map(text);
+      const given = begins === 'tool' ? usage : null; // bytes of the arguments, depth
+      this.#accept.run(id, begins, request, tenant, actor.kind, actor.ref, ts, ...facts, ...ofTool, given);
+    } else if (ends) {
+      const { outcome, parent_id, execution_id } = record;
+      const byRequest = execution_id === undefined ? request : null;
+      const found = [text(parent_id), tenant, ends, text(execution_id), tenant, ends, byRequest];
+      const how = [ts, outcome, text(record.code), text(record.reason), usage, index, text(record.content_ref)];
+      this.#finish.run(...how, tenant, ends, ...found);
+    } else if (action === 'tool.approved' || action === 'tool.denied') {
+      const said = action === 'tool.approved' ? 'approved' : 'denied';
+      this.#approve.run(said, actor.ref, text(record.reason), text(record.parent_id), tenant);
+    }
+  }
+
+  /** Requests, and what else was asked for, newest first, at most `limit` (and QUERY_ROWS_MAX). */
   requests(query: RequestQuery): RequestRow[] {
     const { sql, values } = requestsSql(query);
     return this.#database.prepare(sql).all(...values) as unknown as RequestRow[];
@@ -335,7 +317,7 @@ export class Projection {
     this.#inTransaction(() => {
       this.#database.exec(VIEW_SQL.dropBlank);
       for (const { idx, id, action, producer, seq } of rows) {
-        if (action === 'request.accepted') dropRequest.run(id);
+        if (ROW_BEGINS.has(action)) dropRequest.run(id);
         if (this.#wholeUpTo(producer) === seq) blank.run(idx);
         else dropRecord.run(idx);
         age.run(seq, producer);
@@ -377,6 +359,8 @@ export class Projection {
     this.#database.close();
   }
 }
+
+const text = (value: string | undefined): string | null => value ?? null;
 
 /** Null: these bytes are no record. */
 export function readRecord(bytes: Buffer): AuditRecord | null {

@@ -3,7 +3,7 @@
 import { QUERY_ROWS_MAX } from './limits.ts';
 
 /** Raised when the tables change: an older file is dropped and made again from the ledger. */
-export const SCHEMA_VERSION = 7;
+export const SCHEMA_VERSION = 8;
 
 export const SCHEMA = `
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -18,19 +18,41 @@ CREATE INDEX records_by_producer ON records (producer, seq);
 CREATE INDEX records_by_tenant ON records (tenant);
 CREATE INDEX records_by_action ON records (tenant, action, ts);
 CREATE TABLE requests (
-  id TEXT PRIMARY KEY, request_id TEXT NOT NULL, tenant TEXT NOT NULL, actor_kind TEXT NOT NULL, actor_ref TEXT NOT NULL,
-  accepted_ts TEXT NOT NULL, finished_ts TEXT, model TEXT, outcome TEXT, code TEXT, reason TEXT, trace_id TEXT, sealed TEXT,
-  usage TEXT, accepted_idx INTEGER NOT NULL, finished_idx INTEGER, prompt_ref TEXT,
-  answer_ref TEXT) WITHOUT ROWID;
-CREATE INDEX requests_by_request ON requests (tenant, request_id, accepted_ts, accepted_idx);
-CREATE INDEX requests_by_trace ON requests (tenant, trace_id, accepted_ts, accepted_idx) WHERE trace_id IS NOT NULL;
-CREATE INDEX requests_by_actor ON requests (tenant, actor_ref, accepted_ts, accepted_idx);
-CREATE INDEX requests_by_time ON requests (tenant, accepted_ts, accepted_idx);
+  id TEXT PRIMARY KEY, kind TEXT NOT NULL, request_id TEXT NOT NULL, tenant TEXT NOT NULL, actor_kind TEXT NOT NULL,
+  actor_ref TEXT NOT NULL, accepted_ts TEXT NOT NULL, finished_ts TEXT, target TEXT, outcome TEXT, code TEXT, reason TEXT,
+  trace_id TEXT, sealed TEXT, usage TEXT, accepted_idx INTEGER NOT NULL, finished_idx INTEGER, prompt_ref TEXT, answer_ref TEXT,
+  execution_id TEXT, tool_version TEXT, tool_sha TEXT, policy_sha TEXT, args_mac TEXT, approval TEXT, approval_ref TEXT,
+  approval_reason TEXT) WITHOUT ROWID;
+CREATE INDEX requests_by_request ON requests (tenant, kind, request_id, accepted_ts, accepted_idx);
+CREATE INDEX requests_by_execution ON requests (tenant, kind, execution_id, accepted_ts, accepted_idx)
+  WHERE execution_id IS NOT NULL;
+CREATE INDEX requests_by_trace ON requests (tenant, kind, trace_id, accepted_ts, accepted_idx) WHERE trace_id IS NOT NULL;
+CREATE INDEX requests_by_actor ON requests (tenant, kind, actor_ref, accepted_ts, accepted_idx);
+CREATE INDEX requests_by_time ON requests (tenant, kind, accepted_ts, accepted_idx);
 `;
+
+/** What somebody may ask of the mesh: an answer, an agent run, a tool call. The last two have the request id of the run. */
+export const REQUEST_KINDS = ['request', 'agent', 'tool'] as const;
+export type RequestKind = (typeof REQUEST_KINDS)[number];
+
+/** Which record begins a row, and which ends it. */
+export const ROW_BEGINS: ReadonlyMap<string, RequestKind> = new Map([
+  ['request.accepted', 'request'],
+  ['agent.started', 'agent'],
+  ['tool.requested', 'tool'],
+]);
+export const ROW_ENDS: ReadonlyMap<string, RequestKind> = new Map([
+  ['request.finished', 'request'],
+  ['agent.finished', 'agent'],
+  ['tool.finished', 'tool'],
+]);
 
 export type RequestQuery = {
   tenant: string;
+  /** Default: requests only. */
+  kinds?: readonly RequestKind[] | undefined;
   actorRef?: string | undefined;
+  /** Also with the prefix that it has in an answer over HTTP, or the execution id of a tool call. */
   requestId?: string | undefined;
   traceId?: string | undefined;
   /** RFC 3339, inclusive. */
@@ -69,29 +91,58 @@ export const VIEW_SQL = {
     WHERE idx < ? AND tenant <> '' ORDER BY idx LIMIT ?`,
   dropBlank: `DELETE FROM records INDEXED BY records_by_tenant
     WHERE tenant = '' AND seq <> (SELECT whole_seq FROM producers p WHERE p.producer = records.producer)`,
-  finish: `UPDATE requests SET finished_ts = ?, outcome = ?, code = ?, reason = ?, usage = ?, finished_idx = ?,
-    answer_ref = ? WHERE tenant = ? AND finished_idx IS NULL AND id = coalesce(?, (SELECT id FROM requests INDEXED BY requests_by_request
-      WHERE tenant = ? AND request_id = ? AND finished_idx IS NULL ORDER BY accepted_idx LIMIT 1))`,
+  /** By the record that it ends, else by the oldest open row of that id: what a journal knows of a call names no record. */
+  finish: `UPDATE requests SET finished_ts = ?, outcome = ?, code = ?, reason = ?,
+    usage = json_patch(coalesce(usage, '{}'), coalesce(?, '{}')), finished_idx = ?, answer_ref = ?
+    WHERE tenant = ? AND kind = ? AND finished_idx IS NULL AND id = coalesce(?,
+      (SELECT id FROM requests INDEXED BY requests_by_execution
+        WHERE tenant = ? AND kind = ? AND execution_id = ? AND finished_idx IS NULL ORDER BY accepted_idx LIMIT 1),
+      (SELECT id FROM requests INDEXED BY requests_by_request
+        WHERE tenant = ? AND kind = ? AND request_id = ? AND finished_idx IS NULL ORDER BY accepted_idx LIMIT 1))`,
+  approve:
+    "UPDATE requests SET approval = ?, approval_ref = ?, approval_reason = ? WHERE id = ? AND tenant = ? AND kind = 'tool'",
 } as const;
 
-/** The statement of a query and its values: by the index of what narrows most, in whose order the rows come. */
+/** By what the rows of one kind are found: the index of what narrows most, in whose order they come. */
+type Way = { kind: RequestKind; index: string; column?: string; value?: string };
+
+const ANSWER_ID = /^(?:chat)?cmpl-(.+)$/;
+
+function waysOf({ kinds = ['request'], actorRef, requestId, traceId }: RequestQuery): Way[] {
+  return kinds.flatMap((kind): Way[] => {
+    if (requestId !== undefined) {
+      const inAnswer = ANSWER_ID.exec(requestId)?.[1];
+      const ids = [requestId, ...(inAnswer === undefined ? [] : [inAnswer])];
+      const ways = ids.map((value) => ({ kind, index: 'requests_by_request', column: 'request_id', value }));
+      const call = { kind, index: 'requests_by_execution', column: 'execution_id', value: requestId };
+      return kind === 'tool' ? [...ways, call] : ways;
+    }
+    if (traceId !== undefined) return [{ kind, index: 'requests_by_trace', column: 'trace_id', value: traceId }];
+    if (actorRef !== undefined) return [{ kind, index: 'requests_by_actor', column: 'actor_ref', value: actorRef }];
+    return [{ kind, index: 'requests_by_time' }];
+  });
+}
+
+/** The statement of a query and its values: ways that are in order each, merged. */
 export function requestsSql(query: RequestQuery): { sql: string; values: Value[] } {
-  const where = ['tenant = ?'];
-  const values: Value[] = [query.tenant];
-  let index = 'requests_by_time';
-  const add = (condition: string, ...more: (Value | undefined)[]): boolean => {
-    if (more[0] === undefined) return false;
-    where.push(condition);
-    values.push(...(more as Value[]));
-    return true;
-  };
-  if (add('actor_ref = ?', query.actorRef)) index = 'requests_by_actor';
-  if (add('trace_id = ?', query.traceId)) index = 'requests_by_trace';
-  if (add('request_id = ?', query.requestId)) index = 'requests_by_request';
-  add('accepted_ts >= ?', query.since);
-  if (!query.after) add('accepted_ts < ?', query.until); // a page before was older already
-  add('(accepted_ts, accepted_idx) < (?, ?)', query.after?.accepted_ts, query.after?.accepted_idx);
-  const sql = `SELECT * FROM requests INDEXED BY ${index} WHERE ${where.join(' AND ')}
-    ORDER BY accepted_ts DESC, accepted_idx DESC LIMIT ?`;
+  const values: Value[] = [];
+  const parts = waysOf(query).map(({ kind, index, column, value }) => {
+    const where: string[] = [];
+    const add = (condition: string, ...more: (Value | undefined)[]): void => {
+      if (more[0] === undefined) return;
+      where.push(condition);
+      values.push(...(more as Value[]));
+    };
+    add('tenant = ?', query.tenant);
+    add('kind = ?', kind);
+    if (column !== undefined) add(`${column} = ?`, value);
+    if (column !== 'actor_ref') add('actor_ref = ?', query.actorRef);
+    if (column !== 'trace_id') add('trace_id = ?', query.traceId);
+    add('accepted_ts >= ?', query.since);
+    if (!query.after) add('accepted_ts < ?', query.until); // a page before was older already
+    add('(accepted_ts, accepted_idx) < (?, ?)', query.after?.accepted_ts, query.after?.accepted_idx);
+    return `SELECT * FROM requests INDEXED BY ${index} WHERE ${where.join(' AND ')}`;
+  });
+  const sql = `${parts.join(' UNION ALL ')} ORDER BY accepted_ts DESC, accepted_idx DESC LIMIT ?`;
   return { sql, values: [...values, Math.min(query.limit, QUERY_ROWS_MAX)] };
 }

@@ -218,6 +218,7 @@ export class Execution {
       callId,
       caller,
       tool: tool.definition.name,
+      toolVersion: tool.definition.version,
       toolSha: tool.definition.sha256,
       policySha: verdict.sha,
       content: Buffer.concat([Buffer.from(text.toWellFormed()), ...(stdin ? [Buffer.from('\0'), stdin] : [])]),

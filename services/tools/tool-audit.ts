@@ -21,6 +21,7 @@ export type AuditedCall = {
   callId: string;
   caller: AuditedCaller;
   tool: string;
+  toolVersion: string;
   toolSha: string;
   policySha: string;
   /** Canonical arguments and what comes on standard input; only keyed digests of it are kept. */
@@ -137,7 +138,8 @@ class RecordedTools implements ToolAudit {
     this.#producer.start();
   }
 
-  call({ executionId, callId, caller, tool, toolSha, policySha, content, depth, trace }: AuditedCall): CallRecords {
+  call(call: AuditedCall): CallRecords {
+    const { executionId, callId, caller, tool, toolVersion, toolSha, policySha, content, depth, trace } = call;
     const { tenant, user, keyId, sessionId, requestId } = caller;
     let subject: ReturnType<Vault['subject']>;
     try {
@@ -162,6 +164,7 @@ class RecordedTools implements ToolAudit {
       ...facts,
       action: 'tool.requested',
       outcome: 'ok',
+      tool_version: toolVersion,
       policy_sha: policySha,
       span_id: trace.spanId,
       args_mac: subject.mac(content),

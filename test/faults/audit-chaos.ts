@@ -177,6 +177,7 @@ async function rowsOf(client: Client): Promise<QueryResponse[]> {
     exports: false,
     withPrompts: false,
     withAnswers: false,
+    kinds: [],
   };
   const rows: QueryResponse[] = [];
   for await (const row of serverStream(client, 'query', request, {})) rows.push(row);

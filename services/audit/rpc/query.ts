@@ -1,5 +1,6 @@
-// Query: requests newest first. That somebody read, and what was asked for, is recorded before the first row goes out.
-import type { QueryRequest, QueryResponse } from '#gen/quern/audit/v1/audit.ts';
+// Query: requests, agent runs and tool calls, newest first. That somebody read, and what was asked for, is recorded before the
+// first row goes out.
+import type { QueryRequest, QueryResponse, ToolCallRow } from '#gen/quern/audit/v1/audit.ts';
 import { readContent } from '#kit/audit/content-frame.ts';
 import type { AuditValue } from '#kit/audit/record.ts';
 import type { CallContext, Out } from '#kit/rpc/service.ts';
@@ -8,7 +9,15 @@ import type { AuditContext } from '../context.ts';
 import { QUERY_LIMIT_DEFAULT, QUERY_LIMIT_MAX, QUERY_ROWS_MAX } from '../limits.ts';
 import type { RequestQuery, RequestRow } from '../projection.ts';
 import { instantField, invalidField, tenantField } from '../request-fields.ts';
+import { REQUEST_KINDS, type RequestKind } from '../view-sql.ts';
 import { readerTakes } from './reader.ts';
+
+function kindsField(kinds: readonly string[]): RequestKind[] | undefined {
+  const known = REQUEST_KINDS.filter((kind) => kinds.includes(kind));
+  const strange = kinds.find((kind) => !(REQUEST_KINDS as readonly string[]).includes(kind));
+  if (strange !== undefined) throw invalidField('kinds', `expected ${REQUEST_KINDS.join(', ')}, got "${strange}"`);
+  return known.length === 0 ? undefined : known;
+}
 
 /** Null: nobody of this name was ever recorded, or was erased. */
 function toQuery({ vault }: AuditContext, request: QueryRequest): RequestQuery | null {
@@ -19,6 +28,7 @@ function toQuery({ vault }: AuditContext, request: QueryRequest): RequestQuery |
   if (actorRef === null) return null;
   return {
     tenant,
+    kinds: kindsField(request.kinds),
     actorRef,
     requestId: requestId || undefined,
     traceId: traceId || undefined,
@@ -27,6 +37,9 @@ function toQuery({ vault }: AuditContext, request: QueryRequest): RequestQuery |
     limit: limit === 0 ? QUERY_LIMIT_DEFAULT : limit,
   };
 }
+
+/** Why a call was denied when a person did it. */
+const ANSWERED = 'DENIED';
 
 const text = (value: AuditValue | undefined): string => (typeof value === 'string' ? value : '');
 
@@ -44,7 +57,29 @@ async function textAt(
   return read.state === 'ok' ? read.text : undefined;
 }
 
-function toResponse({ vault }: AuditContext, row: RequestRow, kept: KeptText): QueryResponse {
+type Facts = ReturnType<AuditContext['vault']['unseal']>;
+
+/** `facts`: what is sealed in its record. Nobody's name is given for a question that nobody answered. */
+function toolOf({ vault }: AuditContext, row: RequestRow, facts: Facts): ToolCallRow {
+  const { tenant, approval, approval_ref: by } = row;
+  const answered = approval === 'approved' || row.approval_reason === ANSWERED;
+  return {
+    name: row.target ?? '',
+    version: row.tool_version ?? '',
+    sha256: row.tool_sha ?? '',
+    executionId: row.execution_id ?? '',
+    callId: text(facts?.call_id),
+    sessionId: text(facts?.session_id),
+    approval: approval ?? '',
+    approvedBy: (answered && by !== null && vault.reveal(tenant, by)?.id) || '',
+    approvalReason: row.approval_reason ?? '',
+    policySha256: row.policy_sha ?? '',
+    argumentsMac: row.args_mac ?? '',
+  };
+}
+
+function toResponse(context: AuditContext, row: RequestRow, kept: KeptText): QueryResponse {
+  const { vault } = context;
   const { tenant, actor_ref: ref } = row;
   const facts = row.sealed === null ? null : vault.unseal(tenant, ref, row.sealed);
   const usage = Object.entries(JSON.parse(row.usage ?? '{}') as Record<string, number>);
@@ -55,7 +90,7 @@ function toResponse({ vault }: AuditContext, row: RequestRow, kept: KeptText): Q
     userRef: ref,
     accepted: row.accepted_ts,
     finished: row.finished_ts ?? '',
-    model: row.model ?? '',
+    model: row.kind === 'tool' ? '' : (row.target ?? ''),
     outcome: row.outcome ?? '',
     code: row.code ?? '',
     reason: row.reason ?? '',
@@ -65,6 +100,8 @@ function toResponse({ vault }: AuditContext, row: RequestRow, kept: KeptText): Q
     usage: new Map(usage.map(([name, value]) => [name, BigInt(value)])),
     acceptedIndex: BigInt(row.accepted_idx),
     finishedIndex: row.finished_idx === null ? undefined : BigInt(row.finished_idx),
+    kind: row.kind,
+    tool: row.kind === 'tool' ? toolOf(context, row, facts) : undefined,
     ...kept,
   };
 }
@@ -78,11 +115,12 @@ export async function query(
   const wanted = toQuery(context, request);
   const { tenant, requestId, traceId, since, until, exports, withPrompts, withAnswers } = request;
   const content = { ...(withPrompts && { prompts: true }), ...(withAnswers && { answers: true }) };
+  const kinds = wanted?.kinds && { kinds: wanted.kinds };
   await recordAccess(context, call.principal, {
     tenant,
     action: exports ? 'audit.exported' : 'audit.read',
     target: wanted?.actorRef,
-    asked: { request_id: requestId, trace_id: traceId, since, until, ...content },
+    asked: { request_id: requestId, trace_id: traceId, since, until, ...kinds, ...content },
   });
   if (!wanted) return;
   let left = wanted.limit;

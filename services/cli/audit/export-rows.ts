@@ -32,6 +32,7 @@ async function* newestFirst(
       limit: rowsMax,
       exports: true,
       withAnswers: false,
+      kinds: [],
     })) {
       count += 1;
       if (row.accepted === known.accepted && known.seen.has(row.acceptedIndex)) continue;

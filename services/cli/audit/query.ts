@@ -1,7 +1,7 @@
 /** `quern audit query` and `quern audit tail`: what was asked of the mesh, and what happens now. */
 import type { QueryRequest, TailResponse } from '#gen/quern/audit/v1/audit.ts';
 import type { Io } from '../command.ts';
-import { parseOptions, wholeNumber } from '../options.ts';
+import { choice, parseOptions, wholeNumber } from '../options.ts';
 import { AUDIT_OPTIONS, connectAudit } from './audit-client.ts';
 import { instant } from './instant.ts';
 import { jsonLine, plain, requestTable, requestText } from './request-rows.ts';
@@ -10,6 +10,7 @@ import { collect, noPositionals, TENANT_DEFAULT } from './words.ts';
 const LIMIT_DEFAULT = 100;
 const LIMIT_MAX = 100_000;
 const BACKLOG_MAX = 1_000;
+const KINDS = ['request', 'agent', 'tool'] as const;
 
 const FILTERS = {
   tenant: { type: 'string' },
@@ -18,6 +19,7 @@ const FILTERS = {
   until: { type: 'string' },
   request: { type: 'string' },
   trace: { type: 'string' },
+  kind: { type: 'string' },
 } as const;
 
 export async function queryRequests(args: string[], io: Io): Promise<number> {
@@ -30,6 +32,7 @@ export async function queryRequests(args: string[], io: Io): Promise<number> {
   } as const;
   const { values, positionals } = parseOptions(args, options);
   noPositionals('query', positionals);
+  const kind = choice('kind', values.kind, KINDS);
   const request: QueryRequest = {
     tenant: values.tenant ?? TENANT_DEFAULT,
     user: values.user ?? '',
@@ -41,6 +44,7 @@ export async function queryRequests(args: string[], io: Io): Promise<number> {
     exports: false,
     withPrompts: values.content ?? false,
     withAnswers: values.content ?? false,
+    kinds: kind === undefined ? [...KINDS] : [kind],
   };
   const audit = connectAudit(values.address, io);
   try {
@@ -66,8 +70,12 @@ export async function queryRequests(args: string[], io: Io): Promise<number> {
   }
 }
 
-function summary(count: number, { tenant, limit }: QueryRequest): string {
-  if (count === 0) return `no such request of tenant "${tenant}" in the log (--tenant names another)\n`;
+const NAMES = { request: 'request', agent: 'agent run', tool: 'tool call' };
+
+function summary(count: number, { tenant, limit, kinds }: QueryRequest): string {
+  const asked = KINDS.filter((kind) => kinds.includes(kind)).map((kind) => NAMES[kind]);
+  if (count === 0)
+    return `no such ${asked.join(', ').replace(/, ([^,]*)$/, ' or $1')} of tenant "${tenant}" in the log (--tenant names another)\n`;
   return count < limit ? '' : `the newest ${count}; --limit gives more\n`;
 }
 

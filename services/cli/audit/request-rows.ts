@@ -1,5 +1,5 @@
-/** Rows of requests as a table, as CSV and in the classic form of one line per request. */
-import type { QueryResponse } from '#gen/quern/audit/v1/audit.ts';
+/** Rows of requests, agent runs and tool calls as a table, as CSV and in the classic form of one line per request. */
+import type { QueryResponse, ToolCallRow } from '#gen/quern/audit/v1/audit.ts';
 import { classicLine } from '#kit/audit/classic-line.ts';
 import { formatTable } from '../table.ts';
 
@@ -8,8 +8,12 @@ const count = (row: QueryResponse, name: string): string => row.usage.get(name)?
 /** A person's id, or that there is none any more. */
 const who = ({ user }: QueryResponse): string => user || '(erased)';
 
-/** "812 ms (q 3, p 41, d 768)": all, queue, prefill, decode; without what no engine measured. */
+/** "812 ms (q 3, p 41, d 768)": all, queue, prefill, decode; without what no engine measured. Of a tool call "95 ms (setup 60)". */
 function latency(row: QueryResponse): string {
+  if (row.tool) {
+    const [run, setup] = ['run_ms', 'setup_us'].map((name) => row.usage.get(name));
+    return run === undefined ? '' : `${run} ms${setup === undefined ? '' : ` (setup ${setup / 1000n})`}`;
+  }
   const [all, queue, prefill, decode] = ['latency_ms', 'queue_ms', 'prefill_ms', 'decode_ms'].map((name) =>
     count(row, name),
   );
@@ -19,30 +23,50 @@ function latency(row: QueryResponse): string {
 
 /** How it ended: the finish reason, and what is not ok. */
 function ending(row: QueryResponse): string {
-  if (row.finished === '') return 'not finished';
-  return row.outcome === 'ok' ? row.reason.toLowerCase() : `${row.outcome} ${row.reason.toLowerCase()}`.trim();
+  const asked = row.tool ? approval(row.tool) : '';
+  if (row.finished === '') return `not finished${asked}`;
+  const reason = row.reason.toLowerCase();
+  const code = row.usage.get('exit_code') ?? 0n;
+  const how = row.outcome === 'ok' || reason === row.outcome ? reason : `${row.outcome} ${reason}`.trim();
+  return `${how}${code === 0n ? '' : ` ${code}`}${asked}`;
 }
+
+/** ", approved by ada". */
+function approval({ approval: said, approvedBy, approvalReason }: ToolCallRow): string {
+  if (said === '') return '';
+  if (approvedBy !== '') return `, ${said} by ${approvedBy}`;
+  return `, ${said}${said === 'denied' && approvalReason !== '' ? ` (${approvalReason.toLowerCase()})` : ''}`;
+}
+
+/** What was asked: the model of a request or run, the tool of a call with its version. */
+function what({ kind, model, tool }: QueryResponse): string {
+  if (tool) return `tool ${tool.name}${tool.version === '' ? '' : ` ${tool.version}`}`;
+  return kind === 'agent' ? `run ${model}` : model;
+}
+
+/** Whose workspace, where that is not the run's own. */
+const session = ({ tool, requestId }: QueryResponse): string =>
+  tool === undefined || tool.sessionId === requestId ? '' : tool.sessionId;
 
 /** What a terminal gets: whatever a client or a person wrote holds no control characters. */
 export const plain = (text: string): string => text.replace(/\p{Cc}/gu, '\u{fffd}');
 
 export function requestTable(rows: readonly QueryResponse[]): string {
-  const header = ['time', 'user', 'model', 'in', 'out', 'latency', 'end', 'request', 'trace'];
+  const columns: [string, (row: QueryResponse) => string][] = [
+    ['time', ({ accepted }) => accepted],
+    ['user', who],
+    ['what', what],
+    ['in', (row) => count(row, 'prompt_tokens')],
+    ['out', (row) => count(row, 'completion_tokens')],
+    ['latency', latency],
+    ['end', ending],
+    ...(rows.some((row) => session(row) !== '') ? [['session', session] as [string, typeof session]] : []),
+    ['request', ({ requestId }) => requestId],
+    ['trace', ({ traceId }) => traceId],
+  ];
   return formatTable(
-    header,
-    rows.map((row) =>
-      [
-        row.accepted,
-        who(row),
-        row.model,
-        count(row, 'prompt_tokens'),
-        count(row, 'completion_tokens'),
-        latency(row),
-        ending(row),
-        row.requestId,
-        row.traceId,
-      ].map(plain),
-    ),
+    columns.map(([title]) => title),
+    rows.map((row) => columns.map(([, cellOf]) => plain(cellOf(row)))),
   );
 }
 
@@ -52,10 +76,11 @@ function keptLines(name: string, text: string | undefined): string[] {
   return [`  ${name}:`, ...text.split('\n').map((line) => `  | ${plain(line)}`)];
 }
 
-/** One request with the text of its prompt and answer. */
+/** One request with the text of its prompt and answer; of runs and tool calls no text is ever kept. */
 export function requestText(row: QueryResponse): string {
-  const head = [row.accepted, who(row), row.model, latency(row), ending(row), row.requestId];
+  const head = [row.accepted, who(row), what(row), latency(row), ending(row), row.requestId];
   const first = plain(head.filter((part) => part !== '').join('  '));
+  if (row.kind !== 'request') return `${first}\n`;
   return `${[first, ...keptLines('prompt', row.prompt), ...keptLines('answer', row.answer)].join('\n')}\n`;
 }
 

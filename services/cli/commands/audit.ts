@@ -17,7 +17,8 @@ const VERBS: Record<string, (args: string[], io: Io) => Promise<number>> = {
 };
 
 export const audit: Command = {
-  help: `usage: quern audit query [--user U] [--since 1d] [--until TIME] [--request ID] [--trace ID] [--limit N] [--content] [--json]
+  help: `usage: quern audit query [--user U] [--since 1d] [--until TIME] [--request ID] [--trace ID] [--kind K]
+                         [--limit N] [--content] [--json]
        quern audit tail [--backlog N] [--json]
        quern audit export [--format jsonl|csv|classic] [--since 1d] [--until TIME] --out FILE
        quern audit verify [EXPORT|FOLDER] [--trusted-checkpoint FILE] [--key KEY] [--json]
@@ -27,7 +28,8 @@ export const audit: Command = {
 Asks the audit service of the running mesh. TIME is a time ago (90s, 15m, 6h, 1d, 2w) or a date (2026-01-31T12:00:00Z).
 Reading, exporting and erasing are recorded themselves.
 
-  query   requests, newest first: time, user, model, tokens in and out, latency (queue, prefill, decode), end, ids;
+  query   requests, agent runs and tool calls, newest first: time, user, model or tool, tokens in and out, latency (queue,
+          prefill, decode), end, who approved, ids; --json has all that the log knows of each;
           --content: with the prompts and answers that the tenant's policy keeps
   tail    records as they reach the ledger, until Ctrl-C
   export  jsonl: the stored bytes of all tenants and FILE.manifest.json, which anybody can verify offline;
@@ -39,6 +41,8 @@ Reading, exporting and erasing are recorded themselves.
   erase   destroys a user's key and pseudonym: the records stay and speak of nobody
   head    how far the log has come; --note prints the signed checkpoint, to be kept elsewhere for --trusted-checkpoint
 
+  --request ID               of a request or run, also as "cmpl-ID" or "chatcmpl-ID", or the execution id of a tool call
+  --kind K                   only these: request, agent or tool
   --tenant T                 (default: local, which everyone is without a keys file)
   --address ADDR             unix:///PATH or HOST:PORT of an audit service (default: QUERN_AUDIT_ADDRESS, else the running
                              mesh's); on TCP with QUERN_AUDIT_OPERATOR_TOKEN, and certificates where the mesh has them

@@ -74,6 +74,8 @@ export type AuditEvent = {
   execution_id?: string;
   /** Of tool.*: SHA-256 of the tool's definition, hex. */
   tool_sha?: string;
+  /** Of tool.requested: the version that the definition names. */
+  tool_version?: string;
   policy_sha?: string;
   /** Of model.loaded: SHA-256 that identifies the weights, hex. */
   model_sha?: string;

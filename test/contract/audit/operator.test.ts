@@ -176,6 +176,68 @@ test('one of two users is erased: recorded first, readable no more; the other re
   assert.deepEqual([again[0]?.requestId, again[0]?.userRef === userRef], ['a2', false]);
 });
 
+const RUN_KINDS = ['tool', 'agent', 'request'];
+
+test('a run, its turn and its tool call are found by every id that their user holds', async (t) => {
+  const set = await setUp(t);
+  const [ada, bob] = ['ada', 'bob'].map((id) => set.vault.subject({ tenant: 'acme', kind: 'user', id }));
+  const actor = { kind: 'user', ref: ada!.ref } as const;
+  const shared = { tenant: 'acme', actor, request_id: 'run-1', trace_id: 'e'.repeat(32), outcome: 'ok' } as const;
+  await set.outbox.append({ ...shared, action: 'agent.started', target: 'quern-mini' });
+  await set.request('ada', 'run-1');
+  const facts = { target: 'run_code', execution_id: 'X1', tool_sha: 'a'.repeat(64), tool_version: '2' };
+  const sealed = ada!.seal({ key_id: 'k1', session_id: 's1', call_id: 'c1' });
+  const macs = { args_mac: 'b'.repeat(64), policy_sha: 'c'.repeat(64), sealed };
+  const call = await set.outbox.append({ ...shared, ...facts, ...macs, action: 'tool.requested' });
+  const ofCall = { ...shared, target: 'run_code', execution_id: 'X1', parent_id: call.id };
+  const approver = { kind: 'user', ref: bob!.ref } as const;
+  await set.outbox.append({ ...ofCall, actor: approver, action: 'tool.approved' });
+  await set.outbox.append({ ...ofCall, action: 'tool.finished', reason: 'OK', usage: { run_ms: 5 } });
+  await set.outbox.append({ ...shared, action: 'agent.finished', reason: 'DONE', usage: { turns: 1 } });
+  await set.recorded(7);
+  const asked = { kinds: RUN_KINDS, requestId: 'run-1' };
+  let rows = await set.query(asked);
+  for (; rows.some(({ finished }) => finished === '') || rows.length < 3; rows = await set.query(asked))
+    await sleep(10);
+  assert.deepEqual(
+    rows.map(({ kind, user, model, reason }) => [kind, user, model, reason]),
+    [
+      ['tool', 'ada', '', 'OK'],
+      ['request', 'ada', 'quern-mini', 'STOP'],
+      ['agent', 'ada', 'quern-mini', 'DONE'],
+    ],
+  );
+  const { tool, keyId, usage } = rows[0]!;
+  assert.deepEqual([keyId, usage.get('run_ms')], ['k1', 5n]);
+  assert.deepEqual(tool, {
+    name: 'run_code',
+    version: '2',
+    sha256: 'a'.repeat(64),
+    executionId: 'X1',
+    callId: 'c1',
+    sessionId: 's1',
+    approval: 'approved',
+    approvedBy: 'bob',
+    approvalReason: '',
+    policySha256: 'c'.repeat(64),
+    argumentsMac: 'b'.repeat(64),
+  });
+  for (const requestId of ['chatcmpl-run-1', 'cmpl-run-1'])
+    assert.equal((await set.query({ ...asked, requestId })).length, 3);
+  assert.deepEqual(
+    (await set.query({ ...asked, requestId: 'X1' })).map(({ kind }) => kind),
+    ['tool'],
+  );
+  assert.equal((await set.query({ kinds: RUN_KINDS, user: 'ada' })).length, 3);
+  assert.equal((await set.query()).length, 1, 'who does not ask for more gets requests');
+  await assert.rejects(set.query({ kinds: ['call'] }), { code: 'INVALID_ARGUMENT', message: /kinds: expected/ });
+  for (const user of ['bob', 'ada']) await unary(set.client, 'erase', { tenant: 'acme', user }, set.options);
+  const [forgotten] = await set.query(asked);
+  const { tool: left, ...row } = forgotten!;
+  assert.deepEqual([row.user, row.keyId, left?.sessionId, left?.callId, left?.approvedBy], ['', '', '', '', '']);
+  assert.deepEqual([left?.name, left?.approval], ['run_code', 'approved']);
+});
+
 test('the name of an erased user is nowhere in the log, not even where somebody asked for it', async (t) => {
   const set = await setUp(t);
   await set.request('ada-lovelace', 'a1');

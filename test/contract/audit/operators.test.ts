@@ -41,6 +41,7 @@ test("a producer gets coverage, heads and proofs; reading and erasing need the o
     exports: false,
     withPrompts: false,
     withAnswers: false,
+    kinds: [],
   };
   const calls = (client: typeof producer): Record<string, () => Promise<unknown>> => ({
     query: () => drained(serverStream(client, 'query', { tenant: 'acme', user: '', ...all }, options)),

@@ -23,7 +23,7 @@ test('an export, a query and a tail that are not read end with RESOURCE_EXHAUSTE
   const slow = openChannel(AuditServiceClient, { address: config.listen });
   undo(t, () => slow.close());
   const all = { user: '', requestId: '', traceId: '', since: '', until: '', exports: false };
-  const query = { ...all, tenant: 'acme', limit: RECORDS, withPrompts: false, withAnswers: false };
+  const query = { ...all, tenant: 'acme', limit: RECORDS, withPrompts: false, withAnswers: false, kinds: [] };
   const streams: [string, AsyncGenerator<unknown>][] = [
     ['export', serverStream(slow, 'export', { since: '', until: '' }, options)],
     ['query', serverStream(slow, 'query', query, options)],

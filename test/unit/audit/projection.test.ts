@@ -7,7 +7,7 @@ import { type TestContext, test } from 'node:test';
 import { type AuditRecord, recordBytes, sha256Hex } from '#kit/audit/record.ts';
 import type { LedgerEntry } from '../../../services/audit/ledger.ts';
 import { Projection } from '../../../services/audit/projection.ts';
-import { type RequestQuery, requestsSql, VIEW_SQL } from '../../../services/audit/view-sql.ts';
+import { REQUEST_KINDS, type RequestQuery, requestsSql, VIEW_SQL } from '../../../services/audit/view-sql.ts';
 
 let made = 0;
 
@@ -54,7 +54,7 @@ test('accepted and finished make one row; what is not finished is shown so', (t)
   const [row, ...more] = find();
   assert.equal(more.length, 0);
   assert.deepEqual(
-    [row?.model, row?.outcome, row?.reason, row?.usage, row?.accepted_idx, row?.finished_idx],
+    [row?.target, row?.outcome, row?.reason, row?.usage, row?.accepted_idx, row?.finished_idx],
     ['model', 'ok', 'STOP', '{"output_tokens":3}', 0, 1],
   );
   projection.apply(entries(pair('r1').slice(1), 2));
@@ -207,9 +207,13 @@ const PLANS: Record<keyof typeof VIEW_SQL, string[]> = {
   finish: [
     'SEARCH requests USING PRIMARY KEY (id=?)',
     'SCALAR SUBQUERY 1',
-    'SEARCH requests USING INDEX requests_by_request (tenant=? AND request_id=?)',
+    'SEARCH requests USING INDEX requests_by_execution (tenant=? AND kind=? AND execution_id=?)',
+    'USE TEMP B-TREE FOR ORDER BY', // of one
+    'SCALAR SUBQUERY 2',
+    'SEARCH requests USING INDEX requests_by_request (tenant=? AND kind=? AND request_id=?)',
     'USE TEMP B-TREE FOR ORDER BY', // of the requests of one id
   ],
+  approve: ['SEARCH requests USING PRIMARY KEY (id=?)'],
 };
 
 test('every statement takes the way through the tables that reads least', (t) => {
@@ -224,24 +228,129 @@ test('queries by user, trace, request or time go by the index of that, already i
   const after = { accepted_ts: since, accepted_idx: 7 };
   const below = '(accepted_ts,accepted_idx)<(?,?)';
   const cases: [Partial<RequestQuery>, string][] = [
-    [{}, 'time (tenant=?)'],
-    [{ since }, 'time (tenant=? AND accepted_ts>?)'],
-    [{ since, until: since }, 'time (tenant=? AND accepted_ts>? AND accepted_ts<?)'],
-    [{ until: since, after }, `time (tenant=? AND ${below})`],
-    [{ actorRef: 'a' }, 'actor (tenant=? AND actor_ref=?)'],
-    [{ actorRef: 'a', since }, 'actor (tenant=? AND actor_ref=? AND accepted_ts>?)'],
-    [{ actorRef: 'a', after }, `actor (tenant=? AND actor_ref=? AND ${below})`],
-    [{ actorRef: 'a', since, until: since, after }, `actor (tenant=? AND actor_ref=? AND accepted_ts>? AND ${below})`],
-    [{ traceId: 'x' }, 'trace (tenant=? AND trace_id=?)'],
-    [{ traceId: 'x', actorRef: 'a', since }, 'trace (tenant=? AND trace_id=? AND accepted_ts>?)'],
-    [{ requestId: 'r' }, 'request (tenant=? AND request_id=?)'],
-    [{ requestId: 'r', traceId: 'x', actorRef: 'a' }, 'request (tenant=? AND request_id=?)'],
+    [{}, 'time (tenant=? AND kind=?)'],
+    [{ since }, 'time (tenant=? AND kind=? AND accepted_ts>?)'],
+    [{ since, until: since }, 'time (tenant=? AND kind=? AND accepted_ts>? AND accepted_ts<?)'],
+    [{ until: since, after }, `time (tenant=? AND kind=? AND ${below})`],
+    [{ actorRef: 'a' }, 'actor (tenant=? AND kind=? AND actor_ref=?)'],
+    [{ actorRef: 'a', since }, 'actor (tenant=? AND kind=? AND actor_ref=? AND accepted_ts>?)'],
+    [{ actorRef: 'a', after }, `actor (tenant=? AND kind=? AND actor_ref=? AND ${below})`],
+    [
+      { actorRef: 'a', since, until: since, after },
+      `actor (tenant=? AND kind=? AND actor_ref=? AND accepted_ts>? AND ${below})`,
+    ],
+    [{ traceId: 'x' }, 'trace (tenant=? AND kind=? AND trace_id=?)'],
+    [{ traceId: 'x', actorRef: 'a', since }, 'trace (tenant=? AND kind=? AND trace_id=? AND accepted_ts>?)'],
+    [{ requestId: 'r' }, 'request (tenant=? AND kind=? AND request_id=?)'],
+    [{ requestId: 'r', traceId: 'x', actorRef: 'a' }, 'request (tenant=? AND kind=? AND request_id=?)'],
   ];
   for (const [over, index] of cases) {
     const { sql, values } = requestsSql({ tenant: 't', limit: 10, ...over });
     assert.equal(sql.split('?').length - 1, values.length);
     assert.deepEqual(projection.planOf(sql), [`SEARCH requests USING INDEX requests_by_${index}`]);
   }
+});
+
+test('several kinds are merged, each by its index, and none of them is sorted', (t) => {
+  const projection = open(t);
+  const ways = (query: Partial<RequestQuery>): string[] => {
+    const { sql, values } = requestsSql({ tenant: 't', limit: 10, kinds: REQUEST_KINDS, ...query });
+    assert.equal(sql.split('?').length - 1, values.length);
+    const plan = projection.planOf(sql);
+    assert.ok(
+      plan.every((step) => /^(?:MERGE|LEFT|RIGHT|SEARCH)/.test(step)),
+      plan.join('; '),
+    );
+    return plan.flatMap((step) => /requests_by_(\w+)/.exec(step)?.[1] ?? []);
+  };
+  assert.deepEqual(ways({}), ['time', 'time', 'time']);
+  assert.deepEqual(ways({ actorRef: 'a' }), ['actor', 'actor', 'actor']);
+  assert.deepEqual(ways({ traceId: 'x', actorRef: 'a' }), ['trace', 'trace', 'trace']);
+  assert.deepEqual(ways({ requestId: 'r' }), ['request', 'request', 'request', 'execution']);
+  assert.equal(ways({ requestId: 'cmpl-r' }).length, 7);
+});
+
+/** A run of one turn and two calls, as gateway and tool service tell it. */
+function run(id: string): AuditRecord[] {
+  const shared = { request_id: id, trace_id: 'd'.repeat(32) };
+  const call = {
+    ...shared,
+    execution_id: `x-${id}`,
+    target: 'run_code',
+    tool_sha: 'a'.repeat(64),
+    producer: 'tools-1',
+  };
+  const details = { tool_version: '2', policy_sha: 'b'.repeat(64), args_mac: 'c'.repeat(64), usage: { args_bytes: 9 } };
+  const started = record({ ...shared, action: 'agent.started', target: 'model' });
+  const turn = pair(id, { trace_id: shared.trace_id });
+  const requested = record({ ...call, ...details, action: 'tool.requested' });
+  const lost = record({ ...call, execution_id: `y-${id}`, action: 'tool.requested' });
+  const ofCall = { ...call, parent_id: requested.id };
+  return [
+    started,
+    ...turn,
+    requested,
+    record({ ...ofCall, action: 'tool.approved', actor: { kind: 'user', ref: 'bob' } }),
+    record({ ...ofCall, action: 'tool.finished', outcome: 'error', reason: 'NONZERO_EXIT', usage: { run_ms: 5 } }),
+    lost,
+    record({ ...call, execution_id: `y-${id}`, action: 'tool.finished', outcome: 'unknown', reason: 'RECOVERED' }),
+    record({ ...shared, action: 'agent.finished', reason: 'DONE', usage: { turns: 1 } }),
+  ];
+}
+
+test('a run, its turn and its tool calls are rows under one request id, each with its own end', (t) => {
+  const projection = open(t);
+  projection.apply(entries([...run('r1'), ...run('r2')]));
+  const find = (query: Partial<RequestQuery>) => projection.requests({ tenant: 't', limit: 99, ...query });
+  const all = find({ kinds: REQUEST_KINDS, requestId: 'r1' });
+  assert.deepEqual(
+    all.map((row) => [row.kind, row.target, row.execution_id, row.outcome, row.reason, row.usage]),
+    [
+      ['tool', 'run_code', 'y-r1', 'unknown', 'RECOVERED', '{}'],
+      ['tool', 'run_code', 'x-r1', 'error', 'NONZERO_EXIT', '{"args_bytes":9,"run_ms":5}'],
+      ['request', 'model', null, 'ok', 'STOP', '{"output_tokens":3}'],
+      ['agent', 'model', null, 'ok', 'DONE', '{"turns":1}'],
+    ],
+  );
+  const [lost, call] = all;
+  const { tool_version, tool_sha, policy_sha, args_mac, approval, approval_ref } = call!;
+  assert.deepEqual(
+    [tool_version, tool_sha?.[0], policy_sha?.[0], args_mac?.[0], approval, approval_ref],
+    ['2', 'a', 'b', 'c', 'approved', 'bob'],
+  );
+  assert.equal(lost?.approval, null);
+  assert.deepEqual(
+    find({ requestId: 'r1' }).map(({ kind }) => kind),
+    ['request'],
+    'only requests, unless more is asked for',
+  );
+  for (const id of ['r1', 'cmpl-r1', 'chatcmpl-r1'])
+    assert.equal(find({ kinds: REQUEST_KINDS, requestId: id }).length, 4, id);
+  assert.deepEqual(
+    find({ kinds: REQUEST_KINDS, requestId: 'x-r2' }).map(({ request_id: id }) => id),
+    ['r2'],
+  );
+  assert.equal(find({ kinds: REQUEST_KINDS, traceId: 'd'.repeat(32) }).length, 8);
+  assert.equal(find({ kinds: ['tool', 'agent'] }).length, 6);
+  const limited = find({ kinds: REQUEST_KINDS, limit: 3 });
+  const next = find({ kinds: REQUEST_KINDS, after: limited.at(-1) });
+  assert.deepEqual([...limited, ...next], find({ kinds: REQUEST_KINDS }));
+});
+
+test('an id that begins as those of answers do is found as it is too', (t) => {
+  const projection = open(t);
+  projection.apply(entries([...pair('cmpl-mine'), ...pair('mine')]));
+  const find = (requestId: string) =>
+    projection.requests({ tenant: 't', limit: 9, requestId }).map(({ request_id: id }) => id);
+  assert.deepEqual(find('cmpl-mine'), ['mine', 'cmpl-mine']);
+  assert.deepEqual(find('mine'), ['mine']);
+});
+
+test('rows of runs and calls go with their first record', (t) => {
+  const projection = open(t);
+  projection.apply(entries(run('r1')));
+  while (projection.prune(projection.nextIndex)) {}
+  assert.deepEqual(projection.requests({ tenant: 't', limit: 9, kinds: REQUEST_KINDS }), []);
 });
 
 test('the records of a tenant come in the order of the log, from an index on or so many from the end', (t) => {

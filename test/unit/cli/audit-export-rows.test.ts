@@ -31,6 +31,8 @@ function row(index: number, ms: number): QueryResponse {
     usage: new Map([['latency_ms', BigInt(index)]]),
     acceptedIndex: BigInt(index),
     finishedIndex: undefined,
+    kind: 'request',
+    tool: undefined,
     prompt: index % 5 === 0 ? undefined : `${index}: größer — 好\n${'x'.repeat(index % 97)}`,
   };
 }

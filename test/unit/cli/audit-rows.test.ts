@@ -41,7 +41,47 @@ const ROW: QueryResponse = {
   finishedIndex: 1n,
   prompt: undefined,
   answer: undefined,
+  kind: 'request',
+  tool: undefined,
 };
+
+const CALL: QueryResponse = {
+  ...ROW,
+  kind: 'tool',
+  model: '',
+  outcome: 'error',
+  reason: 'NONZERO_EXIT',
+  usage: new Map(Object.entries({ run_ms: 95n, setup_us: 60_900n, exit_code: 3n })),
+  tool: {
+    name: 'run_code',
+    version: '1',
+    sha256: 'ab',
+    executionId: 'X',
+    callId: 'c',
+    sessionId: 's1',
+    approval: 'approved',
+    approvedBy: 'bob',
+    approvalReason: '',
+    policySha256: 'cd',
+    argumentsMac: 'ef',
+  },
+};
+
+test('a tool call has its tool, times, exit code, approval and session; a run its model', () => {
+  const run: QueryResponse = { ...ROW, kind: 'agent', reason: 'DONE' };
+  const [head, , call, agent] = requestTable([CALL, run]).split('\n');
+  assert.match(head!, /^time +user +what +in +out +latency +end +session +request +trace$/);
+  assert.match(call!, / tool run_code 1 +95 ms \(setup 60\) +error nonzero_exit 3, approved by bob +s1 +r1 +t1$/);
+  assert.match(agent!, / run quern-mini +12 +7 .* done +r1 +t1$/);
+  const told = (over: Partial<NonNullable<QueryResponse['tool']>>, row: Partial<QueryResponse> = {}): string =>
+    requestTable([{ ...CALL, ...row, usage: new Map(), tool: { ...CALL.tool!, ...over } }]).split('\n')[2]!;
+  const refused = { approval: 'denied', approvedBy: '', approvalReason: 'EXPIRED' };
+  const ended = { outcome: 'denied', reason: 'DENIED_APPROVAL' };
+  assert.match(told({ ...refused, version: '' }, ended), / tool run_code +denied denied_approval, denied \(expired\) /);
+  assert.match(told({ approvedBy: '' }, { finished: '' }), / not finished, approved +s1 /);
+  assert.doesNotMatch(requestTable([ROW, { ...CALL, tool: { ...CALL.tool!, sessionId: 'r1' } }]), /session/);
+  assert.equal(requestText(CALL).split('\n').length, 2, 'no text of theirs is kept');
+});
 
 test('the table has who, what, tokens, the split of the latency and how it ended', () => {
   const [, , line] = requestTable([ROW]).split('\n');

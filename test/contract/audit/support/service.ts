@@ -33,6 +33,7 @@ const all: QueryRequest = {
   exports: false,
   withPrompts: false,
   withAnswers: false,
+  kinds: [],
 };
 
 type Bounds = Pick<AuditServiceOptions, 'readerStallMs'>;

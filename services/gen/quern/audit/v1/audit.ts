@@ -30,7 +30,7 @@ export interface QueryRequest {
   tenant: string;
   /** user id, at most 256 characters; "" = all users */
   user: string;
-  /** at most 128 characters; "" = all */
+  /** of a request or run, also "cmpl-ID" and "chatcmpl-ID"; execution id of a call; at most 128 characters; "" = all */
   requestId: string;
   /** 32 hex digits; "" = all */
   traceId: string;
@@ -46,9 +46,11 @@ export interface QueryRequest {
   withPrompts: boolean;
   /** answers too, in the same way */
   withAnswers: boolean;
+  /** of request, agent, tool; none = request */
+  kinds: string[];
 }
 
-/** One request. Facts about a person are empty once the person was erased. */
+/** One request, agent run or tool call. Facts about a person are empty once the person was erased. */
 export interface QueryResponse {
   /** 1..128 characters */
   requestId: string;
@@ -78,7 +80,7 @@ export interface QueryResponse {
   keyId: string;
   /** tokens, bytes and milliseconds by name, 0..2^53 - 1 */
   usage: Map<string, bigint>;
-  /** place of the record in the log, from 0 */
+  /** place of its first record in the log, from 0 */
   acceptedIndex: bigint;
   /** place of the end record; absent = not finished */
   finishedIndex?:
@@ -89,12 +91,44 @@ export interface QueryResponse {
     | string
     | undefined;
   /** the same of the answer; its choices one below the other */
-  answer?: string | undefined;
+  answer?:
+    | string
+    | undefined;
+  /** request, agent or tool */
+  kind: string;
+  /** of a tool call, and then model is ""; absent = it is none */
+  tool: ToolCallRow | undefined;
 }
 
 export interface QueryResponse_UsageEntry {
   key: string;
   value: bigint;
+}
+
+/** What only tool calls have. */
+export interface ToolCallRow {
+  /** 1..64 characters */
+  name: string;
+  /** as the tool's definition has it; "" = not told */
+  version: string;
+  /** of the definition, 64 hex digits; "" = not told */
+  sha256: string;
+  /** ULID */
+  executionId: string;
+  /** the model's or caller's; "" = none told, or erased */
+  callId: string;
+  /** whose workspace; "" = none told, or erased */
+  sessionId: string;
+  /** approved, denied; "" = nobody was asked */
+  approval: string;
+  /** user id of who said so; "" = nobody was asked or answered, or erased */
+  approvedBy: string;
+  /** why it was denied; "" = none told */
+  approvalReason: string;
+  /** of the policy that held, 64 hex digits; "" = not told */
+  policySha256: string;
+  /** HMAC-SHA-256 of the arguments under the user's key, 64 hex digits; "" = not told */
+  argumentsMac: string;
 }
 
 export interface GetHeadRequest {
@@ -315,6 +349,7 @@ function createBaseQueryRequest(): QueryRequest {
     exports: false,
     withPrompts: false,
     withAnswers: false,
+    kinds: [],
   };
 }
 
@@ -349,6 +384,9 @@ export const QueryRequest: MessageFns<QueryRequest> = {
     }
     if (message.withAnswers !== false) {
       writer.uint32(80).bool(message.withAnswers);
+    }
+    for (const v of message.kinds) {
+      writer.uint32(90).string(v!);
     }
     return writer;
   },
@@ -446,6 +484,14 @@ export const QueryRequest: MessageFns<QueryRequest> = {
             message.withAnswers = reader.bool();
             continue;
           }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.kinds.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -479,6 +525,8 @@ function createBaseQueryResponse(): QueryResponse {
     finishedIndex: undefined,
     prompt: undefined,
     answer: undefined,
+    kind: "",
+    tool: undefined,
   };
 }
 
@@ -543,6 +591,12 @@ export const QueryResponse: MessageFns<QueryResponse> = {
     }
     if (message.answer !== undefined) {
       writer.uint32(146).string(message.answer);
+    }
+    if (message.kind !== "") {
+      writer.uint32(154).string(message.kind);
+    }
+    if (message.tool !== undefined) {
+      ToolCallRow.encode(message.tool, writer.uint32(162).fork()).join();
     }
     return writer;
   },
@@ -707,6 +761,22 @@ export const QueryResponse: MessageFns<QueryResponse> = {
             message.answer = reader.string();
             continue;
           }
+          case 19: {
+            if (tag !== 154) {
+              break;
+            }
+
+            message.kind = reader.string();
+            continue;
+          }
+          case 20: {
+            if (tag !== 162) {
+              break;
+            }
+
+            message.tool = ToolCallRow.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -765,6 +835,174 @@ export const QueryResponse_UsageEntry: MessageFns<QueryResponse_UsageEntry> = {
             }
 
             message.value = reader.int64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseToolCallRow(): ToolCallRow {
+  return {
+    name: "",
+    version: "",
+    sha256: "",
+    executionId: "",
+    callId: "",
+    sessionId: "",
+    approval: "",
+    approvedBy: "",
+    approvalReason: "",
+    policySha256: "",
+    argumentsMac: "",
+  };
+}
+
+export const ToolCallRow: MessageFns<ToolCallRow> = {
+  encode(message: ToolCallRow, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.version !== "") {
+      writer.uint32(18).string(message.version);
+    }
+    if (message.sha256 !== "") {
+      writer.uint32(26).string(message.sha256);
+    }
+    if (message.executionId !== "") {
+      writer.uint32(34).string(message.executionId);
+    }
+    if (message.callId !== "") {
+      writer.uint32(42).string(message.callId);
+    }
+    if (message.sessionId !== "") {
+      writer.uint32(50).string(message.sessionId);
+    }
+    if (message.approval !== "") {
+      writer.uint32(58).string(message.approval);
+    }
+    if (message.approvedBy !== "") {
+      writer.uint32(66).string(message.approvedBy);
+    }
+    if (message.approvalReason !== "") {
+      writer.uint32(74).string(message.approvalReason);
+    }
+    if (message.policySha256 !== "") {
+      writer.uint32(82).string(message.policySha256);
+    }
+    if (message.argumentsMac !== "") {
+      writer.uint32(90).string(message.argumentsMac);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ToolCallRow {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseToolCallRow();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.version = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.sha256 = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.executionId = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.callId = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.sessionId = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.approval = reader.string();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.approvedBy = reader.string();
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.approvalReason = reader.string();
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.policySha256 = reader.string();
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.argumentsMac = reader.string();
             continue;
           }
         }
@@ -2318,7 +2556,7 @@ export const EraseResponse: MessageFns<EraseResponse> = {
 
 export type AuditServiceService = typeof AuditServiceService;
 export const AuditServiceService = {
-  /** Requests, newest first, one row per request. The reading is recorded too. */
+  /** What was asked of the mesh, newest first: a row per request, agent run and tool call. The reading is recorded too. */
   query: {
     path: "/quern.audit.v1.AuditService/Query" as const,
     requestStream: false as const,
@@ -2407,7 +2645,7 @@ export const AuditServiceService = {
 } as const;
 
 export interface AuditServiceServer extends UntypedServiceImplementation {
-  /** Requests, newest first, one row per request. The reading is recorded too. */
+  /** What was asked of the mesh, newest first: a row per request, agent run and tool call. The reading is recorded too. */
   query: handleServerStreamingCall<QueryRequest, QueryResponse>;
   /** The newest signed checkpoint and how far the log has come. */
   getHead: handleUnaryCall<GetHeadRequest, GetHeadResponse>;
@@ -2432,7 +2670,7 @@ export interface AuditServiceServer extends UntypedServiceImplementation {
 }
 
 export interface AuditServiceClient extends Client {
-  /** Requests, newest first, one row per request. The reading is recorded too. */
+  /** What was asked of the mesh, newest first: a row per request, agent run and tool call. The reading is recorded too. */
   query(request: QueryRequest, options?: Partial<CallOptions>): ClientReadableStream<QueryResponse>;
   query(
     request: QueryRequest,
