@@ -27,13 +27,19 @@ export type ToolCatalog = {
 
 export type ReadArtifact = { path: string; size: number; sha256: Buffer; mediaType: string; data: Buffer };
 
+/** Beside what a call may run: `none` does not touch the workspace, `alone` has it for itself (what a person approved). */
+export type WorkspaceHold = 'none' | 'shared' | 'alone';
+
 /** The workspace of one call while it runs. */
 export type OpenWorkspace = {
   readonly workspace: Workspace;
   /** Aborts when the workspace has outgrown its quota; the call then ends as disk_limit. */
   readonly full: AbortSignal;
-  /** The call is about to run: from now on the size of its workspace is looked at. */
-  begin(): void;
+  /**
+   * The call is about to run: from now on the size of its workspace is looked at. Waits for those that it may not run beside, and
+   * holds the workspace until leave(). Rejects with the signal's reason.
+   */
+  begin(options: { hold: WorkspaceHold; tool: string; signal: AbortSignal }): Promise<void>;
   /** Null: not a plain file of the workspace, or too large. */
   artifact(file: ArtifactFile): Promise<ReadArtifact | null>;
   /** The call has ended. */

@@ -9,7 +9,7 @@ import type { Admission } from './admission.ts';
 import { type Answer, type ApprovalSubject, type Approvals, approvalDigest } from './approvals.ts';
 import { CallEvents } from './call-events.ts';
 import type { CallFacts, CallJournal } from './call-journal.ts';
-import type { OpenWorkspace, ToolCatalog, Verdict, WorkspaceDoor } from './call-ports.ts';
+import type { OpenWorkspace, ToolCatalog, Verdict, WorkspaceDoor, WorkspaceHold } from './call-ports.ts';
 import { canonicalJson } from './canonical.ts';
 import type { Jail, SandboxLimits } from './jail/sandbox.ts';
 import { APPROVAL_ARGUMENTS_BYTES_MAX } from './limits.ts';
@@ -79,6 +79,11 @@ const seconds = (fromMs: number): number => (performance.now() - fromMs) / 1000;
 /** Who a call belongs to, in the journal: hex SHA-256 of tenant and user. */
 export function ownerDigest({ tenant, user }: { tenant: string; user: string }): string {
   return hash('sha256', JSON.stringify([tenant, user]), 'hex');
+}
+
+function holdOf(prepared: PreparedCall): WorkspaceHold {
+  const touches = prepared.kind === 'sandbox' ? prepared.command.workspace !== null : prepared.tier === 'mcp';
+  return touches ? 'shared' : 'none';
 }
 
 /** Both say what the conversation has touched. */
@@ -195,10 +200,11 @@ export class Execution {
     const approved = verdict.decision === 'ask' ? await this.#askPerson(args, workspace.path) : null;
     const leave = await this.#enter();
     try {
+      const hold = approved ? 'alone' : holdOf(prepared);
+      await opened.begin({ hold, tool: tool.definition.name, signal: this.#stop.signal });
       this.#spans.setup();
       await this.#begin(this.#record(args));
-      if (approved) await this.#checkUnchanged(approved, workspace.path); // it waited: for a place and for the disks
-      opened.begin();
+      if (approved) await this.#checkUnchanged(approved, workspace.path); // and nothing else runs there until its end
       this.#stop.signal.throwIfAborted();
       const run = await this.#asPromised(await this.#runPrepared(prepared));
       await this.#sendArtifacts(opened, run);

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { QuernError } from '#kit/errors.ts';
 import type { OpenWorkspace, WorkspaceCopies, WorkspaceDoor } from './call-ports.ts';
 import { emptyTrash, inFolder, removeTree, walkTree } from './folder-tree.ts';
+import { SharedLock } from './shared-lock.ts';
 import { TenantFolders } from './tenant-folders.ts';
 import type { Workspace } from './tool.ts';
 import {
@@ -71,7 +72,13 @@ export type WorkspaceOptions = {
 };
 
 /** Calls in a folder now, and what must happen without any. */
-type Use = { holders: number; exclusive: Promise<unknown> | null; readonly watch: WorkspaceWatch };
+type Use = {
+  holders: number;
+  exclusive: Promise<unknown> | null;
+  readonly watch: WorkspaceWatch;
+  /** Of the calls that run. */
+  readonly lock: SharedLock;
+};
 
 const KEY_BYTES = 32;
 /** A copy that is about to become the workspace. */
@@ -153,7 +160,8 @@ class Folders implements WorkspaceFolders {
   }
 
   #use(folder: string): Use {
-    const use = this.#uses.get(folder) ?? { holders: 0, exclusive: null, watch: this.#newWatch(folder) };
+    const fresh = (): Use => ({ holders: 0, exclusive: null, watch: this.#newWatch(folder), lock: new SharedLock() });
+    const use = this.#uses.get(folder) ?? fresh();
     this.#uses.set(folder, use);
     return use;
   }
@@ -203,9 +211,11 @@ class Folders implements WorkspaceFolders {
     const workspace: Workspace = { path, protected: PROTECTED_PATHS };
     const full = new AbortController();
     let unwatch = waits ? null : use.watch.join(full);
+    let letGo = (): void => undefined;
     let left: Promise<void> | null = null;
     const leave = async (): Promise<void> => {
       unwatch?.();
+      letGo();
       use.holders--;
       this.#forget(folder, use);
       await utimes(folder, new Date(), new Date()).catch(() => undefined); // only its age
@@ -216,8 +226,10 @@ class Folders implements WorkspaceFolders {
     return {
       workspace,
       full: full.signal,
-      begin() {
-        if (!left) unwatch ??= use.watch.join(full);
+      async begin({ hold, signal }) {
+        if (hold !== 'none') letGo = await use.lock.take({ alone: hold === 'alone', signal });
+        if (left) letGo();
+        else unwatch ??= use.watch.join(full);
       },
       artifact: (file) => readArtifact(path, file),
       leave() {

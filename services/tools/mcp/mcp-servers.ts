@@ -23,6 +23,8 @@ export type McpServers = {
   status(): readonly ServerStatus[];
   /** Ends the idle conversations of a session, so that its workspace is free. */
   endSession(session: { tenant: string; sessionId: string }): Promise<void>;
+  /** Ends the idle processes that may write to a session's workspace, but for those of one server. */
+  endWriters(session: { tenant: string; sessionId: string }, options: { except: string }): Promise<void>;
   /** Processes and remote sessions that are there now. */
   readonly sessions: number;
   close(): Promise<void>;
@@ -98,6 +100,14 @@ class OpenServers implements McpServers {
 
   endSession(session: { tenant: string; sessionId: string }): Promise<void> {
     return this.#pool.endSession(session);
+  }
+
+  endWriters(session: { tenant: string; sessionId: string }, { except }: { except: string }): Promise<void> {
+    const writes = (name: string): boolean => {
+      const spec = this.#servers.get(name)?.state.spec;
+      return spec === undefined || (spec.kind === 'stdio' && spec.workspace === 'write');
+    };
+    return this.#pool.endSession(session, (server) => server !== except && writes(server));
   }
 
   async close(): Promise<void> {

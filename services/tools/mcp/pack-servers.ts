@@ -3,6 +3,7 @@ import type { WorkspaceCopies, WorkspaceDoor } from '../call-ports.ts';
 import type { Registry } from '../registry.ts';
 import { type McpOptions, type McpServers, openMcpServers } from './mcp-servers.ts';
 import type { McpServerSpec } from './server-spec.ts';
+import { serverOf } from './tool-names.ts';
 
 export type PackServers = {
   readonly servers: McpServers;
@@ -25,10 +26,25 @@ export async function openPackServers(options: McpOptions & { readonly registry:
 
 type Workspaces = WorkspaceDoor & WorkspaceCopies;
 
-/** The workspaces, where a server that idles in one is no reason to refuse a copy of it. */
-export function freedFromServers(workspaces: Workspaces, servers: Pick<McpServers, 'endSession'>): Workspaces {
+/**
+ * The workspaces, where a server that idles in one is no reason to refuse a copy of it, and does not write to it while a call has
+ * it for itself.
+ */
+export function freedFromServers(
+  workspaces: Workspaces,
+  servers: Pick<McpServers, 'endSession' | 'endWriters'>,
+): Workspaces {
   return {
-    enter: (caller) => workspaces.enter(caller),
+    async enter(caller, options) {
+      const opened = await workspaces.enter(caller, options);
+      return {
+        ...opened,
+        async begin(how) {
+          await opened.begin(how);
+          if (how.hold === 'alone') await servers.endWriters(caller, { except: serverOf(how.tool) });
+        },
+      };
+    },
     async snapshot(caller) {
       await servers.endSession(caller);
       return workspaces.snapshot(caller);

@@ -83,9 +83,12 @@ export class SessionPool {
     }
   }
 
-  /** Ends the idle conversations of a session; those with calls end with the last of them. */
-  async endSession({ tenant, sessionId }: Omit<SessionKey, 'server'>): Promise<void> {
-    await this.#endAll((key) => key.tenant === tenant && key.sessionId === sessionId);
+  /** Ends the idle conversations of a session, with all or some servers; those with calls end with the last of them. */
+  async endSession(
+    { tenant, sessionId }: Omit<SessionKey, 'server'>,
+    isMeant: (server: string) => boolean = () => true,
+  ): Promise<void> {
+    await this.#endAll((key) => key.tenant === tenant && key.sessionId === sessionId && isMeant(key.server));
   }
 
   /** The same of a server. */

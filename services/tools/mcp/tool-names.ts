@@ -10,6 +10,11 @@ export function isServerName(name: string): boolean {
   return name.length <= MCP_SERVER_NAME_CHARS_MAX && /^[a-z0-9]+(?:[_-][a-z0-9]+)*$/.test(name);
 }
 
+/** The server of a registered name; "" for other tools. */
+export function serverOf(name: string): string {
+  return name.includes('__') ? name.slice(0, name.indexOf('__')) : '';
+}
+
 /**
  * The registered name of a server's tool. A name that has other characters than [A-Za-z0-9_-], or is too long, is changed and
  * ends in a digest of the original, so that two never become one by it.

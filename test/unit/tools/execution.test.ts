@@ -18,10 +18,11 @@ import type { OpenWorkspace, ToolCatalog } from '../../../services/tools/call-po
 import type { CallRequest, ExecutionParts } from '../../../services/tools/execution.ts';
 import { Executor } from '../../../services/tools/executor.ts';
 import { parsePolicy } from '../../../services/tools/policy.ts';
-import type { JsonValue, Tool, ToolAnswer } from '../../../services/tools/tool.ts';
+import type { JsonObject, JsonValue, Tool, ToolAnswer } from '../../../services/tools/tool.ts';
 import { noToolAudit } from '../../../services/tools/tool-audit.ts';
 import { createCatalog } from '../../../services/tools/tool-catalog.ts';
 import { DEFAULT_LIMITS } from '../../../services/tools/tool-limits.ts';
+import { openWorkspaces } from '../../../services/tools/workspaces.ts';
 import { createFakeJail } from '../../contract/tools/support/fake-jail.ts';
 import { fakeTool } from '../../contract/tools/support/service.ts';
 
@@ -57,7 +58,7 @@ async function setUp(t: TestContext, decision: 'allow' | 'ask' = 'allow', given:
       enter: async () => ({
         workspace: { path: work, protected: [] },
         full: signal,
-        begin() {},
+        begin: async () => {},
         artifact,
         leave: async () => {},
       }),
@@ -215,4 +216,75 @@ test('what was approved is compared again when the call has its place', async (t
   assert.equal(outcome, Outcome.OUTCOME_DENIED_APPROVAL);
   assert.match(message, /workspace changed/);
   assert.equal(jail.ran.length, 0);
+});
+
+test('what was approved runs alone in its workspace, from the comparison to its end', async (t) => {
+  const dir = await mkdtemp(join(tmpdir(), 'quern-workspaces-'));
+  const workspaces = await openWorkspaces({ dir });
+  t.after(async () => {
+    await workspaces.close();
+    await rm(dir, { recursive: true, force: true });
+  });
+  const inside = new Set<string>();
+  const seen: string[][] = [];
+  const gates = new Map<string, PromiseWithResolvers<void>>();
+  const jail = createFakeJail();
+  const { run: runInJail } = jail;
+  jail.run = async (command, options) => {
+    const [, , name = ''] = command.argv;
+    inside.add(name);
+    seen.push([...inside].sort());
+    await gates.get(name)!.promise;
+    inside.delete(name);
+    return runInJail({ ...command, argv: ['/bin/fake', 'say', name] }, options);
+  };
+  const { workspace, leave } = await workspaces.enter(caller);
+  await leave();
+  const toolOf = (decision: 'allow' | 'ask'): Tool => {
+    const prepare = ({ words }: JsonObject) => ({
+      kind: 'sandbox' as const,
+      command: {
+        argv: ['/bin/fake', ...(words as string[])],
+        ...{ env: {}, stdin: null, workspace: { ...workspace, writable: true }, binds: [], network: 'none' as const },
+      },
+      answer: () => ({ ok: true, message: '', content: '', structured: null, artifacts: [] }),
+    });
+    return fakeTool({ name: 'fake', decision, prepare });
+  };
+  const admission = new Admission({ perTenant: 8, perHost: 8, queue: 8 });
+  const plain = await setUp(t, 'allow', { tool: toolOf('allow'), jail, workspaces, admission });
+  const asked = await setUp(t, 'ask', { tool: toolOf('ask'), jail, workspaces, admission });
+  const start = (name: string, isAsked: boolean) => {
+    gates.set(name, Promise.withResolvers<void>());
+    const { run, request, parts } = isAsked ? asked : plain;
+    return run(request(['name', name], ''), ({ event }) => {
+      if (event?.$case !== 'approvalRequired') return;
+      const { approvalId, digest } = event.value;
+      const by = { tenant: 'acme', user: 'boss', keyId: 'b' };
+      parts.approvals.approve(approvalId, Buffer.from(digest).toString('hex'), by);
+    });
+  };
+  const until = async (holds: () => boolean): Promise<void> => {
+    while (!holds()) await new Promise((resolve) => setImmediate(resolve));
+  };
+  const first = start('first', false);
+  await until(() => inside.has('first'));
+  const approved = start('approved', true);
+  await until(() => admission.running === 2); // it has its place, and waits for the first
+  const later = start('later', false);
+  await until(() => admission.running === 3);
+  gates.get('first')!.resolve();
+  await until(() => inside.has('approved'));
+  await first;
+  gates.get('approved')!.resolve();
+  assert.equal((await approved).outcome, Outcome.OUTCOME_OK);
+  await until(() => inside.has('later'));
+  // What a call changes that ran before it counts: the approval does not hold any more.
+  const stale = start('stale', true);
+  await until(() => admission.running === 2);
+  await writeFile(join(workspace.path, 'changed'), 'while another call ran');
+  gates.get('later')!.resolve();
+  assert.equal((await stale).outcome, Outcome.OUTCOME_DENIED_APPROVAL);
+  await later;
+  assert.deepEqual(seen, [['first'], ['approved'], ['later']]);
 });

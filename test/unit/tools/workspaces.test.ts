@@ -25,6 +25,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { QuernError } from '#kit/errors.ts';
+import type { WorkspaceHold } from '../../../services/tools/call-ports.ts';
 import { removeTree } from '../../../services/tools/folder-tree.ts';
 import { workspaceDigest } from '../../../services/tools/workspace-digest.ts';
 import { WorkspaceWatch } from '../../../services/tools/workspace-watch.ts';
@@ -179,12 +180,51 @@ test('a call that waits has nobody look at its folder until it begins', async (t
   writeFileSync(join(entered.workspace.path, 'of-another-call'), Buffer.alloc(2_000_000));
   await sleep(400);
   assert(!entered.full.aborted);
-  entered.begin();
-  entered.begin();
+  await entered.begin({ hold: 'shared', tool: 'fake', signal: new AbortController().signal });
   await sleep(400);
   assert(!entered.full.aborted, 'it may shrink, not grow');
   writeFileSync(join(entered.workspace.path, 'more'), Buffer.alloc(2_000_000));
   if (!entered.full.aborted) await once(entered.full, 'abort');
+});
+
+test('what a person approved has its workspace for itself; others wait, in order', async (t) => {
+  const { folders } = await open(t);
+  const { signal } = new AbortController();
+  const order: string[] = [];
+  const enter = async (name: string, hold: WorkspaceHold) => {
+    const entered = await folders.enter(alice, { waits: true });
+    const begun = entered.begin({ hold, tool: 'fake', signal }).then(() => order.push(name));
+    return { begun, leave: () => entered.leave() };
+  };
+  const [a, b] = [await enter('a', 'shared'), await enter('b', 'shared')];
+  await Promise.all([a.begun, b.begun]);
+  const alone = await enter('alone', 'alone');
+  const late = await enter('late', 'shared');
+  const second = await enter('second', 'alone');
+  const outside = await enter('outside', 'none');
+  await outside.begun;
+  await outside.leave();
+  await a.leave();
+  assert.deepEqual(order, ['a', 'b', 'outside'], 'one still runs there');
+  await b.leave();
+  await alone.begun;
+  assert.deepEqual(order, ['a', 'b', 'outside', 'alone']);
+  await alone.leave();
+  await late.begun;
+  await late.leave();
+  await second.begun;
+  assert.deepEqual(order.slice(3), ['alone', 'late', 'second']);
+  // Another session is another workspace, and a call that is cancelled while it waits holds nobody up.
+  const other = await folders.enter({ tenant: 'acme', sessionId: 'other' }, { waits: true });
+  await other.begin({ hold: 'alone', tool: 'fake', signal });
+  const [gone, waits] = [new AbortController(), await folders.enter(alice, { waits: true })];
+  const cancelled = waits.begin({ hold: 'alone', tool: 'fake', signal: gone.signal });
+  gone.abort(new Error('cancelled'));
+  await assert.rejects(cancelled, /cancelled/);
+  await Promise.all([waits.leave(), other.leave(), second.leave()]);
+  const last = await folders.enter(alice, { waits: true });
+  await last.begin({ hold: 'alone', tool: 'fake', signal });
+  await last.leave();
 });
 
 test('where the disk is nearly full no call begins', async (t) => {

@@ -156,7 +156,7 @@ function fakeParts(dir: string, jail: FakeJail, tools: readonly Tool[], policy: 
         await mkdir(path, { recursive: true });
         const workspace = { path, protected: [] };
         const full = new AbortController().signal;
-        return { workspace, full, begin() {}, artifact: async () => null, leave: async () => {} };
+        return { workspace, full, begin: async () => {}, artifact: async () => null, leave: async () => {} };
       },
       snapshot: refuse,
       rollback: refuse,
