@@ -1,5 +1,6 @@
 /** A request's explanation as text: who and what, its stages as bars below one another, what the figures mean. */
 import type { ExplainResponse } from '#gen/quern/gateway/v1/gateway.ts';
+import { counted } from './counted.ts';
 import { paceText } from './pace.ts';
 
 const BAR_COLUMNS = 48;
@@ -20,10 +21,6 @@ export function bar(from: number, to: number): string {
   const whole = Math.min(BAR_COLUMNS - start, Math.floor(eighths / 8));
   const rest = start + whole < BAR_COLUMNS ? (EIGHTHS[eighths % 8] ?? '') : '';
   return `${' '.repeat(start)}${'█'.repeat(whole)}${rest}`;
-}
-
-function count(n: number, one: string): string {
-  return `${n} ${one}${n === 1 ? '' : 's'}`;
 }
 
 function heading(answer: ExplainResponse): string[] {
@@ -53,8 +50,8 @@ function stageLines(answer: ExplainResponse): string[] {
 
 function promptLine({ usage, timings }: ExplainResponse): string | null {
   if (!usage || usage.promptTokens === 0) return null;
-  const chunks = timings ? `, prefilled in ${count(timings.prefillChunks, 'chunk')}` : '';
-  return `prompt: ${count(usage.promptTokens, 'token')}, ${usage.cachedTokens} of them from the prefix cache${chunks}`;
+  const chunks = timings ? `, prefilled in ${counted(timings.prefillChunks, 'chunk')}` : '';
+  return `prompt: ${counted(usage.promptTokens, 'token')}, ${usage.cachedTokens} of them from the prefix cache${chunks}`;
 }
 
 function paceLine({ usage, timings, steps, longestGapUs }: ExplainResponse): string | null {
@@ -63,24 +60,31 @@ function paceLine({ usage, timings, steps, longestGapUs }: ExplainResponse): str
   const decodeMs = Number(timings?.decodeNs ?? 0n) / 1e6;
   const rate = timings ? `, ${paceText(tokens, decodeMs)}` : '';
   const gap = steps > 1 ? `, longest wait between two ${formatMs(ms(longestGapUs))}` : '';
-  return `answer: ${count(tokens, 'token')} in ${count(steps, 'step')}${rate}${gap}`;
+  return `answer: ${counted(tokens, 'token')} in ${counted(steps, 'step')}${rate}${gap}`;
 }
 
 function troubleLines({ timings, resumes, code, reason, message }: ExplainResponse): string[] {
   const preemptions = timings?.preemptions ?? 0;
   return [
     ...(preemptions > 0
-      ? [`preempted ${count(preemptions, 'time')}: the KV cache was full, its own was dropped and computed again`]
+      ? [`preempted ${counted(preemptions, 'time')}: the KV cache was full, its own was dropped and computed again`]
       : []),
-    ...(resumes > 0 ? [`the engine was lost ${count(resumes, 'time')}; it went on from what it had delivered`] : []),
+    ...(resumes > 0 ? [`the engine was lost ${counted(resumes, 'time')}; it went on from what it had delivered`] : []),
     ...(code === '' ? [] : [`refused or failed: ${code} ${reason}: ${message}`]),
   ];
+}
+
+/** How to look into a run's turns. */
+function turnLines({ method, requestId }: ExplainResponse): string[] {
+  if (method !== 'agent') return [];
+  return [`turns and calls count from 0, as in the ids of calls; the first turn alone: quern trace ${requestId}:0`];
 }
 
 /** Lines, each with its newline. */
 export function formatWaterfall(answer: ExplainResponse): string {
   const facts = [promptLine(answer), paceLine(answer), ...troubleLines(answer)].filter((line) => line !== null);
   const total = `  ${'all'.padEnd(nameColumns(answer))}${''.padStart(9)} ${formatMs(ms(answer.durationUs)).padStart(9)}`;
-  const lines = [...heading(answer), '', ...stageLines(answer), total, ...(facts.length > 0 ? ['', ...facts] : [])];
+  const all = [...facts, ...turnLines(answer)];
+  const lines = [...heading(answer), '', ...stageLines(answer), total, ...(all.length > 0 ? ['', ...all] : [])];
   return `${lines.join('\n')}\n`;
 }

@@ -11,7 +11,9 @@ export const trace: Command = {
 Shows the stages of a running or recent request below one another: admission, tokenizer, routing, queue, prefill, decode;
 how much of the prompt was in the cache, how fast the tokens came, and why it was shed or failed. The gateway remembers the
 last few thousand requests of its own run. You see your own; with an admin's key, those of your tenant. The request id stands
-in each answer (x-request-id over HTTP) and at the end of the figures that quern complete prints.
+in each answer (x-request-id over HTTP) and at the end of the figures that quern complete prints; "cmpl-ID" and "chatcmpl-ID",
+the ids of HTTP answers, name the same request. Of an agent run it shows turns and calls; RUN_ID:0 shows the stages of its
+first turn, RUN_ID:1 those of the second, RUN_ID:1.0.0 the first turn of the run that the second turn's first call started.
 
   --json   the answer of RequestService.Explain`,
   async run(args, io) {

@@ -10,10 +10,10 @@ import {
 } from '#gen/quern/tools/v1/tools.ts';
 import { QuernError } from '#kit/errors.ts';
 import { uuidv7 } from '#kit/ids.ts';
-import { startTrace } from '#kit/trace.ts';
 import type { Io } from '../command.ts';
 import { parseOptions, wholeNumber } from '../options.ts';
-import { connectTools, TOOLS_OPTIONS, type ToolsClient } from './tools-client.ts';
+import { startOwnSpan } from './own-span.ts';
+import { connectTools, TOOLS_OPTIONS, type ToolsClient, toolsAddress } from './tools-client.ts';
 import { callerOf, WHO_OPTIONS } from './words.ts';
 
 const OPTIONS = {
@@ -121,7 +121,6 @@ export async function runTool(args: string[], io: Io): Promise<number> {
       `quern tools run: expected one tool's name, got ${got}; quern tools list names them`,
     );
   }
-  const trace = startTrace();
   const request: ExecuteRequest = {
     caller: callerOf(values, { session: values.session ?? 'cli', request: uuidv7() }),
     callId: uuidv7(),
@@ -136,11 +135,13 @@ export async function runTool(args: string[], io: Io): Promise<number> {
     taint: undefined,
   };
   const client = connectTools(values.address, io);
+  const { span, end } = await startOwnSpan(`quern tools run ${tool}`, toolsAddress(values.address, io), io);
+  let failed: string | null = 'UNKNOWN';
   try {
     const output: Output = { stdout: [], stderr: [], artifacts: [] };
-    const ids = { execution: '', tier: '', trace: trace.traceId };
+    const ids = { execution: '', tier: '', trace: span.context.traceId };
     let result: Result | null = null;
-    for await (const response of client.execute(request, trace)) {
+    for await (const response of client.execute(request, span.context)) {
       if (values.events) io.stderr.write(`${response.sequence} ${response.event?.$case}\n`);
       const { event } = response;
       if (event?.$case === 'approvalRequired') await answer(event.value, request, client, io, values.yes ?? false);
@@ -149,9 +150,11 @@ export async function runTool(args: string[], io: Io): Promise<number> {
     if (!result)
       throw new QuernError('UNAVAILABLE', 'the call ended without a result; see the log of the tool service');
     io.stdout.write(`${JSON.stringify(resultObject(tool, result, output, ids), null, 2)}\n`);
-    return result.outcome === Outcome.OUTCOME_OK ? 0 : 1;
+    failed = result.outcome === Outcome.OUTCOME_OK ? null : outcomeText(result.outcome).toUpperCase();
+    return failed === null ? 0 : 1;
   } finally {
     client.close();
+    await end(failed);
   }
 }
 

@@ -1,6 +1,7 @@
 import type { ExplainRequest, ExplainResponse } from '#gen/quern/gateway/v1/gateway.ts';
 import { QuernError } from '#kit/errors.ts';
 import type { CallContext } from '#kit/rpc/server.ts';
+import { byAnswerId } from '../answer-id.ts';
 import type { GatewayContext } from '../context.ts';
 import { EXPLAIN_REQUESTS_MAX, REQUEST_ID_CHARS_MAX } from '../limits.ts';
 import type { RequestTimeline } from '../request-timeline.ts';
@@ -38,7 +39,7 @@ export function explain(context: GatewayContext) {
       const description = `expected a request id of 1..${REQUEST_ID_CHARS_MAX} characters, got ${requestId.length}`;
       throw invalidArgument([{ field: 'request_id', description }]);
     }
-    const timeline = context.explain.find(call.principal, requestId);
+    const timeline = byAnswerId(requestId, (id) => context.explain.find(call.principal, id));
     if (timeline) return explained(timeline);
     const message =
       `no request "${requestId}" of yours is among the last ${EXPLAIN_REQUESTS_MAX} of this gateway; ` +
