@@ -4,10 +4,12 @@ import {
   AgentServiceClient,
   type ApproveRequest,
   type ApproveResponse,
+  type AttachRequest,
   type RunRequest,
   type RunResponse,
 } from '#gen/quern/gateway/v1/agent.ts';
 import {
+  type CancelResponse,
   ChatServiceClient,
   CompletionServiceClient,
   type ExplainRequest,
@@ -72,6 +74,7 @@ function readCa(file: string): string {
 type Cancel = { signal: AbortSignal };
 
 const CONNECT_TIMEOUT_MS = 10_000;
+const CANCEL_TIMEOUT_MS = 2_000;
 const READY = 2; // of grpc-js's connectivity states
 type Connected = { getChannel(): { getConnectivityState(connect: boolean): number } };
 
@@ -129,6 +132,13 @@ export function connect(values: GatewayValues, io: Io) {
       guarded(chat, cancel, (signal) => serverStream(chat, 'streamChat', request, { signal, metadata })),
     runAgent: (request: RunRequest, cancel: Cancel): AsyncIterable<RunResponse> =>
       guarded(agents, cancel, (signal) => serverStream(agents, 'run', request, { signal, metadata })),
+    attachRun: async function* (request: AttachRequest, cancel: Cancel): AsyncGenerator<RunResponse> {
+      const events = guarded(agents, cancel, (signal) => serverStream(agents, 'attach', request, { signal, metadata }));
+      for await (const { event } of events) if (event) yield event;
+    },
+    /** With a time of its own: it is what a command that was interrupted does last. */
+    cancelRequest: (requestId: string): Promise<CancelResponse> =>
+      unary(requests, 'cancel', { requestId }, { timeoutMs: CANCEL_TIMEOUT_MS, metadata }),
     approve: (request: ApproveRequest, { signal }: Cancel): Promise<ApproveResponse> =>
       unary(agents, 'approve', request, { signal, timeoutMs: CONNECT_TIMEOUT_MS, metadata }).catch(failed),
     close: (): void => {

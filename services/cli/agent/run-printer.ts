@@ -6,8 +6,10 @@ import {
   type RunEnded,
   RunOutcome,
   type RunResponse,
+  type RunStarted,
   StepState,
 } from '#gen/quern/gateway/v1/agent.ts';
+import { counted } from '../counted.ts';
 import { visible } from '../print-stream.ts';
 
 export type Writer = { write(text: string): unknown };
@@ -57,9 +59,12 @@ export class RunPrinter {
   readonly #decoders = new Map<string, TextDecoder>();
   #isMidLine = false;
   #isMidLog = false;
+  readonly #isDim: boolean;
+  #runId = '';
 
-  /** `log` null: only what the model says is shown. */
-  constructor({ out, log }: { out: Writer; log: Writer | null }) {
+  /** `log` null: only what the model says is shown. `isDim`: it is a terminal, which shows what is of little interest dimmed. */
+  constructor({ out, log, isDim = false }: { out: Writer; log: Writer | null; isDim?: boolean }) {
+    this.#isDim = isDim;
     this.#out = out;
     this.#log = log;
   }
@@ -67,6 +72,9 @@ export class RunPrinter {
   /** Shows an event. Answers the question that it asks, or null. */
   take({ path, event }: RunResponse): Question | null {
     switch (event?.$case) {
+      case 'started':
+        if (path === '') this.#started(event.value);
+        break;
       case 'delta':
         this.#says(path, event.value.content);
         break;
@@ -100,6 +108,12 @@ export class RunPrinter {
         break;
     }
     return null;
+  }
+
+  #started({ runId, model, tools }: RunStarted): void {
+    this.#runId = runId;
+    const text = `run ${runId} on ${visible(model)} with ${counted(tools.length, 'tool')}; after a broken connection: quern agent --attach ${runId}`;
+    this.#line('', this.#isDim ? `\u001b[2m${text}\u001b[22m` : text);
   }
 
   /** Of the run itself to the one stream, of nested runs to the other. */
@@ -167,13 +181,18 @@ export class RunPrinter {
     if (outcome === 'OK' && content !== '') this.#line(path, `  ${short(content)}`);
   }
 
-  #ended(path: string, { outcome, limit, status, usage, turns, calls, wallNs }: RunEnded): void {
+  #ended(path: string, { outcome, answer, limit, status, usage, turns, calls, wallNs }: RunEnded): void {
     if (path !== '') return;
     this.outcome = outcome;
     this.#endLine();
-    const how = `${ENDINGS[outcome] ?? 'ended'}${limit === '' ? '' : ` of ${limit}`}${status ? `: ${visible(status.message)}` : ''}`;
+    const isSilent = outcome === RunOutcome.RUN_OUTCOME_ANSWERED && answer.trim() === '';
+    const how = `${ENDINGS[outcome] ?? 'ended'}${isSilent ? ' with no text' : ''}${limit === '' ? '' : ` of ${limit}`}${status ? `: ${visible(status.message)}` : ''}`;
     const tokens = (usage?.promptTokens ?? 0) + (usage?.completionTokens ?? 0);
-    this.#line(path, `${how}; ${turns} turns, ${calls} calls, ${tokens} tokens, ${seconds(wallNs)}`);
+    const figures = [counted(turns, 'turn'), counted(calls, 'call'), counted(tokens, 'token'), seconds(wallNs)].join(
+      ', ',
+    );
+    const trace = this.#runId === '' ? '' : `; where the time went: quern trace ${this.#runId}`;
+    this.#line(path, `${how}; ${figures}${trace}`);
   }
 }
 

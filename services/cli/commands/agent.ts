@@ -1,13 +1,11 @@
 /** `quern agent`: a task for a model that may use tools, with its plan, its calls and what they write. */
-import { createInterface } from 'node:readline/promises';
-import { AgentMode, RunOutcome, type RunRequest } from '#gen/quern/gateway/v1/agent.ts';
+import { AgentMode, type RunRequest } from '#gen/quern/gateway/v1/agent.ts';
 import { type ChatMessage, Role } from '#gen/quern/tokenizer/v1/tokenizer.ts';
 import { QuernError } from '#kit/errors.ts';
 import { uuidv7 } from '#kit/ids.ts';
-import { eventLine } from '../agent/event-line.ts';
-import { type Question, RunPrinter } from '../agent/run-printer.ts';
-import type { Command, Io } from '../command.ts';
-import { connect, GATEWAY_OPTIONS, type GatewayClient } from '../gateway-client.ts';
+import { type Followed, followRun, printEvents } from '../agent/follow-run.ts';
+import type { Command } from '../command.ts';
+import { connect, GATEWAY_OPTIONS } from '../gateway-client.ts';
 import { parseOptions, wholeNumber } from '../options.ts';
 import { SAMPLING_OPTIONS, samplingFrom, samplingHelp } from '../sampling-options.ts';
 
@@ -20,8 +18,13 @@ const LIMIT_OPTIONS = {
   time: { type: 'string' },
 } as const;
 
+/** How long a run goes on without its command, for --attach. */
+const LINGER_SECONDS = 30;
+const LINGER_SECONDS_MAX = 600;
+
 export const agent: Command = {
   help: `usage: quern agent [options] TASK
+       quern agent --attach RUN_ID [--json] [--quiet]
 
 Gives TASK to a model that may use the tools of the mesh, and shows what it says, calls and gets. What the model says goes to
 standard output, all else to standard error. A call that needs approval is shown with its exact arguments and asks on the
@@ -35,6 +38,9 @@ terminal; without a terminal it is not run (NO_APPROVER). Ctrl-C ends the run an
   --calls N          tool calls at most
   --depth N          levels of nested runs at most, 0..5
   --time SECONDS     how long it may take
+  --linger SECONDS   how long the run goes on when this command is lost, for --attach; Ctrl-C ends it at once (default ${LINGER_SECONDS})
+  --attach RUN_ID    shows a run of yours from its beginning and goes on with it: after a broken connection, or beside the
+                     command that started it. Ctrl-C then leaves it alone
   --json             every event as a line of JSON; approvals are then answered elsewhere
   --quiet            only what the model says
 ${samplingHelp(DEFAULTS)}`,
@@ -49,8 +55,23 @@ ${samplingHelp(DEFAULTS)}`,
       system: { type: 'string' },
       json: { type: 'boolean' },
       quiet: { type: 'boolean' },
+      attach: { type: 'string' },
+      linger: { type: 'string' },
     });
     const task = positionals.join(' ');
+    const how = { json: values.json ?? false, quiet: values.quiet ?? false };
+    if (values.attach !== undefined) {
+      if (task !== '')
+        throw new QuernError('INVALID_ARGUMENT', '--attach: expected no task beside it: the run has its own');
+      const runId = values.attach;
+      const gateway = connect(values, io);
+      try {
+        const events = gateway.attachRun({ runId, afterSequence: 0n }, { signal: io.signal });
+        return await show({ runId, events, gateway, io, isAttached: true }, how);
+      } finally {
+        gateway.close();
+      }
+    }
     if (task.trim() === '') throw new QuernError('INVALID_ARGUMENT', 'expected a task: quern agent "TASK"');
     if (values.stop !== undefined) {
       throw new QuernError('INVALID_ARGUMENT', '--stop: expected none, since a run has no stop strings');
@@ -58,13 +79,15 @@ ${samplingHelp(DEFAULTS)}`,
     const number = (name: keyof typeof LIMIT_OPTIONS, min: number, max: number): number | undefined =>
       values[name] === undefined ? undefined : wholeNumber(name, values[name], 0, min, max);
     const seconds = number('time', 1, 3600);
+    const linger = wholeNumber('linger', values.linger, LINGER_SECONDS, 0, LINGER_SECONDS_MAX);
+    const runId = uuidv7();
     const system = values.system === undefined ? [] : [message(Role.ROLE_SYSTEM, values.system)];
     const request: RunRequest = {
       model: values.model ?? '',
       messages: [...system, message(Role.ROLE_USER, task)],
       tools: values.tool ?? [],
       sampling: samplingFrom(values, DEFAULTS),
-      options: { requestId: uuidv7(), priorityClass: 0, supersedeKey: '' },
+      options: { requestId: runId, priorityClass: 0, supersedeKey: '' },
       mode: values.plan ? AgentMode.AGENT_MODE_PLAN : AgentMode.AGENT_MODE_LOOP,
       limits: {
         turns: number('turns', 1, 64),
@@ -74,11 +97,12 @@ ${samplingHelp(DEFAULTS)}`,
       },
       sessionId: values.session ?? '',
       nestedContext: '',
+      lingerMs: linger * 1000,
     };
     const gateway = connect(values, io);
     try {
-      if (values.json) return await printEvents(request, gateway, io);
-      return await follow(request, gateway, io, values.quiet ?? false);
+      const events = gateway.runAgent(request, { signal: io.signal });
+      return await show({ runId, events, gateway, io, isAttached: false }, how);
     } finally {
       gateway.close();
     }
@@ -89,57 +113,25 @@ function message(role: Role, content: string): ChatMessage {
   return { role, content, reasoningContent: '', name: '', toolCalls: [], toolCallId: '' };
 }
 
-const exitCode = (outcome: RunOutcome | undefined): number => (outcome === RunOutcome.RUN_OUTCOME_ANSWERED ? 0 : 1);
-
-async function printEvents(request: RunRequest, gateway: GatewayClient, io: Io): Promise<number> {
-  let outcome: RunOutcome | undefined;
-  for await (const event of gateway.runAgent(request, { signal: io.signal })) {
-    io.stdout.write(`${eventLine(event)}\n`);
-    if (event.path === '' && event.event?.$case === 'ended') outcome = event.event.value.outcome;
-  }
-  return exitCode(outcome);
-}
-
-async function follow(request: RunRequest, gateway: GatewayClient, io: Io, quiet: boolean): Promise<number> {
-  const printer = new RunPrinter({ out: io.stdout, log: quiet ? null : io.stderr });
-  const runId = request.options?.requestId ?? '';
-  let asked: Promise<void> = Promise.resolve(); // one question at a time
-  let failure: unknown;
-  for await (const event of gateway.runAgent(request, { signal: io.signal })) {
-    const question = printer.take(event);
-    if (question === null) continue;
-    asked = asked
-      .then(() => answer(question, { runId, gateway, io }))
-      .catch((error: unknown) => {
-        failure ??= error;
-      });
-  }
-  await asked;
-  if (failure instanceof QuernError && failure.code !== 'CANCELLED' && printer.outcome === undefined) throw failure;
-  return exitCode(printer.outcome);
-}
-
-/** Asks on the terminal, with what would run in full view. No terminal: there is nobody to allow it, which is no person's no. */
-async function answer(
-  question: Question,
-  { runId, gateway, io }: { runId: string; gateway: GatewayClient; io: Io },
-): Promise<void> {
-  io.stderr.write(question.text);
-  const isTerminal = io.stdin.isTTY === true;
-  let allow = false;
-  if (isTerminal) {
-    const terminal = createInterface({ input: io.stdin, output: io.stderr });
-    const timeLeft = AbortSignal.timeout(Math.max(1, question.expiresUnixMs - Date.now()));
-    const signal = AbortSignal.any([io.signal, timeLeft, question.ended]);
-    const said = await terminal.question('Run it? [y/N] ', { signal }).catch(() => null);
-    terminal.close();
-    if (said === null) {
-      io.stderr.write('\n[not answered in time]\n');
-      return;
+/** What a run is read from and who ends it: its own command does, one that only looks on does not. */
+async function show(run: Followed, { json, quiet }: { json: boolean; quiet: boolean }): Promise<number> {
+  const { runId, gateway, io, isAttached } = run;
+  let last = 0n;
+  async function* counted() {
+    for await (const event of run.events) {
+      last = event.sequence;
+      yield event;
     }
-    allow = /^y(es)?$/i.test(said.trim());
-  } else io.stderr.write('[not run: it needs approval, and there is no terminal to ask on]\n');
-  const { approvalId, digest } = question;
-  const unattended = !isTerminal;
-  await gateway.approve({ runId, approvalId, digest, allow, reason: '', unattended }, { signal: io.signal });
+  }
+  try {
+    const counting = { ...run, events: counted() };
+    return json ? await printEvents(counting) : await followRun(counting, quiet);
+  } catch (error) {
+    if (!isAttached && io.signal.aborted) await gateway.cancelRequest(runId).catch(() => {});
+    if (last > 0n && error instanceof QuernError && error.code === 'UNAVAILABLE') {
+      const message = `${error.message}; if the mesh is there again soon, so is the run: quern agent --attach ${runId}`;
+      throw new QuernError(error.code, message, error.details, { cause: error });
+    }
+    throw error;
+  }
 }

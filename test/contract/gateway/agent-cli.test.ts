@@ -4,6 +4,7 @@ import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { Outcome } from '#gen/quern/tools/v1/tools.ts';
+import { startCollector } from '../../support/otlp-collector.ts';
 import { hermes, type Model, messagesOf, startAgentMesh } from './fakes/agent-mesh.ts';
 import { type FakePlay, toolResult, untilAborted } from './fakes/fake-tools.ts';
 import { eventually } from './fakes/mesh.ts';
@@ -17,7 +18,16 @@ function quern(
   args: readonly string[],
   onLog: (log: string, interrupt: () => void) => void = () => {},
 ): Promise<Ended> {
-  const child = spawn(process.execPath, [MAIN, 'agent', ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  return command(['agent', ...args], onLog);
+}
+
+function command(
+  args: readonly string[],
+  onLog: (log: string, interrupt: () => void) => void = () => {},
+  env: NodeJS.ProcessEnv = {},
+): Promise<Ended> {
+  const stdio = ['ignore', 'pipe', 'pipe'] as ['ignore', 'pipe', 'pipe'];
+  const child = spawn(process.execPath, [MAIN, ...args], { stdio, env: { ...process.env, ...env } });
   let [out, log] = ['', ''];
   child.stdout.setEncoding('utf8').on('data', (text: string) => {
     out += text;
@@ -37,7 +47,14 @@ test('a task: what the model says on standard output, all else on standard error
   const address = mesh.gateway.grpcAddress;
   const shown = await quern(['--gateway', address, '--session', 's1', '--tool', 'f', 'do', 'it']);
   assert.deepEqual([shown.code, shown.out], [0, 'I do it.\nIt is done.\n']);
-  assert.match(shown.log, /call 0\.0: f \{"path":"\/x"\}\nended 0\.0: OK .*\n {2}from f\nanswered; 2 turns, 1 calls/);
+  assert.match(
+    shown.log,
+    /call 0\.0: f \{"path":"\/x"\}\nended 0\.0: OK .*\n {2}from f\nanswered; 2 turns, 1 call, \d+ tokens, \d+\.\d s; where the time went: quern trace [0-9a-f-]{36}\n$/,
+  );
+  assert.match(
+    shown.log,
+    /^run [0-9a-f-]{36} on \S+ with 1 tool; after a broken connection: quern agent --attach [0-9a-f-]{36}\n/,
+  );
   assert.equal(tools.requests[0]?.caller?.sessionId, 's1');
   const quiet = await quern(['--gateway', address, '--quiet', 'do it']);
   assert.deepEqual([quiet.code, quiet.log], [0, '']);
@@ -107,6 +124,71 @@ test('Ctrl-C ends the run and its tool; what ends without an answer is exit code
   assert.match(late.log, /out of time of wall_ms/);
   const none = await quern(['--gateway', address, '--depth', '9', 'do it']);
   assert.deepEqual([none.code, none.log], [2, 'quern: --depth: expected a whole number from 0 to 5, got "9"\n']);
+});
+
+const RUN_ID = /^run (\S+) on/;
+
+test('a run goes on when its command is lost, and can be attached to; one that only looks on answers and ends nothing', async (t) => {
+  const { mesh, tools } = await startAgentMesh(t, { model: once, play: asking });
+  const address = mesh.gateway.grpcAddress;
+  const child = spawn(process.execPath, [MAIN, 'agent', '--gateway', address, '--json', 'do it']);
+  let seen = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    seen += text;
+  });
+  await eventually(() => seen.includes('"event":"approval"'), 'it asks');
+  child.kill('SIGKILL');
+  const [first] = seen.split('\n');
+  const { run_id: runId } = JSON.parse(first ?? '') as { run_id: string };
+  let isInterrupted = false;
+  const left = await quern(['--gateway', address, '--attach', runId], (log, interrupt) => {
+    if (!log.includes('waits for an answer from elsewhere') || isInterrupted) return;
+    isInterrupted = true;
+    interrupt();
+  });
+  assert.deepEqual([left.code, tools.denials.length, tools.running], [130, 0, 1]);
+  const rest = quern(['--gateway', address, '--attach', runId]);
+  const approval = seen.split('\n').find((line) => line.includes('"event":"approval"')) ?? '{}';
+  const { approval_id: approvalId, digest } = JSON.parse(approval) as { approval_id: string; digest: string };
+  const answer = { runId, approvalId, digest, allow: true };
+  const called = await command(['call', '--address', address, 'AgentService/Approve', JSON.stringify(answer)]);
+  assert.equal(called.code, 0, called.log);
+  const whole = await rest;
+  assert.deepEqual([whole.code, whole.out], [0, 'I do it.\nIt is done.\n'], whole.log);
+  const none = await quern(['--gateway', address, '--attach', 'nothing']);
+  assert.equal(none.code, 1);
+  assert.match(none.log, /no run "nothing" of yours is here/);
+});
+
+test('trace takes the ids of HTTP answers, and tells how turns are counted', async (t) => {
+  const { mesh } = await startAgentMesh(t, { model: once });
+  const address = mesh.gateway.grpcAddress;
+  const ran = await quern(['--gateway', address, 'do it']);
+  const runId = RUN_ID.exec(ran.log)?.[1] ?? '';
+  const run = await command(['trace', '--gateway', address, runId]);
+  assert.match(run.out, new RegExp(`turn 0[\\s\\S]*f 0\\.0[\\s\\S]*turn 1[\\s\\S]*quern trace ${runId}:0`));
+  const turn = await command(['trace', '--gateway', address, `${runId}:1`]);
+  assert.match(turn.out, new RegExp(`^chat ${runId}:1 on`));
+  const body = JSON.stringify({ messages: [{ role: 'user', content: 'x' }] });
+  const posted = await fetch(`${mesh.url}/v1/chat/completions`, { method: 'POST', body });
+  const { id } = (await posted.json()) as { id: string };
+  assert.match(id, /^chatcmpl-/);
+  const chat = await command(['trace', '--gateway', address, id]);
+  assert.match(chat.out, new RegExp(`^chat ${id.slice('chatcmpl-'.length)} on`), chat.log);
+});
+
+test('what tools run makes a service record lies below a span of its own', async (t) => {
+  const { tools } = await startAgentMesh(t, { model: once });
+  const collector = await startCollector(t);
+  const env = { QUERN_OTLP_ENDPOINT: collector.url };
+  const ran = await command(['tools', 'run', 'f', '--address', tools.address], () => {}, env);
+  const { trace_id: traceId } = JSON.parse(ran.out) as { trace_id: string };
+  const own = collector.spans.filter((span) => span.traceId === traceId);
+  assert.deepEqual(
+    own.map(({ name, parentSpanId }) => [name, parentSpanId]),
+    [['quern tools run f', '']],
+  );
+  assert.deepEqual(tools.traces, [traceId]);
 });
 
 /** Runs the command on a terminal, and types `answer` when it is asked. */

@@ -69,7 +69,7 @@ test('text on one stream, calls and their ends on the other', () => {
     '  fine',
     '[0.1] inner',
     'step a: left out',
-    'ended at its limit of turns; 2 turns, 1 calls, 15 tokens, 2.0 s',
+    'ended at its limit of turns; 2 turns, 1 call, 15 tokens, 2.0 s',
     '',
   ]);
   assert.equal(outcome, RunOutcome.RUN_OUTCOME_LIMIT);
