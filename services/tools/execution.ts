@@ -176,7 +176,7 @@ export class Execution {
     const { catalog, workspaces } = this.#parts;
     const { signal } = this.#stop;
     const missing = tool.unavailable();
-    if (missing !== null) return emptyResult('sandbox_unavailable', missing);
+    if (missing !== null) return emptyResult(tool.isUnset ? 'not_configured' : 'sandbox_unavailable', missing);
     const { tenant } = this.request.caller;
     const checked = await catalog.check(tool, argumentsJson, { signal, tenant });
     if (!checked.ok) return emptyResult('invalid_args', checked.message);

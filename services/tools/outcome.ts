@@ -22,6 +22,7 @@ export const OUTCOME_WORDS = {
   killed_by_drain: Outcome.OUTCOME_KILLED_BY_DRAIN,
   unknown: Outcome.OUTCOME_UNKNOWN,
   no_approver: Outcome.OUTCOME_NO_APPROVER,
+  not_configured: Outcome.OUTCOME_NOT_CONFIGURED,
 } as const satisfies Record<string, Outcome>;
 
 export type OutcomeWord = keyof typeof OUTCOME_WORDS;

@@ -43,5 +43,6 @@ export function toolMessage(tool: Tool, verdict: Verdict): ToolMessage {
     limits: limitsOf(verdict),
     sha256: Buffer.from(sha256, 'hex'),
     unavailable: tool.unavailable() ?? '',
+    notConfigured: tool.isUnset ?? false,
   };
 }

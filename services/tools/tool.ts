@@ -91,6 +91,8 @@ export type Tool = {
   readonly definition: ToolDefinition;
   /** Why it cannot run on this machine now, with what to do; null: it can. */
   unavailable(): string | null;
+  /** True: it is unavailable because an operator has not set what it needs. */
+  readonly isUnset?: boolean;
   /** Throws INVALID_ARGUMENT for what the schema cannot say (a path that leaves the workspace). */
   prepare(args: JsonObject, call: CallContext): Promise<PreparedCall>;
   /** What would run, for the digest that an approval binds. */

@@ -30,6 +30,7 @@ function toolObject({
   limits,
   sha256,
   unavailable,
+  notConfigured = false,
   ...rest
 }: Tool) {
   return {
@@ -41,6 +42,7 @@ function toolObject({
     annotations,
     limits,
     unavailable,
+    not_configured: notConfigured,
     input_schema: JSON.parse(rest.inputSchemaJson) as unknown,
     output_schema: rest.outputSchemaJson === '' ? null : (JSON.parse(rest.outputSchemaJson) as unknown),
     sha256: sha256.toString('hex'),
@@ -48,6 +50,14 @@ function toolObject({
 }
 
 const firstSentence = (text: string): string => text.split(/(?<=[.!?])\s|\n/)[0] ?? '';
+
+/** What cannot run is not "allowed", whatever the policy says. */
+function toolRow({ name, kind, decision, description, unavailable, notConfigured = false }: Tool): string[] {
+  const kindWord = word(ToolKind, kind);
+  if (notConfigured) return [name, kindWord, 'not set', unavailable];
+  if (unavailable !== '') return [name, kindWord, 'cannot run', unavailable];
+  return [name, kindWord, word(Decision, decision), firstSentence(description)];
+}
 
 export async function listTools(args: string[], io: Io): Promise<number> {
   const { values, positionals } = parseOptions(args, { ...TOOLS_OPTIONS, ...WHO_OPTIONS, json: { type: 'boolean' } });
@@ -59,13 +69,8 @@ export async function listTools(args: string[], io: Io): Promise<number> {
       io.stdout.write(`${JSON.stringify(tools.map(toolObject), null, 2)}\n`);
       return 0;
     }
-    const rows = tools.map(({ name, kind, decision, description, unavailable }) => [
-      name,
-      word(ToolKind, kind),
-      word(Decision, decision),
-      unavailable === '' ? firstSentence(description) : `cannot run: ${unavailable}`,
-    ]);
-    io.stdout.write(formatNarrowTable(['tool', 'kind', 'policy', 'what'], rows, io.stdout.columns ?? COLUMNS));
+    const rows = tools.map(toolRow);
+    io.stdout.write(formatNarrowTable(['tool', 'kind', 'state', 'what'], rows, io.stdout.columns ?? COLUMNS));
     return 0;
   } finally {
     client.close();

@@ -33,6 +33,8 @@ export type BuiltinSpec = {
   /** What would run, as far as it is fixed. */
   readonly runs: JsonValue;
   unavailable?(): string | null;
+  /** What an operator must set for it to run; null: nothing. */
+  readonly unset?: string | null;
   prepare(args: JsonObject, call: CallContext): Promise<PreparedCall>;
 };
 
@@ -61,7 +63,8 @@ export function builtinTool(spec: BuiltinSpec): Tool {
   return {
     definition,
     fingerprint,
-    unavailable: () => spec.unavailable?.() ?? null,
+    unavailable: () => spec.unset ?? spec.unavailable?.() ?? null,
+    isUnset: typeof spec.unset === 'string',
     prepare: (args, call) => spec.prepare(args, call),
   };
 }

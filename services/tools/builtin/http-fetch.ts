@@ -52,7 +52,8 @@ export function httpFetchTool(egress: Egress | null): Tool {
     taint: { readUntrusted: true, canExfiltrate: true },
     limits: { wallMs: FETCH_WALL_MS },
     runs: { allow: allowed, ports: egress?.settings.ports ?? [] },
-    unavailable: () => (allowed.length === 0 ? 'no host is allowed; an operator can name some' : null),
+    unset:
+      allowed.length === 0 ? 'not configured: set QUERN_TOOLS_HTTP_ALLOW to the hosts that may be fetched from' : null,
     async prepare(args, call) {
       const accept = textArgument(args, 'accept', '*/*');
       const request = {

@@ -28,7 +28,10 @@ export function runTestsTool(command: TestCommand | null): Tool {
     taint: { hasPrivate: true },
     ...(command && { limits: command.limits }),
     runs: command === null ? null : { argv: command.argv, env: command.env },
-    unavailable: () => (command === null ? 'no test command is configured; an operator can name one' : null),
+    unset:
+      command === null
+        ? 'not configured: set QUERN_TOOLS_TEST_COMMAND to what runs the tests, such as ["/usr/bin/npm","test"]'
+        : null,
     async prepare(args, call) {
       const only = listArgument(args, 'only');
       checkItems(only, 'only');

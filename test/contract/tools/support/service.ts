@@ -37,11 +37,12 @@ export type FakeToolOptions = {
   decision?: 'allow' | 'ask' | 'deny';
   taint?: { readUntrusted: boolean; hasPrivate: boolean; canExfiltrate: boolean };
   unavailable?: string;
+  isUnset?: boolean;
   prepare?: (args: JsonObject) => PreparedCall | Promise<PreparedCall>;
 };
 
 /** Runs its argument `words` in the fake jail. */
-export function fakeTool({ name, decision = 'allow', taint, unavailable, prepare }: FakeToolOptions): Tool {
+export function fakeTool({ name, decision = 'allow', taint, unavailable, isUnset, prepare }: FakeToolOptions): Tool {
   const { definition, fingerprint } = defineTool({
     name,
     version: '1',
@@ -59,6 +60,7 @@ export function fakeTool({ name, decision = 'allow', taint, unavailable, prepare
     definition,
     fingerprint,
     unavailable: () => unavailable ?? null,
+    isUnset: isUnset ?? false,
     async prepare(args, call) {
       if (prepare) return prepare(args);
       const words = Array.isArray(args.words) ? args.words.map(String) : [];

@@ -58,7 +58,9 @@ test('a tool whose program is missing is there and says so', () => {
       .sort(),
   );
   assert.equal(named.get('run_code')?.unavailable(), null);
-  assert.match(named.get('http_fetch')!.unavailable()!, /no host is allowed/);
+  assert.match(named.get('http_fetch')!.unavailable()!, /not configured: set QUERN_TOOLS_HTTP_ALLOW/);
+  const unset = bare.filter(({ isUnset }) => isUnset).map(({ definition }) => definition.name);
+  assert.deepEqual(unset.sort(), ['http_fetch', 'run_tests']);
 });
 
 test('code, arguments and input of a program are never part of a shell text', async (t) => {

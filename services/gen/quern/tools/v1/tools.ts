@@ -65,6 +65,30 @@ export namespace Decision {
   export type UNRECOGNIZED = typeof Decision.UNRECOGNIZED;
 }
 
+export const McpServerState = {
+  MCP_SERVER_STATE_UNSPECIFIED: 0,
+  /** MCP_SERVER_STATE_ASKING - not answered yet */
+  MCP_SERVER_STATE_ASKING: 1,
+  /** MCP_SERVER_STATE_CONNECTED - it has said what it offers */
+  MCP_SERVER_STATE_CONNECTED: 2,
+  /** MCP_SERVER_STATE_QUARANTINED - it has; at least one tool says something else than what was pinned, and cannot be called */
+  MCP_SERVER_STATE_QUARANTINED: 3,
+  /** MCP_SERVER_STATE_FAILED - it could not be asked; it is asked again by itself */
+  MCP_SERVER_STATE_FAILED: 4,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type McpServerState = typeof McpServerState[keyof typeof McpServerState];
+
+export namespace McpServerState {
+  export type MCP_SERVER_STATE_UNSPECIFIED = typeof McpServerState.MCP_SERVER_STATE_UNSPECIFIED;
+  export type MCP_SERVER_STATE_ASKING = typeof McpServerState.MCP_SERVER_STATE_ASKING;
+  export type MCP_SERVER_STATE_CONNECTED = typeof McpServerState.MCP_SERVER_STATE_CONNECTED;
+  export type MCP_SERVER_STATE_QUARANTINED = typeof McpServerState.MCP_SERVER_STATE_QUARANTINED;
+  export type MCP_SERVER_STATE_FAILED = typeof McpServerState.MCP_SERVER_STATE_FAILED;
+  export type UNRECOGNIZED = typeof McpServerState.UNRECOGNIZED;
+}
+
 export const OutputStream = {
   OUTPUT_STREAM_UNSPECIFIED: 0,
   OUTPUT_STREAM_STDOUT: 1,
@@ -113,6 +137,8 @@ export const Outcome = {
   OUTCOME_UNKNOWN: 17,
   /** OUTCOME_NO_APPROVER - it needs approval, and nobody was there to be asked */
   OUTCOME_NO_APPROVER: 18,
+  /** OUTCOME_NOT_CONFIGURED - an operator has not set what the tool needs; the message says what */
+  OUTCOME_NOT_CONFIGURED: 19,
   UNRECOGNIZED: -1,
 } as const;
 
@@ -138,6 +164,7 @@ export namespace Outcome {
   export type OUTCOME_KILLED_BY_DRAIN = typeof Outcome.OUTCOME_KILLED_BY_DRAIN;
   export type OUTCOME_UNKNOWN = typeof Outcome.OUTCOME_UNKNOWN;
   export type OUTCOME_NO_APPROVER = typeof Outcome.OUTCOME_NO_APPROVER;
+  export type OUTCOME_NOT_CONFIGURED = typeof Outcome.OUTCOME_NOT_CONFIGURED;
   export type UNRECOGNIZED = typeof Outcome.UNRECOGNIZED;
 }
 
@@ -220,6 +247,8 @@ export interface Tool {
   sha256: Buffer;
   /** why it cannot run now, with what to do; "" = it can */
   unavailable: string;
+  /** true: it is unavailable because an operator has not set what it needs */
+  notConfigured?: boolean | undefined;
 }
 
 export interface ListToolsRequest {
@@ -230,6 +259,39 @@ export interface ListToolsRequest {
 export interface ListToolsResponse {
   /** at most 1024 */
   tools: Tool[];
+  /** of where tools come from; for operators */
+  status?: ToolsStatus | undefined;
+}
+
+/** Where tools come from, and what is wrong there. */
+export interface ToolsStatus {
+  /** folder of tool packs, on the service's host; "" = none */
+  packDir: string;
+  /** on the service's host; "" = none, the defaults hold */
+  policyFile: string;
+  /** of packs and the policy: what they said before holds */
+  problems: SettingsProblem[];
+  /** sorted by name */
+  mcpServers: McpServer[];
+}
+
+/** A mistake in a file that an operator writes. */
+export interface SettingsProblem {
+  /** name in the pack folder, or path of the policy; "" = the pack folder itself */
+  file: string;
+  /** what is wrong where, and what was meant */
+  message: string;
+}
+
+export interface McpServer {
+  /** as in the pack */
+  name: string;
+  /** when it was asked last */
+  state: McpServerState;
+  /** that are offered */
+  tools: number;
+  /** why it failed, which tools are left out or in quarantine */
+  problems: string[];
 }
 
 export interface RegisterToolRequest {
@@ -392,6 +454,14 @@ export interface Result {
     | undefined;
   /** the kept result of an earlier call with the same idempotency key */
   replayed: boolean;
+  /** limits that it ran into without being ended by them; absent = none */
+  limitsHit?: LimitsHit | undefined;
+}
+
+/** What was refused to a tool that went on all the same. */
+export interface LimitsHit {
+  /** processes and threads that it could not start, at the limit `pids` */
+  processes: number;
 }
 
 export interface ExecutionUsage {
@@ -451,6 +521,8 @@ export interface GetCapabilitiesResponse {
   capabilities: Capability[];
   /** milliseconds since 1970 */
   probedUnixMs: bigint;
+  /** of where tools come from */
+  status?: ToolsStatus | undefined;
 }
 
 /** One layer or tool group of the sandbox, tested. */
@@ -811,6 +883,7 @@ function createBaseTool(): Tool {
     limits: undefined,
     sha256: Buffer.alloc(0),
     unavailable: "",
+    notConfigured: undefined,
   };
 }
 
@@ -848,6 +921,9 @@ export const Tool: MessageFns<Tool> = {
     }
     if (message.unavailable !== "") {
       writer.uint32(90).string(message.unavailable);
+    }
+    if (message.notConfigured !== undefined) {
+      writer.uint32(96).bool(message.notConfigured);
     }
     return writer;
   },
@@ -953,6 +1029,14 @@ export const Tool: MessageFns<Tool> = {
             message.unavailable = reader.string();
             continue;
           }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.notConfigured = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1013,13 +1097,16 @@ export const ListToolsRequest: MessageFns<ListToolsRequest> = {
 };
 
 function createBaseListToolsResponse(): ListToolsResponse {
-  return { tools: [] };
+  return { tools: [], status: undefined };
 }
 
 export const ListToolsResponse: MessageFns<ListToolsResponse> = {
   encode(message: ListToolsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.tools) {
       Tool.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.status !== undefined) {
+      ToolsStatus.encode(message.status, writer.uint32(18).fork()).join();
     }
     return writer;
   },
@@ -1043,6 +1130,229 @@ export const ListToolsResponse: MessageFns<ListToolsResponse> = {
             }
 
             message.tools.push(Tool.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.status = ToolsStatus.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseToolsStatus(): ToolsStatus {
+  return { packDir: "", policyFile: "", problems: [], mcpServers: [] };
+}
+
+export const ToolsStatus: MessageFns<ToolsStatus> = {
+  encode(message: ToolsStatus, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.packDir !== "") {
+      writer.uint32(10).string(message.packDir);
+    }
+    if (message.policyFile !== "") {
+      writer.uint32(18).string(message.policyFile);
+    }
+    for (const v of message.problems) {
+      SettingsProblem.encode(v!, writer.uint32(26).fork()).join();
+    }
+    for (const v of message.mcpServers) {
+      McpServer.encode(v!, writer.uint32(34).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ToolsStatus {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseToolsStatus();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.packDir = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.policyFile = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.problems.push(SettingsProblem.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.mcpServers.push(McpServer.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseSettingsProblem(): SettingsProblem {
+  return { file: "", message: "" };
+}
+
+export const SettingsProblem: MessageFns<SettingsProblem> = {
+  encode(message: SettingsProblem, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.file !== "") {
+      writer.uint32(10).string(message.file);
+    }
+    if (message.message !== "") {
+      writer.uint32(18).string(message.message);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SettingsProblem {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSettingsProblem();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.file = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.message = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseMcpServer(): McpServer {
+  return { name: "", state: 0, tools: 0, problems: [] };
+}
+
+export const McpServer: MessageFns<McpServer> = {
+  encode(message: McpServer, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.state !== 0) {
+      writer.uint32(16).int32(message.state);
+    }
+    if (message.tools !== 0) {
+      writer.uint32(24).uint32(message.tools);
+    }
+    for (const v of message.problems) {
+      writer.uint32(34).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): McpServer {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMcpServer();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.state = reader.int32() as any;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.tools = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.problems.push(reader.string());
             continue;
           }
         }
@@ -1932,6 +2242,7 @@ function createBaseResult(): Result {
     usage: undefined,
     taint: undefined,
     replayed: false,
+    limitsHit: undefined,
   };
 }
 
@@ -1966,6 +2277,9 @@ export const Result: MessageFns<Result> = {
     }
     if (message.replayed !== false) {
       writer.uint32(80).bool(message.replayed);
+    }
+    if (message.limitsHit !== undefined) {
+      LimitsHit.encode(message.limitsHit, writer.uint32(90).fork()).join();
     }
     return writer;
   },
@@ -2061,6 +2375,60 @@ export const Result: MessageFns<Result> = {
             }
 
             message.replayed = reader.bool();
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.limitsHit = LimitsHit.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseLimitsHit(): LimitsHit {
+  return { processes: 0 };
+}
+
+export const LimitsHit: MessageFns<LimitsHit> = {
+  encode(message: LimitsHit, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.processes !== 0) {
+      writer.uint32(8).uint32(message.processes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LimitsHit {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLimitsHit();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.processes = reader.uint32();
             continue;
           }
         }
@@ -2462,7 +2830,7 @@ export const GetCapabilitiesRequest: MessageFns<GetCapabilitiesRequest> = {
 };
 
 function createBaseGetCapabilitiesResponse(): GetCapabilitiesResponse {
-  return { tier: "", capabilities: [], probedUnixMs: 0n };
+  return { tier: "", capabilities: [], probedUnixMs: 0n, status: undefined };
 }
 
 export const GetCapabilitiesResponse: MessageFns<GetCapabilitiesResponse> = {
@@ -2478,6 +2846,9 @@ export const GetCapabilitiesResponse: MessageFns<GetCapabilitiesResponse> = {
         throw new globalThis.Error("value provided for field message.probedUnixMs of type uint64 too large");
       }
       writer.uint32(24).uint64(message.probedUnixMs);
+    }
+    if (message.status !== undefined) {
+      ToolsStatus.encode(message.status, writer.uint32(34).fork()).join();
     }
     return writer;
   },
@@ -2517,6 +2888,14 @@ export const GetCapabilitiesResponse: MessageFns<GetCapabilitiesResponse> = {
             }
 
             message.probedUnixMs = reader.uint64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.status = ToolsStatus.decode(reader, reader.uint32());
             continue;
           }
         }
