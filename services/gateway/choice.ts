@@ -157,6 +157,7 @@ export function createChoices(from: {
     stopStrings: [...new Set([...request.stop, ...request.modeStop, ...prompt.stopStrings])],
     stopTokenIds: new Set([...sampling.stopTokenIds, ...eos]),
     minTokens: sampling.minTokens ?? 0,
+    withControl: !(request.skipSpecialTokens ?? true),
     logprobs: sampling.logprobs !== undefined,
     tokenIds: request.returnTokenIds,
     textOffset: echo?.length ?? 0,

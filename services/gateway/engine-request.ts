@@ -40,7 +40,7 @@ function refuseLength(request: TypedRequest, size: number, asked: number | undef
     asked === undefined
       ? `${size} in the prompt`
       : `${size + asked} (${size} in the prompt, ${asked} in the completion)`;
-  const message = `this model's maximum context length is ${context} tokens, but the request has ${parts}; ` + SHORTEN;
+  const message = `this model's maximum context length is ${context} tokens, but the request has ${parts}; ${SHORTEN}`;
   const field = request.prompt.kind === 'chat' ? 'messages' : 'prompt';
   const details = { reason: 'CONTEXT_LENGTH_EXCEEDED', fields: [{ field, description: message }] };
   throw new QuernError('INVALID_ARGUMENT', message, details);

@@ -95,12 +95,12 @@ export class ParsedAssembler {
 
   /** What the parser sees of a token; null for one that writes nothing. */
   #piece(id: number): string | null {
-    const { vocabulary, marks, stopTokenIds } = this.#options;
+    const { vocabulary, marks, stopTokenIds, withControl = false } = this.#options;
     if (stopTokenIds.has(id)) return null;
     const mark = marks.get(id);
     if (mark !== undefined) return this.#utf8.end() + mark;
-    const shown = vocabulary.shown(id);
-    if (shown === '' && vocabulary.hidden(id)) return null;
+    const shown = vocabulary.shown(id, withControl);
+    if (shown === '' && vocabulary.hidden(id, withControl)) return null;
     return shown !== null && !this.#utf8.open ? shown : this.#utf8.push(vocabulary.bytes(id));
   }
 

@@ -11,6 +11,8 @@ export type AssemblerOptions = {
   stopStrings: readonly string[];
   /** Ids that end the sequence and are not shown: EOS (unless ignored) and the request's own. */
   stopTokenIds: ReadonlySet<number>;
+  /** Control tokens are part of the text; absent = they are not. */
+  withControl?: boolean;
   /** Stop strings are looked for only after so many tokens, as the engine does with stop ids. */
   minTokens: number;
   /** Give log probabilities with the text. */
@@ -92,13 +94,14 @@ export class TextAssembler {
   #pushToken(id: number, position: PositionLogprobs | null): void {
     this.#count += 1;
     const ends = this.#options.stopTokenIds.has(id);
-    const shown = ends ? '' : this.#vocabulary.shown(id);
+    const { withControl = false } = this.#options;
+    const shown = ends ? '' : this.#vocabulary.shown(id, withControl);
     if (shown !== null && !this.#utf8.open && !this.#tracking && !this.#matcher) {
       this.text += shown; // most tokens of most requests
       this.#produced += shown.length;
       return;
     }
-    const hidden = ends || (shown === '' && this.#vocabulary.hidden(id));
+    const hidden = ends || (shown === '' && this.#vocabulary.hidden(id, withControl));
     const start = this.#produced;
     const piece = hidden
       ? ''

@@ -62,6 +62,8 @@ export type TypedRequest = {
   supersedeKey: string;
   coalesceMs: number;
   returnTokenIds: boolean;
+  /** False: control tokens are written out in the text; absent = true. */
+  skipSpecialTokens?: boolean;
   /** From now; null = none. */
   timeoutMs: number | null;
   /** From now; ends with what there is, as LENGTH; null = none. */

@@ -9,6 +9,17 @@ const NONE = new Uint8Array(0);
 const strict = new TextDecoder('utf-8', { ignoreBOM: true, fatal: true });
 const lenient = new TextDecoder('utf-8', { ignoreBOM: true });
 
+/**
+ * Marks of fill-in-the-middle and repository prompts. They have a meaning in prompts only, but many a tokenizer.json has them as added
+ * tokens that are not special, so that a model that is not sure of itself would write them into its answers.
+ */
+const PROMPT_MARK =
+  /^(?:<\|?(?:fim_(?:prefix|suffix|middle|pad|begin|hole|end)|repo_?name|file_?sep(?:arator)?|filename)\|?>|<｜fim▁(?:begin|hole|end)｜>|▁<(?:PRE|SUF|MID)>|\[(?:PREFIX|SUFFIX|MIDDLE)\])$/;
+
+function isControl({ special, unused, added, bytes }: VocabularyPiece): boolean {
+  return special || unused || (added && PROMPT_MARK.test(lenient.decode(bytes)));
+}
+
 export type VocabularyHeader = {
   contentHash: string;
   size: number;
@@ -32,7 +43,7 @@ export class Vocabulary {
   constructor(header: VocabularyHeader, pieces: readonly VocabularyPiece[]) {
     this.header = header;
     this.#bytes = pieces.map((piece) => piece.bytes ?? NONE);
-    this.#shown = pieces.map((piece) => (piece.special || piece.unused ? '' : wholeText(piece.bytes)));
+    this.#shown = pieces.map((piece) => (isControl(piece) ? '' : wholeText(piece.bytes)));
     const added = pieces.flatMap(({ added, special, bytes }, id): [string, number][] =>
       added || special ? [[lenient.decode(bytes), id]] : [],
     );
@@ -43,11 +54,11 @@ export class Vocabulary {
     return this.#bytes.length;
   }
 
-  /** Text of the id as shown to a client; null: use bytes(). */
-  shown(id: number): string | null {
+  /** Text of the id as shown to a client; null: use bytes(). `withControl`: control tokens are written out. */
+  shown(id: number, withControl = false): string | null {
     const text = this.#shown[id];
     if (text === undefined) throw this.#unknown(id);
-    return text;
+    return withControl && text === '' ? wholeText(this.bytes(id)) : text;
   }
 
   bytes(id: number): Uint8Array {
@@ -56,9 +67,9 @@ export class Vocabulary {
     return bytes;
   }
 
-  /** True for a control token or a hole: it writes nothing into text. */
-  hidden(id: number): boolean {
-    return this.shown(id) === '' && this.bytes(id).length > 0;
+  /** True for a control token that is not written out. */
+  hidden(id: number, withControl = false): boolean {
+    return !withControl && this.shown(id) === '' && this.bytes(id).length > 0;
   }
 
   /** The literal of an id, U+FFFD where its bytes are part of a character. */

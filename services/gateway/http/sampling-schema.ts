@@ -58,6 +58,7 @@ export const sharedFields = {
   n: count(CHOICES_MAX, 1).nullish(),
   prompt_logprobs: count(LOGPROBS_MAX).nullish(),
   return_token_ids: z.boolean().nullish(),
+  skip_special_tokens: z.boolean().nullish(),
   priority: z.int().min(-0x80000000).max(0x7fffffff).nullish(),
   priority_class: z.enum(CLASSES).nullish(),
   supersede_key: z.string().max(SUPERSEDE_KEY_CHARS_MAX).nullish(),
@@ -107,6 +108,7 @@ export function sharedRequest(body: SharedBody, exchange: Exchange): SharedReque
     supersedeKey: body.supersede_key ?? '',
     coalesceMs: body.coalesce_ms ?? 0,
     returnTokenIds: body.return_token_ids ?? false,
+    skipSpecialTokens: body.skip_special_tokens ?? true,
     timeoutMs: requestTimeoutMs(exchange.request),
     softDeadlineMs: null,
   };

@@ -52,6 +52,10 @@ function agentRequest({ request: { prompt, ...request }, sessionId }: ServerTool
     const description = 'expected none with "tool_execution": "server": a stop string would end a turn, not the answer';
     throw invalidArgument([{ field: 'stop', description }]);
   }
+  if (request.skipSpecialTokens === false) {
+    const description = 'expected true with "tool_execution": "server"';
+    throw invalidArgument([{ field: 'skip_special_tokens', description }]);
+  }
   if (prompt.continueFinalMessage || !prompt.addGenerationPrompt) {
     const description = 'expected false with "tool_execution": "server"';
     throw invalidArgument([{ field: 'continue_final_message', description }]);

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { QuernError } from '#kit/errors.ts';
 import { type Answer, post } from './fakes/http-calls.ts';
 import { eventually, startMesh, type TestMesh } from './fakes/mesh.ts';
-import { bytesOf, EOS, IM_END } from './fakes/mock-tokenizer.ts';
+import { bytesOf, EOS, FIM_MIDDLE, IM_END } from './fakes/mock-tokenizer.ts';
 
 test('bodies and paths that cannot be served', async (t) => {
   const mesh = await startMesh(t);
@@ -248,4 +248,20 @@ test('before the first event a refusal is a status, after it one error event wit
   assert.match(events.at(-1) ?? '', /^data: \{"error":\{"message":"the request's time limit/);
   assert.equal(text.includes('[DONE]'), false);
   await eventually(() => mesh.engine.live === 0, 'cancelled at the engine');
+});
+
+test('control tokens are not part of an answer unless it is asked for; their ids always are', async (t) => {
+  const ids = [...bytesOf('a'), FIM_MIDDLE, ...bytesOf('b'), IM_END];
+  const mesh = await startMesh(t, { engine: { script: () => ids } });
+  type Told = { choices: { text: string; token_ids: number[] }[] };
+  const complete = async (over: object): Promise<Told['choices'][number] | undefined> => {
+    const answer = await post(mesh, '/v1/completions', { prompt: 'x', return_token_ids: true, ...over });
+    return (answer.json as unknown as Told).choices[0];
+  };
+  assert.deepEqual(await complete({}), await complete({ skip_special_tokens: true }));
+  const [plain, whole] = [await complete({}), await complete({ skip_special_tokens: false })];
+  assert.deepEqual([plain?.text, whole?.text], ['ab', 'a<|fim_middle|>b']);
+  assert.deepEqual([plain?.token_ids, whole?.token_ids], [ids, ids]);
+  const refused = await post(mesh, '/v1/completions', { prompt: 'x', skip_special_tokens: 'no' });
+  assert.equal(refused.status, 400);
 });

@@ -181,3 +181,31 @@ test('prompt log probabilities: the first token has none, offsets follow the tex
   );
   assert.equal(literalText(vocabulary, [256, 260, CONTROL]), 'foo😀<|end|>');
 });
+
+test('marks of infill prompts are control tokens too, whatever tokenizer.json calls them; tags of an answer are text', () => {
+  const marks = ['<|fim_middle|>', '<fim_pad>', '<|repo_name|>', '<｜fim▁hole｜>', '[SUFFIX]', '<think>', '<|note|>'];
+  const own = [
+    ...pieces,
+    ...marks.map((mark) => ({ bytes: Buffer.from(mark), special: false, added: true, unused: false })),
+    { bytes: Buffer.from('<fim_prefix>'), special: false, added: false, unused: false },
+  ];
+  const withMarks = new Vocabulary({ ...header, size: own.length }, own);
+  const all = Array.from({ length: own.length - pieces.length }, (_, i) => pieces.length + i);
+  const { text, ids } = run([256, ...all, 256], [0, all.length + 2], { vocabulary: withMarks, tokenIds: true });
+  assert.equal(text, 'foo<think><|note|><fim_prefix>foo');
+  assert.deepEqual(ids, [256, ...all, 256]);
+});
+
+test('control tokens are written out where that is asked for, but not the one that ends the answer', () => {
+  const ending = { withControl: true, stopTokenIds: new Set([CONTROL]) };
+  assert.equal(run([256, CONTROL, 256], [0, 1, 3], { withControl: true }).text, 'foo<|end|>foo');
+  assert.equal(run([256, CONTROL], [0, 2], ending).text, 'foo');
+  const told = run([256, CONTROL, 256], [0, 3], { withControl: true, logprobs: true, tokenIds: true });
+  assert.deepEqual(
+    [told.tokens, told.offsets],
+    [
+      ['foo', '<|end|>', 'foo'],
+      [0, 3, 10],
+    ],
+  );
+});

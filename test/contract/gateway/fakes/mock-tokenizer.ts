@@ -27,6 +27,7 @@ export const EOS = 256;
 export const IM_START = 257;
 export const IM_END = 258;
 export const FIM_PREFIX = 259;
+export const FIM_MIDDLE = 261;
 export const VOCABULARY_SIZE = 256 + SPECIAL.length;
 
 const ROLE_NAMES: Record<number, string> = {
