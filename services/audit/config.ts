@@ -7,6 +7,7 @@ import { type InternalAccess, internalEnv, internalProblems, takeInternal } from
 import { DRAIN_GRACE_MS } from '#kit/limits.ts';
 import { type MetricsAddress, metricsListenField, parseMetricsListen } from '#kit/metrics-listen.ts';
 import { type TracingConfig, takeTracing, tracingEnv } from '#kit/otlp/settings.ts';
+import { type CoverageSocket, coverageProblems, socketPath } from './coverage-socket.ts';
 
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 const GIB = 1024 ** 3;
@@ -15,6 +16,16 @@ export const auditEnv = {
   listen: str('QUERN_AUDIT_LISTEN', {
     doc: 'Where the service listens, unix:///path, or host:port with a shared token or mutual TLS',
     default: '127.0.0.1:50055',
+  }),
+  coverageListen: str('QUERN_AUDIT_COVERAGE_LISTEN', {
+    doc: 'Second socket, unix:///path in a folder of its own, for a tool service of another account: it answers what is covered',
+    default: null,
+  }),
+  coverageGroup: int('QUERN_AUDIT_COVERAGE_GROUP', {
+    doc: 'Number of the group that may use it, and nobody else may: that of the account under which tools run',
+    default: null,
+    min: 1,
+    max: 4_294_967_294,
   }),
   nats: str('QUERN_NATS_URL', {
     doc: 'NATS servers, separated by commas; credentials as in nats://user:password@host:4222',
@@ -68,6 +79,8 @@ export const auditEnv = {
 
 export type AuditConfig = {
   listen: string;
+  /** Null: none. */
+  coverage: CoverageSocket | null;
   nats: string;
   dir: string;
   keyDir: string;
@@ -92,16 +105,27 @@ export function readConfig(env: NodeJS.ProcessEnv): AuditConfig & { tracing: Tra
   const values = readEnv(env, auditEnv, {
     check: (given) => [
       ...internalProblems(given, [{ name: auditEnv.listen.name, address: given.listen }]),
+      ...coverageProblems(given.coverageListen, given.coverageGroup),
       ...operatorProblems(given, given.internalToken ?? given.internalTokenFile?.secret ?? null),
     ],
   });
-  const { metricsListen, dir, keyDir, natsFile, operatorToken, operatorTokenFile, ...rest } = takeTracing(
-    takeInternal(values),
-  );
+  const {
+    metricsListen,
+    dir,
+    keyDir,
+    natsFile,
+    operatorToken,
+    operatorTokenFile,
+    coverageListen,
+    coverageGroup: group,
+    ...rest
+  } = takeTracing(takeInternal(values));
   const nats = natsFile?.secret ?? rest.nats;
+  const path = coverageListen === null ? null : socketPath(coverageListen);
   return {
     ...rest,
     nats,
+    coverage: path === null || group === null ? null : { path, group },
     operatorToken: operatorTokenOf({ operatorToken, operatorTokenFile }),
     dir: resolve(dir),
     keyDir: resolve(keyDir),

@@ -233,6 +233,7 @@ export class Projection {
     const { id, action, tenant, actor, ts, request_id: request = '' } = record;
     const begins = ROW_BEGINS.get(action);
     const ends = ROW_ENDS.get(action);
+    if (record.request_id === undefined && !action.startsWith('tool.')) return; // a call need not be of a run
     if (begins) {
       const facts = [text(record.target), text(record.trace_id), text(record.sealed), index, text(record.content_ref)];
       const { execution_id, tool_version, tool_sha, policy_sha, args_mac } = record;

@@ -26,6 +26,7 @@ import { CheckpointWriter } from './checkpoints.ts';
 import type { AuditConfig } from './config.ts';
 import { AuditConsumer } from './consumer.ts';
 import type { AuditContext } from './context.ts';
+import { type CoverageListenerOptions, serveCoverage } from './coverage-listener.ts';
 import { GapWatch, systemEvent } from './gap-watch.ts';
 import { auditKeys } from './key-files.ts';
 import { Ledger } from './ledger.ts';
@@ -238,6 +239,11 @@ export async function startAudit(options: AuditServiceOptions): Promise<AuditSer
     });
     await tellStartAndDrain(context, log, undo);
     undo.push(() => server.close());
+    if (config.coverage) {
+      const answer: CoverageListenerOptions['answer'] = (request) => getCoverage(context, request);
+      const { internal } = config;
+      undo.push(await serveCoverage(config.coverage, { answer, internal, log, spans: options.spans ?? noSpans }));
+    }
     if (config.metricsListen) {
       const ready = (): boolean => failureOf(context) === null;
       const scrape = await serveMetrics({ ...config.metricsListen, metrics, ready });

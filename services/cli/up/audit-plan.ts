@@ -83,13 +83,18 @@ export function gatewayAuditEnv(plan: AuditPlan, address: string): Record<string
   };
 }
 
-/** What the audit service is told. */
+/** What the audit service is told. `coverage`: of its second socket. */
 export function auditServiceEnv(
   { folders, urls, metricsPort }: Extract<AuditPlan, { kind: 'on' }>,
   address: string,
+  coverage: { address: string; group: number } | null = null,
 ): Record<string, string> {
   return {
     QUERN_AUDIT_LISTEN: address,
+    ...(coverage && {
+      QUERN_AUDIT_COVERAGE_LISTEN: coverage.address,
+      QUERN_AUDIT_COVERAGE_GROUP: String(coverage.group),
+    }),
     QUERN_AUDIT_DIR: folders.ledger,
     QUERN_AUDIT_KEY_DIR: folders.keys,
     QUERN_AUDIT_CONTENT_DIR: folders.content,
@@ -111,6 +116,8 @@ const PLANNED: readonly string[] = [
   'QUERN_AUDIT_OUTBOX_DIR',
   'QUERN_AUDIT_KEY_DIR',
   'QUERN_AUDIT_ADDRESS',
+  'QUERN_AUDIT_COVERAGE_LISTEN',
+  'QUERN_AUDIT_COVERAGE_GROUP',
   'QUERN_NATS_URL',
   'QUERN_NATS_URL_FILE',
   'QUERN_AUDIT_CONTENT_DIR',

@@ -9,7 +9,13 @@ import {
   operatorEnv,
 } from './audit-plan.ts';
 import type { ServedModel } from './model-folder.ts';
-import { TOOLS_NODE_OPTIONS, type ToolsPlan, toolsServiceEnv, toolsSocketFolder } from './tools-plan.ts';
+import {
+  coverageAccess,
+  TOOLS_NODE_OPTIONS,
+  type ToolsPlan,
+  toolsServiceEnv,
+  toolsSocketFolder,
+} from './tools-plan.ts';
 import { type OwnJaeger, type TracePlan, traceEnv } from './trace-plan.ts';
 
 /** What programs of others are given of the environment. */
@@ -86,12 +92,14 @@ export function planProcesses(options: UpOptions): PlannedProcess[] {
     ...(kind === 'audit' && options.audit.kind === 'on' && { what: `ledger in ${options.audit.folders.ledger}` }),
   });
   const { audit: plan } = options;
-  const toolsEnv = options.tools && toolsServiceEnv(options.tools, plan, { own: tools, audit });
+  const coverage = options.tools ? coverageAccess(options.tools, options.env.QUERN_TOOLS_UID) : null;
+  const toolsEnv =
+    options.tools && toolsServiceEnv(options.tools, plan, { own: tools, audit: coverage?.address ?? audit });
   const plannedAudit = (on: Extract<AuditPlan, { kind: 'on' }>): PlannedProcess =>
     planned(
       'audit',
       'audit',
-      { ...auditServiceEnv(on, audit), ...operatorEnv(options.env) },
+      { ...auditServiceEnv(on, audit, coverage), ...operatorEnv(options.env) },
       [audit],
       `127.0.0.1:${on.metricsPort}`,
     );

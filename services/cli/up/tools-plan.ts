@@ -48,12 +48,29 @@ export async function toolsView(
   return root && Number.isInteger(account) && account > 0 ? viewFor(account, checkout) : null;
 }
 
-/** What the service is told. */
+/** Where the service asks what the audit log covers. */
+export type CoverageAccess = { address: string; group: number };
+
+/**
+ * The audit service's socket lies where only root may go: under root it has a second one, which answers the account that the tool
+ * service becomes what is covered, and nothing else. Null: the tool service stays who it is, or its account is a mistake.
+ */
+export function coverageAccess(
+  { dir }: Pick<ToolsPlan, 'dir'>,
+  uid: string | undefined,
+  root = isRoot(),
+): CoverageAccess | null {
+  const group = Number(uid || UNPRIVILEGED_ID); // its only one, of the same number
+  if (!root || !Number.isInteger(group) || group <= 0) return null;
+  const hash = createHash('sha256').update(dir).digest('hex').slice(0, 12);
+  return { address: `unix:///var/lib/quern/coverage-${hash}/audit.sock`, group };
+}
+
+/** What the service is told. `audit`: of the audit service, or of its second socket. */
 export function toolsServiceEnv(
   { dir, metricsPort, compileCache }: ToolsPlan,
   audit: AuditPlan,
   addresses: { own: string; audit: string },
-  root = isRoot(),
 ): Record<string, string | undefined> {
   return {
     QUERN_TOOLS_LISTEN: addresses.own,
@@ -64,8 +81,7 @@ export function toolsServiceEnv(
     ...(audit.kind !== 'off' && {
       QUERN_AUDIT_KEY_DIR: audit.folders.keys,
       QUERN_NATS_URL: audit.kind === 'on' ? audit.urls.tools : NATS_NOWHERE,
-      // The audit service's socket lies where only root may go: then what its ledger has stays in the outbox too.
-      QUERN_AUDIT_ADDRESS: audit.kind === 'on' && !root ? addresses.audit : undefined,
+      QUERN_AUDIT_ADDRESS: audit.kind === 'on' ? addresses.audit : undefined,
     }),
   };
 }

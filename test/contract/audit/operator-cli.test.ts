@@ -25,6 +25,7 @@ async function setUp(t: TestContext) {
   const service = await startAudit({
     config: {
       listen: '127.0.0.1:0',
+      coverage: null,
       nats: 'nats://127.0.0.1:1',
       dir: join(dir, 'audit'),
       keyDir: join(dir, 'keys'),

@@ -4,11 +4,12 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { type AuditPlan, auditRows } from '../../../services/cli/up/audit-plan.ts';
+import { type AuditPlan, auditRows, auditServiceEnv } from '../../../services/cli/up/audit-plan.ts';
 import { parseModel, parseModels } from '../../../services/cli/up/model-folder.ts';
 import { isOptional, planProcesses } from '../../../services/cli/up/plan.ts';
 import { findFreePort, requireFreePort, splitAddress } from '../../../services/cli/up/ports.ts';
 import {
+  coverageAccess,
   type ToolsPlan,
   toolsFolder,
   toolsServiceEnv,
@@ -241,9 +242,21 @@ test('started by root, tools have folders that the account they become may enter
   assert.equal(toolsSocketFolder('/run/user/0/quern-0123456789ab', true), '/tmp/quern-0123456789ab-tools');
   assert.equal(toolsSocketFolder('/run/user/7/quern-0123456789ab', false), '/run/user/7/quern-0123456789ab');
   const addresses = { own: 'unix:///t.sock', audit: 'unix:///a.sock' };
-  assert.equal(toolsServiceEnv(TOOLS, ON, addresses, true).QUERN_AUDIT_ADDRESS, undefined);
-  assert.equal(toolsServiceEnv(TOOLS, ON, addresses, false).QUERN_AUDIT_ADDRESS, 'unix:///a.sock');
-  assert.equal(toolsServiceEnv(TOOLS, { kind: 'off' }, addresses, false).QUERN_AUDIT_KEY_DIR, undefined);
+  assert.equal(toolsServiceEnv(TOOLS, ON, addresses).QUERN_AUDIT_ADDRESS, 'unix:///a.sock');
+  assert.equal(toolsServiceEnv(TOOLS, { kind: 'off' }, addresses).QUERN_AUDIT_KEY_DIR, undefined);
+});
+
+test('started by root, tools have a socket of the audit service to which their account has a key', () => {
+  const at = (uid?: string, root = true) => coverageAccess(TOOLS, uid, root);
+  assert.match(at()?.address ?? '', /^unix:\/\/\/var\/lib\/quern\/coverage-[0-9a-f]{12}\/audit\.sock$/);
+  assert.deepEqual([at()?.group, at('')?.group, at('1001')?.group], [65_532, 65_532, 1001]);
+  assert.deepEqual([at(undefined, false), at('0'), at('nobody')], [null, null, null]);
+  const told = auditServiceEnv(ON, 'unix:///a.sock', { address: 'unix:///c.sock', group: 7 });
+  assert.deepEqual(
+    [told.QUERN_AUDIT_LISTEN, told.QUERN_AUDIT_COVERAGE_LISTEN, told.QUERN_AUDIT_COVERAGE_GROUP],
+    ['unix:///a.sock', 'unix:///c.sock', '7'],
+  );
+  assert.equal(auditServiceEnv(ON, 'unix:///a.sock').QUERN_AUDIT_COVERAGE_LISTEN, undefined);
 });
 
 test('a taken port is one sentence that names the option', async (t) => {

@@ -45,6 +45,7 @@ export async function setUp(t: TestContext, over: Partial<AuditConfig> = {}, bou
   undo(t, () => rm(dir, { recursive: true, force: true }));
   const config: AuditConfig = {
     listen: `unix://${dir}/run/audit.sock`,
+    coverage: null,
     nats: nats.url,
     dir: join(dir, 'audit'),
     keyDir: join(dir, 'keys'),
