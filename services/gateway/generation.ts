@@ -128,7 +128,8 @@ export class Generation {
     const { prompt, sampling } = prepared;
     charged(spans, trace, ticket, prompt.tokenIds.length + (sampling.maxTokens ?? 0) * (sampling.n ?? 1));
     this.#start(prepared);
-    await this.#submit(prepared, ENGINE_WAIT_MS);
+    // A run has more to lose than a request that has not begun: it waits as one does that is carried over.
+    await this.#submit(prepared, this.#caller.runId === undefined ? ENGINE_WAIT_MS : RESUME_WAIT_MS);
   }
 
   #start(prepared: Prepared): void {

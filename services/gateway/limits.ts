@@ -61,9 +61,12 @@ export const PROBE_TIMEOUT_MS = 2_000;
 /** Back-off between attempts to open a broken Session. */
 export const RECONNECT_MIN_MS = 50;
 export const RECONNECT_MAX_MS = 1_000;
-/** How often one request is carried over a broken Session, and how long it waits for an engine each time. */
+/**
+ * How often one request is carried over a broken Session, and how long it waits for an engine each time, as does a turn of a run that
+ * goes on. An engine that was killed is ready again after 5 to 7 s with quern-mini on two busy cores; larger weights take longer.
+ */
 export const RESUMES_MAX = 2;
-export const RESUME_WAIT_MS = 10_000;
+export const RESUME_WAIT_MS = 30_000;
 /** How long a new request waits for the first engine of its model to be there. */
 export const ENGINE_WAIT_MS = 2_000;
 /** After a stop string or soft deadline the engine's own end (exact usage and timings) is waited for at most this long. */

@@ -20,12 +20,35 @@ export type ToolClientOptions = {
   spans?: SpanSink | undefined;
 };
 
-/** What a caller hears when nobody answers at the service's address: the address is ours, not theirs. */
-function unreachable(thrown: unknown): QuernError {
+/** grpc-js's own words for a connection that broke, some of them under a code of their own. */
+const BROKEN = /RST_STREAM|ECONNRESET|EPIPE|socket hang up/;
+/** grpc-js's own words for a deadline that it kept. */
+const NO_ANSWER = /^Deadline exceeded after/;
+
+/** The connection is gone; what the service itself refuses with UNAVAILABLE has a reason. */
+function isBroken({ code, message, details }: QuernError): boolean {
+  return details.reason === code && (code === 'UNAVAILABLE' || (code === 'INTERNAL' && BROKEN.test(message)));
+}
+
+/**
+ * What a caller hears: never gRPC's own words, and not the service's address, which is ours. Of what the service says itself
+ * everything passes. `isCall`: the deadline was that of a tool's call.
+ */
+export function toolError(thrown: unknown, { isCall = false } = {}): QuernError {
   const error = toQuernError(thrown);
-  if (error.code !== 'UNAVAILABLE') return error;
-  const message = 'the tool service does not answer now; try again, and look at its log if it stays so';
-  return new QuernError('UNAVAILABLE', message, { reason: 'TOOLS_UNAVAILABLE', retryAfterMs: 1_000 }, { cause: error });
+  const details = { reason: 'TOOLS_UNAVAILABLE', retryAfterMs: 1_000 };
+  const options = { cause: error };
+  if (isBroken(error)) {
+    const message = 'the tool service does not answer now; try again, and look at its log if it stays so';
+    return new QuernError('UNAVAILABLE', message, details, options);
+  }
+  if (error.code !== 'DEADLINE_EXCEEDED' || !NO_ANSWER.test(error.message)) return error;
+  if (isCall) {
+    const message = 'the tool service did not say in time how the call ended; look at its log';
+    return new QuernError('DEADLINE_EXCEEDED', message, { reason: 'TOOL_CALL_SILENT' }, options);
+  }
+  const message = `the tool service did not answer within ${TOOL_UNARY_TIMEOUT_MS / 1000} s; try again, and look at its log if it stays so`;
+  return new QuernError('UNAVAILABLE', message, details, options);
 }
 
 export type ToolClient = ToolService & { close(): void };
@@ -38,8 +61,9 @@ type How = 'execute' | 'attach';
 
 /** How to go on after a call's stream broke; null: it is over. */
 export function nextAttempt(how: How, thrown: unknown): How | null {
-  const { code, details } = toQuernError(thrown);
-  if (code === 'UNAVAILABLE') return 'attach';
+  const error = toQuernError(thrown);
+  const { code, details } = error;
+  if (code === 'UNAVAILABLE' || isBroken(error)) return 'attach';
   if (how === 'execute' && code === 'ALREADY_EXISTS' && details.reason === 'TOOL_CALL_EXISTS') return 'attach';
   if (how === 'attach' && code === 'NOT_FOUND') return 'execute';
   return null;
@@ -89,7 +113,7 @@ export function createToolClient({ address, sharedToken, tls, spans }: ToolClien
       } catch (thrown) {
         const next: How | null =
           options.signal.aborted || broken >= TOOL_RECONNECTS_MAX ? null : nextAttempt(how, thrown);
-        if (next === null) throw unreachable(thrown);
+        if (next === null) throw toolError(thrown, { isCall: true });
         how = next;
         if (how === 'execute') last = 0n;
         await sleep(TOOL_RECONNECT_MS * 2 ** broken, undefined, { signal: options.signal });
@@ -97,19 +121,20 @@ export function createToolClient({ address, sharedToken, tls, spans }: ToolClien
     }
   }
 
+  const failed = (thrown: unknown): never => {
+    throw toolError(thrown);
+  };
   return {
     async list(request, options) {
-      const listed = await unary(client, 'listTools', request, short(options)).catch((thrown: unknown) => {
-        throw unreachable(thrown);
-      });
+      const listed = await unary(client, 'listTools', request, short(options)).catch(failed);
       return listed.tools;
     },
     execute,
     async approve(request, options) {
-      await unary(client, 'approve', request, short(options));
+      await unary(client, 'approve', request, short(options)).catch(failed);
     },
     async deny(request, options) {
-      await unary(client, 'deny', request, short(options));
+      await unary(client, 'deny', request, short(options)).catch(failed);
     },
     close: () => client.close(),
   };

@@ -6,7 +6,7 @@ import {
   type ExecuteResponse,
   type GetCapabilitiesResponse,
   type ListToolsRequest,
-  type Tool,
+  type ListToolsResponse,
   ToolServiceClient,
 } from '#gen/quern/tools/v1/tools.ts';
 import { QuernError } from '#kit/errors.ts';
@@ -49,15 +49,30 @@ export function toolsAddress(given: string | undefined, { config }: Io): string 
   return socketOf(first)!;
 }
 
-function explain(error: unknown, address: string): unknown {
+/** Why nobody answers, in words. */
+function silence(address: string, message: string): string {
+  if (/ENOENT/.test(message)) return `no tool service answers at ${address}: there is no such socket`;
+  if (/ECONNREFUSED/.test(message)) return `no tool service answers at ${address}: nothing listens there`;
+  if (/EACCES/.test(message)) return `no tool service answers at ${address}: this user may not open the socket`;
+  if (/Name resolution/.test(message)) return `no host is called so: ${address}`;
+  if (/No connection/.test(message)) return `no tool service answers at ${address}`;
+  return `the connection to the tool service at ${address} broke; what ran may have ended or not`;
+}
+
+export function explain(error: unknown, address: string): unknown {
   if (!(error instanceof QuernError)) return error;
   const { code, message } = error;
   if (code === 'UNAUTHENTICATED') {
     const text = `${message} (QUERN_INTERNAL_TOKEN or QUERN_INTERNAL_TOKEN_FILE, as for the services)`;
     return new QuernError(code, text, error.details, { cause: error });
   }
-  if (code === 'UNAVAILABLE' && /connect|ECONNREFUSED|ENOENT|Name resolution|deadline/i.test(message)) {
-    const text = `no tool service answers at ${address} (${message}); see its row in the table of quern up, or its log`;
+  const isRaw = error.details.reason === code; // gRPC's own words, not a service's
+  if (isRaw && (code === 'UNAVAILABLE' || code === 'INTERNAL')) {
+    const text = `${silence(address, message)}; see its row in the table of quern up, or its log`;
+    return new QuernError('UNAVAILABLE', text, error.details, { cause: error });
+  }
+  if (isRaw && code === 'DEADLINE_EXCEEDED' && /^Deadline exceeded after/.test(message)) {
+    const text = `the tool service at ${address} did not answer in time; see its log`;
     return new QuernError(code, text, error.details, { cause: error });
   }
   return error;
@@ -75,8 +90,8 @@ export function connectTools(given: string | undefined, io: Io) {
     throw explain(error, address);
   };
   return {
-    list: (request: ListToolsRequest): Promise<Tool[]> =>
-      unary(client, 'listTools', request, once).then(({ tools }) => tools, explained),
+    list: (request: ListToolsRequest): Promise<ListToolsResponse> =>
+      unary(client, 'listTools', request, once).catch(explained),
     capabilities: (probeNow: boolean): Promise<GetCapabilitiesResponse> =>
       unary(client, 'getCapabilities', { probeNow }, { signal, timeoutMs: PROBE_TIMEOUT_MS }).catch(explained),
     approve: (request: ApproveRequest): Promise<unknown> => unary(client, 'approve', request, once).catch(explained),

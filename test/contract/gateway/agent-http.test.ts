@@ -249,3 +249,16 @@ test('/invoke: of all tools those that leave room in the context; named ones tha
   });
   assert.deepEqual([client.status, client.error?.param], [400, 'tools']);
 });
+
+test('without the tool service an answer says so in a sentence', async (t) => {
+  const { mesh } = await startAgentMesh(t, { model: looking, toolsAddress: 'unix:///nowhere/tools.sock' });
+  for (const [path, body] of [
+    ['/v1/chat/completions', server],
+    ['/invoke', { query: 'x' }],
+  ] as const) {
+    const response = await fetch(`${mesh.url}${path}`, { method: 'POST', body: JSON.stringify(body) });
+    const { error } = (await response.json()) as { error: { message: string; code: string } };
+    assert.deepEqual([response.status, error.code], [503, 'tools_unavailable']);
+    assert.match(error.message, /^the tool service does not answer now; try again/);
+  }
+});
