@@ -4,6 +4,7 @@ import type { TextLogprobs } from '#gen/quern/gateway/v1/gateway.ts';
 import { type OutputReading, outputReading } from './output-reading.ts';
 import { type ChoicePart, ParsedAssembler } from './parsed-assembler.ts';
 import { echoText, type RenderedPrompt } from './prompt-rendering.ts';
+import { ScopeStop } from './scope/scope-stop.ts';
 import { type AssemblerOptions, TextAssembler } from './text-assembler.ts';
 import type { TypedRequest } from './typed-request.ts';
 import type { Vocabulary } from './vocabulary.ts';
@@ -43,6 +44,11 @@ export class Choice {
   /** Why it ended; null while it runs. */
   get finished(): FinishReason | null {
     return this.#finished;
+  }
+
+  /** The code around the cursor ended it. */
+  get scopeEnded(): boolean {
+    return this.#assembler.stop?.stopString === '';
   }
 
   get stopString(): string {
@@ -163,5 +169,8 @@ export function createChoices(from: {
     textOffset: echo?.length ?? 0,
   };
   const reading = outputReading(request, prompt.tokenIds, vocabulary);
-  return Array.from({ length: sampling.n ?? 1 }, () => new Choice(options, echo, eos, reading));
+  const { scope } = request;
+  // Every choice reads the scope by itself; min_tokens asks for text beyond it.
+  const scoped = () => (scope && options.minTokens === 0 ? { scope: new ScopeStop(scope.context, scope.kind) } : {});
+  return Array.from({ length: sampling.n ?? 1 }, () => new Choice({ ...options, ...scoped() }, echo, eos, reading));
 }

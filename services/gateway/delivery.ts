@@ -66,7 +66,7 @@ export class Delivery {
       }
       if (choice.finished && !choice.announced) {
         choice.announced = true;
-        sink.choiceFinished(i, choice.finished, choice.stopString, choice.stopTokenId);
+        sink.choiceFinished(i, choice.finished, choice.stopString, choice.stopTokenId, choice.scopeEnded);
       }
     }
   }

@@ -31,7 +31,13 @@ export type GenerationSink = {
   /** Reasoning and tool calls, where the model's output is parsed; absent: they are left out. Answers as delta() does. */
   part?(choice: number, part: Exclude<ChoicePart, { kind: 'text' }>): boolean;
   /** What stopped it, if it was a stop string ('' = none) or a stop token other than the model's own end. */
-  choiceFinished(choice: number, reason: FinishReason, stopString: string, stopTokenId: number | null): void;
+  choiceFinished(
+    choice: number,
+    reason: FinishReason,
+    stopString: string,
+    stopTokenId: number | null,
+    scopeEnded: boolean,
+  ): void;
   end(end: GenerationEnd): void;
   fail(error: QuernError): void;
 };

@@ -2,6 +2,8 @@
 // Data: a mark per token whose text is not out yet; a mark leaves with the text it wrote, or is cut with it.
 import { FinishReason, type PositionLogprobs, type TokenLogprob } from '#gen/quern/common/v1/common.ts';
 import type { TextLogprobs, TopLogprob } from '#gen/quern/gateway/v1/gateway.ts';
+import type { ScopeStop } from './scope/scope-stop.ts';
+import { ScopedMatcher } from './scope/scoped-matcher.ts';
 import { type StopMatch, StopMatcher } from './stop-strings.ts';
 import { Utf8Stream } from './utf8-stream.ts';
 import type { Vocabulary } from './vocabulary.ts';
@@ -9,6 +11,8 @@ import type { Vocabulary } from './vocabulary.ts';
 export type AssemblerOptions = {
   vocabulary: Vocabulary;
   stopStrings: readonly string[];
+  /** The end of the code around the cursor, made for this text; absent = none. */
+  scope?: ScopeStop;
   /** Ids that end the sequence and are not shown: EOS (unless ignored) and the request's own. */
   stopTokenIds: ReadonlySet<number>;
   /** Control tokens are part of the text; absent = they are not. */
@@ -26,6 +30,11 @@ export type AssemblerOptions = {
 /** One token: where its text lies in all text of the choice; `end` is Infinity while its character is unfinished. */
 type Mark = { start: number; end: number; id: number; position: PositionLogprobs | null; hidden: boolean };
 
+function matcherOf({ stopStrings, scope }: AssemblerOptions): StopMatcher | ScopedMatcher | null {
+  if (scope) return new ScopedMatcher(stopStrings, scope);
+  return stopStrings.length > 0 ? new StopMatcher(stopStrings) : null;
+}
+
 /**
  * Invariant (tested over every split): the concatenation of all text given out equals assembling all ids at once.
  * Tokens behind a stop string count nowhere.
@@ -39,7 +48,7 @@ export class TextAssembler {
   readonly #options: AssemblerOptions;
   readonly #vocabulary: Vocabulary;
   readonly #utf8 = new Utf8Stream();
-  readonly #matcher: StopMatcher | null;
+  readonly #matcher: StopMatcher | ScopedMatcher | null;
   readonly #tracking: boolean;
   #matcherBase = 0;
   #produced = 0;
@@ -50,7 +59,7 @@ export class TextAssembler {
   constructor(options: AssemblerOptions) {
     this.#options = options;
     this.#vocabulary = options.vocabulary;
-    this.#matcher = options.stopStrings.length > 0 ? new StopMatcher(options.stopStrings) : null;
+    this.#matcher = matcherOf(options);
     this.#tracking = options.logprobs || options.tokenIds;
   }
 

@@ -15,6 +15,7 @@ import {
   SUPERSEDE_KEY_CHARS_MAX,
   TOOLS_MAX,
 } from './limits.ts';
+import type { Scope } from './scope/infill-end.ts';
 
 export type Prompt =
   | { kind: 'text'; text: string; parseSpecial: ParseSpecial; addBos: boolean }
@@ -54,6 +55,8 @@ export type TypedRequest = {
   stop: readonly string[];
   /** Stop strings that a mode adds; not counted among the caller's. */
   modeStop: readonly string[];
+  /** Where code around the cursor ends the text; absent = nowhere. */
+  scope?: Scope;
   echo: boolean;
   /** "" = chosen here. */
   requestId: string;

@@ -53,7 +53,7 @@ function stream(gateway: GatewayClient, model: string, bench: BenchRequest, sign
           path: '',
           repository: '',
           chunks: [],
-          mode: InfillMode.INFILL_MODE_MULTI_LINE,
+          mode: InfillMode.INFILL_MODE_UNBOUNDED,
         },
         { signal },
       );

@@ -19,6 +19,7 @@ line; without COL the end of the line is meant. COL counts UTF-16 units.
 
 ${samplingHelp(DEFAULTS)}
   --single-line      stop at the end of the line
+  --unbounded        stop where the model does, not where the code around the place ends
   --in-place         write the text into FILE
   --show             print the lines around the place with the text in them
   --quiet            no figures`,
@@ -27,6 +28,7 @@ ${samplingHelp(DEFAULTS)}
       ...GATEWAY_OPTIONS,
       ...SAMPLING_OPTIONS,
       'single-line': { type: 'boolean' },
+      unbounded: { type: 'boolean' },
       'in-place': { type: 'boolean' },
       show: { type: 'boolean' },
       quiet: { type: 'boolean' },
@@ -46,7 +48,7 @@ ${samplingHelp(DEFAULTS)}
       sampling: samplingFrom(values, DEFAULTS),
       stop: values.stop ?? [],
       options: undefined,
-      mode: values['single-line'] ? InfillMode.INFILL_MODE_SINGLE_LINE : InfillMode.INFILL_MODE_MULTI_LINE,
+      mode: modeOf(values),
     };
     const live = !values.show;
     const gateway = connect(values, io);
@@ -58,6 +60,11 @@ ${samplingHelp(DEFAULTS)}
     return 0;
   },
 };
+
+function modeOf(values: { 'single-line'?: boolean; unbounded?: boolean }): InfillMode {
+  if (values['single-line']) return InfillMode.INFILL_MODE_SINGLE_LINE;
+  return values.unbounded ? InfillMode.INFILL_MODE_UNBOUNDED : InfillMode.INFILL_MODE_AUTO;
+}
 
 export type Place = { file: string; line: number; column: number | undefined };
 

@@ -1,6 +1,5 @@
 // A generation's sink with a gate: nothing of the answer passes before it is opened. A refusal passes at any time.
 
-import type { FinishReason } from '#gen/quern/common/v1/common.ts';
 import type { Accepted, TextLogprobs } from '#gen/quern/gateway/v1/gateway.ts';
 import type { QuernError } from '#kit/errors.ts';
 import type { GenerationEnd, GenerationSink } from '../generation-events.ts';
@@ -80,8 +79,8 @@ export class GatedSink implements GenerationSink {
     return false;
   }
 
-  choiceFinished(choice: number, reason: FinishReason, stopString: string, stopTokenId: number | null): void {
-    this.#give(() => this.#inner.choiceFinished(choice, reason, stopString, stopTokenId));
+  choiceFinished(...finished: Parameters<GenerationSink['choiceFinished']>): void {
+    this.#give(() => this.#inner.choiceFinished(...finished));
   }
 
   end(end: GenerationEnd): void {

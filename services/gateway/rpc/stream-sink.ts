@@ -68,8 +68,20 @@ class StreamSink<T> implements GenerationSink {
     return writable;
   }
 
-  choiceFinished(index: number, finishReason: FinishReason, stopString: string, stopTokenId: number | null): void {
-    const value = { index, finishReason, stopString, stopTokenId: stopTokenId ?? undefined };
+  choiceFinished(
+    index: number,
+    finishReason: FinishReason,
+    stopString: string,
+    stopTokenId: number | null,
+    scopeEnded: boolean,
+  ): void {
+    const value = {
+      index,
+      finishReason,
+      stopString,
+      stopTokenId: stopTokenId ?? undefined,
+      scopeEnded: scopeEnded || undefined,
+    };
     this.#out.write(this.#shape.shared({ $case: 'choiceFinished', value }));
   }
 

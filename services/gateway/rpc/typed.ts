@@ -4,7 +4,6 @@ import {
   type CallOptions,
   type ChatRequest,
   type CompleteRequest,
-  InfillMode,
   type InfillRequest,
   ToolChoice,
 } from '#gen/quern/gateway/v1/gateway.ts';
@@ -14,6 +13,7 @@ import type { CallContext } from '#kit/rpc/server.ts';
 import { hostOfPeer } from '#kit/rpc/surface.ts';
 import type { Caller } from '../generation-events.ts';
 import { COMPLETION_TOKENS_DEFAULT, INFILL_TOKENS_DEFAULT } from '../limits.ts';
+import { infillEnd } from '../scope/infill-end.ts';
 import { emptySampling, invalidArgument, type Prompt, REQUEST_ID, type TypedRequest } from '../typed-request.ts';
 
 type Common = Omit<
@@ -87,7 +87,7 @@ export function typedInfill(request: InfillRequest, call: CallContext): TypedReq
     prompt: { kind: 'infill', prefix, suffix, path, repository, chunks },
     sampling: { ...sampling, maxTokens: sampling.maxTokens ?? INFILL_TOKENS_DEFAULT },
     stop: request.stop,
-    modeStop: request.mode === InfillMode.INFILL_MODE_SINGLE_LINE ? ['\n'] : [],
+    ...infillEnd(request.mode, { prefix, suffix, path }),
     echo: false,
     softDeadlineMs: request.softDeadlineMs ?? null,
   };

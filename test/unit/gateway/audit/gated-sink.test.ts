@@ -31,7 +31,7 @@ test('nothing passes before it is opened, then all in order, then everything at 
   gated.accepted(accepted);
   gated.promptLogprobs([]);
   assert.equal(gated.delta(0, 'é', [], []), false, 'its sender merges what comes next');
-  gated.choiceFinished(0, STOP, '', null);
+  gated.choiceFinished(0, STOP, '', null, false);
   assert.deepEqual(heard, []);
   assert.equal(gated.open(), true);
   assert.deepEqual(heard, ['accepted r', 'logprobs 0', 'delta 0 é', 'finished 0']);

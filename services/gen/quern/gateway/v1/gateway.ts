@@ -29,12 +29,16 @@ export const protobufPackage = "quern.gateway.v1";
 export const protobufFileName = "quern/gateway/v1/gateway.proto";
 
 export const InfillMode = {
-  /** INFILL_MODE_UNSPECIFIED - = MULTI_LINE */
+  /** INFILL_MODE_UNSPECIFIED - = AUTO */
   INFILL_MODE_UNSPECIFIED: 0,
   /** INFILL_MODE_SINGLE_LINE - stops at the first line end */
   INFILL_MODE_SINGLE_LINE: 1,
-  /** INFILL_MODE_MULTI_LINE - until the model or a limit ends it */
+  /** INFILL_MODE_MULTI_LINE - stops where the block around the cursor ends, by indentation and brackets; not with min_tokens */
   INFILL_MODE_MULTI_LINE: 2,
+  /** INFILL_MODE_AUTO - one line where code stands behind the cursor; else the statement that the line begins, or the block */
+  INFILL_MODE_AUTO: 3,
+  /** INFILL_MODE_UNBOUNDED - until the model or a limit ends it */
+  INFILL_MODE_UNBOUNDED: 4,
   UNRECOGNIZED: -1,
 } as const;
 
@@ -44,6 +48,8 @@ export namespace InfillMode {
   export type INFILL_MODE_UNSPECIFIED = typeof InfillMode.INFILL_MODE_UNSPECIFIED;
   export type INFILL_MODE_SINGLE_LINE = typeof InfillMode.INFILL_MODE_SINGLE_LINE;
   export type INFILL_MODE_MULTI_LINE = typeof InfillMode.INFILL_MODE_MULTI_LINE;
+  export type INFILL_MODE_AUTO = typeof InfillMode.INFILL_MODE_AUTO;
+  export type INFILL_MODE_UNBOUNDED = typeof InfillMode.INFILL_MODE_UNBOUNDED;
   export type UNRECOGNIZED = typeof InfillMode.UNRECOGNIZED;
 }
 
@@ -232,7 +238,11 @@ export interface ChoiceFinished {
   /** which stop string ended it; "" = none did */
   stopString: string;
   /** which of the stop token ids ended it; absent = none, or the model's own end (EOS) */
-  stopTokenId?: number | undefined;
+  stopTokenId?:
+    | number
+    | undefined;
+  /** the code around the cursor ended it, see InfillMode; absent = it did not */
+  scopeEnded?: boolean | undefined;
 }
 
 export interface Accepted {
@@ -294,7 +304,7 @@ export interface InfillRequest {
   options:
     | CallOptions
     | undefined;
-  /** unspecified = MULTI_LINE */
+  /** unspecified = AUTO */
   mode: InfillMode;
   /** milliseconds, at most a day; ends with what there is, reason LENGTH; absent = none */
   softDeadlineMs?: number | undefined;
@@ -1604,7 +1614,7 @@ export const TextDelta: MessageFns<TextDelta> = {
 };
 
 function createBaseChoiceFinished(): ChoiceFinished {
-  return { index: 0, finishReason: 0, stopString: "", stopTokenId: undefined };
+  return { index: 0, finishReason: 0, stopString: "", stopTokenId: undefined, scopeEnded: undefined };
 }
 
 export const ChoiceFinished: MessageFns<ChoiceFinished> = {
@@ -1620,6 +1630,9 @@ export const ChoiceFinished: MessageFns<ChoiceFinished> = {
     }
     if (message.stopTokenId !== undefined) {
       writer.uint32(32).uint32(message.stopTokenId);
+    }
+    if (message.scopeEnded !== undefined) {
+      writer.uint32(40).bool(message.scopeEnded);
     }
     return writer;
   },
@@ -1667,6 +1680,14 @@ export const ChoiceFinished: MessageFns<ChoiceFinished> = {
             }
 
             message.stopTokenId = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.scopeEnded = reader.bool();
             continue;
           }
         }
