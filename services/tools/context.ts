@@ -4,6 +4,7 @@ import type { ToolCatalog, ToolPacks, WorkspaceCopies } from './call-ports.ts';
 import type { Executor } from './executor.ts';
 import type { Jail } from './jail/sandbox.ts';
 import type { ToolAudit } from './tool-audit.ts';
+import type { ToolsStatus } from './tools-status.ts';
 
 export type ToolsContext = {
   readonly catalog: ToolCatalog;
@@ -13,4 +14,6 @@ export type ToolsContext = {
   readonly executor: Executor;
   readonly approvals: Approvals;
   readonly audit: ToolAudit;
+  /** Where tools come from, and what is wrong there. */
+  status(): ToolsStatus;
 };

@@ -9,17 +9,15 @@ import { readSettingsFile } from './settings-file.ts';
 import type { Tool } from './tool.ts';
 import { PACK_BYTES_MAX, PACK_FILES_MAX, PACK_LOOK_MS, PACK_SETTLE_MS } from './tool-limits.ts';
 import { parsePack } from './tool-pack.ts';
+import type { SettingsProblem } from './tools-status.ts';
 import { ulid } from './ulid.ts';
-
-/** A mistake in a pack: the file's name, and what is wrong where. */
-export type PackProblem = { readonly file: string; readonly message: string };
 
 export type PackTools = {
   /** By name, each with the file it comes from. */
   readonly tools: ReadonlyMap<string, { tool: Tool; file: string }>;
   /** MCP servers, each name once. */
   readonly servers: readonly McpServerSpec[];
-  readonly problems: readonly PackProblem[];
+  readonly problems: readonly SettingsProblem[];
 };
 
 export type PackFolder = {
@@ -76,7 +74,7 @@ async function readPackFile(
 function merge(files: ReadonlyMap<string, FileState>, isReserved: (name: string) => boolean): PackTools {
   const tools = new Map<string, { tool: Tool; file: string }>();
   const servers = new Map<string, { server: McpServerSpec; file: string }>();
-  const problems: PackProblem[] = [];
+  const problems: SettingsProblem[] = [];
   for (const [file, state] of files) {
     if (state.problem !== null) problems.push({ file, message: state.problem });
     for (const tool of state.tools) {

@@ -4,10 +4,11 @@ import { QuernError } from '#kit/errors.ts';
 import { nearest } from '#kit/nearest.ts';
 import type { ArgumentChecker, CheckedArguments, CheckOptions } from './argument-check.ts';
 import type { McpServerSpec } from './mcp/server-spec.ts';
-import { openPackFolder, type PackFolder, type PackProblem } from './pack-folder.ts';
+import { openPackFolder, type PackFolder } from './pack-folder.ts';
 import type { Tool } from './tool.ts';
 import { TOOLS_MAX } from './tool-limits.ts';
 import { parseTool } from './tool-pack.ts';
+import type { SettingsProblem } from './tools-status.ts';
 
 export type Registry = {
   /** Sorted by name. */
@@ -19,7 +20,7 @@ export type Registry = {
   /** A structured result as JSON, against the tool's output schema. */
   checkResult(tool: Tool, json: string, options: CheckOptions): Promise<CheckedArguments>;
   /** Mistakes in packs, for logs and health. */
-  problems(): readonly PackProblem[];
+  problems(): readonly SettingsProblem[];
   /** The MCP servers that packs name. */
   mcpServers(): readonly McpServerSpec[];
   /**
@@ -45,7 +46,7 @@ export async function createRegistry(options: {
   readonly packDir: string | null;
   readonly checker: ArgumentChecker;
   /** Called with all mistakes after each reading of the packs. */
-  readonly onProblems?: (problems: readonly PackProblem[]) => void;
+  readonly onProblems?: (problems: readonly SettingsProblem[]) => void;
   /** Called with all MCP servers after each later reading. */
   readonly onServers?: (servers: readonly McpServerSpec[]) => void;
 }): Promise<Registry> {

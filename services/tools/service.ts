@@ -19,6 +19,7 @@ import type { ToolsConfig } from './config.ts';
 import type { ToolsContext } from './context.ts';
 import { Executor, endLost } from './executor.ts';
 import { HEALTH_LOOK_MS, JOURNAL_SWEEP_MS, KILL_SETTLE_MS } from './limits.ts';
+import type { ServerStatus } from './mcp/server-state.ts';
 import { approve, deny } from './rpc/approve.ts';
 import { attach } from './rpc/attach.ts';
 import { cancel } from './rpc/cancel.ts';
@@ -30,11 +31,16 @@ import { rollback, snapshot } from './rpc/snapshot.ts';
 import { noToolAudit, openToolAudit, type ToolAudit } from './tool-audit.ts';
 import type { ToolParts } from './tool-parts.ts';
 import { type ToolsMetrics, watchTools } from './tools-metrics.ts';
+import type { ToolsStatus } from './tools-status.ts';
 
 const SERVICE = 'quern.tools.v1.ToolService';
 /** Health of everything that needs the sandbox. */
 const CODE_CAPABILITY = 'tools.code';
+/** Health of the MCP servers: not serving while one of them failed or is in quarantine. */
+const MCP_CAPABILITY = 'tools.mcp';
 const OUTBOX_CAPABILITY = 'audit.outbox';
+
+const FAULTY: ReadonlySet<ServerStatus['state']> = new Set(['failed', 'quarantined']);
 
 export type ToolsServiceOptions = {
   config: ToolsConfig;
@@ -106,6 +112,7 @@ async function openContext(
 ): Promise<{ context: ToolsContext; journal: CallJournal }> {
   const { config, parts, log, metrics, spans = noSpans } = options;
   const { jail, catalog, packs, workspaces } = parts;
+  const status = (): ToolsStatus => parts.status();
   undo.push(() => parts.close());
   const { journal, ...remains } = await openJournal(options, undo);
   const { lost } = remains;
@@ -121,12 +128,13 @@ async function openContext(
     journalBytes: journal.bytes,
     tools: catalog.list().length,
     capabilities: jail.capabilities(),
+    status: status(),
   }));
   const { approvalWaitMs } = config;
   const shared = { jail, catalog, workspaces, audit, journal, admission, approvals, spans, log, approvalWaitMs };
   const executor = new Executor({ ...shared, metrics: counted }, lost);
   undo.push(() => executor.drain(0));
-  return { context: { catalog, packs, copies: workspaces, jail, executor, approvals, audit }, journal };
+  return { context: { catalog, packs, copies: workspaces, jail, executor, approvals, audit, status }, journal };
 }
 
 function listen(
@@ -174,6 +182,10 @@ function keepHealth(context: ToolsContext, journal: CallJournal, server: RpcServ
     const recording = problem === null && context.audit.serving;
     for (const name of ['', SERVICE, OUTBOX_CAPABILITY]) server.setServing(name, recording);
     server.setServing(CODE_CAPABILITY, recording && context.jail.capabilities().tier !== null);
+    server.setServing(
+      MCP_CAPABILITY,
+      context.status().servers.every(({ state }) => !FAULTY.has(state)),
+    );
     context.executor.sweep();
     context.audit.capabilities(context.jail.capabilities()); // the jail tests itself now and then
     if (problem) fail(problem);

@@ -4,10 +4,13 @@ import { open } from 'node:fs/promises';
 import { type Document, isNode, isScalar, LineCounter, parseDocument, visit } from 'yaml';
 import { z } from 'zod';
 import { QuernError } from '#kit/errors.ts';
+import { nearest } from '#kit/nearest.ts';
 import { describeIssue } from '#kit/schema-errors.ts';
 import type { LimitsPart } from './definition.ts';
 import { PACK_YAML_ALIASES_MAX } from './tool-limits.ts';
 
+/** Edits from what was written to what may have been meant. */
+const MISSPELT_EDITS_MAX = 3;
 const KIB = 1024;
 const MIB = 1024 * KIB;
 
@@ -102,11 +105,39 @@ export function parseSettings(text: string): unknown {
   }
 }
 
-/** The value as the schema has it. Throws INVALID_ARGUMENT with the path of the first mistake. */
+/** What lies in a schema at one step of a path, without defaults and the like around it. */
+function stepInto(schema: z.core.$ZodType, step: PropertyKey | null): z.core.$ZodType | null {
+  let inner: z.core.$ZodType = schema;
+  while (inner instanceof z.ZodOptional || inner instanceof z.ZodDefault) inner = inner.def.innerType;
+  if (step === null) return inner;
+  if (inner instanceof z.ZodObject) return inner.shape[String(step)] ?? null;
+  if (inner instanceof z.ZodRecord) return inner.valueType;
+  return inner instanceof z.ZodArray ? inner.element : null;
+}
+
+/** Keys that an object at this place may have. */
+function keysAt(schema: z.core.$ZodType, path: readonly PropertyKey[]): string[] {
+  let at: z.core.$ZodType | null = schema;
+  for (const step of [...path, null]) at = at && stepInto(at, step);
+  return at instanceof z.ZodObject ? Object.keys(at.shape) : [];
+}
+
+/** `has no field "comand"; did you mean "command"?` */
+function misspelt(keys: readonly string[], known: readonly string[]): string {
+  const named = keys.map((key) => {
+    const meant = nearest(key, known, MISSPELT_EDITS_MAX);
+    return `${JSON.stringify(key.slice(0, 60))}${meant === null ? '' : ` (did you mean "${meant}"?)`}`;
+  });
+  return `has no field ${named.join(', ')}`;
+}
+
+/** The value as the schema has it. Throws INVALID_ARGUMENT with the path of the first mistake, a misspelt key before all others. */
 export function shaped<T>(schema: z.ZodType<T>, value: unknown): T {
   const result = schema.safeParse(value, { error: describeIssue });
   if (result.success) return result.data;
-  const [issue] = result.error.issues;
+  const { issues } = result.error;
+  const issue = issues.find(({ code }) => code === 'unrecognized_keys') ?? issues[0];
   const path = pathText(issue?.path ?? []);
-  throw invalid(`${path === '' ? '' : `${path}: `}${issue?.message ?? 'not valid'}`);
+  const said = issue?.code === 'unrecognized_keys' ? misspelt(issue.keys, keysAt(schema, issue.path)) : issue?.message;
+  throw invalid(`${path === '' ? '' : `${path}: `}${said ?? 'not valid'}`);
 }

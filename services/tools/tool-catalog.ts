@@ -21,13 +21,14 @@ function verdictOf(tool: Tool, tenant: string, conversation: Taint, policy: Poli
 
 export function createCatalog(
   registry: Pick<Registry, 'list' | 'get' | 'check' | 'checkResult'>,
-  policy: Policy,
+  /** The one in force now. */
+  policy: () => Policy,
 ): ToolCatalog {
   return {
     list: () => registry.list(),
     get: (name) => registry.get(name),
     check: (tool, argumentsJson, options) => registry.check(tool, argumentsJson, options),
     checkResult: (tool, json, options) => registry.checkResult(tool, json, options),
-    verdict: (tool, { tenant, taint }) => verdictOf(tool, tenant, taint, policy),
+    verdict: (tool, { tenant, taint }) => verdictOf(tool, tenant, taint, policy()),
   };
 }

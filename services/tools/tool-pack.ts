@@ -97,7 +97,8 @@ function within<T>(path: string, run: () => T): T {
     return run();
   } catch (error) {
     if (!(error instanceof QuernError) || path === '') throw error;
-    throw new QuernError(error.code, `${path}.${error.message}`, error.details, { cause: error });
+    const joint = /^[A-Za-z_][\w.[\]-]*: /.test(error.message) ? '.' : ': '; // a path goes on, a sentence begins
+    throw new QuernError(error.code, `${path}${joint}${error.message}`, error.details, { cause: error });
   }
 }
 
@@ -154,7 +155,8 @@ export function parseTool(source: string): Tool {
 /** A pack: {tools: [...], mcp_servers: {...}}, or one tool alone. Throws INVALID_ARGUMENT with the place of the mistake. */
 export function parsePack(source: string): Pack {
   const value = parseSettings(source);
-  if (isObject(value) && value.tools === undefined && value.mcp_servers === undefined) {
+  const isTool = isObject(value) && ['name', 'command', 'function'].some((key) => Object.hasOwn(value, key));
+  if (isTool && value.tools === undefined && value.mcp_servers === undefined) {
     return { tools: [toolFrom(shaped(toolSchema, fromOpenAi(value)))], servers: [] };
   }
   const { tools, mcp_servers: servers } = shaped(packSchema, value);

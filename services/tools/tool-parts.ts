@@ -18,9 +18,10 @@ import type { UnprivilegedStart } from './jail/privileges.ts';
 import type { Jail } from './jail/sandbox.ts';
 import { findToolchain, type Toolchain } from './jail/toolchain.ts';
 import { freedFromServers, openPackServers, type PackServers } from './mcp/pack-servers.ts';
-import { DEFAULT_POLICY, readPolicy } from './policy.ts';
+import { openPolicyFile } from './policy-file.ts';
 import { createRegistry } from './registry.ts';
 import { createCatalog } from './tool-catalog.ts';
+import type { ToolsStatus } from './tools-status.ts';
 import { openWorkspaces } from './workspaces.ts';
 
 /** What runs tools, and where; tests give fakes. */
@@ -29,6 +30,7 @@ export type ToolParts = {
   catalog: ToolCatalog;
   packs: ToolPacks;
   workspaces: WorkspaceDoor & WorkspaceCopies;
+  status(): ToolsStatus;
   /** Called when nothing runs any more. */
   close(): Promise<void>;
 };
@@ -95,7 +97,14 @@ async function openAll(
   signal: AbortSignal,
 ) {
   const { folders, policyFile, toolchain, http, testCommand } = config;
-  const policy = policyFile === null ? DEFAULT_POLICY : await readPolicy(policyFile);
+  const policy = await openPolicyFile({
+    path: policyFile,
+    onChange: (problem) => {
+      if (problem) log.warn(problem, 'the policy has a mistake');
+      else log.info({ file: policyFile }, 'the policy was read again');
+    },
+  });
+  undo.push(() => policy.close());
   const tools = findToolchain({ root: toolchain });
   const jail = await openSandbox(config, cgroups, tools, log, undo, signal);
   const workspaces = await openWorkspaces({
@@ -129,8 +138,13 @@ async function openAll(
   const { interpreters } = tools;
   mcp = await openPackServers({ jail, interpreters, workspaces, checker, registry, pinsPath, log });
   undo.push(mcp.close);
-  const catalog = createCatalog(registry, policy);
-  return { jail, catalog, packs: registry, workspaces: freedFromServers(workspaces, mcp.servers) };
+  const catalog = createCatalog(registry, () => policy.current());
+  const { servers } = mcp;
+  const status = (): ToolsStatus => {
+    const problems = [...registry.problems(), ...[policy.problem() ?? []].flat()];
+    return { packDir: folders.packs, policyFile, problems, servers: servers.status() };
+  };
+  return { jail, catalog, packs: registry, workspaces: freedFromServers(workspaces, servers), status };
 }
 
 /** After root was given up. Throws one QuernError when something is not usable; a machine without a sandbox is none. */

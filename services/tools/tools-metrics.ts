@@ -1,9 +1,11 @@
-// What the tool service counts. No label holds a tool's name or a tenant: both are other people's words.
+// What the tool service counts. No label holds a tool's name or a tenant: both are other people's words; an MCP
+// server's name is the operator's.
 import type { CounterMetric, HistogramMetric, Metrics } from '#kit/metrics.ts';
 import type { TraceContext } from '#kit/trace.ts';
 import type { Capabilities } from './jail/sandbox.ts';
 import type { OutcomeWord } from './outcome.ts';
 import type { ToolKind } from './tool.ts';
+import type { ToolsStatus } from './tools-status.ts';
 
 /** A sandbox takes about ten milliseconds; a busy machine ten times that. */
 const SETUP_BUCKETS_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5];
@@ -11,6 +13,8 @@ const RUN_BUCKETS_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5
 const QUEUE_BUCKETS_SECONDS = [0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 /** In the order of their worth; the metric has 1 for the one that holds. */
 const TIERS = ['A', 'A-', 'none'] as const;
+
+const SERVER_STATES = ['unknown', 'listed', 'quarantined', 'failed'] as const;
 
 export type WatchedTools = {
   running: number;
@@ -20,6 +24,7 @@ export type WatchedTools = {
   journalBytes: number;
   tools: number;
   capabilities: Capabilities;
+  status: ToolsStatus;
 };
 
 export type ToolsMetrics = {
@@ -58,6 +63,16 @@ function gauges(metrics: Metrics, read: () => WatchedTools): void {
       for (const { name, available } of read().capabilities.list) set(available ? 1 : 0, { capability: name });
     },
   });
+  metrics.gauge({
+    name: 'quern_tools_mcp_server_state',
+    help: '1 for the state of an MCP server: unknown (not asked yet), listed, quarantined (it has a changed tool) or failed',
+    labels: ['server', 'state'],
+    collect: (set) => {
+      for (const { name, state } of read().status.servers)
+        for (const one of SERVER_STATES) set(one === state ? 1 : 0, { server: name, state: one });
+    },
+  });
+  gauge('quern_tools_settings_problems', 'Mistakes in tool packs and policy', ({ status }) => status.problems.length);
   metrics.gauge({
     name: 'quern_tools_sandbox_probe_age_seconds',
     help: 'Seconds since the sandbox was last tested',

@@ -16,6 +16,7 @@ import { openGatewayAudit } from '../../services/gateway/audit/gateway-audit.ts'
 import { createGatewayMetrics } from '../../services/gateway/gateway-metrics.ts';
 import { createTokenizerMetrics } from '../../services/tokenizer/tokenizer-metrics.ts';
 import { watchTools } from '../../services/tools/tools-metrics.ts';
+import { noStatus } from '../../services/tools/tools-status.ts';
 
 const LOAD: NativeLoad = {
   running: 0,
@@ -107,6 +108,7 @@ export async function exportedFamilies(): Promise<Map<string, Family[]>> {
     journalBytes: 0,
     tools: 0,
     capabilities: { tier: null, list: [], probedUnixMs: 0 },
+    status: noStatus,
   }));
   const services = { gateway, tokenizer, engine, audit, tools };
   const families = await Promise.all(

@@ -14,8 +14,8 @@ import type { McpServerSpec } from './server-spec.ts';
 
 export type ServerStatus = {
   readonly name: string;
-  /** unknown: not asked yet; failed: it could not be asked. */
-  readonly state: 'unknown' | 'listed' | 'failed';
+  /** unknown: not asked yet; quarantined: it has a tool that is; failed: it could not be asked. */
+  readonly state: 'unknown' | 'listed' | 'quarantined' | 'failed';
   readonly tools: number;
   /** In words for an operator: tools left out or in quarantine, why it could not be asked. */
   readonly problems: readonly string[];
@@ -57,7 +57,8 @@ export class ServerState {
   get status(): ServerStatus {
     const quarantined = [...this.#changes.values()].map((change) => quarantineReason(this.spec.name, change));
     const problems = [...this.#problems, ...quarantined];
-    return { name: this.spec.name, state: this.#state, tools: this.#tools, problems };
+    const state = this.#state === 'listed' && quarantined.length > 0 ? 'quarantined' : this.#state;
+    return { name: this.spec.name, state, tools: this.#tools, problems };
   }
 
   /** Offers what was pinned before, then asks the server. Settles when it has answered or failed. */

@@ -2,13 +2,15 @@
 import type { GetCapabilitiesRequest, GetCapabilitiesResponse } from '#gen/quern/tools/v1/tools.ts';
 import type { CallContext } from '#kit/rpc/service.ts';
 import type { ToolsContext } from '../context.ts';
+import { statusMessage } from '../tools-status.ts';
 
 export async function getCapabilities(
-  { jail }: ToolsContext,
+  { jail, status }: ToolsContext,
   { probeNow }: GetCapabilitiesRequest,
   { signal }: CallContext,
 ): Promise<GetCapabilitiesResponse> {
   const { tier, list, probedUnixMs } = probeNow ? await jail.probe({ signal }) : jail.capabilities();
   const capabilities = list.toSorted((a, b) => (a.name < b.name ? -1 : 1));
-  return { tier: tier ?? '', capabilities, probedUnixMs: BigInt(Math.round(probedUnixMs)) };
+  const probed = BigInt(Math.round(probedUnixMs));
+  return { tier: tier ?? '', capabilities, probedUnixMs: probed, status: statusMessage(status()) };
 }

@@ -3,14 +3,15 @@ import type { ListToolsRequest, ListToolsResponse } from '#gen/quern/tools/v1/to
 import type { ToolsContext } from '../context.ts';
 import { ownerField } from '../request-fields.ts';
 import { toolMessage } from '../tool-message.ts';
+import { statusMessage } from '../tools-status.ts';
 
 const NO_TAINT = { readUntrusted: false, hasPrivate: false, canExfiltrate: false };
 
-export function listTools({ catalog }: ToolsContext, { caller }: ListToolsRequest): ListToolsResponse {
+export function listTools({ catalog, status }: ToolsContext, { caller }: ListToolsRequest): ListToolsResponse {
   const { tenant } = ownerField(caller);
   const tools = catalog
     .list()
     .map((tool) => toolMessage(tool, catalog.verdict(tool, { tenant, taint: NO_TAINT })))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
-  return { tools };
+  return { tools, status: statusMessage(status()) };
 }

@@ -49,7 +49,7 @@ async function setUp(t: TestContext, decision: 'allow' | 'ask' = 'allow', given:
       checker.check(one.definition.outputSchema ?? {}, json, options),
     check: async (_: unknown, text: string) => ({ ok: true as const, args: JSON.parse(text) }),
   };
-  const catalog: ToolCatalog = createCatalog(registry, parsePolicy(''));
+  const catalog: ToolCatalog = createCatalog(registry, () => parsePolicy(''));
   const jail = createFakeJail();
   const parts: ExecutionParts = {
     jail,

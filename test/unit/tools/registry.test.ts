@@ -6,9 +6,9 @@ import { after, type TestContext, test } from 'node:test';
 import { QuernError } from '#kit/errors.ts';
 import { createArgumentChecker } from '../../../services/tools/argument-check.ts';
 import { defineTool } from '../../../services/tools/definition.ts';
-import type { PackProblem } from '../../../services/tools/pack-folder.ts';
 import { createRegistry, type Registry } from '../../../services/tools/registry.ts';
 import type { JsonObject, Tool, ToolKind } from '../../../services/tools/tool.ts';
+import type { SettingsProblem } from '../../../services/tools/tools-status.ts';
 
 const checker = createArgumentChecker();
 after(() => checker.close());
@@ -27,7 +27,7 @@ function plainTool(name: string, kind: ToolKind, inputSchema: JsonObject = { typ
 async function open(t: TestContext, files: Record<string, string> = {}) {
   const dir = await mkdtemp(join(tmpdir(), 'quern-packs-'));
   for (const [name, text] of Object.entries(files)) await writeFile(join(dir, name), text);
-  const reported: (readonly PackProblem[])[] = [];
+  const reported: (readonly SettingsProblem[])[] = [];
   const registry: Registry = await createRegistry({
     builtins: [plainTool('read_file', 'builtin')],
     packDir: dir,
@@ -159,7 +159,7 @@ test('mistakes are told with file and path', async (t) => {
   });
   assert.deepEqual(names(), ['fine', 'read_file']);
   const expected: Record<string, RegExp> = {
-    '01.json': /^tools\[1\]\..*(command|comand)/,
+    '01.json': /^tools\[1\]: has no field "comand"/,
     '02.json': /^tools\[1\]\.name: expected 1..64/,
     '03.json': /^tools\[1\]\.command\.argv\[0\]: expected an absolute path/,
     '04.json': /^tools\[1\]\.command\.argv\[0\]: expected an absolute path/,
@@ -233,4 +233,27 @@ test('without a folder nothing can be registered', async (t) => {
   t.after(() => registry.close());
   const source = JSON.stringify({ name: 'a', command: { argv: ['/bin/a'] } });
   await assert.rejects(registry.register(source), rejection('FAILED_PRECONDITION', /no folder/));
+});
+
+test('a misspelt key is named with the one that was meant, before what is missing because of it', async (t) => {
+  const pack = (text: string): string => `tools:\n  - name: one\n${text}`;
+  const { registry } = await open(t, {
+    'a.yaml': pack('    comand: { argv: [/usr/bin/true] }\n'),
+    'b.yaml': pack('    command: { argv: [/usr/bin/true], workspce: none }\n'),
+    'c.yaml': pack('    command: { argv: [/usr/bin/true] }\n    policy: { wal_ms: 5 }\n'),
+    'd.yaml': 'tool:\n  - name: one\n',
+    'e.yaml': 'mcp_servers:\n  files: { command: node, binds: [{ frm: /a, to: /b }] }\n',
+    'f.yaml': pack('    command: { argv: [/usr/bin/true] }\n    colour: red\n'),
+  });
+  assert.deepEqual(
+    registry.problems().map(({ file, message }) => `${file} ${message}`),
+    [
+      'a.yaml tools[0]: has no field "comand" (did you mean "command"?)',
+      'b.yaml tools[0].command: has no field "workspce" (did you mean "workspace"?)',
+      'c.yaml tools[0].policy: has no field "wal_ms" (did you mean "wall_ms"?)',
+      'd.yaml has no field "tool" (did you mean "tools"?)',
+      'e.yaml mcp_servers.files.binds[0]: has no field "frm" (did you mean "from"?)',
+      'f.yaml tools[0]: has no field "colour"',
+    ],
+  );
 });

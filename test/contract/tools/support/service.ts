@@ -28,6 +28,7 @@ import { startTools } from '../../../../services/tools/service.ts';
 import type { JsonObject, PreparedCall, Tool } from '../../../../services/tools/tool.ts';
 import { createCatalog } from '../../../../services/tools/tool-catalog.ts';
 import type { ToolParts } from '../../../../services/tools/tool-parts.ts';
+import { noStatus, type ToolsStatus } from '../../../../services/tools/tools-status.ts';
 import { createFakeJail, type FakeJail } from './fake-jail.ts';
 
 const READ_ONLY = { readOnly: true, destructive: false, idempotent: true, openWorld: false };
@@ -100,6 +101,7 @@ export type SetUp = {
   jail?: FakeJail;
   audit?: boolean;
   policy?: string;
+  status?: ToolsStatus;
 };
 
 export async function setUp(t: TestContext, options: SetUp = {}) {
@@ -114,7 +116,7 @@ export async function setUp(t: TestContext, options: SetUp = {}) {
   });
   const jail = options.jail ?? createFakeJail();
   const tools = options.tools ?? [fakeTool({ name: 'fake' })];
-  const parts = fakeParts(dir, jail, tools, options.policy ?? '');
+  const parts = fakeParts(dir, jail, tools, options.policy ?? '', options.status ?? noStatus);
   const metrics = createMetrics('tools');
   const spans = spanList();
   const log = createLog({ service: 'tools', level: config.logLevel });
@@ -132,7 +134,13 @@ export async function setUp(t: TestContext, options: SetUp = {}) {
   return { dir, config, jail, service, client, metrics, spans, close };
 }
 
-function fakeParts(dir: string, jail: FakeJail, tools: readonly Tool[], policy: string): ToolParts {
+function fakeParts(
+  dir: string,
+  jail: FakeJail,
+  tools: readonly Tool[],
+  policy: string,
+  status: ToolsStatus,
+): ToolParts {
   const byName = new Map(tools.map((tool) => [tool.definition.name, tool]));
   const registry = {
     list: () => tools,
@@ -150,7 +158,8 @@ function fakeParts(dir: string, jail: FakeJail, tools: readonly Tool[], policy: 
   const refuse = () => Promise.reject(new QuernError('FAILED_PRECONDITION', 'not here'));
   return {
     jail,
-    catalog: createCatalog(registry, parsePolicy(policy)),
+    catalog: createCatalog(registry, () => parsePolicy(policy)),
+    status: () => status,
     packs: { register: refuse, remove: refuse },
     workspaces: {
       async enter({ tenant, sessionId }) {
