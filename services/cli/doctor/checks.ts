@@ -19,7 +19,10 @@ const GXX_MAJOR_MIN = 12;
 const BUILD_BYTES = 2 * GIB;
 const PROGRAM_TIMEOUT_MS = 5_000;
 
-type Settings = Pick<CliConfig, 'root' | 'addon' | 'model' | 'runtimeParents' | 'keysFile' | 'places'>;
+type Settings = Pick<
+  CliConfig,
+  'root' | 'addon' | 'model' | 'runtimeParents' | 'keysFile' | 'places' | 'stateDir' | 'toolsAddress' | 'env'
+>;
 
 /** Runs every check. */
 export async function inspectMachine(config: Settings): Promise<Finding[]> {
@@ -42,7 +45,7 @@ export async function inspectMachine(config: Settings): Promise<Finding[]> {
     python(path, built),
     await natsServer(places),
     jaeger(places),
-    ...(await inspectSandbox({ runtimeParents: config.runtimeParents, path: config.places.path })),
+    ...(await inspectSandbox({ ...config, path })),
     mesh(config.runtimeParents),
   ];
 }

@@ -2,12 +2,22 @@
 import { spawnSync } from 'node:child_process';
 import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { ToolServiceClient } from '#gen/quern/tools/v1/tools.ts';
+import { type McpServer, McpServerState, ToolServiceClient, type ToolsStatus } from '#gen/quern/tools/v1/tools.ts';
+import { channelAccess } from '#kit/internal-access.ts';
 import { openChannel, unary } from '#kit/rpc/client.ts';
+import { readInternalAccess } from '../config.ts';
 import { runningMeshes } from '../up/mesh-folder.ts';
 import type { Finding } from './checks.ts';
 
-type Places = { runtimeParents: string[]; path: string };
+type Places = {
+  runtimeParents: string[];
+  path: string;
+  /** Whose mesh is meant. */
+  stateDir: string;
+  /** QUERN_TOOLS_ADDRESS. */
+  toolsAddress: string | undefined;
+  env: NodeJS.ProcessEnv;
+};
 
 const BWRAP_PLACES = ['/usr/bin/bwrap', '/bin/bwrap', '/usr/local/bin/bwrap'];
 const VERSION_MIN = [0, 8] as const;
@@ -33,26 +43,59 @@ const REFUSALS: readonly (readonly [RegExp, string])[] = [
   [/Can't mount proc/, 'the container hides parts of /proc: docker --security-opt systempaths=unconfined'],
 ];
 
-/** Layers of a sandbox, as the service of a running mesh saw them; null: none answers. */
-async function askService({ runtimeParents }: Places): Promise<Finding[] | null> {
-  const address = runningMeshes(runtimeParents)
-    .flatMap(({ parts }) => parts.filter(({ kind }) => kind === 'tools'))
-    .flatMap(({ addresses }) => addresses)[0];
-  if (address === undefined) return null;
-  const client = openChannel(ToolServiceClient, { address });
+/** Where the tool service of the mesh that is meant listens: never that of another mesh. `why`: there is none to ask. */
+function findService({ runtimeParents, stateDir, toolsAddress }: Places): { address: string } | { why: string } {
+  if (toolsAddress !== undefined) return { address: toolsAddress };
+  const all = runningMeshes(runtimeParents);
+  const own = all.find((mesh) => mesh.stateDir === stateDir);
+  const address = own?.parts.find(({ kind }) => kind === 'tools')?.addresses[0];
+  if (address !== undefined) return { address };
+  if (own) return { why: `the mesh with pid ${own.pid} runs without tools` };
+  const others = all.map((mesh) => `pid ${mesh.pid} with QUERN_STATE_DIR=${mesh.stateDir}`).join(', ');
+  return { why: `no mesh with the state folder ${stateDir} runs${others === '' ? '' : `; others do: ${others}`}` };
+}
+
+const SERVER_VERDICTS: Readonly<Partial<Record<McpServerState, [Finding['verdict'], string]>>> = {
+  [McpServerState.MCP_SERVER_STATE_ASKING]: ['optional', 'not answered yet'],
+  [McpServerState.MCP_SERVER_STATE_CONNECTED]: ['ok', 'connected'],
+  [McpServerState.MCP_SERVER_STATE_QUARANTINED]: ['optional', 'in quarantine'],
+  [McpServerState.MCP_SERVER_STATE_FAILED]: ['optional', 'failed'],
+};
+
+function serverFinding({ name, state, tools, problems }: McpServer): Finding {
+  const [verdict, word] = SERVER_VERDICTS[state] ?? ['optional', 'unknown'];
+  const why = problems.length === 0 ? '' : `: ${problems.join('; ')}`;
+  const found = `${word}, ${tools} tools${why}`;
+  if (verdict === 'ok') return { name: `mcp ${name}`, verdict, found };
+  const remedy = 'see "MCP servers" in docs/tools.md; the tool service asks it again by itself';
+  return { name: `mcp ${name}`, verdict, found, remedy };
+}
+
+function settingsFindings({ problems, mcpServers }: ToolsStatus): Finding[] {
+  const wrong = problems.map(({ file, message }): Finding => {
+    const name = `tools ${file === '' ? 'pack folder' : file}`;
+    return { name, verdict: 'optional', found: message, remedy: 'correct the file; it is read again by itself' };
+  });
+  return [...mcpServers.map(serverFinding), ...wrong];
+}
+
+/** Layers of a sandbox, as the service at this address saw them, its MCP servers and its files. Throws when it does not answer. */
+async function askService(address: string, { env }: Places): Promise<Finding[]> {
+  const client = openChannel(ToolServiceClient, { address, ...channelAccess(readInternalAccess(env)) });
   try {
     const request = { probeNow: false };
-    const { tier, capabilities } = await unary(client, 'getCapabilities', request, { timeoutMs: ASK_TIMEOUT_MS });
+    const answer = await unary(client, 'getCapabilities', request, { timeoutMs: ASK_TIMEOUT_MS });
+    const { tier, capabilities, status } = answer;
     const missing = capabilities.filter(({ available }) => !available);
-    const found = tier === '' ? 'no sandbox' : `tier ${tier}, ${capabilities.length - missing.length} layers tested`;
+    const what = tier === '' ? 'no sandbox' : `tier ${tier}, ${capabilities.length - missing.length} layers tested`;
+    const found = `${what} (asked ${address})`;
     return [
       { name: 'sandbox', verdict: tier === '' ? 'optional' : 'ok', found },
       ...missing.map(({ name, detail, remedy }): Finding => {
         return { name: `sandbox ${name}`, verdict: 'optional', found: detail, ...(remedy !== '' && { remedy }) };
       }),
+      ...(status ? settingsFindings(status) : []),
     ];
-  } catch {
-    return null;
   } finally {
     client.close();
   }
@@ -144,8 +187,18 @@ function isWritable(path: string): boolean {
 }
 
 export async function inspectSandbox(places: Places): Promise<Finding[]> {
-  const asked = await askService(places);
-  if (asked) return asked;
+  const service = findService(places);
+  let why: string;
+  if ('why' in service) why = service.why;
+  else {
+    try {
+      return await askService(service.address, places);
+    } catch (error) {
+      why = `${service.address} does not answer: ${(error as Error).message}`;
+    }
+  }
+  const remedy = 'start the mesh, or name its state folder (QUERN_STATE_DIR) or tool service (QUERN_TOOLS_ADDRESS)';
+  const unasked: Finding = { name: 'tool service', verdict: 'optional', found: `not asked: ${why}`, remedy };
   const { finding, file } = bubblewrap(places.path);
-  return [finding, ...(file === null ? [] : [namespaces(file)]), cgroups()];
+  return [unasked, finding, ...(file === null ? [] : [namespaces(file)]), cgroups()];
 }

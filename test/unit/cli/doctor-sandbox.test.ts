@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { inspectSandbox } from '../../../services/cli/doctor/sandbox.ts';
+import { type MeshPart, writeMeshRecord } from '../../../services/cli/up/mesh-folder.ts';
 
 /** A bwrap that says its version, and otherwise ends as a test wants. */
 function fakeBwrap(t: TestContext, version: string, refusal: string): string {
@@ -19,7 +20,9 @@ function fakeBwrap(t: TestContext, version: string, refusal: string): string {
   return dir;
 }
 
-const inspect = (path: string) => inspectSandbox({ runtimeParents: [], path });
+type Places = Parameters<typeof inspectSandbox>[0];
+const inspect = (path: string, places: Partial<Places> = {}) =>
+  inspectSandbox({ runtimeParents: [], stateDir: '/nowhere', toolsAddress: undefined, env: {}, path, ...places });
 const named = (findings: Awaited<ReturnType<typeof inspect>>, name: string) =>
   findings.find((one) => one.name === name);
 
@@ -42,4 +45,25 @@ test('what bwrap says when it is refused becomes what to do', async (t) => {
     assert.match(found.remedy!, remedy, refusal);
   }
   assert.equal(named(await inspect(fakeBwrap(t, '0.11.0', '')), 'sandbox namespaces')!.verdict, 'ok');
+});
+
+test('only the tool service of the mesh that is meant is asked, and that none was is said', async (t) => {
+  const parent = mkdtempSync(join(tmpdir(), 'quern-meshes-'));
+  t.after(() => rmSync(parent, { recursive: true, force: true }));
+  const bwrap = fakeBwrap(t, '0.8.0', '');
+  const folder = join(parent, 'quern-0123456789ab');
+  mkdirSync(folder, { mode: 0o700 });
+  const parts: MeshPart[] = [{ kind: 'tools', name: 'tools', addresses: [`unix://${parent}/nobody.sock`] }];
+  const record = { http: '', grpc: 'x', tls: false, parts, audited: false };
+  writeMeshRecord(folder, { ...record, stateDir: '/state/of/another' });
+  const inspectMeshes = (places: Partial<Places>) => inspect(bwrap, { runtimeParents: [parent], ...places });
+  const other = named(await inspectMeshes({ stateDir: '/state/of/mine' }), 'tool service')!;
+  const said = `not asked: no mesh with the state folder /state/of/mine runs; others do: pid ${process.pid} with QUERN_STATE_DIR=/state/of/another`;
+  assert.equal(other.found, said);
+  assert.match(other.remedy!, /QUERN_STATE_DIR/);
+  const own = named(await inspectMeshes({ stateDir: '/state/of/another' }), 'tool service')!;
+  assert.match(own.found, /nobody\.sock does not answer/);
+  writeMeshRecord(folder, { ...record, parts: [], stateDir: '/state/of/another' });
+  const without = named(await inspectMeshes({ stateDir: '/state/of/another' }), 'tool service')!;
+  assert.match(without.found, /runs without tools/);
 });

@@ -26,6 +26,9 @@ async function inspect(t: TestContext, programs: Record<string, string>, { built
     runtimeParents: [dir],
     keysFile: undefined,
     places: { path: bin, caches: [join(dir, 'cache')] },
+    stateDir: join(dir, 'state'),
+    toolsAddress: undefined,
+    env: {},
   };
   return new Map((await inspectMachine(config)).map((finding) => [finding.name, finding]));
 }
