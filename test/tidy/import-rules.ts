@@ -107,18 +107,37 @@ export function straightColumn(file: SourceFile): Finding[] {
   });
 }
 
+/** What the completion core may use beside itself: pure JavaScript that runs in a browser worker as well. */
+const corePackages = new Set(['vscode-languageserver-textdocument']);
+
+/** The core of the language server knows no transport and no Node: it also runs in a browser. */
+export function clientCore(file: SourceFile): Finding[] {
+  const { path } = file;
+  const core = 'clients/lsp/core/';
+  if (!isTypeScript(path) || !path.startsWith(core)) return [];
+  const found = importsOf(file)
+    .filter(({ specifier }) => !corePackages.has(specifier) && !resolveImport(path, specifier)?.startsWith(core))
+    .map(({ specifier, line }) => ({ line, message: `imports ${specifier}: the core imports only itself` }));
+  const { code } = viewsOf(file);
+  const globals = [...code.matchAll(/(?<!\.\s*)\b(process|Buffer|setImmediate|require)\s*[.(]/g)].map((match) => ({
+    line: lineAt(code, match.index),
+    message: `uses ${match[1]}, which a browser does not have`,
+  }));
+  return [...found, ...globals].map((one) => ({ rule: 'client-core', path, key: path, ...one }));
+}
+
 /** Packages and files with one door. */
 export function doors(file: SourceFile): Finding[] {
   const { path } = file;
   if (!isTypeScript(path) || !/^(services|clients)\//.test(path) || path.startsWith('services/gen/')) return [];
-  const mayUseGrpc = /^services\/[^/]+\/rpc\//.test(path);
+  const mayUseGrpc = /^(services|clients)\/[^/]+\/rpc\//.test(path);
   const mayLoadAddon = path === 'services/engine/native.ts';
   const found: Finding[] = [];
   const report = (line: number, message: string): unknown =>
     found.push({ rule: 'door', path, line, key: path, message });
   for (const { specifier, line } of importsOf(file)) {
     if (specifier.startsWith('@grpc/grpc-js') && !mayUseGrpc) {
-      report(line, `imports ${specifier}: only kit/rpc and a service's rpc/ touch grpc-js`);
+      report(line, `imports ${specifier}: only kit/rpc and the rpc/ of a service or client touch grpc-js`);
     }
     if (specifier.endsWith('.node') && !mayLoadAddon)
       report(line, `loads ${specifier}: only services/engine/native.ts may`);
@@ -179,4 +198,4 @@ function foreignInclude(place: string, header: string): string {
   return '';
 }
 
-export const importRules = [specifierEndings, serviceImports, straightColumn, doors, cppIncludes];
+export const importRules = [specifierEndings, serviceImports, straightColumn, clientCore, doors, cppIncludes];

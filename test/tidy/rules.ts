@@ -143,8 +143,8 @@ export function typeScriptSubset(file: SourceFile): Finding[] {
 export function environmentAccess(file: SourceFile): Finding[] {
   const { path } = file;
   if (!isTypeScript(path) || !isService(path)) return [];
-  if (/^services\/[^/]+\/config\.ts$/.test(path)) return [];
-  const read = /^services\/[^/]+\/main\.ts$/.test(path)
+  if (/^(services|clients)\/[^/]+\/config\.ts$/.test(path)) return [];
+  const read = /^(services|clients)\/[^/]+\/main\.ts$/.test(path)
     ? /(?<!\bread(?:Cli)?Config\()\bprocess\s*\.\s*env\b/g
     : /\bprocess\s*\.\s*env\b|(?<!\.\s*)\benv\s*\.\s*[A-Z]|\bconfig\s*\.\s*env\s*\.\s*[A-Z]/g;
   return findAll(file, viewsOf(file).code, read, 'environment', () => {

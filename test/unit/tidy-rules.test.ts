@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { findFunctions } from '../tidy/functions.ts';
 import {
+  clientCore,
   cppIncludes,
   doors,
   importsOf,
@@ -257,6 +258,16 @@ test('service-import: gen <- kit <- each service, and clients only gen', () => {
     'clients/lsp/main.ts',
     "import { a } from '../../services/gen/x.ts';\nimport { b } from './b.ts';",
   );
+});
+
+test('client-core: the completion core imports itself and needs no Node', () => {
+  breaks(clientCore, 'clients/lsp/core/a.ts', "import { readFileSync } from 'node:fs';", /imports node:fs/);
+  breaks(clientCore, 'clients/lsp/core/a.ts', "import type { B } from '#gen/b.ts';", /the core imports only itself/);
+  breaks(clientCore, 'clients/lsp/core/a.ts', "import { b } from '../server.ts';", /the core imports only itself/);
+  breaks(clientCore, 'clients/lsp/core/a.ts', 'const size = Buffer.byteLength(text);', /uses Buffer/);
+  keeps(clientCore, 'clients/lsp/core/filters/a.ts', "import { b } from '../b.ts';\nconst process = a.process();");
+  keeps(clientCore, 'clients/lsp/core/a.ts', "import { TextDocument } from 'vscode-languageserver-textdocument';");
+  keeps(clientCore, 'clients/lsp/server.ts', "import { readFileSync } from 'node:fs';");
 });
 
 test('straight-column: nothing imports upwards inside a service', () => {

@@ -1,0 +1,337 @@
+/**
+ * One request of the editor from its arrival to its one answer: refused, from the cache, from a query that runs already,
+ * or from a new one. Knows neither the protocol nor the transport.
+ */
+import type { Clock } from './clock.ts';
+import { Debounce } from './debounce.ts';
+import type { Document, Documents, Position } from './documents.ts';
+import { scopeEnd } from './filters/scope.ts';
+import type { Flight, FlightOptions } from './flight.ts';
+import { Flights } from './flights.ts';
+import type { ContextChunk, FailureKind, InfillSource, Priority } from './infill-source.ts';
+import { COLLECT_MS_MAX, DOCUMENT_CHARS_MAX, REST_OF_LINE_CHARS_MAX } from './limits.ts';
+import { type Place, placeOf, type SelectedCompletion } from './place.ts';
+import { type Presentation, present, type Suggestion } from './presentation.ts';
+import { queryOf, wantsSingleLine } from './query.ts';
+import type { Reason } from './reasons.ts';
+import { SendGate } from './send-gate.ts';
+import { languageEnabled, type Settings } from './settings.ts';
+import { Speculation } from './speculation.ts';
+import { SuggestionCache } from './suggestion-cache.ts';
+import { TextHash } from './text-hash.ts';
+
+export type CompletionRequest = {
+  uri: string;
+  position: Position;
+  /** A person pressed a key for it; otherwise typing did. */
+  invoked: boolean;
+  selected?: SelectedCompletion | null;
+};
+
+export type Answer = {
+  /** Names this answer in events; the same text from the cache keeps the id of the query that it came from. */
+  id: string;
+  suggestions: Suggestion[];
+  /** Why there is none; null where there is. */
+  reason: Reason | null;
+  /** The filter that took the text, for FILTERED. */
+  rule: string | null;
+  from: 'none' | 'cache' | 'stream';
+  /** More was still to come when the soft deadline passed. */
+  partial: boolean;
+  /** Of the query at the mesh; "" = none was sent, or it was not accepted. */
+  traceId: string;
+};
+
+export type CompleterParts = {
+  clock: Clock;
+  documents: Documents;
+  source: InfillSource;
+  settings: () => Settings;
+  /** Unique in the mesh. */
+  newId: () => string;
+  /** Path in the workspace and its name; null where the file may not be sent. */
+  describe: (document: Document) => { path: string; repository: string } | null;
+  /** What of other files goes beside the prompt; late answers are not waited for. */
+  chunksFor: (place: Place) => Promise<readonly ContextChunk[]> | readonly ContextChunk[];
+};
+
+type Turn = { request: CompletionRequest; place: Place; singleLine: boolean; arrivedAt: number; signal: AbortSignal };
+
+const nothing = (reason: Reason, more: Partial<Answer> = {}): Answer => ({
+  id: '',
+  suggestions: [],
+  reason,
+  rule: null,
+  from: 'none',
+  partial: false,
+  traceId: '',
+  ...more,
+});
+
+const FAILURE_REASONS: Record<FailureKind, Reason> = {
+  offline: 'OFFLINE',
+  overloaded: 'OVERLOADED',
+  unauthenticated: 'UNAUTHENTICATED',
+  no_fim: 'MODEL_NO_FIM',
+  timeout: 'TIMEOUT',
+  cancelled: 'CANCELLED',
+  failed: 'FAILED',
+};
+
+export class Completer {
+  readonly #parts: CompleterParts;
+  readonly #cache: SuggestionCache;
+  readonly #debounce = new Debounce();
+  readonly #flights: Flights;
+  readonly #gate: SendGate;
+  readonly #speculation = new Speculation();
+  /** Tells the queries of this editor from those of another with the same file open. */
+  readonly #session: string;
+  #turn: AbortController | null = null;
+  #stopListening: () => void;
+  /** Of the last failure, for whoever asks why. */
+  lastFailure = '';
+
+  constructor(parts: CompleterParts) {
+    this.#parts = parts;
+    this.#session = parts.newId();
+    this.#cache = new SuggestionCache(parts.clock);
+    this.#flights = new Flights(parts.clock);
+    this.#gate = new SendGate(parts.clock);
+    this.#stopListening = parts.documents.onEdit(() => this.#debounce.noteTyping(parts.clock.now()));
+  }
+
+  /** Queries on their way to the mesh and back. */
+  get inFlight(): number {
+    return this.#flights.running.length;
+  }
+
+  /** The mesh's address, key or model changed, or completion was turned off: nothing old may be shown. */
+  reset(): void {
+    this.#turn?.abort();
+    this.#flights.cancelAll();
+    this.#cache.clear();
+    this.#gate.reset();
+  }
+
+  close(): void {
+    this.#stopListening();
+    this.reset();
+  }
+
+  /** Never throws; settles at once when `signal` aborts or a newer request comes. */
+  async complete(request: CompletionRequest, { signal }: { signal: AbortSignal }): Promise<Answer> {
+    const arrivedAt = this.#parts.clock.now();
+    this.#turn?.abort(); // single flight: who asks anew does not wait for the old answer
+    const turn = new AbortController();
+    this.#turn = turn;
+    const cancel = (): void => turn.abort();
+    signal.addEventListener('abort', cancel, { once: true });
+    if (signal.aborted) cancel();
+    try {
+      const found = this.#placeOf(request);
+      if ('reason' in found) return nothing(found.reason);
+      const { place } = found;
+      const singleLine = wantsSingleLine(place, this.#parts.settings(), request.invoked);
+      return await this.#answer({ request, place, singleLine, arrivedAt, signal: turn.signal });
+    } finally {
+      signal.removeEventListener('abort', cancel);
+      if (this.#turn === turn) this.#turn = null;
+    }
+  }
+
+  #placeOf({ uri, position, invoked, selected }: CompletionRequest): { place: Place } | { reason: Reason } {
+    const { documents } = this.#parts;
+    const settings = this.#parts.settings();
+    const document = documents.get(uri);
+    if (!document) return { reason: settings.enabled ? 'STALE' : 'DISABLED' };
+    if (!languageEnabled(settings, document.languageId)) return { reason: 'DISABLED' };
+    if (!invoked && !settings.automatic) return { reason: 'DISABLED' };
+    if (document.text.length > DOCUMENT_CHARS_MAX || this.#parts.describe(document) === null)
+      return { reason: 'EXCLUDED' };
+    const place = placeOf(document, position, selected ?? null);
+    if (!place) return { reason: 'STALE' };
+    if (!invoked && place.lineSuffix.trim().length > REST_OF_LINE_CHARS_MAX) return { reason: 'PLACE' };
+    return { place };
+  }
+
+  async #answer(turn: Turn): Promise<Answer> {
+    const { request, signal } = turn;
+    if (signal.aborted) return nothing('CANCELLED');
+    // Who presses the key again wants something else than what they see.
+    const cached = request.invoked ? null : this.#fromCache(turn);
+    if (cached) return cached;
+    if (!request.invoked) this.#flights.noteTrigger();
+    const running = request.invoked ? null : this.#flights.findFor(turn.place, turn.singleLine);
+    if (running) return this.#follow(running, turn);
+    this.#flights.abandon();
+    const closed = request.invoked ? null : this.#gate.closed;
+    if (closed) return nothing(closed);
+    const survive = !request.invoked && this.#flights.starving;
+    if (!request.invoked && !survive) {
+      await this.#sleep(this.#debounce.delayMs(turn.place), signal);
+      if (signal.aborted) return nothing('DEBOUNCED');
+    }
+    const chunks = await this.#chunks(turn);
+    if (signal.aborted) return nothing('DEBOUNCED');
+    if (this.#isStale(turn.place)) return nothing('STALE');
+    const flight = this.#send(turn, request.invoked ? 'invoked' : 'automatic', chunks, survive);
+    return flight ? this.#follow(flight, turn) : nothing('EXCLUDED');
+  }
+
+  #keyOf(place: Place, singleLine: boolean) {
+    const { prefix, suffix, uri } = place;
+    return { prefix, suffix, uri, model: this.#parts.settings().model, singleLine };
+  }
+
+  #fromCache(turn: Turn): Answer | null {
+    const { place, singleLine } = turn;
+    const hit = this.#cache.find(this.#keyOf(place, singleLine));
+    if (!hit) return null;
+    const shown = present(hit.texts, place, { singleLine });
+    this.#flights.noteAnswer();
+    // The model has said its word about this place: it would say it again.
+    if (shown.suggestions.length === 0) return nothing('FILTERED', { id: hit.id, rule: shown.rule, from: 'cache' });
+    this.#speculate(turn, shown, []);
+    return { ...nothing('EMPTY'), id: hit.id, suggestions: shown.suggestions, reason: null, from: 'cache' };
+  }
+
+  async #chunks({ place, signal }: Turn): Promise<readonly ContextChunk[]> {
+    if (!this.#parts.settings().crossFile) return [];
+    const found = this.#parts.chunksFor(place);
+    if (!(found instanceof Promise)) return found;
+    const late = this.#sleep(COLLECT_MS_MAX, signal).then((): readonly ContextChunk[] => []);
+    return Promise.race([found.catch((): readonly ContextChunk[] => []), late]);
+  }
+
+  #send(turn: Turn, priority: Priority, chunks: readonly ContextChunk[], survive: boolean): Flight | null {
+    const options = this.#flightOptions(turn.place, turn.singleLine, priority, chunks);
+    return options && this.#flights.start(options, survive);
+  }
+
+  #flightOptions(
+    place: Place,
+    singleLine: boolean,
+    priority: Priority,
+    chunks: readonly ContextChunk[],
+  ): FlightOptions | null {
+    const { clock, source, documents, newId } = this.#parts;
+    const settings = this.#parts.settings();
+    const document = documents.get(place.uri);
+    const described = document && this.#parts.describe(document);
+    if (!described) return null;
+    const lane = priority === 'speculative' ? 2 : this.#flights.freeLane;
+    const query = queryOf({
+      ...{ place, settings, priority, singleLine, chunks, ...described },
+      requestId: newId(),
+      supersedeKey: `${this.#session}:${new TextHash().add(place.uri).value}:${lane}`,
+    });
+    const key = this.#keyOf(place, singleLine);
+    return {
+      ...{ clock, source, query, uri: place.uri, hardDeadlineMs: settings.hardDeadlineMs },
+      wanted: (text) => (singleLine ? text.length : scopeEnd(text, place)),
+      onEnd: (flight) => this.#ended(flight, key),
+    };
+  }
+
+  #ended(flight: Flight, key: Parameters<SuggestionCache['put']>[1]): void {
+    const { failure, query, firstTextAt, startedAt } = flight;
+    const chars = flight.candidates.reduce((sum, { text }) => sum + text.length, 0);
+    this.#speculation.noteGenerated(query.priority, chars);
+    if (failure) {
+      if (failure.kind !== 'cancelled') this.lastFailure = failure.message;
+      // A mesh that did not even accept the query in all that time is not there.
+      this.#gate.failed(failure.kind === 'timeout' && flight.traceId === '' ? 'offline' : failure.kind);
+      if (failure.kind !== 'timeout') return;
+    } else this.#gate.reset();
+    if (firstTextAt !== null && query.priority !== 'speculative') this.#debounce.noteResponse(firstTextAt - startedAt);
+    this.#cache.put(query.requestId, key, flight.textsBehind(''));
+  }
+
+  /** Waits until `flight` has what can be shown at the turn's place: all of it, or at the soft deadline what there is. */
+  async #follow(flight: Flight, turn: Turn): Promise<Answer> {
+    const { clock } = this.#parts;
+    const { signal, place, singleLine, arrivedAt } = turn;
+    const { softDeadlineMs, hardDeadlineMs } = this.#parts.settings();
+    const softAt = arrivedAt + softDeadlineMs;
+    const hardAt = arrivedAt + hardDeadlineMs;
+    let wake: () => void = () => {};
+    const stopHearing = flight.onChange(() => wake());
+    const onAbort = (): void => wake();
+    signal.addEventListener('abort', onAbort, { once: true });
+    const timers = [softAt, hardAt].map((at) => clock.after(Math.max(0, at - clock.now()), () => wake()));
+    try {
+      while (true) {
+        if (signal.aborted) return nothing('CANCELLED', { traceId: flight.traceId });
+        const answer = this.#readFlight(flight, turn, clock.now() >= softAt, clock.now() >= hardAt);
+        if (answer) {
+          if (answer.reason !== 'STALE') this.#flights.noteAnswer();
+          return answer;
+        }
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+        });
+      }
+    } finally {
+      stopHearing();
+      signal.removeEventListener('abort', onAbort);
+      for (const cancelTimer of timers) cancelTimer();
+      // What was answered in part goes on into the cache; what nobody waits for is cancelled.
+      if (signal.aborted) this.#flights.release(flight);
+      else if (flight.typedSince(place, singleLine) === null) this.#flights.release(flight);
+    }
+  }
+
+  /** The answer that `flight` allows now, or null to wait on. */
+  #readFlight(flight: Flight, turn: Turn, soft: boolean, hard: boolean): Answer | null {
+    const { place, singleLine } = turn;
+    const ended = !flight.running || flight.failure !== null;
+    if (this.#isStale(place)) return nothing('STALE', { traceId: flight.traceId });
+    const typed = flight.typedSince(place, singleLine);
+    if (typed === null && !ended) return nothing('STALE', { traceId: flight.traceId });
+    const texts = typed === null ? [] : flight.textsBehind(typed);
+    if (!ended && !hard && !(soft && texts.length > 0)) return null;
+    const { traceId, failure, query } = flight;
+    if (failure && failure.kind !== 'timeout') return nothing(FAILURE_REASONS[failure.kind], { traceId });
+    const shown = present(texts, place, { singleLine });
+    const known = { id: query.requestId, traceId, from: 'stream' as const };
+    if (shown.suggestions.length > 0) {
+      if (ended) this.#speculate(turn, shown, query.chunks);
+      return { ...nothing('EMPTY'), ...known, suggestions: shown.suggestions, reason: null, partial: !ended };
+    }
+    if (!ended && !hard) return null; // the filters may like what is to come
+    if (shown.rule !== null) return nothing('FILTERED', { ...known, rule: shown.rule });
+    return nothing(ended && !failure ? 'EMPTY' : 'TIMEOUT', known);
+  }
+
+  /** Asks for what may follow the first suggestion, as if it had been accepted. */
+  #speculate(turn: Turn, shown: Presentation, chunks: readonly ContextChunk[]): void {
+    const [draft] = shown.drafts;
+    const settings = this.#parts.settings();
+    if (!draft || turn.request.invoked || turn.place.selected || !settings.speculate || this.#gate.closed) return;
+    if (!this.#speculation.allowed(settings.maxTokens)) return;
+    const next = Speculation.placeBehind(turn.place, draft);
+    const singleLine = wantsSingleLine(next, settings, false);
+    if (this.#cache.find(this.#keyOf(next, singleLine))) return;
+    const options = this.#flightOptions(next, singleLine, 'speculative', chunks);
+    if (options) this.#flights.speculate(options);
+  }
+
+  #isStale({ uri, version }: Place): boolean {
+    return this.#parts.documents.get(uri)?.version !== version;
+  }
+
+  #sleep(ms: number, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const end = (): void => {
+        stop();
+        signal.removeEventListener('abort', end);
+        resolve();
+      };
+      const stop = this.#parts.clock.after(ms, end);
+      if (signal.aborted) end();
+      else signal.addEventListener('abort', end, { once: true });
+    });
+  }
+}

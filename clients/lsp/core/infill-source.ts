@@ -1,0 +1,55 @@
+/** The seam to the mesh: what the core asks and hears, without a transport. gRPC or HTTP stand behind it. */
+
+export type Priority = 'invoked' | 'automatic' | 'speculative';
+
+export type ContextChunk = { path: string; text: string };
+
+export type InfillQuery = {
+  /** Unique; what the mesh's traces and audit log call this request. */
+  requestId: string;
+  /** Served name; "" = the only one. */
+  model: string;
+  /** Text before and behind the cursor, line ends as "\n". */
+  prefix: string;
+  suffix: string;
+  /** Relative to the workspace. */
+  path: string;
+  repository: string;
+  /** Oldest first. */
+  chunks: readonly ContextChunk[];
+  singleLine: boolean;
+  /** Choices wanted, 1..16. */
+  candidates: number;
+  maxTokens: number;
+  temperature: number;
+  priority: Priority;
+  /** A newer request with the same key ends this one at the mesh. */
+  supersedeKey: string;
+  /** The mesh ends with what it has after so many milliseconds. */
+  softDeadlineMs: number;
+};
+
+export type InfillEvent =
+  | { kind: 'accepted'; traceId: string }
+  | { kind: 'delta'; index: number; text: string }
+  /** `cut`: it ended by a bound (tokens, time), not because the model was done. */
+  | { kind: 'finished'; index: number; cut: boolean }
+  | { kind: 'end'; superseded: boolean };
+
+export type FailureKind = 'offline' | 'overloaded' | 'unauthenticated' | 'no_fim' | 'timeout' | 'cancelled' | 'failed';
+
+/** Why a query has no answer. `message` says what to do and holds none of the text. */
+export class InfillFailure extends Error {
+  readonly kind: FailureKind;
+
+  constructor(kind: FailureKind, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = 'InfillFailure';
+    this.kind = kind;
+  }
+}
+
+export type InfillSource = {
+  /** Throws InfillFailure. An aborted signal, or leaving the loop early, cancels the request at the mesh. */
+  infill(query: InfillQuery, options: { signal: AbortSignal }): AsyncIterable<InfillEvent>;
+};

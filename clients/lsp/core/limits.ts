@@ -1,0 +1,91 @@
+/** Every bound of the completion core, with its reason. Units last. */
+
+/** The prefix window starts on a multiple of this many lines, so that a new line does not change its first token. */
+export const WINDOW_GRID_LINES = 64;
+export const PREFIX_LINES_MAX = 256;
+export const SUFFIX_LINES_MAX = 64;
+/** About 6k and 2k tokens: prefix and suffix at 3:1. A file of one endless line is cut on a grid too. */
+export const PREFIX_CHARS_MAX = 24_576;
+export const SUFFIX_CHARS_MAX = 8_192;
+export const WINDOW_GRID_CHARS = 4_096;
+
+/** Documents larger than this are not completed in: reading them whole would hold up the editor's other requests. */
+export const DOCUMENT_CHARS_MAX = 4 * 1024 * 1024;
+export const DOCUMENTS_MAX = 512;
+
+/** Typing intervals that the debounce averages, and the interval that it starts from. */
+export const TYPING_SAMPLES_MIN = 20;
+export const TYPING_SAMPLES_MAX = 100;
+export const TYPING_INTERVAL_MIN_MS = 100;
+export const TYPING_INTERVAL_MAX_MS = 400;
+export const TYPING_INTERVAL_START_MS = 200;
+/** A pause longer than this is thinking, not typing. */
+export const TYPING_PAUSE_MS = 2_000;
+export const DEBOUNCE_MIN_MS = 100;
+export const DEBOUNCE_MAX_MS = 1_000;
+/** The wait is this many typing intervals in a poor place for a suggestion, and so many in the best. */
+export const DEBOUNCE_RATE_MAX = 3;
+export const DEBOUNCE_RATE_MIN = 1.5;
+
+/** While somebody types without a pause, one request per so many triggers and milliseconds survives the typing. */
+export const PROMOTE_AFTER_MS = 250;
+export const PROMOTE_AFTER_TRIGGERS = 4;
+/** Requests in flight for the user; a speculative one may run beside them while nobody waits. */
+export const FLIGHTS_MAX = 2;
+
+/** More characters than this behind the cursor: the place is inside of something, and nothing is offered unasked. */
+export const REST_OF_LINE_CHARS_MAX = 8;
+export const CANDIDATES_INVOKED = 3;
+export const TEMPERATURE_AUTOMATIC = 0.1;
+export const TEMPERATURE_INVOKED = 0.8;
+
+export const CACHE_ENTRIES_MAX = 250;
+export const CACHE_AGE_MS_MAX = 5 * 60_000;
+export const CACHE_LOOK_BACK_CHARS = 128;
+/** What identifies a place: so many lines before and behind it. */
+export const CACHE_PREFIX_LINES = 40;
+export const CACHE_SUFFIX_LINES = 20;
+/** An entry is found too when its place has moved down by so many lines. */
+export const CACHE_TRIMMED_LINES = 3;
+/** The last characters of a text that was cut by its length are guesses without what follows. */
+export const CACHE_DISTRUSTED_CHARS = 10;
+
+/** Share of generated characters that speculation may make. */
+export const SPECULATION_SHARE = 0.2;
+/** Speculation is allowed that much before there is a share to speak of. */
+export const SPECULATION_FREE_CHARS = 512;
+
+/** After a failure to connect, calls are not tried for this long; doubled each time. */
+export const OFFLINE_RETRY_MIN_MS = 1_000;
+export const OFFLINE_RETRY_MAX_MS = 30_000;
+
+/** Text of one candidate; a stream that goes on is cancelled. */
+export const CANDIDATE_CHARS_MAX = 16_384;
+
+/** Repeats and overlaps are looked for within so many lines: what a person sees at once. */
+export const OVERLAP_LINES_MAX = 40;
+export const NEXT_LINES_COMPARED = 3;
+export const EQUAL_LINES_MAX = 5;
+export const SCOPE_LINES_MAX = 60;
+
+/** Suggestions of which it is known whether they were accepted or kept. */
+export const TRACKED_MAX = 64;
+export const KEPT_AFTER_MS = [30_000, 300_000] as const;
+/** Text that has drifted further than this is given up, as the comparison is quadratic. */
+export const KEPT_DRIFT_CHARS_MAX = 512;
+/** A suggestion that was shown for less than this was not seen. */
+export const SEEN_AFTER_MS = 500;
+
+export const RING_CHUNKS_MAX = 16;
+export const RING_CHUNK_LINES = 64;
+export const RING_WAITING_MAX = 8;
+/** Chunks dropped together: each change of the ring's beginning costs the engine its prefix cache. */
+export const RING_EVICTED_AT_ONCE = 4;
+export const RING_IDLE_MS = 3_000;
+export const RING_JUMP_LINES = 32;
+export const RING_REPLACE_SIMILARITY = 0.9;
+export const RING_LOCAL_SIMILARITY = 0.5;
+export const OPEN_FILES_MAX = 5;
+export const OPEN_FILE_CHARS = 500;
+/** Collecting what goes beside the prompt may take this long; what is not there then is left out. */
+export const COLLECT_MS_MAX = 100;

@@ -1,0 +1,49 @@
+/** From a place to the query for the mesh: one line or several, how many candidates, and how long. */
+import { hasWord, isBlank, opensBlock } from './filters/draft.ts';
+import type { ContextChunk, InfillQuery, Priority } from './infill-source.ts';
+import { CANDIDATES_INVOKED, TEMPERATURE_AUTOMATIC, TEMPERATURE_INVOKED } from './limits.ts';
+import type { Place } from './place.ts';
+import type { Settings } from './settings.ts';
+
+/** Several lines where a block may begin: an empty line or one that opens one; in the middle of a line only the rest of it. */
+export function wantsSingleLine({ linePrefix, lineSuffix }: Place, settings: Settings, invoked: boolean): boolean {
+  if (settings.multiLine !== 'auto') return settings.multiLine === 'never';
+  if (hasWord(lineSuffix)) return true;
+  return !invoked && !isBlank(linePrefix) && !opensBlock(linePrefix);
+}
+
+export type QueryFacts = {
+  place: Place;
+  settings: Settings;
+  priority: Priority;
+  singleLine: boolean;
+  path: string;
+  repository: string;
+  chunks: readonly ContextChunk[];
+  requestId: string;
+  supersedeKey: string;
+};
+
+/** Left for the last text to come through after the mesh has ended by itself. */
+const RETURN_MS = 50;
+
+export function queryOf(facts: QueryFacts): InfillQuery {
+  const { place, settings, priority, singleLine, path, repository, chunks, requestId, supersedeKey } = facts;
+  const invoked = priority === 'invoked';
+  return {
+    requestId,
+    model: settings.model,
+    prefix: place.prefix,
+    suffix: place.suffix,
+    path,
+    repository,
+    chunks,
+    singleLine,
+    candidates: invoked ? CANDIDATES_INVOKED : 1,
+    maxTokens: settings.maxTokens,
+    temperature: invoked ? TEMPERATURE_INVOKED : TEMPERATURE_AUTOMATIC,
+    priority,
+    supersedeKey,
+    softDeadlineMs: Math.max(50, settings.hardDeadlineMs - RETURN_MS),
+  };
+}

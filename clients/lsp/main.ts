@@ -1,0 +1,66 @@
+/** `quern-lsp --stdio`: the language server on standard input and output. */
+import { readFileSync } from 'node:fs';
+import process from 'node:process';
+import {
+  createConnection,
+  ProposedFeatures,
+  StreamMessageReader,
+  StreamMessageWriter,
+} from 'vscode-languageserver/node';
+import { readConfig, targetFrom } from './config.ts';
+import { openGatewaySource } from './rpc/gateway-source.ts';
+import { startServer } from './server.ts';
+
+const HELP = `usage: quern-lsp --stdio
+
+Code completion by a Quern mesh for editors that speak LSP 3.18 (textDocument/inlineCompletion) or older.
+QUERN_GATEWAY, QUERN_API_KEY and QUERN_GATEWAY_CA_FILE say where the mesh is, as for the quern command; the editor's
+settings may say so too. docs/editors.md tells more.
+`;
+
+function version(): string {
+  const file = new URL('../../package.json', import.meta.url);
+  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
+}
+
+function main(args: string[]): number | null {
+  if (args.includes('--help') || args.includes('-h')) {
+    process.stdout.write(HELP);
+    return 0;
+  }
+  if (args.includes('--version')) {
+    process.stdout.write(`quern-lsp ${version()}\n`);
+    return 0;
+  }
+  // Editors add arguments of their own, such as --clientProcessId.
+  if (!args.includes('--stdio')) {
+    process.stderr.write(`quern-lsp: expected --stdio, got ${args.join(' ') || 'no arguments'}\n${HELP}`);
+    return 2;
+  }
+  const base = readConfig(process.env);
+  const connection = createConnection(
+    ProposedFeatures.all,
+    new StreamMessageReader(process.stdin),
+    new StreamMessageWriter(process.stdout),
+  );
+  startServer({
+    connection,
+    version: version(),
+    openSource: (settings) => {
+      const { target, problems } = targetFrom(settings, base);
+      return { source: openGatewaySource(target), problems };
+    },
+  });
+  return null;
+}
+
+// The protocol says exit, or the editor is gone: nothing is left to do.
+process.stdin.on('close', () => process.exit(0));
+
+try {
+  const code = main(process.argv.slice(2));
+  if (code !== null) process.exit(code);
+} catch (error) {
+  process.stderr.write(`quern-lsp: ${error instanceof Error ? error.message : String(error)}\n`);
+  process.exit(1);
+}

@@ -1,0 +1,133 @@
+/** The mesh over gRPC, as the core wants it: CompletionService.Infill as events, statuses as kinds of failure. */
+import { type ClientReadableStream, credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
+import { FinishReason, PriorityClass } from '#gen/quern/common/v1/common.ts';
+import {
+  CompletionServiceClient,
+  InfillMode,
+  type InfillRequest,
+  type InfillResponse,
+} from '#gen/quern/gateway/v1/gateway.ts';
+import {
+  type FailureKind,
+  type InfillEvent,
+  InfillFailure,
+  type InfillQuery,
+  type InfillSource,
+  type Priority,
+} from '../core/infill-source.ts';
+
+export type GatewayTarget = {
+  /** host:port, https://host:port or unix:///path. */
+  address: string;
+  apiKey: string | null;
+  /** PEM of the CAs of a mesh that speaks TLS; absent: those that Node knows. */
+  ca: string | null;
+};
+
+export type GatewaySource = InfillSource & { close(): void };
+
+const MESSAGE_BYTES_MAX = 16 * 1024 * 1024;
+const RECONNECT_MIN_MS = 100;
+const RECONNECT_MAX_MS = 5_000;
+
+const KINDS: Partial<Record<number, FailureKind>> = {
+  [status.CANCELLED]: 'cancelled',
+  [status.DEADLINE_EXCEEDED]: 'timeout',
+  [status.RESOURCE_EXHAUSTED]: 'overloaded',
+  [status.UNAUTHENTICATED]: 'unauthenticated',
+  [status.PERMISSION_DENIED]: 'unauthenticated',
+  [status.UNAVAILABLE]: 'offline',
+  [status.FAILED_PRECONDITION]: 'no_fim',
+  [status.UNIMPLEMENTED]: 'no_fim',
+};
+
+const CLASSES: Record<Priority, PriorityClass> = {
+  invoked: PriorityClass.PRIORITY_CLASS_INVOKED,
+  automatic: PriorityClass.PRIORITY_CLASS_AUTOMATIC,
+  speculative: PriorityClass.PRIORITY_CLASS_SPECULATIVE,
+};
+
+/** Connects at the first query. close() ends what runs. */
+export function openGatewaySource(target: GatewayTarget): GatewaySource {
+  const address = target.address.replace(/^https?:\/\//, '').replace(/\/$/, '');
+  const isTls = target.address.startsWith('https://') || (target.ca !== null && !address.startsWith('unix:'));
+  const secure = isTls ? credentials.createSsl(target.ca === null ? null : Buffer.from(target.ca)) : null;
+  const client = new CompletionServiceClient(address, secure ?? credentials.createInsecure(), {
+    'grpc.max_send_message_length': MESSAGE_BYTES_MAX,
+    'grpc.initial_reconnect_backoff_ms': RECONNECT_MIN_MS,
+    'grpc.max_reconnect_backoff_ms': RECONNECT_MAX_MS,
+    'grpc.use_local_subchannel_pool': 1,
+  });
+  return {
+    infill: (query, { signal }) => infill(client, query, target.apiKey, signal),
+    close: () => client.close(),
+  };
+}
+
+async function* infill(
+  client: CompletionServiceClient,
+  query: InfillQuery,
+  apiKey: string | null,
+  signal: AbortSignal,
+): AsyncGenerator<InfillEvent, void, undefined> {
+  if (signal.aborted) throw new InfillFailure('cancelled', 'cancelled before it was sent');
+  const metadata = new Metadata();
+  if (apiKey !== null) metadata.set('authorization', `Bearer ${apiKey}`);
+  const call = client.infill(requestOf(query), metadata);
+  const cancel = (): void => call.cancel();
+  signal.addEventListener('abort', cancel, { once: true });
+  try {
+    yield* eventsOf(call);
+  } catch (thrown) {
+    throw failureOf(thrown, signal);
+  } finally {
+    signal.removeEventListener('abort', cancel);
+    call.cancel(); // without effect once the status has come
+  }
+}
+
+async function* eventsOf(call: ClientReadableStream<InfillResponse>): AsyncGenerator<InfillEvent> {
+  call.on('error', () => {}); // told by the iteration; an error behind its end has no other listener
+  for await (const { event } of call as AsyncIterable<InfillResponse>) {
+    if (event?.$case === 'accepted') yield { kind: 'accepted', traceId: event.value.traceId };
+    else if (event?.$case === 'delta') yield { kind: 'delta', index: event.value.index, text: event.value.text };
+    else if (event?.$case === 'choiceFinished') {
+      const { index, finishReason } = event.value;
+      yield { kind: 'finished', index, cut: finishReason !== FinishReason.FINISH_REASON_STOP };
+      if (finishReason === FinishReason.FINISH_REASON_SUPERSEDED) yield { kind: 'end', superseded: true };
+    } else if (event?.$case === 'end') yield { kind: 'end', superseded: false };
+  }
+}
+
+function failureOf(thrown: unknown, signal: AbortSignal): InfillFailure {
+  if (signal.aborted) return new InfillFailure('cancelled', 'cancelled');
+  const { code, details } = thrown as ServiceError;
+  const kind = (typeof code === 'number' ? KINDS[code] : undefined) ?? 'failed';
+  return new InfillFailure(kind, details ?? String(thrown), { cause: thrown });
+}
+
+function requestOf(query: InfillQuery): InfillRequest {
+  return {
+    model: query.model,
+    prefix: query.prefix,
+    suffix: query.suffix,
+    path: query.path,
+    repository: query.repository,
+    chunks: query.chunks.map(({ path, text }) => ({ path, text })),
+    sampling: {
+      maxTokens: query.maxTokens,
+      temperature: query.temperature,
+      n: query.candidates,
+      logitBias: new Map(),
+      stopTokenIds: [],
+    },
+    stop: [],
+    options: {
+      requestId: query.requestId,
+      priorityClass: CLASSES[query.priority],
+      supersedeKey: query.supersedeKey,
+    },
+    mode: query.singleLine ? InfillMode.INFILL_MODE_SINGLE_LINE : InfillMode.INFILL_MODE_MULTI_LINE,
+    softDeadlineMs: query.softDeadlineMs,
+  };
+}
