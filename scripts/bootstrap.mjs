@@ -13,17 +13,15 @@ import { installBubblewrap, installSandboxTools } from './setup/sandbox-tools.mj
 import { SetupError, say } from './setup/steps.mjs';
 import { skippedSuites } from './testing/skip.mjs';
 
-/** In order; each part does nothing when its result is already there. */
+/**
+ * Lists of parts that are done side by side, each in order: what compiles, and what mostly waits for downloads. Each part does nothing
+ * when its result is already there.
+ */
 const parts = {
-  start: [installPackages, () => buildNative({ targets: startTargets }), prepareAudit, prepareSandbox],
+  start: [[installPackages, () => buildNative({ targets: startTargets }), prepareAudit, prepareSandbox]],
   test: [
-    installPackages,
-    () => buildNative({ targets: testTargets }),
-    prepareNats,
-    prepareSandboxTests,
-    preparePromtool,
-    preparePythonClients,
-    prepareCuda,
+    [installPackages, () => buildNative({ targets: testTargets }), prepareNats],
+    [prepareSandboxTests, preparePromtool, preparePythonClients, prepareCuda],
   ],
 };
 
@@ -71,12 +69,18 @@ async function orSay(name, consequence, install) {
   }
 }
 
+async function inOrder(list) {
+  for (const part of list) await part();
+}
+
 async function main(purpose) {
   if (!Object.hasOwn(parts, purpose)) {
     throw new SetupError(`usage: node scripts/bootstrap.mjs start|test; got "${purpose ?? ''}".`);
   }
   checkPlatform();
-  for (const part of parts[purpose]) await part();
+  const ends = await Promise.allSettled(parts[purpose].map(inOrder));
+  const failed = ends.find(({ status }) => status === 'rejected');
+  if (failed) throw failed.reason;
 }
 
 try {

@@ -1,4 +1,4 @@
-// node scripts/build-native.mjs [--preset release|asan|tsan|cuda-emulation|cuda] [--test] [--force] [target ...]
+// node scripts/build-native.mjs [--preset release|asan|tsan|cuda] [--test] [--force] [target ...]
 // Builds the native engine; does nothing when nothing changed. `--test` adds what the tests need.
 import { parseArgs } from 'node:util';
 import { buildNative, presets, testTargets } from './setup/native-build.mjs';

@@ -18,11 +18,10 @@ export const testTargets = [...startTargets, 'engine_tests', 'make_checkpoint'];
 export const presets = {
   release: { folder: 'build', configure: () => [], targets: startTargets },
   asan: { folder: 'build-asan', configure: () => [], targets: ['engine_tests'] },
-  tsan: { folder: 'build-tsan', configure: () => [], targets: ['engine_tests'] },
-  'cuda-emulation': {
-    folder: 'build-cuda-emulation',
-    // Only the tests that take a backend: they are what this preset is for, and the others are built by release.
-    configure: () => ['-DQUERN_TEST_GLOB=backend_*.cc;cuda_*.cc;parity_*.cc;reference_*.cc'],
+  tsan: {
+    folder: 'build-tsan',
+    // Only the files with tests that the tsan suite runs, and what these need.
+    configure: () => ['-DQUERN_TEST_GLOB=backend_*.cc;cpu_*.cc;engine_*.cc;parity_*.cc;reference_*.cc'],
     targets: ['engine_tests'],
   },
   cuda: { folder: 'build-cuda', configure: configureCuda, targets: ['engine_cli'] },

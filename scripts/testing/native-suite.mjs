@@ -1,8 +1,6 @@
 // Runs the native test binary of a preset and counts the outcome by its closing line, "N passed, N failed".
-import { delimiter, dirname } from 'node:path';
-import { findBuildTools } from '../setup/build-tools.mjs';
 import { findNvcc, hasCudaSources } from '../setup/cuda-wheels.mjs';
-import { buildNative, buildParallelism, outputPath } from '../setup/native-build.mjs';
+import { buildNative, outputPath } from '../setup/native-build.mjs';
 import { findOnPath, node24 } from '../setup/paths.mjs';
 import { formatSeconds, run, SetupError, say, tail } from '../setup/steps.mjs';
 
@@ -13,10 +11,19 @@ const sanitizerEnv = {
   TSAN_OPTIONS: 'halt_on_error=1:second_deadlock_stack=1',
 };
 
-/** Builds engine_tests of a preset if need be and runs it with `args`. */
-export async function runNativeTests(preset, { args = [], timeoutMs }) {
-  if (!(await builds(preset))) return { passed: 0, failed: 1, skipped: 0 };
-  const [command, ...prefix] = await testCommand(preset);
+/** Builds `target` of a preset if need be and runs it with `args`: as `shards` processes that share its tests, side by side. */
+export async function runNativeTests(preset, { target = 'engine_tests', args = [], shards = 1, timeoutMs }) {
+  if (!(await builds(preset, target))) return { passed: 0, failed: 1, skipped: 0 };
+  const command = await testCommand(preset, target);
+  const shardArgs = (shard) => (shards === 1 ? [] : ['--shards', String(shards), '--shard', String(shard)]);
+  const all = await Promise.all(
+    Array.from({ length: shards }, (_, shard) => runShard(preset, command, [...args, ...shardArgs(shard)], timeoutMs)),
+  );
+  const sum = (key) => all.reduce((total, counts) => total + counts[key], 0);
+  return { passed: sum('passed'), failed: sum('failed'), skipped: sum('skipped') };
+}
+
+async function runShard(preset, [command, ...prefix], args, timeoutMs) {
   const result = await run(command, [...prefix, ...args], { env: { ...process.env, ...sanitizerEnv }, timeoutMs });
   const counts = countTests(result.output);
   for (const [, name, reason] of result.output.matchAll(/^skip (\S+) \([^)]*\): (.*)$/gm))
@@ -38,10 +45,9 @@ function countTests(output) {
 
 /** Seeded bugs, each of which the tests must notice: test/native/mutation.mjs. A mutant that survives is a failure. */
 export async function runMutants({ timeoutMs }) {
-  const { cmake, ninja } = await findBuildTools();
-  const PATH = [dirname(cmake), dirname(ninja), process.env.PATH].join(delimiter);
-  const args = ['test/native/mutation.mjs', '--jobs', String(buildParallelism())];
-  const { code, output } = await run(node24, args, { env: { ...process.env, PATH }, timeoutMs });
+  if (!(await builds('release', 'mutant_tests'))) return { passed: 0, failed: 1, skipped: 0 };
+  const args = ['test/native/mutation.mjs', outputPath('release', 'mutant_tests')];
+  const { code, output } = await run(node24, args, { timeoutMs });
   const [, noticed, all] = /^(\d+) of (\d+) mutants noticed$/m.exec(output) ?? [null, 0, 0];
   if (code !== 0) say(`  FAILED: mutants\n${tail(output)}`);
   return { passed: Number(noticed), failed: Math.max(code === 0 ? 0 : 1, all - noticed), skipped: 0 };
@@ -57,9 +63,9 @@ export async function compileCuda() {
   return (await builds('cuda')) ? { ...nothing, passed: 1 } : { ...nothing, failed: 1 };
 }
 
-async function builds(preset) {
+async function builds(preset, target) {
   try {
-    await buildNative({ preset, ...(preset === 'release' ? { targets: ['engine_tests'] } : {}) });
+    await buildNative({ preset, ...(target === undefined ? {} : { targets: [target] }) });
     return true;
   } catch (error) {
     if (!(error instanceof SetupError)) throw error;
@@ -69,8 +75,8 @@ async function builds(preset) {
 }
 
 /** TSan of GCC 12 cannot map its shadow memory under wide address randomization: it runs without. */
-async function testCommand(preset) {
-  const binary = outputPath(preset, 'engine_tests');
+async function testCommand(preset, target) {
+  const binary = outputPath(preset, target);
   const setarch = findOnPath('setarch');
   if (preset !== 'tsan' || !setarch) return [binary];
   const { code } = await run(setarch, ['-R', 'true']);

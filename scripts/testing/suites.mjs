@@ -13,7 +13,7 @@ function nodeSuite(name, paths, { isolated, timeoutMs }) {
 }
 
 /** A suite of commands; path filters do not apply to it. */
-const commandSuite = (name, commands) => ({ name, run: () => runCommands(commands, { timeoutMs: minutes(3) }) });
+const commandSuite = (name, commands) => ({ name, run: () => runCommands(commands, { timeoutMs: minutes(10) }) });
 
 /** The contract of one backend; whole models take too long in emulation and run on a GPU (scripts/gpu-check). */
 const emulationArgs = ['--backend', 'cuda', '--filter', 'backend_contract,cuda_'];
@@ -28,17 +28,20 @@ export const suites = [
     ['buf', 'lint'],
     ['buf', 'breaking', '--against', 'proto/baseline.json'],
   ]),
-  nodeSuite('tidy', ['test/tidy.test.ts', 'test/generated.test.ts'], { isolated: true, timeoutMs: minutes(3) }),
-  nodeSuite('unit', ['test/unit'], { isolated: false, timeoutMs: minutes(10) }),
-  { name: 'native', run: () => runNativeTests('release', { timeoutMs: minutes(10) }) },
-  nodeSuite('contract', ['test/contract'], { isolated: true, timeoutMs: minutes(15) }),
+  nodeSuite('tidy', ['test/tidy.test.ts', 'test/generated.test.ts'], { isolated: true, timeoutMs: minutes(10) }),
+  nodeSuite('unit', ['test/unit'], { isolated: false, timeoutMs: minutes(20) }),
+  { name: 'native', run: () => runNativeTests('release', { shards: 2, timeoutMs: minutes(20) }) },
+  nodeSuite('contract', ['test/contract'], { isolated: true, timeoutMs: minutes(25) }),
   nodeSuite('sandbox', ['test/sandbox'], { isolated: true, timeoutMs: minutes(20) }),
-  nodeSuite('e2e', ['test/e2e'], { isolated: true, timeoutMs: minutes(10) }),
-  nodeSuite('deploy', ['test/deploy'], { isolated: true, timeoutMs: minutes(5) }),
-  nodeSuite('faults', ['test/faults'], { isolated: true, timeoutMs: minutes(10) }),
-  { name: 'asan', run: () => runNativeTests('asan', { timeoutMs: minutes(20) }) },
+  nodeSuite('e2e', ['test/e2e'], { isolated: true, timeoutMs: minutes(20) }),
+  nodeSuite('deploy', ['test/deploy'], { isolated: true, timeoutMs: minutes(10) }),
+  nodeSuite('faults', ['test/faults'], { isolated: true, timeoutMs: minutes(20) }),
+  { name: 'asan', run: () => runNativeTests('asan', { shards: 2, timeoutMs: minutes(20) }) },
   { name: 'tsan', run: () => runNativeTests('tsan', { args: tsanArgs, timeoutMs: minutes(20) }) },
   { name: 'mutants', run: () => runMutants({ timeoutMs: minutes(20) }) },
-  { name: 'emulation', run: () => runNativeTests('cuda-emulation', { args: emulationArgs, timeoutMs: minutes(20) }) },
+  {
+    name: 'emulation',
+    run: () => runNativeTests('release', { target: 'emulation_tests', args: emulationArgs, timeoutMs: minutes(20) }),
+  },
   { name: 'cuda', run: compileCuda },
 ];

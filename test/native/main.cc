@@ -1,4 +1,5 @@
 // Runs the registered tests one after another and counts.
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -132,10 +133,14 @@ int main(int argc, char** argv) {
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
   std::printf("seed %llu\n", static_cast<unsigned long long>(run_seed));
   const std::string filter = option("filter");
+  // One of several processes that share the work: `--shards 2 --shard 1` runs every second of the selected tests.
+  const uint64_t shards = std::max<uint64_t>(1, std::strtoull(option("shards", "1").c_str(), nullptr, 10));
+  const uint64_t shard = std::strtoull(option("shard", "0").c_str(), nullptr, 10);
+  uint64_t place = 0;
   const bool stop_early = !option("stop").empty();
   int passed = 0, failed = 0, skipped = 0;
   for (const Registered& test : registry()) {
-    if (!selected(test.name, filter)) continue;
+    if (!selected(test.name, filter) || place++ % shards != shard) continue;
     failures_of_this_test = 0;
     skip_reason.clear();
     const auto start = std::chrono::steady_clock::now();

@@ -1,11 +1,11 @@
-// Breaks the engine on purpose and demands that the tests notice: one build (the `mutant` preset) holds all seeded bugs
-// and QUERN_MUTANT=k picks one. Exit status 0 only if the unbroken build passes and every mutant fails.
+// Breaks the engine on purpose and demands that the tests notice: one binary (the target mutant_tests of any preset) holds
+// all seeded bugs and QUERN_MUTANT=k picks one. Exit status 0 only if the unbroken engine passes and every mutant fails.
 //
-//   node test/native/mutation.mjs [--build-dir DIR] [--jobs N]
+//   ninja -C engine-native/build mutant_tests
+//   node test/native/mutation.mjs [engine-native/build/mutant_tests]
 import { spawnSync } from 'node:child_process';
 import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 
 const MUTANTS = [
   'no q/k norm',
@@ -25,28 +25,13 @@ const TESTS = ['parity_', 'backend_contract'];
 const SECONDS_MAX = 300;
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
-const source = resolve(root, 'engine-native');
-const { values: options } = parseArgs({
-  options: {
-    'build-dir': { type: 'string', default: resolve(source, 'build-mutant') },
-    jobs: { type: 'string', default: '2' },
-  },
-});
-const buildDir = resolve(options['build-dir']);
-
-/** Runs a command; its output is shown only when it fails. */
-function must(command, args) {
-  const { status, stdout, stderr, error } = spawnSync(command, args, { cwd: source, encoding: 'utf8' });
-  if (status === 0) return;
-  process.stderr.write(`${command} ${args.join(' ')}\n${stdout ?? ''}${stderr ?? ''}${error ?? ''}\n`);
-  process.exit(1);
-}
+const binary = resolve(process.argv[2] ?? resolve(root, 'engine-native/build/mutant_tests'));
 
 /** Runs the suite with one bug switched on (0 = none) up to the first failed test. */
 function run(mutant) {
   const started = performance.now();
   const { status, signal, stdout } = spawnSync(
-    resolve(buildDir, 'engine_tests'),
+    binary,
     ['--filter', TESTS.join(','), '--backend', 'cpu', '--stop', '1'],
     {
       encoding: 'utf8',
@@ -58,15 +43,6 @@ function run(mutant) {
   const failed = /^FAIL (\S+)/m.exec(stdout ?? '')?.[1];
   return { passed: status === 0, signal, failed, stdout, seconds: (performance.now() - started) / 1000 };
 }
-
-must('cmake', [
-  '--preset',
-  'mutant',
-  '-B',
-  buildDir,
-  '-DQUERN_TEST_GLOB=parity*.cc;backend_contract*.cc;reference*.cc',
-]);
-must('cmake', ['--build', buildDir, '--target', 'engine_tests', '-j', options.jobs]);
 
 const unbroken = run(0);
 if (!unbroken.passed) {

@@ -1,6 +1,6 @@
 // Seeded bugs: each place that a test must guard can be broken on purpose, and test/native/mutation.mjs demands that
-// the suite notices. In every ordinary build mutant() is constant false and costs nothing; the `mutant` preset builds
-// all of them in and picks one at run time from QUERN_MUTANT.
+// the suite notices. Everywhere else mutant() is constant false and costs nothing; the target
+// mutant_tests has all of them and picks one at run time from QUERN_MUTANT.
 #pragma once
 
 #if defined(QUERN_MUTANTS)

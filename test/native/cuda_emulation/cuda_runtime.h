@@ -1,4 +1,4 @@
-// Enough of CUDA to run backend/cuda/*.cu on the CPU, built with -DQUERN_CUDA_EMULATION=ON: the contract suite and the
+// Enough of CUDA to run backend/cuda/*.cu on the CPU, in the target emulation_tests: the contract suite and the
 // parity tests then check the kernels' logic (indexing, barriers, shuffles) on machines without a GPU. It says nothing
 // about speed, memory ordering between blocks, or what nvcc makes of the code.
 //
