@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { until, watchEngine } from './engine-watch.ts';
 import { quern, spawnQuern, startMesh } from './mesh.ts';
 
-const FREED_WITHIN_MS = 1_000; // generous for a loaded machine; the step-exact check is in test/contract/engine
+const FREED_WITHIN_MS = 30_000; // for a loaded machine; the step-exact check is in test/contract/engine
 
 /** False for a process that is gone, or dead and not yet collected. */
 function isRunning(pid: number): boolean {
@@ -34,24 +34,25 @@ test('a closed connection, a cancel by id and Ctrl-C each free the slot and all 
   const response = await longRequest(mesh.http, gone.signal);
   const reader = response.body?.getReader();
   assert.ok((await reader?.read())?.value !== undefined);
-  await until(load, ({ running }) => running === 1, 5_000);
+  await until(load, ({ running }) => running === 1, 60_000);
   gone.abort();
   const freed = await until(load, ({ running }) => running === 0, FREED_WITHIN_MS);
   assert.equal(freed.kvUsage, 0);
   const later = await sleep(100).then(load);
   assert.equal(later.steps, freed.steps, 'the engine kept stepping for a client that is gone');
+  assert.ok(freed.steps < 1_400n, 'it ran to its own end');
 
   const other = new AbortController();
   t.after(() => other.abort());
   const byId = await longRequest(mesh.http, other.signal, { 'x-request-id': 'to-cancel' });
-  await until(load, ({ running }) => running === 1, 5_000);
+  await until(load, ({ running }) => running === 1, 60_000);
   const cancel = await quern(['call', '--gateway', mesh.grpc, 'RequestService/Cancel', '{"request_id": "to-cancel"}']);
   assert.equal(cancel.stdout, '{"cancelled":true}\n', cancel.stderr);
   await until(load, ({ running }) => running === 0, FREED_WITHIN_MS);
   assert.match(await byId.text(), /"finish_reason":"[a-z]+"/);
 
   const terminal = spawnQuern(['complete', '--gateway', mesh.grpc, '--max-tokens', '1500', 'def g():']);
-  await until(load, ({ running }) => running === 1, 20_000);
+  await until(load, ({ running }) => running === 1, 60_000);
   terminal.kill('SIGINT');
   await until(load, ({ running }) => running === 0, FREED_WITHIN_MS);
   assert.equal(await mesh.stop(), 0);
@@ -113,10 +114,10 @@ test('a second signal ends everything at once, in the middle of a stream', async
   mesh.child.kill('SIGTERM');
   await mesh.stop();
   await ended;
-  assert.ok(performance.now() - again < 3_000, 'a second signal still waited for the drain');
+  assert.ok(performance.now() - again < 10_000, 'a second signal still waited for the drain');
   for (const pid of pids) {
     for (let tries = 0; isRunning(pid); tries++) {
-      assert.ok(tries < 100, `process ${pid} is still there`);
+      assert.ok(tries < 1_000, `process ${pid} is still there`);
       await sleep(20);
     }
   }

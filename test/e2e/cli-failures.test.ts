@@ -201,7 +201,7 @@ for (const how of ['Ctrl-C', 'closed output'] as const) {
     if (how === 'Ctrl-C') child.kill('SIGINT');
     else child.stdout.destroy();
     await exited;
-    assert.deepEqual(pids(), []);
+    await untilGone(pids);
     assert.deepEqual(readdirSync(runtime), []);
   });
 }

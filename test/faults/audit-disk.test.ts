@@ -82,7 +82,7 @@ async function setUp(t: TestContext) {
     for (const end = performance.now() + PATIENCE_MS; seen < records && performance.now() < end; ) {
       seen = 0;
       try {
-        const rows = serverStream(client, 'tail', { tenant: 't', backlog: 1_000 }, { timeoutMs: 500 });
+        const rows = serverStream(client, 'tail', { tenant: 't', backlog: 1_000 }, { timeoutMs: 2_000 });
         for await (const { action } of rows) {
           if (action === 'request.accepted') seen += 1;
           if (seen === records) break;

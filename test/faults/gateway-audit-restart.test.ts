@@ -54,7 +54,7 @@ test('a broken disk: running requests end, the process does, and a new one serve
     t.after(() => child.kill('SIGKILL'));
     const [ready] = (await once(child, 'message')) as [{ addresses: string[] }];
     const url = ready.addresses[0] ?? '';
-    await eventually(async () => (await fetch(`${url}/health`)).status === 200, 'healthy', 20_000);
+    await eventually(async () => (await fetch(`${url}/health`)).status === 200, 'healthy', 60_000);
     const ask = (max_tokens: number) =>
       fetch(`${url}/v1/completions`, { method: 'POST', body: JSON.stringify({ prompt: 'x', max_tokens }) });
     return { child, ask };
@@ -65,11 +65,11 @@ test('a broken disk: running requests end, the process does, and a new one serve
     rmSync(folder, { recursive: true, force: true });
   });
   const first = await start();
+  const ended = once(first.child, 'exit');
   const running = first.ask(100);
-  await eventually(() => engine.live === 1, 'running', 10_000);
+  await eventually(() => engine.live === 1, 'running', 60_000);
   writeFileSync(flag, '');
   assert.equal((await first.ask(2)).status, 503);
-  const ended = once(first.child, 'exit');
   const answer = await running;
   assert.equal(answer.status, 200, 'what was accepted is answered');
   await answer.text();

@@ -24,8 +24,9 @@ const MAX_TOKENS = 48;
  * wait or are preempted; and small enough for all of it to be touched in the first half of a run.
  */
 const KV_BYTES = 12 * 2 ** 20;
-/** A cancelled sequence is gone a step later; an endless one that nobody cancelled goes on for longer than this. */
-const SETTLE_MS = 2_000;
+const SETTLE_MS = 30_000;
+/** A cancelled sequence is gone a step later; an endless one that nobody cancelled goes on for a thousand. */
+const SETTLE_STEPS = 300n;
 
 const LONG = 'export const total = rows.map((row) => row.price * row.count);\n';
 
@@ -189,7 +190,10 @@ export async function meshChaos(
         if (died) throw new Error(`a process died:\n${incidents(mesh, log()).join('\n')}`);
       },
     });
+    const { steps } = await load();
     await eventually(async () => isClean(await leftovers(mesh, load)), 'everything ended', SETTLE_MS).catch(() => {});
+    const more = (await load()).steps - steps;
+    if (more > SETTLE_STEPS) report.wrong.push(`the engine made ${more} steps after everybody had gone`);
     return report;
   };
   const first = await half(Math.floor(requests / 2), seed);

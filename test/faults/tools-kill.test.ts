@@ -25,7 +25,8 @@ test('killed at any moment: no key runs twice, no result is taken back, every re
   const told = new Map<string, { outcome: string; content: string }>();
   const keys = Array.from({ length: ROUNDS * CALLS }, (_, i) => `key-${i}`);
 
-  async function callAll(client: ToolServiceClient, wanted: readonly string[], round: number): Promise<void> {
+  /** Resolves with what kept calls from being told. */
+  async function callAll(client: ToolServiceClient, wanted: readonly string[], round: number): Promise<unknown[]> {
     const calls = wanted.map(async (key, i) => {
       await sleep(i * 12);
       const index = keys.indexOf(key);
@@ -41,9 +42,10 @@ test('killed at any moment: no key runs twice, no result is taken back, every re
       if (before) assert.deepEqual(result, before, `${key} was told otherwise before`);
       told.set(key, result);
     });
-    for (const call of await Promise.allSettled(calls)) {
-      if (call.status === 'rejected' && call.reason instanceof assert.AssertionError) throw call.reason;
-    }
+    const failures = (await Promise.allSettled(calls)).filter((call) => call.status === 'rejected');
+    const wrong = failures.find(({ reason }) => reason instanceof assert.AssertionError);
+    if (wrong) throw wrong.reason;
+    return failures.map(({ reason }) => reason);
   }
 
   for (let round = 0; round < ROUNDS; round++) {
@@ -61,7 +63,7 @@ test('killed at any moment: no key runs twice, no result is taken back, every re
     client.close();
   }
   const last = await setUp(t, { dir });
-  await callAll(last.client, keys, ROUNDS);
+  assert.deepEqual(await callAll(last.client, keys, ROUNDS), [], 'nothing keeps them from being told now');
   assert.equal(told.size, keys.length);
   const unknown = [...told.values()].filter(({ outcome }) => outcome === 'unknown').length;
   t.diagnostic(`${unknown} of ${keys.length} calls are unknown`);

@@ -7,26 +7,36 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { copyPackages, fakeServer, type McpHost, startMcpHost } from './mcp-client.ts';
 
 async function until(what: string, holds: () => Promise<boolean>): Promise<void> {
-  for (const deadline = performance.now() + 20_000; performance.now() < deadline; await sleep(50)) {
+  for (const deadline = performance.now() + 60_000; performance.now() < deadline; await sleep(50)) {
     if (await holds()) return;
   }
-  assert.fail(`${what}: not within 20 s`);
+  assert.fail(`${what}: not within 60 s`);
 }
 
 const WHO = 'def go(m): reply(m, text(f"{os.getpid()}:{time.monotonic_ns() and START}"))\nSTART = time.monotonic_ns()';
 
 test('a process belongs to one tenant and session, and ends when it was idle', async (t) => {
-  const host = await startMcpHost(t, { fake: fakeServer(WHO, { idle_ms: 1_500 }) });
-  const who = async (tenant: string, sessionId: string): Promise<string> =>
-    (await host.call({ tool: 'fake__go', tenant, sessionId })).content;
+  const host = await startMcpHost(t, { fake: fakeServer(WHO), brief: fakeServer(WHO, { idle_ms: 1_000 }) });
+  const who = async (tenant: string, sessionId: string, server = 'fake'): Promise<string> =>
+    (await host.call({ tool: `${server}__go`, tenant, sessionId })).content;
   const [acme, other, second] = [await who('acme', 's1'), await who('rival', 's1'), await who('acme', 's2')];
   assert.equal(new Set([acme, other, second]).size, 3, 'three conversations, three processes');
   assert.deepEqual([await who('acme', 's1'), await who('rival', 's1')], [acme, other], 'each its own again');
   assert.equal((await host.census()).running, 3);
-  await until('idle processes end', async () => (await host.census()).running === 0);
-  assert.notEqual(await who('acme', 's1'), acme, 'a new one after the idle time');
-  await host.endSession({ tenant: 'acme', sessionId: 's1' });
-  assert.deepEqual([(await host.census()).running, (await host.census()).sessions], [0, 0]);
+  const brief = await who('acme', 's1', 'brief');
+  await until('an idle process ends', async () => (await host.census()).running === 3);
+  assert.notEqual(await who('acme', 's1', 'brief'), brief, 'a new one after the idle time');
+  for (const [tenant, sessionId] of [
+    ['acme', 's1'],
+    ['rival', 's1'],
+    ['acme', 's2'],
+  ] as const) {
+    await host.endSession({ tenant, sessionId });
+  }
+  await until('their processes end', async () => {
+    const { running, sessions } = await host.census();
+    return running + sessions === 0;
+  });
 });
 
 test('calls of one session run side by side in one process; a cancelled one ends it after the others', async (t) => {
@@ -45,7 +55,7 @@ def go(m):
   ]);
   assert.deepEqual([one.outcome, two.outcome, cut.outcome], ['ok', 'ok', 'cancelled']);
   assert.equal(one.content, two.content);
-  assert(performance.now() - since < 10_000);
+  assert(performance.now() - since < 50_000, 'the cancelled call would take a minute');
   await until('the process ends with the last call', async () => (await host.census()).running === 0);
 });
 
@@ -106,9 +116,11 @@ def go(m):
   out({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})`;
   const host = await startMcpHost(t, { fake: fakeServer(program) });
   assert.equal((await host.call({ tool: 'fake__go' })).content, 'changed now');
-  await sleep(200);
-  const second = await host.call({ tool: 'fake__go' });
-  assert.equal(second.outcome, 'sandbox_unavailable');
+  let second = await host.call({ tool: 'fake__go' });
+  await until('the notification is heard', async () => {
+    second = await host.call({ tool: 'fake__go' });
+    return second.outcome === 'sandbox_unavailable';
+  });
   assert.match(second.message, /has changed inputSchema of its tool "go"/);
   const elsewhere = await host.call({ tool: 'fake__go', tenant: 'rival' });
   assert.equal(elsewhere.content, 'changed now', 'what one tenant’s process says changes nothing for others');
@@ -215,5 +227,5 @@ test('a real server from npm, in the sandbox', async (t) => {
   const slow = { tool: 'everything__trigger-long-running-operation', args: { duration: 30, steps: 30 } };
   assert.equal((await host.call({ ...slow, abortAfterMs: 300 })).outcome, 'cancelled');
   assert.equal((await host.call({ ...slow, limits: { wallMs: 400 } })).outcome, 'timeout_wall');
-  assert.equal((await host.census()).running, 0);
+  await until('nothing runs any more', async () => (await host.census()).running === 0);
 });

@@ -263,7 +263,7 @@ test('a prompt of one token has an entry without a log probability', async (t) =
 test('no engine and no tokenizer are UNAVAILABLE with a hint, not a hang', async (t) => {
   const mesh = await startMesh(t);
   await mesh.tokenizer.close();
-  const first = await refusal(unary(mesh.completion, 'complete', completeRequest(), { timeoutMs: 5_000 }));
+  const first = await refusal(unary(mesh.completion, 'complete', completeRequest(), { timeoutMs: 30_000 }));
   assert.deepEqual([first.code, first.details.reason], ['UNAVAILABLE', 'NO_TOKENIZER']);
   await mesh.restartTokenizer();
   await mesh.engine.close();
@@ -271,7 +271,7 @@ test('no engine and no tokenizer are UNAVAILABLE with a hint, not a hang', async
     () => !mesh.gateway.context.models.all().some((m) => mesh.gateway.context.models.ready(m)),
     'not ready',
   );
-  const second = await refusal(unary(mesh.completion, 'complete', completeRequest(), { timeoutMs: 8_000 }));
+  const second = await refusal(unary(mesh.completion, 'complete', completeRequest(), { timeoutMs: 30_000 }));
   assert.deepEqual([second.code, second.details.reason], ['UNAVAILABLE', 'NO_ENGINE']);
   await mesh.restartEngine(0);
   await eventually(

@@ -37,11 +37,12 @@ test('serves when ready, ends running requests on SIGTERM, exits 0', async (t) =
     QUERN_GATEWAY_GRPC_LISTEN: `unix://${folder}/gateway.sock`,
     QUERN_GATEWAY_TOKENIZER: tokenizer.address,
     QUERN_GATEWAY_ENGINES: `mock=${engine.address}`,
+    QUERN_GATEWAY_DRAIN_GRACE: '60s',
   });
   const [ready] = (await once(child, 'message')) as [{ type: string; addresses: string[]; models: string[] }];
   assert.deepEqual([ready.type, ready.models], ['ready', ['mock']]);
   const url = ready.addresses[0] ?? '';
-  await eventually(async () => (await fetch(`${url}/health`)).status === 200, 'healthy', 15_000);
+  await eventually(async () => (await fetch(`${url}/health`)).status === 200, 'healthy', 60_000);
   const body = JSON.stringify({ prompt: 'x', max_tokens: 60 });
   const running = fetch(`${url}/v1/completions`, { method: 'POST', body });
   await eventually(() => engine.live === 1, 'running');
@@ -51,12 +52,12 @@ test('serves when ready, ends running requests on SIGTERM, exits 0', async (t) =
   assert.equal(answer.usage.completion_tokens, 60);
   const [code] = child.exitCode === null ? await once(child, 'exit') : [child.exitCode];
   assert.equal(code, 0);
-  assert.ok(performance.now() - killedAt < 8_000, 'a kept-alive connection held up the drain');
+  assert.ok(performance.now() - killedAt < 40_000, 'a kept-alive connection held up the drain');
 });
 
 test('a bad environment ends the process with every mistake named', async (t) => {
   const { child, stderr } = start(t, { QUERN_GATEWAY_MAX_REQUESTS: 'many', QUERN_GATEWAY_ENGINES: 'x' });
-  const [code] = await once(child, 'exit');
+  const [code] = await once(child, 'close'); // not `exit`: its last words may still be in the pipe
   assert.equal(code, 1);
   assert.match(stderr(), /QUERN_GATEWAY_MAX_REQUESTS: expected an integer/);
   assert.match(stderr(), /QUERN_GATEWAY_ENGINES: expected name=address/);

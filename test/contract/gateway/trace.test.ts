@@ -150,9 +150,9 @@ test('a caller that cancels: every span ends, none is an error', async (t) => {
 });
 
 test('a passed deadline is an error of the call and of the generation', async (t) => {
-  const traced = await startTraced(t, { engine: { stepMs: 20 } });
+  const traced = await startTraced(t, { engine: { stepMs: 200 } }); // 40 tokens
   const trace = startTrace();
-  await drained(complete(traced.mesh, trace, { timeoutMs: 150 }));
+  await drained(complete(traced.mesh, trace, { timeoutMs: 1_500 }));
   const spans = await traceOf(traced, trace, false);
   assert.deepEqual(pictureOf(spans), [
     `gateway ${COMPLETE} SERVER ERROR DEADLINE_EXCEEDED`,

@@ -28,7 +28,7 @@ for (const listen of [undefined, ['127.0.0.1:0']]) {
 
   test(`unary, server stream and bidi over ${where}`, async (t) => {
     const echo = await startEcho(t, {}, listen ? { listen, openOnLoopback: true } : {});
-    await waitForReady(echo.client, { timeoutMs: 2_000 });
+    await waitForReady(echo.client, { timeoutMs: 30_000 });
     assert.deepEqual(await unary(echo.client, 'say', { text: 'hello' }), { text: 'hello' });
     const counted = await collect(serverStream(echo.client, 'count', { number: 1_000 }));
     assert.deepEqual(
@@ -246,7 +246,7 @@ test('a unary call without a deadline is refused where deadlines are required; s
     code: 'INVALID_ARGUMENT',
     details: { reason: 'DEADLINE_REQUIRED' },
   });
-  assert.deepEqual(await unary(echo.client, 'say', { number: 1 }, { timeoutMs: 1_000 }), { number: 1 });
+  assert.deepEqual(await unary(echo.client, 'say', { number: 1 }, { timeoutMs: 20_000 }), { number: 1 });
   assert.equal((await collect(serverStream(echo.client, 'count', { number: 2 }))).length, 2);
 });
 
@@ -351,9 +351,9 @@ test('a client finds a server that was restarted on the same socket', async (t) 
   const echo = await startEcho(t);
   await unary(echo.client, 'say', {});
   await echo.server.close();
-  await assert.rejects(unary(echo.client, 'say', {}, { timeoutMs: 1_000 }), { code: 'UNAVAILABLE' });
+  await assert.rejects(unary(echo.client, 'say', {}, { timeoutMs: 20_000 }), { code: 'UNAVAILABLE' });
   await startEcho(t, {}, { listen: [echo.address] });
-  await waitForReady(echo.client, { timeoutMs: 5_000 });
+  await waitForReady(echo.client, { timeoutMs: 30_000 });
   assert.deepEqual(await unary(echo.client, 'say', { number: 2 }), { number: 2 });
 });
 

@@ -161,7 +161,7 @@ test('mutual TLS: who is turned away, by which side, and what its log says', asy
     t.after(() => client.close());
     const refused = (error: QuernError): boolean =>
       error.code === 'UNAVAILABLE' && (message ?? /./).test(error.message);
-    await assert.rejects(unary(client, 'say', {}, { timeoutMs: 2_000 }), refused, what);
+    await assert.rejects(unary(client, 'say', {}, { timeoutMs: 20_000 }), refused, what);
     if (logged === undefined) continue;
     const line = () => echo.lines.find(({ msg }) => msg === 'a connection was refused by TLS');
     await until(() => line() !== undefined, `a log line: ${what}`);
@@ -271,15 +271,17 @@ test('drain: running calls finish, new ones are refused with a retry hint, the r
   assert.deepEqual(words, [{ text: 'the last word' }], 'an aborted handler may still write its end');
   await draining;
   const tookMs = performance.now() - startedMs;
-  assert.ok(tookMs >= 395 && tookMs < 3_000, `${tookMs} ms`);
+  assert.ok(tookMs >= 395 && tookMs < 20_000, `${tookMs} ms`);
   await echo.server.close();
 });
 
 test('drain of an idle server is immediate; close aborts what runs and is idempotent', async (t) => {
   let aborted: unknown = null;
+  let started = false;
   const echo = await startEcho(t, {
     say: (_request, call) =>
       new Promise((_, reject) => {
+        started = true;
         call.signal.addEventListener('abort', () => {
           aborted = call.signal.reason;
           reject(aborted);
@@ -288,12 +290,11 @@ test('drain of an idle server is immediate; close aborts what runs and is idempo
   });
   const idle = await startEcho(t);
   const startedMs = performance.now();
-  await idle.server.drain(5_000);
-  assert.ok(performance.now() - startedMs < 2_000);
+  await idle.server.drain(30_000);
+  assert.ok(performance.now() - startedMs < 20_000);
   const call = unary(echo.client, 'say', {});
   call.catch(() => {});
-  await until(() => echo.lines.length > 0, 'the listener');
-  await new Promise((resolve) => setTimeout(resolve, 50));
+  await until(() => started, 'the handler');
   await Promise.all([echo.server.close(), echo.server.close()]);
   await assert.rejects(call, { code: 'UNAVAILABLE' });
   assert.equal((aborted as QuernError).details.reason, 'DRAINING');

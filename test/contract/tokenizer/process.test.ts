@@ -25,8 +25,10 @@ test('it reports ready with its address, serves, and ends with 0 on SIGTERM', as
   const json = byteLevelTokenizer({ merges: [['a', 'b']], preTokenizer: PRETOKENIZERS.gpt2! });
   await writeFile(join(dir, 'tokenizer.json'), JSON.stringify(json));
   const child = start(t, { QUERN_TOKENIZER_MODELS: `m=${dir}`, QUERN_TOKENIZER_LISTEN: `unix://${dir}/t.sock` });
-  let ready: { type: string; addresses?: string[]; models?: string[] } = { type: '' };
-  while (ready.type !== 'ready') [ready] = (await once(child, 'message')) as [typeof ready];
+  const ready = await new Promise<{ type: string; addresses?: string[]; models?: string[] }>((resolve) => {
+    // Not `once` in a loop: two messages that arrive together are both told before the loop goes on.
+    child.on('message', (message: { type: string }) => message.type === 'ready' && resolve(message));
+  });
   assert.deepEqual(ready.models, ['m']);
   const client = openChannel(TokenizerServiceClient, { address: ready.addresses![0]! });
   t.after(() => client.close());
@@ -43,7 +45,7 @@ test('a mistake in the settings is one sentence and exit code 1', async (t) => {
   child.stderr!.on('data', (data) => {
     message += data;
   });
-  const [code] = await once(child, 'exit');
+  const [code] = await once(child, 'close'); // not `exit`: its last words may still be in the pipe
   assert.equal(code, 1);
   assert.equal(
     message,

@@ -9,9 +9,9 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ToolServiceClient } from '#gen/quern/tools/v1/tools.ts';
 import { QuernError } from '#kit/errors.ts';
-import { openChannel } from '#kit/rpc/client.ts';
+import { openChannel, serverStream } from '#kit/rpc/client.ts';
 import { createFakeJail } from './support/fake-jail.ts';
-import { attachTo, caller, outcomeOf, recordsOf, resultOf, run, setUp } from './support/service.ts';
+import { attachTo, caller, executeRequest, outcomeOf, recordsOf, resultOf, run, setUp } from './support/service.ts';
 
 const isReused = (error: unknown) => error instanceof QuernError && error.details.reason === 'IDEMPOTENCY_KEY_REUSED';
 
@@ -62,14 +62,15 @@ test('the kept result outlives a restart, byte for byte', async (t) => {
 test('the last listener that leaves ends the call; one that joined keeps it', async (t) => {
   const { client, jail } = await setUp(t);
   const stop = new AbortController();
-  const words = ['sleep', '300', 'say', 'done'];
+  const words = ['sleep', '1500', 'say', 'done'];
   const first = run(client, { idempotencyKey: 'k', words }, { signal: stop.signal }).catch(() => 'gone');
   while (jail.running === 0) await sleep(2);
-  const joined = run(client, { idempotencyKey: 'k', words });
-  await sleep(60);
+  const joined = serverStream(client, 'execute', executeRequest({ idempotencyKey: 'k', words }));
+  const events = [(await joined.next()).value!];
   stop.abort();
   assert.equal(await first, 'gone');
-  assert.equal(resultOf(await joined).content, 'done');
+  for await (const event of joined) events.push(event);
+  assert.equal(resultOf(events).content, 'done');
 });
 
 test('a crash between start and end is told as unknown, and never run again', async (t) => {

@@ -85,7 +85,7 @@ export async function tempFolder(t: TestContext): Promise<string> {
   return path;
 }
 
-export async function until(condition: () => boolean, what: string, timeoutMs = 5_000): Promise<void> {
+export async function until(condition: () => boolean, what: string, timeoutMs = 30_000): Promise<void> {
   const endMs = performance.now() + timeoutMs;
   while (!condition()) {
     if (performance.now() > endMs) throw new Error(`waited ${timeoutMs} ms for ${what}`);
