@@ -416,6 +416,7 @@ export class Execution {
   #resultOf(run: RunResult): Result {
     const { outcome, message, exitCode, signal, content, contentCut, structured, usage } = run;
     const ran = this.#setupNs > 0;
+    const { processesRefused: refused } = usage;
     return {
       outcome: OUTCOME_WORDS[outcome],
       message,
@@ -434,6 +435,7 @@ export class Execution {
       },
       taint: ran ? this.request.verdict.policy.taint : NO_TAINT,
       replayed: false,
+      ...(refused > 0 && outcome !== 'pids' && { limitsHit: { processes: refused } }),
     };
   }
 

@@ -14,6 +14,8 @@ export type RunUsage = {
   maxMemoryBytes: number;
   stdoutBytes: number;
   stderrBytes: number;
+  /** Processes and threads that it could not start. */
+  processesRefused: number;
 };
 
 export type RunResult = {
@@ -44,7 +46,10 @@ export type RunOptions = {
   log: Log;
 };
 
-export const NO_USAGE: RunUsage = { runNs: 0, cpuNs: 0, maxMemoryBytes: 0, stdoutBytes: 0, stderrBytes: 0 };
+export const NO_USAGE: RunUsage = {
+  ...{ runNs: 0, cpuNs: 0, maxMemoryBytes: 0 },
+  ...{ stdoutBytes: 0, stderrBytes: 0, processesRefused: 0 },
+};
 
 /** A result of which nothing ran, or nothing is to be told. */
 export function emptyResult(outcome: OutcomeWord, message: string): RunResult {
@@ -89,6 +94,14 @@ function answered(answer: ToolAnswer, cut: boolean, { modelOutputBytes }: RunOpt
     structured,
     artifacts: answer.artifacts,
   };
+}
+
+/** A shell goes on when it cannot start a process, and may end with 0 all the same: whoever reads its output must know. */
+function withRefusals(answer: ToolAnswer, refused: number, { pids }: SandboxLimits): ToolAnswer {
+  if (refused === 0) return answer;
+  const what = refused === 1 ? '1 process or thread' : `${refused} processes or threads`;
+  const note = `[${what} could not be started: the limit of this tool is ${pids} at once]`;
+  return { ...answer, content: answer.content === '' ? note : `${note}\n${answer.content}` };
 }
 
 function stoppedResult(outcome: OutcomeWord, output: CapturedOutput, options: RunOptions): Omit<RunResult, 'usage'> {
@@ -146,8 +159,9 @@ async function runCommand(
   }
   if (end.exitCode !== null) start();
   onEnd(end);
-  const { exitCode, killed, setupFailure, runNs, cpuNs, maxMemoryBytes, stdoutBytes, stderrBytes } = end;
-  const usage = { runNs, cpuNs: cpuNs ?? 0, maxMemoryBytes: maxMemoryBytes ?? 0, stdoutBytes, stderrBytes };
+  const { exitCode, killed, setupFailure, runNs, stdoutBytes, stderrBytes, pidsRefused: processesRefused = 0 } = end;
+  const measured = { cpuNs: end.cpuNs ?? 0, maxMemoryBytes: end.maxMemoryBytes ?? 0 };
+  const usage = { runNs, ...measured, stdoutBytes, stderrBytes, processesRefused };
   const ran = { exitCode, signal: end.signal ?? '', usage };
   const stop = stopped();
   if (killed !== null || (stop !== null && exitCode === null)) {
@@ -165,7 +179,8 @@ async function runCommand(
     return { ...emptyResult('nonzero_exit', message), content: text, contentCut: cut || output.cut, ...ran };
   }
   try {
-    return { ...answered(prepared.answer(end, output), output.cut, options), ...ran };
+    const answer = withRefusals(prepared.answer(end, output), processesRefused, limits);
+    return { ...answered(answer, output.cut, options), ...ran };
   } catch (error) {
     options.log.warn({ err: error, tier }, 'the answer of a tool could not be read');
     return {

@@ -88,6 +88,13 @@ import os; os._exit(3)`;
   assert.deepEqual([end.exitCode, end.killed], [3, 'pids'], 'that it ran out of them is told');
 });
 
+test('a shell that was refused processes and ended with 0 has them counted', async () => {
+  const script = 'for i in {1..30}; do sleep 0.2 & done 2>/dev/null; wait; exit 0';
+  const { end } = await jail.bash(script, { limits: { pids: 16 } });
+  assert.deepEqual([end.exitCode, end.killed], [0, null]);
+  assert((end.pidsRefused ?? 0) > 0, JSON.stringify(end));
+});
+
 test('wall time: the command is ended, its output until then delivered', async () => {
   const { end, stdout } = await jail.bash('echo before; sleep 60', { limits: { wallMs: 2_000 } });
   assert.deepEqual([end.killed, end.exitCode, stdout], ['wall', null, 'before\n']);

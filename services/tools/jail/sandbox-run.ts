@@ -217,6 +217,7 @@ export class SandboxRun {
       maxMemoryBytes: usage?.maxMemoryBytes ?? null,
       stdoutBytes: this.#pump?.stdoutBytes ?? 0,
       stderrBytes: this.#pump?.stderrBytes ?? 0,
+      pidsRefused: usage?.pidsRefused ?? 0,
     };
   }
 

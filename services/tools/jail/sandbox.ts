@@ -56,6 +56,8 @@ export type SandboxEnd = {
   readonly maxMemoryBytes: number | null;
   readonly stdoutBytes: number;
   readonly stderrBytes: number;
+  /** Processes and threads that the limit refused it, whatever it made of that; absent: not counted. */
+  readonly pidsRefused?: number;
 };
 
 export type OutputSink = {

@@ -288,3 +288,16 @@ test('what was approved runs alone in its workspace, from the comparison to its 
   await later;
   assert.deepEqual(seen, [['first'], ['approved'], ['later']]);
 });
+
+test('processes that were refused to a program which ended well are told', async (t) => {
+  const { run, request } = await setUp(t, 'allow', { tool: answering(() => ({ content: 'done' })) });
+  const { outcome, content, limitsHit } = await run(request([]));
+  assert.deepEqual([outcome, content, limitsHit], [Outcome.OUTCOME_OK, 'done', undefined]);
+  const bomb = await setUp(t, 'allow');
+  const told = await bomb.run(bomb.request(['say', 'done', 'refused', '7']));
+  assert.deepEqual([told.outcome, told.exitCode, told.limitsHit], [Outcome.OUTCOME_OK, 0, { processes: 7 }]);
+  assert.equal(
+    told.content,
+    `[7 processes or threads could not be started: the limit of this tool is ${DEFAULT_LIMITS.pids} at once]\ndone`,
+  );
+});

@@ -47,6 +47,7 @@ export function createFakeJail(): FakeJail {
     for (let at = 0; at < words.length; at += 2) {
       const [word, value = ''] = [words[at], words[at + 1]];
       if (signal.aborted) return { killed: 'cancelled', exitCode: null, signal: 'SIGKILL', stdoutBytes };
+      if (word === 'refused') return { exitCode: 0, stdoutBytes, pidsRefused: Number(value) };
       if (word === 'exit') return { exitCode: Number(value), stdoutBytes };
       if (word === 'signal') return { exitCode: null, signal: value as NodeJS.Signals, stdoutBytes };
       if (word === 'killed') return { killed: value as KillReason, exitCode: null, signal: 'SIGKILL', stdoutBytes };
