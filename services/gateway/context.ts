@@ -10,6 +10,7 @@ import type { GatewayMetrics } from './gateway-metrics.ts';
 import type { Models } from './models.ts';
 import type { RequestTable } from './request-table.ts';
 import type { TokenizerClient } from './tokenizer-client.ts';
+import type { ToolsWatch } from './tools-watch.ts';
 
 export type GatewayContext = {
   readonly log: Log;
@@ -23,6 +24,7 @@ export type GatewayContext = {
   readonly explain: ExplainRing;
   /** Null: no tool service is configured. */
   readonly agents: Agents | null;
+  readonly toolsWatch: ToolsWatch;
   readonly authenticate: Authenticate;
   /** The prefix-cache region of a tenant. */
   cacheSalt(tenant: string): string;

@@ -57,6 +57,9 @@ export const VOCABULARY_RECHECK_MS = 10_000;
 export const VOCABULARY_SIZE_MAX = 1 << 20;
 export const DESCRIBE_TIMEOUT_MS = 5_000;
 export const PROBE_TIMEOUT_MS = 2_000;
+/** How often the tool service is asked how it is, and how long it may take to say so. */
+export const TOOLS_LOOK_MS = 5_000;
+export const TOOLS_LOOK_TIMEOUT_MS = 2_000;
 
 /** Back-off between attempts to open a broken Session. */
 export const RECONNECT_MIN_MS = 50;

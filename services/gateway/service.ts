@@ -33,6 +33,7 @@ import { gatewayServices } from './rpc/services.ts';
 import { AUTHORIZE_SPAN } from './stage-spans.ts';
 import { TokenizerClient } from './tokenizer-client.ts';
 import { createToolClient, type ToolClient } from './tool-client.ts';
+import { noTools, watchTools } from './tools-watch.ts';
 
 export type Gateway = {
   readonly httpAddress: string;
@@ -188,6 +189,7 @@ function build(options: GatewayOptions, audit: GatewayAudit): Parts {
     requests: new RequestTable(),
     explain: new ExplainRing(),
     agents,
+    toolsWatch: tools ? watchTools((options) => tools.tier(options), { log }) : noTools,
     authenticate: authenticator(config, audit, log),
     cacheSalt(tenant) {
       const known = salts.get(tenant);
@@ -262,6 +264,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   for (const engine of engines) engine.start();
   const closeClients = async (): Promise<void> => {
     context.agents?.runs.close();
+    context.toolsWatch.close();
     parts.tools?.close();
     await Promise.all([...engines.map((engine) => engine.close()), context.tokenizer.close()]);
     await audit.close(); // last: what the others end is recorded

@@ -12,6 +12,7 @@ import {
   TOOL_UNARY_TIMEOUT_MS,
 } from './agent/limits.ts';
 import type { SeamOptions, ToolService } from './agent/seams.ts';
+import { TOOLS_LOOK_TIMEOUT_MS } from './limits.ts';
 
 export type ToolClientOptions = {
   address: string;
@@ -51,7 +52,11 @@ export function toolError(thrown: unknown, { isCall = false } = {}): QuernError 
   return new QuernError('UNAVAILABLE', message, details, options);
 }
 
-export type ToolClient = ToolService & { close(): void };
+export type ToolClient = ToolService & {
+  /** Of its sandbox; "" = none. Throws when it does not answer. */
+  tier(options: { signal: AbortSignal }): Promise<string>;
+  close(): void;
+};
 
 /** Metadata of Execute: for a tool that starts runs itself. */
 export const NESTED_CONTEXT_METADATA = 'x-quern-nested-context';
@@ -135,6 +140,10 @@ export function createToolClient({ address, sharedToken, tls, spans }: ToolClien
     },
     async deny(request, options) {
       await unary(client, 'deny', request, short(options)).catch(failed);
+    },
+    async tier({ signal }) {
+      const options = { signal, timeoutMs: TOOLS_LOOK_TIMEOUT_MS };
+      return (await unary(client, 'getCapabilities', { probeNow: false }, options)).tier;
     },
     close: () => client.close(),
   };

@@ -4,7 +4,7 @@ import { sendJson } from './exchange.ts';
 
 /**
  * GET /health: 200 when at least one model would serve a completion now and audit records can be written; the body tells. Without
- * stream or audit service the gateway is well: records wait in its outbox.
+ * stream or audit service the gateway is well: records wait in its outbox. So it is without tools.
  */
 export function health(context: GatewayContext): Handler {
   return ({ response }) => {
@@ -17,7 +17,7 @@ export function health(context: GatewayContext): Handler {
       ...(report.service !== null && { service: report.service }),
       unsent_records: report.unsentRecords,
     };
-    const body = { models, ...(audit && { audit }) };
+    const body = { models, ...(audit && { audit }), tools: context.toolsWatch.report };
     if (!context.draining() && serving && models.some((model) => model.ready)) {
       sendJson(response, { status: 'ok', ...body });
       return;

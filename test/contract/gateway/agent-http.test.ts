@@ -1,6 +1,7 @@
 // Agent runs over HTTP: chat with tools that run on the server, and POST /invoke.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { isDeepStrictEqual } from 'node:util';
 import { Outcome } from '#gen/quern/tools/v1/tools.ts';
 import { hermes, type Model, messagesOf, startAgentMesh } from './fakes/agent-mesh.ts';
 import { fakeTool, toolResult, untilAborted } from './fakes/fake-tools.ts';
@@ -261,4 +262,17 @@ test('without the tool service an answer says so in a sentence', async (t) => {
     assert.deepEqual([response.status, error.code], [503, 'tools_unavailable']);
     assert.match(error.message, /^the tool service does not answer now; try again/);
   }
+});
+
+test('/health says how the tool service is, and is well without it', async (t) => {
+  const { mesh, tools } = await startAgentMesh(t, { model: looking });
+  const told = async (): Promise<{ status: number; tools: unknown }> => {
+    const response = await fetch(`${mesh.url}/health`);
+    return { status: response.status, tools: ((await response.json()) as { tools: unknown }).tools };
+  };
+  const is = (state: string, tier: string | null) => async (): Promise<boolean> =>
+    isDeepStrictEqual(await told(), { status: 200, tools: { state, tier } });
+  await eventually(is('ok', 'A'), 'it answers');
+  await tools.close();
+  await eventually(is('unreachable', null), 'it is gone');
 });

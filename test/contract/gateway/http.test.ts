@@ -217,6 +217,7 @@ test('health follows the engine', async (t) => {
   assert.deepEqual(await (await fetch(`${mesh.url}/health`)).json(), {
     status: 'ok',
     models: [{ model: 'mock', ready: true }],
+    tools: { state: 'off', tier: null },
   });
   await mesh.engine.close();
   await eventually(async () => (await fetch(`${mesh.url}/health`)).status === 503, 'not ready');

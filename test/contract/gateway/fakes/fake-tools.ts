@@ -5,6 +5,7 @@ import {
   type DenyRequest,
   type ExecuteRequest,
   type ExecuteResponse,
+  GetCapabilitiesResponse,
   Outcome,
   Result,
   Tool,
@@ -104,7 +105,7 @@ export async function startFakeTools(listen: string, tools: readonly Tool[], pla
       throw new QuernError('NOT_FOUND', 'no such call');
     },
     cancel: absent,
-    getCapabilities: absent,
+    getCapabilities: () => ({ ...GetCapabilitiesResponse.decode(EMPTY), tier: 'A' }),
     snapshot: absent,
     rollback: absent,
   });
