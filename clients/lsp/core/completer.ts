@@ -17,7 +17,7 @@ import type { Reason } from './reasons.ts';
 import { SendGate } from './send-gate.ts';
 import { languageEnabled, type Settings } from './settings.ts';
 import { Speculation } from './speculation.ts';
-import { SuggestionCache } from './suggestion-cache.ts';
+import { type CacheKey, SuggestionCache } from './suggestion-cache.ts';
 import { TextHash } from './text-hash.ts';
 
 export type CompletionRequest = {
@@ -163,7 +163,7 @@ export class Completer {
     const cached = request.invoked ? null : this.#fromCache(turn);
     if (cached) return cached;
     if (!request.invoked) this.#flights.noteTrigger();
-    const running = request.invoked ? null : this.#flights.findFor(turn.place, turn.singleLine);
+    const running = request.invoked ? null : this.#flights.findFor(turn.place);
     if (running) return this.#follow(running, turn);
     this.#flights.abandon();
     const closed = request.invoked ? null : this.#gate.closed;
@@ -180,16 +180,15 @@ export class Completer {
     return flight ? this.#follow(flight, turn) : nothing('EXCLUDED');
   }
 
-  #keyOf(place: Place, singleLine: boolean) {
-    const { prefix, suffix, uri } = place;
-    return { prefix, suffix, uri, model: this.#parts.settings().model, singleLine };
+  #keyOf({ prefix, suffix, uri }: Place): CacheKey {
+    return { prefix, suffix, uri, model: this.#parts.settings().model };
   }
 
   #fromCache(turn: Turn): Answer | null {
-    const { place, singleLine } = turn;
-    const hit = this.#cache.find(this.#keyOf(place, singleLine));
+    const { place } = turn;
+    const hit = this.#cache.find(this.#keyOf(place));
     if (!hit) return null;
-    const shown = present(hit.texts, place, { singleLine });
+    const shown = present(hit.texts, place, hit);
     this.#flights.noteAnswer();
     // The model has said its word about this place: it would say it again.
     if (shown.suggestions.length === 0) return nothing('FILTERED', { id: hit.id, rule: shown.rule, from: 'cache' });
@@ -227,7 +226,7 @@ export class Completer {
       requestId: newId(),
       supersedeKey: `${this.#session}:${new TextHash().add(place.uri).value}:${lane}`,
     });
-    const key = this.#keyOf(place, singleLine);
+    const key = this.#keyOf(place);
     return {
       ...{ clock, source, query, uri: place.uri, hardDeadlineMs: settings.hardDeadlineMs },
       wanted: (text) => (singleLine ? text.length : scopeEnd(text, place)),
@@ -235,7 +234,7 @@ export class Completer {
     };
   }
 
-  #ended(flight: Flight, key: Parameters<SuggestionCache['put']>[1]): void {
+  #ended(flight: Flight, key: CacheKey): void {
     const { failure, query, firstTextAt, startedAt } = flight;
     const chars = flight.candidates.reduce((sum, { text }) => sum + text.length, 0);
     this.#speculation.noteGenerated(query.priority, chars);
@@ -246,13 +245,13 @@ export class Completer {
       if (failure.kind !== 'timeout') return;
     } else this.#gate.reset();
     if (firstTextAt !== null && query.priority !== 'speculative') this.#debounce.noteResponse(firstTextAt - startedAt);
-    this.#cache.put(query.requestId, key, flight.textsBehind(''));
+    this.#cache.put(query.requestId, key, flight.textsBehind(''), query.singleLine);
   }
 
   /** Waits until `flight` has what can be shown at the turn's place: all of it, or at the soft deadline what there is. */
   async #follow(flight: Flight, turn: Turn): Promise<Answer> {
     const { clock } = this.#parts;
-    const { signal, place, singleLine, arrivedAt } = turn;
+    const { signal, place, arrivedAt } = turn;
     const { softDeadlineMs, hardDeadlineMs } = this.#parts.settings();
     const softAt = arrivedAt + softDeadlineMs;
     const hardAt = arrivedAt + hardDeadlineMs;
@@ -279,22 +278,22 @@ export class Completer {
       for (const cancelTimer of timers) cancelTimer();
       // What was answered in part goes on into the cache; what nobody waits for is cancelled.
       if (signal.aborted) this.#flights.release(flight);
-      else if (flight.typedSince(place, singleLine) === null) this.#flights.release(flight);
+      else if (flight.typedSince(place) === null) this.#flights.release(flight);
     }
   }
 
   /** The answer that `flight` allows now, or null to wait on. */
   #readFlight(flight: Flight, turn: Turn, soft: boolean, hard: boolean): Answer | null {
-    const { place, singleLine } = turn;
+    const { place } = turn;
     const ended = !flight.running || flight.failure !== null;
     if (this.#isStale(place)) return nothing('STALE', { traceId: flight.traceId });
-    const typed = flight.typedSince(place, singleLine);
+    const typed = flight.typedSince(place);
     if (typed === null && !ended) return nothing('STALE', { traceId: flight.traceId });
     const texts = typed === null ? [] : flight.textsBehind(typed);
     if (!ended && !hard && !(soft && texts.length > 0)) return null;
     const { traceId, failure, query } = flight;
     if (failure && failure.kind !== 'timeout') return nothing(FAILURE_REASONS[failure.kind], { traceId });
-    const shown = present(texts, place, { singleLine });
+    const shown = present(texts, place, query);
     const known = { id: query.requestId, traceId, from: 'stream' as const };
     if (shown.suggestions.length > 0) {
       if (ended) this.#speculate(turn, shown, query.chunks);
@@ -313,7 +312,7 @@ export class Completer {
     if (!this.#speculation.allowed(settings.maxTokens)) return;
     const next = Speculation.placeBehind(turn.place, draft);
     const singleLine = wantsSingleLine(next, settings, false);
-    if (this.#cache.find(this.#keyOf(next, singleLine))) return;
+    if (this.#cache.find(this.#keyOf(next))) return;
     const options = this.#flightOptions(next, singleLine, 'speculative', chunks);
     if (options) this.#flights.speculate(options);
   }

@@ -61,9 +61,9 @@ export class Flight {
   }
 
   /** What was typed since, when this flight is about the same place and nothing that came contradicts it; else null. */
-  typedSince(place: { uri: string; prefix: string; suffix: string }, singleLine: boolean): string | null {
+  typedSince(place: { uri: string; prefix: string; suffix: string }): string | null {
     const { query } = this;
-    if (this.uri !== place.uri || query.suffix !== place.suffix || query.singleLine !== singleLine) return null;
+    if (this.uri !== place.uri || query.suffix !== place.suffix) return null;
     if (!place.prefix.startsWith(query.prefix)) return null;
     const typed = place.prefix.slice(query.prefix.length);
     const agrees = ({ text, finished }: Candidate): boolean =>

@@ -43,8 +43,8 @@ export class Flights {
   }
 
   /** A running query whose text may go on from what was typed, the one that has most of it first. */
-  findFor(place: Place, singleLine: boolean): Flight | null {
-    return this.running.find((flight) => flight.typedSince(place, singleLine) !== null) ?? null;
+  findFor(place: Place): Flight | null {
+    return this.running.find((flight) => flight.typedSince(place) !== null) ?? null;
   }
 
   /** Which of two supersede keys is free, so that a promoted query is not ended by the next one at the mesh. */

@@ -16,16 +16,19 @@ import {
 import { TextHash } from './text-hash.ts';
 
 /** What the text of a suggestion depends on. */
-export type CacheKey = { prefix: string; suffix: string; uri: string; model: string; singleLine: boolean };
+export type CacheKey = { prefix: string; suffix: string; uri: string; model: string };
 
 export type CachedText = { text: string; cut: boolean };
 
-type Entry = { id: string; texts: readonly CachedText[]; keys: readonly string[]; madeAt: number };
+type Entry = { id: string; singleLine: boolean; texts: readonly CachedText[]; keys: readonly string[]; madeAt: number };
 
 export type CacheHit = {
   id: string;
-  texts: CachedText[] /** Typed since, from the place of the entry. */;
+  texts: CachedText[];
+  /** Since the place of the entry. */
   typed: string;
+  /** Only one line was asked for. */
+  singleLine: boolean;
 };
 
 /** Offset at which the last `count` lines of `text` before `end` begin. */
@@ -48,8 +51,8 @@ function firstLines(text: string, count: number): string {
   return text.slice(0, at);
 }
 
-const tailOf = ({ suffix, uri, model, singleLine }: CacheKey): string =>
-  new TextHash().add(`${uri}\0${model}\0${singleLine ? 1 : 0}\0`).add(firstLines(suffix, CACHE_SUFFIX_LINES)).value;
+const tailOf = ({ suffix, uri, model }: CacheKey): string =>
+  new TextHash().add(`${uri}\0${model}\0`).add(firstLines(suffix, CACHE_SUFFIX_LINES)).value;
 
 export class SuggestionCache {
   readonly #clock: Clock;
@@ -65,7 +68,7 @@ export class SuggestionCache {
     return this.#entries.size;
   }
 
-  put(id: string, key: CacheKey, texts: readonly CachedText[]): void {
+  put(id: string, key: CacheKey, texts: readonly CachedText[], singleLine: boolean): void {
     if (texts.every(({ text }) => text === '')) return;
     const tail = tailOf(key);
     const { prefix } = key;
@@ -73,7 +76,7 @@ export class SuggestionCache {
       const start = lastLines(prefix, prefix.length, CACHE_PREFIX_LINES - trimmed);
       return `${new TextHash().add(prefix, start).value}:${tail}`;
     });
-    const entry: Entry = { id, texts, keys, madeAt: this.#clock.now() };
+    const entry: Entry = { id, singleLine, texts, keys, madeAt: this.#clock.now() };
     this.#entries.set(id, entry);
     for (const one of keys) this.#byKey.set(one, entry);
     const oldest = this.#entries.values().next().value;
@@ -123,7 +126,7 @@ export class SuggestionCache {
     if (texts.length === 0) return null;
     this.#entries.delete(entry.id);
     this.#entries.set(entry.id, entry);
-    return { id: entry.id, texts, typed };
+    return { id: entry.id, texts, typed, singleLine: entry.singleLine };
   }
 
   #drop(entry: Entry): void {

@@ -49,10 +49,26 @@ export const stripSpecialTokens: Filter = (draft) => {
   return withText(draft, text);
 };
 
-export const cutAtStop: Filter = (draft, { stop }) => {
+/** A shorter beginning of a token is too likely to be code. */
+const CUT_TOKEN_CHARS_MIN = 2;
+
+/** Length of the longest end of `text` that is the beginning of a token: the rest of it was cut off. */
+function cutToken(text: string, tokens: readonly string[]): number {
+  const longest = (token: string): number => {
+    for (let length = Math.min(token.length - 1, text.length); length >= CUT_TOKEN_CHARS_MIN; length--) {
+      if (text.endsWith(token.slice(0, length))) return length;
+    }
+    return 0;
+  };
+  return Math.max(0, ...tokens.map(longest));
+}
+
+export const cutAtStop: Filter = (draft, { stop, cut }) => {
   const { text } = draft;
-  const places = [...PROMPT_TOKENS, ...END_TOKENS, ...stop].map((one) => text.indexOf(one)).filter((at) => at !== -1);
-  return places.length === 0 ? draft : withText(draft, text.slice(0, Math.min(...places)));
+  const tokens = [...PROMPT_TOKENS, ...END_TOKENS, ...stop];
+  const places = tokens.map((one) => text.indexOf(one)).filter((at) => at !== -1);
+  if (places.length > 0) return withText(draft, text.slice(0, Math.min(...places)));
+  return cut ? withText(draft, text.slice(0, text.length - cutToken(text, tokens))) : draft;
 };
 
 export const trimToSingleLine: Filter = (draft, { singleLine }) => {

@@ -1,0 +1,255 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { Answer } from '../../../../clients/lsp/core/completer.ts';
+import { InfillFailure } from '../../../../clients/lsp/core/infill-source.ts';
+import { startBench } from './support/scripted-mesh.ts';
+import { Typist } from './support/typist.ts';
+
+const shown = (answer: Answer | null): string | undefined => answer?.suggestions[0]?.insertText;
+
+test('an automatic request waits for a pause, asks once, and is answered', async () => {
+  const bench = startBench(() => 'print(total)');
+  const typist = new Typist(bench, 'total = 1\n');
+  const first = typist.key('p');
+  await bench.clock.advance(50);
+  assert.equal(bench.mesh.asked.length, 0, 'within the debounce');
+  const second = typist.key('r');
+  await bench.clock.advance(2_000);
+  assert.equal((await first.answer).reason, 'DEBOUNCED');
+  assert.equal(bench.mesh.asked.length, 1);
+  assert.equal(bench.mesh.asked[0]?.query.prefix, 'total = 1\npr');
+  assert.equal(bench.mesh.asked[0]?.query.priority, 'automatic');
+  assert.equal(shown(await second.answer), 'print(total)');
+});
+
+test('a request by hand is sent at once, for several candidates, without doubles', async () => {
+  const bench = startBench((_, choice) => ['alpha()', 'beta()', 'alpha()'][choice] ?? '');
+  const typist = new Typist(bench, 'x = ');
+  const asking = typist.ask(true);
+  await bench.clock.advance(0);
+  assert.equal(bench.mesh.asked[0]?.query.candidates, 3);
+  assert.equal(bench.mesh.asked[0]?.query.priority, 'invoked');
+  await bench.clock.advance(1_000);
+  const { suggestions } = await asking.answer;
+  assert.deepEqual(
+    suggestions.map(({ insertText }) => insertText),
+    ['alpha()', 'beta()'],
+  );
+});
+
+test('what is off sends nothing: wholly, by language, automatic only', async () => {
+  for (const off of [{ enabled: false }, { languages: { python: false } }, { automatic: false }]) {
+    const bench = startBench(() => 'text', off);
+    const typist = new Typist(bench, 'x = ');
+    const asking = typist.ask();
+    await bench.clock.advance(5_000);
+    assert.equal((await asking.answer).reason, 'DISABLED');
+    assert.equal(bench.mesh.asked.length, 0);
+    assert.equal(bench.clock.pending, 0, 'no timer is left');
+  }
+});
+
+test('a file that may not be sent, and a place within text, are refused with their reasons', async () => {
+  const secret = startBench(() => 'text', {}, { describe: () => null });
+  assert.equal((await new Typist(secret, 'KEY=').ask(true).answer).reason, 'EXCLUDED');
+  const bench = startBench(() => 'text');
+  const typist = new Typist(bench, 'value = compute(first, second)', 8);
+  assert.equal((await typist.ask().answer).reason, 'PLACE');
+  assert.equal(secret.mesh.asked.length + bench.mesh.asked.length, 0);
+});
+
+test('a position that the document does not have is stale, as is a document that is not open', async () => {
+  const bench = startBench(() => 'text');
+  new Typist(bench, 'one line');
+  const signal = new AbortController().signal;
+  const ask = (uri: string, line: number, character: number) =>
+    bench.completer.complete({ uri, position: { line, character }, invoked: true }, { signal });
+  assert.equal((await ask('file:///project/a.py', 0, 99)).reason, 'STALE');
+  assert.equal((await ask('file:///project/a.py', 7, 0)).reason, 'STALE');
+  assert.equal((await ask('file:///project/other.py', 0, 0)).reason, 'STALE');
+});
+
+test('a cancel is answered at once and ends the query', async () => {
+  const bench = startBench(() => 'text');
+  const typist = new Typist(bench, 'x = ');
+  const asking = typist.ask(true);
+  await bench.clock.advance(20);
+  assert.equal(bench.mesh.running, 1);
+  asking.cancel();
+  await bench.clock.advance(0);
+  assert.equal(asking.got?.reason, 'CANCELLED');
+  assert.equal(bench.mesh.asked[0]?.outcome, 'cancelled');
+});
+
+test('an edit before the answer makes it stale', async () => {
+  const bench = startBench(() => 'text');
+  const typist = new Typist(bench, 'x = ');
+  const asking = typist.ask(true);
+  await bench.clock.advance(20);
+  typist.edit('y');
+  await bench.clock.advance(1_000);
+  assert.equal(asking.got?.reason, 'STALE');
+});
+
+test('typing what was suggested is answered from the cache, over line ends too', async () => {
+  const text = 'first()\n    second()\n    third()';
+  const bench = startBench(() => text);
+  const typist = new Typist(bench, 'def f():\n    ');
+  typist.ask();
+  await bench.clock.advance(3_000);
+  assert.equal(shown(typist.askings[0]?.got ?? null), `    ${text}`);
+  for (const char of 'first()\n    se') {
+    const { got } = typist.key(char);
+    await bench.clock.advance(0);
+    assert.equal(got ?? typist.askings.at(-1)?.got?.from, 'cache', `behind ${JSON.stringify(char)}`);
+  }
+  assert.equal(shown(typist.askings.at(-1)?.got ?? null), 'cond()\n    third()');
+  assert.equal(bench.mesh.asked.length, 1);
+  const other = typist.key('x');
+  await bench.clock.advance(0);
+  assert.equal(other.got, null, 'something else is typed: the mesh is asked again');
+});
+
+test('the same prefix before another suffix is another place', async () => {
+  const bench = startBench(({ suffix }) => (suffix.includes('b') ? 'for_b' : 'for_a'));
+  const typist = new Typist(bench, 'x = \n# a', 4);
+  typist.ask();
+  await bench.clock.advance(3_000);
+  const place = typist.offset;
+  typist.offset = typist.text.length - 1;
+  typist.edit('b', 1);
+  typist.offset = place;
+  const asking = typist.ask();
+  await bench.clock.advance(3_000);
+  assert.equal(shown(asking.got), 'for_b');
+});
+
+test('at the soft deadline what is there is shown, and the rest still comes into the cache', async () => {
+  const bench = startBench(() => 'abcdefghij_klmnopqrst_uvwxyz', { softDeadlineMs: 400 });
+  Object.assign(bench.mesh, { firstTextMs: 50, stepMs: 60, charsPerStep: 4 });
+  const typist = new Typist(bench, 'x = ');
+  const asking = typist.ask(true);
+  await bench.clock.advance(400);
+  assert.equal(asking.got?.partial, true);
+  const part = shown(asking.got) ?? '';
+  assert(part.length > 0 && part.length < 28, part);
+  await bench.clock.advance(5_000);
+  const next = typist.key('a');
+  await bench.clock.advance(0);
+  assert.equal(shown(next.got), 'bcdefghij_klmnopqrst_uvwxyz');
+});
+
+test('a mesh that says nothing in time is a TIMEOUT, and its query ends', async () => {
+  const bench = startBench(() => 'text', { softDeadlineMs: 100, hardDeadlineMs: 300 });
+  bench.mesh.firstTextMs = 60_000;
+  const asking = new Typist(bench, 'x = ').ask(true);
+  await bench.clock.advance(400);
+  assert.equal(asking.got?.reason, 'TIMEOUT');
+  assert.equal(bench.mesh.running, 0);
+  assert.equal(bench.clock.pending, 0);
+});
+
+test('every kind of failure has its reason; the lasting ones keep typing from being sent', async () => {
+  const kinds = [
+    ['offline', 'OFFLINE', true],
+    ['overloaded', 'OVERLOADED', true],
+    ['unauthenticated', 'UNAUTHENTICATED', true],
+    ['no_fim', 'MODEL_NO_FIM', true],
+    ['failed', 'FAILED', false],
+  ] as const;
+  for (const [kind, reason, lasting] of kinds) {
+    const bench = startBench(() => 'text');
+    bench.mesh.fails = new InfillFailure(kind, 'no');
+    const typist = new Typist(bench, 'x = ');
+    typist.ask();
+    await bench.clock.advance(900);
+    assert.equal(typist.askings[0]?.got?.reason, reason);
+    const again = typist.key('y');
+    await bench.clock.advance(0);
+    assert.equal(again.got?.reason ?? 'sent', lasting ? reason : 'sent', kind);
+    bench.mesh.fails = null;
+    const byHand = typist.ask(true);
+    await bench.clock.advance(1_000);
+    assert.equal(shown(byHand.got), 'text', 'by hand it is tried again');
+    await bench.clock.advance(0);
+    const after = typist.key('z');
+    await bench.clock.advance(3_000);
+    assert.equal(shown(after.got), 'text', 'and then typing is sent again');
+  }
+});
+
+test('a filtered text names its rule, and is not asked for again', async () => {
+  const bench = startBench(() => ' );');
+  const typist = new Typist(bench, 'x = ');
+  typist.ask();
+  await bench.clock.advance(3_000);
+  const [first] = typist.askings;
+  assert.deepEqual([first?.got?.reason, first?.got?.rule], ['FILTERED', 'no-word']);
+  assert.match(first?.got?.traceId ?? '', /^trace-/);
+  const again = typist.ask();
+  await bench.clock.advance(3_000);
+  assert.deepEqual([again.got?.reason, again.got?.from], ['FILTERED', 'cache']);
+  assert.equal(bench.mesh.asked.length, 1);
+  const empty = startBench(() => '  \n ');
+  const nothing = new Typist(empty, 'x = ').ask(true);
+  await empty.clock.advance(1_000);
+  assert.equal(nothing.got?.reason, 'EMPTY');
+});
+
+test('a text that leaves its block ends the stream early', async () => {
+  const bench = startBench(() => `return 1\n\ndef other():\n${'    more()\n'.repeat(200)}`, { multiLine: 'always' });
+  const asking = new Typist(bench, 'def f():\n    ').ask(true);
+  await bench.clock.advance(600);
+  assert.equal(shown(asking.got), '    return 1');
+  assert.equal(bench.mesh.asked[0]?.outcome, 'cancelled', 'its place at the engine is free');
+});
+
+test('a suggestion begins with what the editor has selected and replaces its range', async () => {
+  const bench = startBench(({ prefix }) => (prefix.endsWith('sys.stdout') ? '.write(text)' : 'wrong'));
+  new Typist(bench, 'import sys\nsys.st');
+  const range = { start: { line: 1, character: 4 }, end: { line: 1, character: 6 } };
+  const answer = bench.completer.complete(
+    {
+      uri: 'file:///project/a.py',
+      position: { line: 1, character: 6 },
+      invoked: true,
+      selected: { range, text: 'stdout' },
+    },
+    { signal: new AbortController().signal },
+  );
+  await bench.clock.advance(1_000);
+  assert.deepEqual((await answer).suggestions, [{ insertText: 'stdout.write(text)', range }]);
+});
+
+test('line ends are sent as LF and come back as the document has them', async () => {
+  const bench = startBench(() => 'one()\n    two()', { multiLine: 'always' });
+  const typist = new Typist(bench, 'a = 1\r\ndef f():\r\n    ');
+  const asking = typist.ask(true);
+  await bench.clock.advance(1_000);
+  assert.equal(bench.mesh.asked[0]?.query.prefix, 'a = 1\ndef f():\n    ');
+  assert.equal(shown(asking.got), '    one()\r\n    two()');
+});
+
+test('speculation asks for what follows, within its share, and makes way for the user', async () => {
+  const bench = startBench(({ prefix }) => (prefix.endsWith('first') ? '.second' : 'first'), { speculate: true });
+  const typist = new Typist(bench, 'x = ');
+  typist.ask();
+  await bench.clock.advance(3_000);
+  const speculative = bench.mesh.asked.find(({ query }) => query.priority === 'speculative');
+  assert.equal(speculative?.query.prefix, 'x = first');
+  typist.edit('first');
+  const next = typist.ask();
+  await bench.clock.advance(0);
+  assert.deepEqual([shown(next.got), next.got?.from], ['.second', 'cache']);
+  bench.mesh.firstTextMs = 5_000;
+  typist.offset = typist.text.length;
+  for (let i = 0; i < 40; i++) {
+    typist.edit('\n');
+    typist.ask(true);
+    await bench.clock.advance(20);
+    assert(bench.mesh.running <= 2);
+  }
+  const chars = (priority: string): number =>
+    bench.mesh.asked.filter(({ query }) => query.priority === priority).length;
+  assert(chars('speculative') <= 4);
+});
