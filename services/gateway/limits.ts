@@ -25,6 +25,8 @@ export const CALL_NAME_CHARS_MAX = 1024;
 
 export const COMPLETION_TOKENS_DEFAULT = 16;
 export const INFILL_TOKENS_DEFAULT = 64;
+/** Other files beside an infill, as the tokenizer service takes them. */
+export const INFILL_CHUNKS_MAX = 256;
 /** POST /generate and POST /chat without a length. */
 export const GENERATE_TOKENS_DEFAULT = 128;
 export const CHAT_REPLY_TOKENS_DEFAULT = 512;

@@ -21,6 +21,7 @@ import {
 import { count, samplingOf, sharedFields, sharedRequest, tokenId } from './sampling-schema.ts';
 import { EventStream } from './sse.ts';
 import { type StreamShape, streamAnswer } from './stream-answer.ts';
+import { isTabbyBody, tabbyCompletions } from './tabby-completions.ts';
 
 const ids = z.array(tokenId).min(1);
 
@@ -94,6 +95,7 @@ function requestsOf(body: Body, exchange: Exchange, requestId: string): TypedReq
 
 export function completions(context: GatewayContext): Handler {
   return async (exchange) => {
+    if (isTabbyBody(exchange.body)) return tabbyCompletions(context, exchange);
     const body = validate(schema, exchange.body);
     const requestId = body.request_id ?? (exchange.requestId || uuidv7());
     const requests = requestsOf(body, exchange, requestId);

@@ -8,9 +8,11 @@ import type { Handler } from './exchange.ts';
 import { HttpFailure } from './failure.ts';
 import { generate } from './generate.ts';
 import { health } from './health.ts';
+import { infill } from './infill.ts';
 import { invoke } from './invoke.ts';
 import { metrics } from './metrics.ts';
 import { getModel, listModels } from './models.ts';
+import { tabbyHealth } from './tabby-completions.ts';
 import { tokenize } from './tokenize.ts';
 
 export type Route = {
@@ -26,6 +28,8 @@ const ROUTES: readonly Route[] = [
   { method: 'POST', path: '/v1/chat/completions', open: false, handler: chatCompletions },
   { method: 'GET', path: '/v1/models', open: false, handler: listModels },
   { method: 'GET', path: '/v1/models/*', open: false, handler: getModel },
+  { method: 'POST', path: '/infill', open: false, handler: infill },
+  { method: 'GET', path: '/v1/health', open: false, handler: tabbyHealth },
   { method: 'POST', path: '/tokenize', open: false, handler: tokenize },
   { method: 'POST', path: '/detokenize', open: false, handler: detokenize },
   { method: 'POST', path: '/generate', open: false, handler: generate },

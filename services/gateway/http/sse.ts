@@ -34,9 +34,9 @@ export class EventStream {
     return false;
   }
 
-  /** The last event and the end. */
-  done(): void {
-    this.write('data: [DONE]\n\n');
+  /** The last event, which OpenAI's clients wait for, and the end. */
+  done({ withEvent = true } = {}): void {
+    if (withEvent) this.write('data: [DONE]\n\n');
     this.#finish();
   }
 

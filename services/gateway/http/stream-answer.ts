@@ -24,6 +24,8 @@ export type StreamShape = {
   part?(index: number, part: SinkPart): string;
   /** `ends` only for the last choice of an answer without a usage event: this event then carries the timings. */
   finished(index: number, reason: FinishReason, stop: StopReason, ends: readonly GenerationEnd[] | null): string;
+  /** The stream just ends, without the event that says so. */
+  readonly withoutDone?: boolean;
   /** A usage event follows the last choice, so no choice waits for the timings. */
   readonly withUsage: boolean;
   /** After the last choice. */
@@ -106,7 +108,7 @@ class StreamAnswer {
     this.#over = true;
     const last = (this.#lastFinish?.(this.ends) ?? '') + this.shape.end(this.ends);
     if (last !== '') this.events.write(last);
-    this.events.done();
+    this.events.done({ withEvent: !this.shape.withoutDone });
   }
 
   failed(error: QuernError): void {

@@ -127,10 +127,11 @@ export async function startMockTokenizer(options: {
       const max = request.maxPromptTokens ?? 1 << 20;
       const prefix = bytesOf(request.prefix);
       const suffix = bytesOf(request.suffix);
-      const over = Math.max(0, prefix.length + suffix.length + 3 - max);
+      const files = request.chunks.flatMap(({ path, text }) => bytesOf(`${path}\n${text}\n`));
+      const over = Math.max(0, files.length + prefix.length + suffix.length + 3 - max);
       const kept = prefix.slice(over);
       return {
-        tokenIds: [FIM_PREFIX, ...kept, FIM_PREFIX + 1, ...suffix, FIM_PREFIX + 2],
+        tokenIds: [...files, FIM_PREFIX, ...kept, FIM_PREFIX + 1, ...suffix, FIM_PREFIX + 2],
         stopTokenIds: [EOS, FIM_PREFIX],
         stopStrings: ['<|cursor|>'],
         family: 'mock-fim',
