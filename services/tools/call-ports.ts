@@ -46,9 +46,16 @@ export type OpenWorkspace = {
   leave(): Promise<void>;
 };
 
+/** A run that was given no session: its calls have its own id as their session, and nothing of it is needed after its end. */
+export const isNameless = ({ sessionId, requestId }: { sessionId: string; requestId?: string }): boolean =>
+  sessionId === requestId;
+
 export type WorkspaceDoor = {
   /** `waits`: it runs nothing before begin(). */
-  enter(caller: { tenant: string; sessionId: string }, options?: { waits: boolean }): Promise<OpenWorkspace>;
+  enter(
+    caller: { tenant: string; sessionId: string; requestId?: string },
+    options?: { waits: boolean },
+  ): Promise<OpenWorkspace>;
 };
 
 /** Tools that come and go while the service runs: the registry. */
@@ -59,9 +66,11 @@ export type ToolPacks = {
   remove(name: string): Promise<void>;
 };
 
-/** Copies of a session's workspace, to go back to. */
+/** Workspaces between calls: copies to go back to, and their end. */
 export type WorkspaceCopies = {
   snapshot(caller: { tenant: string; sessionId: string }): Promise<{ id: string; bytes: number; files: number }>;
   /** Throws NOT_FOUND for a copy that is not this session's. */
   rollback(caller: { tenant: string; sessionId: string }, id: string): Promise<void>;
+  /** Removes the workspace of a session and its copies; false: a call is in it. */
+  discard(caller: { tenant: string; sessionId: string }): Promise<boolean>;
 };

@@ -23,6 +23,7 @@ import type { ServerStatus } from './mcp/server-state.ts';
 import { approve, deny } from './rpc/approve.ts';
 import { attach } from './rpc/attach.ts';
 import { cancel } from './rpc/cancel.ts';
+import { endSession } from './rpc/end-session.ts';
 import { execute } from './rpc/execute.ts';
 import { getCapabilities } from './rpc/get-capabilities.ts';
 import { listTools } from './rpc/list-tools.ts';
@@ -155,6 +156,7 @@ function listen(
         getCapabilities: (request, call) => getCapabilities(context, request, call),
         snapshot: (request) => snapshot(context, request),
         rollback: (request) => rollback(context, request),
+        endSession: (request) => endSession(context, request),
         approve: (request) => approve(context, request),
         deny: (request) => deny(context, request),
       }),

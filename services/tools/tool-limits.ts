@@ -69,6 +69,8 @@ export const WORKSPACE_WATCH_MAX_MS = 3_000;
 export const DISK_RESERVE_BYTES = 256 * MIB;
 /** A workspace that no call has used for so long goes. */
 export const WORKSPACE_IDLE_MS = 7 * 24 * 3_600_000;
+/** The same of a run without a session's name whose end nobody told; no run waits so long between two calls. */
+export const NAMELESS_IDLE_MS = 4 * 3_600_000;
 /** Temporary files that a killed call left. */
 export const TEMPORARY_AGE_MS = 3_600_000;
 export const WORKSPACE_SWEEP_MS = 3_600_000;

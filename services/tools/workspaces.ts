@@ -1,17 +1,18 @@
 // The folders that tools work in, one per (tenant, session). Their names come from a random key: they say nothing about whose they
 // are, and nobody guesses another's. Each has a quota, which is looked at while calls run in it.
 import { createHmac, randomBytes } from 'node:crypto';
-import { lstatSync, unlinkSync } from 'node:fs';
+import { existsSync, lstatSync, unlinkSync } from 'node:fs';
 import { chmod, mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { QuernError } from '#kit/errors.ts';
-import type { OpenWorkspace, WorkspaceCopies, WorkspaceDoor } from './call-ports.ts';
+import { isNameless, type OpenWorkspace, type WorkspaceCopies, type WorkspaceDoor } from './call-ports.ts';
 import { emptyTrash, inFolder, removeTree, walkTree } from './folder-tree.ts';
 import { SharedLock } from './shared-lock.ts';
 import { TenantFolders } from './tenant-folders.ts';
 import type { Workspace } from './tool.ts';
 import {
   DISK_RESERVE_BYTES,
+  NAMELESS_IDLE_MS,
   SNAPSHOTS_BYTES_MAX,
   SNAPSHOTS_MAX,
   TEMPORARY_AGE_MS,
@@ -56,7 +57,7 @@ export type WorkspaceFolders = WorkspaceDoor &
     close(): Promise<void>;
   };
 
-type Session = { readonly tenant: string; readonly sessionId: string };
+type Session = { readonly tenant: string; readonly sessionId: string; readonly requestId?: string };
 
 export type WorkspaceOptions = {
   /** Below folders that the sandbox's account may enter; made 0700 when it is not there. */
@@ -85,6 +86,8 @@ const KEY_BYTES = 32;
 const NEXT = 'next';
 /** Names the tenant, in a way that says nothing. */
 const TENANT = 'tenant';
+/** Stands in the folder of a run that was given no session. */
+const NAMELESS = 'nameless';
 
 async function nameKey(dir: string): Promise<Buffer> {
   const path = join(dir, 'names.key');
@@ -147,16 +150,23 @@ class Folders implements WorkspaceFolders {
     return bytes + (await snapshotBytes(join(folder, 'snapshots')));
   }
 
-  /** Unless a call is in it. */
-  async #remove(folder: string): Promise<void> {
+  /** Unless a call is in it: false. */
+  async #remove(folder: string): Promise<boolean> {
     try {
       await this.#alone(folder, () => {
         this.#tenants.delete(folder);
         return removeTree(folder, this.#trash);
       });
+      return true;
     } catch (error) {
       if ((error as QuernError).details?.reason !== 'WORKSPACE_BUSY') throw error;
+      return false;
     }
+  }
+
+  async discard(session: Session): Promise<boolean> {
+    await this.#counting; // of the last call, which may have just left
+    return this.#remove(this.#folder(session));
   }
 
   #use(folder: string): Use {
@@ -201,6 +211,7 @@ class Folders implements WorkspaceFolders {
       await utimes(folder, new Date(), new Date());
       if (!this.#tenants.get(tenant, folder)) {
         await writeFile(join(folder, TENANT), tenant, { mode: 0o600 });
+        if (isNameless(session)) await writeFile(join(folder, NAMELESS), '', { mode: 0o600 });
         this.#tenants.set(tenant, folder, { usedMs: Date.now(), bytes: 0 });
       }
     } catch (error) {
@@ -328,7 +339,8 @@ class Folders implements WorkspaceFolders {
       const use = this.#uses.get(folder);
       if (use) continue; // in use now
       const { mtimeMs } = await stat(folder);
-      if (now - mtimeMs > WORKSPACE_IDLE_MS) {
+      const isFor = existsSync(join(folder, NAMELESS)) ? NAMELESS_IDLE_MS : WORKSPACE_IDLE_MS;
+      if (now - mtimeMs > isFor) {
         await this.#remove(folder);
         continue;
       }

@@ -49,6 +49,10 @@ export function freedFromServers(
       await servers.endSession(caller);
       return workspaces.snapshot(caller);
     },
+    async discard(caller) {
+      await servers.endSession(caller);
+      return workspaces.discard(caller);
+    },
     async rollback(caller, id) {
       await servers.endSession(caller);
       return workspaces.rollback(caller, id);

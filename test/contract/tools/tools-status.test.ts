@@ -76,3 +76,12 @@ test('mistakes and MCP servers are in the answers, the metrics and the health of
   assert.equal(await health('tools.mcp'), Health.NOT_SERVING);
   assert.equal(await health(''), Health.SERVING);
 });
+
+test('only a session that is its request has an end', async (t) => {
+  const { client } = await setUp(t);
+  const end = async (session: string) => {
+    const request = { caller: { ...caller, sessionId: session, requestId: 'run-1' } };
+    return (await unary(client, 'endSession', request)).removed;
+  };
+  assert.deepEqual([await end('run-1'), await end('named')], [true, false]);
+});

@@ -503,3 +503,22 @@ test('a thousand files are copied, and brought back, in well under a second', as
   assert((user + system) / 1000 < 1_500, `${(user + system) / 1000} ms of CPU time`);
   assert.equal(readFileSync(join(path, 'file-999'), 'utf8'), 'content 999');
 });
+
+test('the workspace of a run without a session goes at its end, or hours after its last call', async (t) => {
+  const { dir, folders } = await open(t);
+  const run = { tenant: 'acme', sessionId: 'run-1', requestId: 'run-1' };
+  const folderOf = async (session: typeof run | typeof alice) =>
+    join(await pathOf(folders, session as typeof alice), '..');
+  const [named, nameless] = [await folderOf(alice), await folderOf(run)];
+  const entered = await folders.enter(run);
+  assert.equal(await folders.discard(run), false, 'a call is in it');
+  await entered.leave();
+  assert.equal(await folders.discard(run), true);
+  assert(!existsSync(nameless) && existsSync(named));
+  assert.equal(await folderOf(run), nameless);
+  await folders.sweep(Date.now() + 3 * 3_600_000);
+  assert(existsSync(nameless), 'the run may still go on');
+  await folders.sweep(Date.now() + 5 * 3_600_000);
+  assert(!existsSync(nameless) && existsSync(named));
+  assert.deepEqual(readdirSync(join(dir, '.trash')), []);
+});

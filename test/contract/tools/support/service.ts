@@ -171,6 +171,7 @@ function fakeParts(
       },
       snapshot: refuse,
       rollback: refuse,
+      discard: async () => true,
     },
     close: async () => {},
   };
