@@ -2,36 +2,29 @@
 // append() returns when bytes and leaf hashes are on this disk; only then may a checkpoint speak of them. Segments age away
 // whole; their leaf hashes stay, and so do the places where the producers' chains stood behind them.
 import { dirname, join } from 'node:path';
-import { AGED_FILE, LEAVES_FILE, RECORDS_FOLDER, SEGMENT_NAME, TREE_FOLDER } from '#kit/audit/ledger-folder.ts';
-import {
-  encodeLedgerFrame,
-  type LedgerFrame,
-  ledgerFrameAt,
-  ledgerFrameBytes,
-  scanLedger,
-} from '#kit/audit/ledger-frame.ts';
+import { AGED_FILE, RECORDS_FOLDER, TREE_FOLDER } from '#kit/audit/ledger-folder.ts';
+import { encodeLedgerFrame, type LedgerFrame, ledgerFrameAt, ledgerFrameBytes } from '#kit/audit/ledger-frame.ts';
 import { LEDGER_FRAME_BYTES_MAX } from '#kit/audit/limits.ts';
 import { leafHash } from '#kit/audit/merkle.ts';
-import { placeOf } from '#kit/audit/record.ts';
 import { openSegmentFiles, type SegmentFile, type SegmentFiles } from '#kit/audit/segment-files.ts';
-import type { ChainHead } from '#kit/audit/verify.ts';
 import { QuernError } from '#kit/errors.ts';
 import { HashStore } from './hash-store.ts';
+import {
+  type AgedHeads,
+  type Aside,
+  damaged,
+  finishAgeing,
+  readAsides,
+  recover,
+  type Segment,
+} from './ledger-recovery.ts';
 import { LEDGER_HOLD_MS, LEDGER_RECORD_BYTES_MAX, LEDGER_SEGMENT_AGE_MS, LEDGER_SEGMENT_BYTES_MAX } from './limits.ts';
 
-/** `startedMs`: wall clock of its first record. */
-type Segment = { name: string; firstIndex: number; bytes: number; startedMs: number };
-
-/** Where the producers' chains stood behind the last record that has aged. */
-export type AgedHeads = ReadonlyMap<string, ChainHead>;
+export type { AgedHeads } from './ledger-recovery.ts';
 
 export type LedgerEntry = { index: number; bytes: Buffer };
 
 const segmentName = (firstIndex: number): string => `${String(firstIndex).padStart(16, '0')}.qal`;
-
-function damaged(what: string): QuernError {
-  return new QuernError('DATA_LOSS', what, { reason: 'AUDIT_LEDGER_DAMAGED' });
-}
 
 /** For whoever starts the service: what is wrong where, and what to do. */
 function notServed(dir: string, error: unknown): unknown {
@@ -76,6 +69,7 @@ export class Ledger {
   readonly #segmentAgeMs: number;
   readonly #now: () => number;
   #agedHeads: AgedHeads;
+  readonly #asides: Aside[];
   #active: SegmentFile | null = null;
   #failed = false;
   readonly #holds = new Set<Hold>();
@@ -85,27 +79,27 @@ export class Ledger {
     files: SegmentFiles,
     segments: Segment[],
     hashes: HashStore,
-    agedHeads: AgedHeads,
-    options: LedgerOptions,
+    options: LedgerOptions & { agedHeads: AgedHeads; asides: Aside[] },
   ) {
     this.#files = files;
     this.#segments = segments;
     this.#hashes = hashes;
-    this.#agedHeads = agedHeads;
+    this.#agedHeads = options.agedHeads;
+    this.#asides = options.asides;
     this.#segmentBytesMax = options.segmentBytesMax ?? LEDGER_SEGMENT_BYTES_MAX;
     this.#segmentAgeMs = options.segmentAgeMs ?? LEDGER_SEGMENT_AGE_MS;
     this.#holdMs = options.holdMs ?? LEDGER_HOLD_MS;
     this.#now = options.now ?? Date.now;
   }
 
-  /** Throws DATA_LOSS when anything but an unfinished last write is wrong. */
+  /** Throws DATA_LOSS when anything but an unfinished last write, or what no checkpoint covers yet, is wrong. */
   static async open(options: LedgerOptions): Promise<Ledger> {
     const files = options.files ?? (await openSegmentFiles(join(options.dir, RECORDS_FOLDER)));
     const hashes = await HashStore.open(join(options.dir, TREE_FOLDER));
     try {
       const agedHeads = await finishAgeing(files);
       const segments = await recover(files, hashes, options.signedRecords ?? 0);
-      return new Ledger(files, segments, hashes, agedHeads, options);
+      return new Ledger(files, segments, hashes, { ...options, agedHeads, asides: await readAsides(files) });
     } catch (error) {
       await hashes.close();
       throw notServed(options.dir, error);
@@ -128,6 +122,18 @@ export class Ledger {
 
   get agedHeads(): AgedHeads {
     return this.#agedHeads;
+  }
+
+  /** What was found changed at starts, behind all that is signed, and does not belong to the log; oldest first. */
+  get asides(): readonly Aside[] {
+    return this.#asides;
+  }
+
+  /** Remembers that the log says of it. */
+  async tell(aside: Aside): Promise<void> {
+    const { name, ...rest } = aside;
+    await this.#files.replace(name, Buffer.from(`${JSON.stringify({ ...rest, told: true })}\n`));
+    this.#asides.splice(this.#asides.indexOf(aside), 1, { ...aside, told: true });
   }
 
   /** Index of the first record of each segment. */
@@ -299,105 +305,4 @@ function* groups(records: readonly Buffer[]): Generator<Buffer[]> {
     bytes += record.length;
   }
   if (group.length > 0) yield group;
-}
-
-/**
- * Cuts a torn last frame and makes the tree agree with what is there. Segments whose leaves the tree has are taken as they
- * are, but for the newest: reading them all is what `quern audit verify` does.
- */
-async function recover(files: SegmentFiles, hashes: HashStore, signedRecords: number): Promise<Segment[]> {
-  const names = (await files.list()).filter((name) => SEGMENT_NAME.test(name));
-  const firstIndexes = names.map((name) => Number(SEGMENT_NAME.exec(name)![1]));
-  if (names.length === 0 && Math.max(hashes.size, signedRecords) > 0) {
-    const known = `${Math.max(hashes.size, signedRecords)} records, whose hashes or checkpoint are there`;
-    throw damaged(`${RECORDS_FOLDER}: expected the segments of ${known}, found none`);
-  }
-  if (names.length > 0 && hashes.size < firstIndexes[0]!) {
-    const [expected, found] = [`hashes of at least ${firstIndexes[0]} aged records`, hashes.size];
-    throw damaged(`${TREE_FOLDER}/${LEAVES_FILE}: expected ${expected}, found ${found}`);
-  }
-  const segments: Segment[] = [];
-  for (const [i, name] of names.entries()) {
-    const [firstIndex, following] = [firstIndexes[i]!, firstIndexes[i + 1]];
-    const known = following !== undefined && hashes.size >= following;
-    const checked = known
-      ? { bytes: await files.size(name), startedMs: 0 }
-      : await checkSegment(files, hashes, { name, firstIndex, following: following ?? null, signedRecords });
-    segments.push({ name, firstIndex, ...checked });
-  }
-  await hashes.flush();
-  return segments;
-}
-
-type Unchecked = { name: string; firstIndex: number; following: number | null; signedRecords: number };
-
-/** Reads a segment, adds the leaves that the tree lacks, takes back those that the newest one does not have. */
-async function checkSegment(files: SegmentFiles, hashes: HashStore, segment: Unchecked) {
-  const { name, firstIndex, following, signedRecords } = segment;
-  const { verdict, frames, goodBytes } = scanLedger((await files.read(name)) ?? Buffer.alloc(0));
-  if (verdict === 'damaged' || (verdict === 'torn' && following !== null)) {
-    throw damaged(`${name} at byte ${goodBytes}: expected a frame of records, found changed bytes`);
-  }
-  let next = firstIndex;
-  for (const frame of frames) {
-    if (frame.firstIndex !== next)
-      throw damaged(`${name}: expected record ${next} next, found record ${frame.firstIndex}`);
-    for (const record of frame.records) {
-      await checkLeaf(hashes, next, leafHash(record));
-      next += 1;
-    }
-  }
-  if (following !== null && following !== next) {
-    throw damaged(
-      `${RECORDS_FOLDER}: expected a segment that begins with record ${next}, found one of record ${following}`,
-    );
-  }
-  if (following === null && next < signedRecords) {
-    throw damaged(`${name}: expected records up to ${signedRecords - 1}, as were signed, found them up to ${next - 1}`);
-  }
-  if (hashes.size > next) await hashes.truncate(next);
-  if (verdict === 'torn') await cut(files, name, goodBytes);
-  return { bytes: goodBytes, startedMs: startOf(frames) };
-}
-
-/** What is known of the records that have aged. A deletion that a crash interrupted is brought to its end. */
-async function finishAgeing(files: SegmentFiles): Promise<AgedHeads> {
-  const bytes = await files.read(AGED_FILE);
-  if (bytes === null) return new Map();
-  let aged: { firstIndex: number; heads: Record<string, ChainHead> };
-  try {
-    aged = JSON.parse(bytes.toString('utf8')) as typeof aged;
-  } catch (cause) {
-    throw damaged(`${AGED_FILE}: expected where the kept records begin, found no JSON (${(cause as Error).message})`);
-  }
-  for (const name of await files.list()) {
-    const match = SEGMENT_NAME.exec(name);
-    if (match && Number(match[1]) < aged.firstIndex) await files.remove(name);
-  }
-  return new Map(Object.entries(aged.heads));
-}
-
-function startOf(frames: readonly LedgerFrame[]): number {
-  const first = frames[0]?.records[0];
-  try {
-    return first ? Date.parse(placeOf(first).ts) || Date.now() : Date.now();
-  } catch {
-    return Date.now(); // no record: kept as it is
-  }
-}
-
-async function cut(files: SegmentFiles, name: string, length: number): Promise<void> {
-  const file = await files.open(name);
-  try {
-    await file.truncate(length);
-    await file.datasync();
-  } finally {
-    await file.close();
-  }
-}
-
-async function checkLeaf(hashes: HashStore, index: number, leaf: Buffer): Promise<void> {
-  if (index === hashes.size) hashes.append(leaf);
-  else if (!(await hashes.node(0, index)).equals(leaf))
-    throw damaged(`record ${index}: expected the one whose hash was stored, found another`);
 }

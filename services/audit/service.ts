@@ -1,5 +1,5 @@
 // The audit service: reads the stream into the ledger, signs checkpoints, answers who asked what and proves it.
-import { mkdir } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AuditServiceService } from '#gen/quern/audit/v1/audit.ts';
 import { signerOf, verifierKey } from '#kit/audit/checkpoint.ts';
@@ -86,6 +86,15 @@ async function openOutbox(
   return outbox;
 }
 
+/** A view of records that the ledger does not have any more is made anew; then the stream is read again from its beginning. */
+async function openView(path: string, ledger: Ledger): Promise<Projection> {
+  const found = Projection.open(path);
+  if (found.nextIndex <= ledger.size) return found;
+  found.close();
+  for (const suffix of ['', '-wal', '-shm']) await rm(`${path}${suffix}`, { force: true });
+  return Projection.open(path);
+}
+
 async function openContext(options: AuditServiceOptions, stopping: AbortSignal, undo: Undo[]): Promise<AuditContext> {
   const { config, log, metrics, spans = noSpans } = options;
   // First of all: opening a ledger cuts what looks like a torn last write, which may be another process's write under way.
@@ -100,7 +109,7 @@ async function openContext(options: AuditServiceOptions, stopping: AbortSignal, 
   const signedRecords = newest ? sizeOf(newest.note) : 0;
   const ledger = await Ledger.open({ dir: join(config.dir, LEDGER_FOLDER), signedRecords, ...(files && { files }) });
   undo.push(() => ledger.close());
-  const projection = Projection.open(join(config.dir, 'view.sqlite'));
+  const projection = await openView(join(config.dir, 'view.sqlite'), ledger);
   undo.push(() => projection.close());
   const signer = signerOf(config.origin, keys.signing);
   const checkpoints = await CheckpointWriter.open({ tree: ledger, signer, path, witnesses: config.witnesses, log });
@@ -154,6 +163,29 @@ function failureOf({ consumerStats, outbox, ledger }: AuditContext): QuernError 
     return failure(`the audit ledger takes no more records (${reason})`, 'AUDIT_LEDGER_FAILED');
   if (outbox.status === 'failed') return failure("the disk of the service's own outbox failed", 'AUDIT_OUTBOX_FAILED');
   return null;
+}
+
+/** What was changed on the disk is in the log for good; what stood there before comes again from the stream, or is a gap too. */
+async function tellAsides({ ledger, outbox }: AuditContext, log: Log): Promise<void> {
+  for (const aside of ledger.asides.filter(({ told }) => !told)) {
+    const { name, firstIndex, leaves, segment, offset } = aside;
+    const usage = { first_index: firstIndex, records: leaves.length };
+    log.error(
+      { file: name, segment, offset, ...usage },
+      'THE END OF THE AUDIT LEDGER HAD BEEN CHANGED: it is set aside',
+    );
+    const event = systemEvent(outbox.producer, 'audit.gap', {
+      outcome: 'error',
+      target: 'ledger',
+      reason: 'END_ALTERED',
+      usage,
+    });
+    await outbox.append(event).then(
+      () => ledger.tell(aside),
+      (error: unknown) =>
+        log.error({ err: error }, 'that the end of the ledger had been changed could not be recorded'),
+    );
+  }
 }
 
 /** That the service came, and, when it goes, that it went; a log without the second was left by a crash. */
@@ -238,6 +270,7 @@ export async function startAudit(options: AuditServiceOptions): Promise<AuditSer
       spans: options.spans ?? noSpans,
     });
     await tellStartAndDrain(context, log, undo);
+    await tellAsides(context, log);
     undo.push(() => server.close());
     if (config.coverage) {
       const answer: CoverageListenerOptions['answer'] = (request) => getCoverage(context, request);

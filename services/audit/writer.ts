@@ -18,6 +18,7 @@ export class LedgerWriter {
   readonly #projection: Projection;
   readonly #log: Log;
   readonly #follower: ChainFollower;
+  readonly #lacks: boolean;
   #position: StreamPosition | null;
   /** A batch was taken and not stored: what came in it would pass for known. */
   #hasFailed = false;
@@ -28,6 +29,7 @@ export class LedgerWriter {
     this.#log = log;
     this.#follower = new ChainFollower(projection);
     this.#position = projection.streamPosition;
+    this.#lacks = ledger.size === 0 || ledger.asides.some(({ told }) => !told);
   }
 
   /** Brings the view up to the ledger first. */
@@ -36,9 +38,9 @@ export class LedgerWriter {
     return new LedgerWriter(ledger, projection, log);
   }
 
-  /** Nothing was ever stored. */
-  get isEmpty(): boolean {
-    return this.#ledger.size === 0;
+  /** Records that the stream was told to be safe may not be here: nothing is, or the end of the ledger had been changed. */
+  get lacksRecords(): boolean {
+    return this.#lacks;
   }
 
   /** The last message of this stream that is stored; null when not known. */

@@ -1,6 +1,7 @@
 // Verify: the whole ledger against every checkpoint, as somebody outside would do it.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { VerifyRequest, VerifyResponse } from '#gen/quern/audit/v1/audit.ts';
+import { asideFinding } from '#kit/audit/ledger-folder.ts';
 import { VERIFY_CHECKPOINTS_MAX } from '#kit/audit/limits.ts';
 import { LogDamage, verifyLog } from '#kit/audit/verify.ts';
 import { QuernError, throwIfAborted } from '#kit/errors.ts';
@@ -66,7 +67,9 @@ export async function verify(
       trusted,
     });
   });
-  const { verdict, index, message, records, covered } = result;
+  const { records, covered } = result;
+  const [aside] = ledger.asides;
+  const { verdict, index, message } = aside && result.verdict === 'ok' ? asideFinding(aside.firstIndex) : result;
   out.write({
     records: BigInt(records),
     total,

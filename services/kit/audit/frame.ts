@@ -4,9 +4,11 @@
 import { crc32 } from 'node:zlib';
 import { assert } from '#kit/assert.ts';
 import { AUDIT_FRAME_BYTES_MAX } from './limits.ts';
+import { type FrameForm, isTornWrite } from './torn-write.ts';
 
 export const FRAME_HEADER_BYTES = 12;
 const MAGIC = Buffer.from('QAF1', 'latin1');
+const FORM: FrameForm = { magic: MAGIC, payloadBytesMax: AUDIT_FRAME_BYTES_MAX };
 const NEWLINE = 0x0a;
 
 /** One frame. The records' bytes are kept as they are. */
@@ -50,9 +52,10 @@ export function recordsOf(payload: Buffer): Buffer[] {
 
 /**
  * clean: whole frames to the end. torn: after goodBytes comes what can be the one write that a crash interrupted.
- * damaged: after the bad place at goodBytes there is another whole frame, so bytes that were safe have changed.
+ * altered: the last frame is there and has changed. damaged: after the bad place at goodBytes there is another whole frame, so bytes
+ * that were safe have changed.
  */
-export type Scan = { verdict: 'clean' | 'torn' | 'damaged'; payloads: Buffer[]; goodBytes: number };
+export type Scan = { verdict: 'clean' | 'torn' | 'altered' | 'damaged'; payloads: Buffer[]; goodBytes: number };
 
 /** Reads a segment from its first byte. At most one frame is ever on its way to the disk, so only the last can be torn. */
 export function scanFrames(bytes: Buffer): Scan {
@@ -61,8 +64,8 @@ export function scanFrames(bytes: Buffer): Scan {
   while (at < bytes.length) {
     const payload = payloadAt(bytes, at);
     if (payload === null) {
-      const verdict = hasFrameAfter(bytes, at + 1) ? 'damaged' : 'torn';
-      return { verdict, payloads, goodBytes: at };
+      const verdict = isTornWrite(bytes, at, FORM) ? 'torn' : 'altered';
+      return { verdict: hasFrameAfter(bytes, at + 1) ? 'damaged' : verdict, payloads, goodBytes: at };
     }
     payloads.push(payload);
     at += FRAME_HEADER_BYTES + payload.length;

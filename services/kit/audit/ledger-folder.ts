@@ -24,6 +24,19 @@ export const AGED_FILE = 'aged.json';
 /** A segment's name is the index of its first record. */
 export const SEGMENT_NAME = /^(\d{16})\.qal$/;
 
+/** Of what was found changed behind all that is signed: the index of the first record concerned. The service sets it aside and goes on. */
+export const ASIDE_NAME = /^(\d{16})-\d+\.aside\.json$/;
+export const asideName = (firstIndex: number, nowMs: number): string =>
+  `${String(firstIndex).padStart(16, '0')}-${nowMs}.aside.json`;
+
+/** A log that is whole again, and of which records that were not signed yet had been changed. */
+export function asideFinding(firstIndex: number): Pick<Verification, 'verdict' | 'index' | 'message'> {
+  const message =
+    `the log is as it was signed, but what stood from record ${firstIndex} on and was not signed yet had been changed when its ` +
+    'service started; it is kept in a file *.aside.json beside the records';
+  return { verdict: 'gap', index: firstIndex, message };
+}
+
 type Segment = { name: string; firstIndex: number };
 
 /** `segments` without those that an interrupted ageing left. `first`: of the oldest record whose bytes are kept. */
@@ -35,6 +48,8 @@ type Folder = {
   heads: Map<string, ChainHead>;
   /** Leaf hashes that were there when the reading began: a service that runs adds to them. */
   leafCount: number;
+  /** The first record of which something was set aside. */
+  aside: number | null;
 };
 
 async function openFolder(dir: string): Promise<Folder> {
@@ -55,7 +70,9 @@ async function openFolder(dir: string): Promise<Folder> {
     })
     .filter(({ firstIndex }) => firstIndex >= aged.first)
     .sort((a, b) => a.firstIndex - b.firstIndex);
-  return { records, leaves, segments, ...aged, leafCount: Math.floor(leafBytes.size / HASH_BYTES) };
+  const [aside] = names.flatMap((name) => ASIDE_NAME.exec(name)?.[1] ?? []).sort();
+  const leafCount = Math.floor(leafBytes.size / HASH_BYTES);
+  return { records, leaves, segments, ...aged, leafCount, aside: aside === undefined ? null : Number(aside) };
 }
 
 async function readAged(path: string): Promise<Pick<Folder, 'first' | 'heads'>> {
@@ -152,12 +169,13 @@ class LeafCheck {
   judge(verification: Verification): Verification {
     if (verification.verdict !== 'ok' && verification.verdict !== 'gap') return verification;
     const { mismatch, index } = this;
-    const { leafCount } = this.#folder;
+    const { leafCount, aside } = this.#folder;
     if (mismatch !== null) {
       const message = `record ${mismatch} is not the one whose hash was stored`;
       return { ...verification, verdict: 'altered', index: mismatch, message };
     }
-    if (leafCount <= index) return verification;
+    if (leafCount <= index && (aside === null || verification.verdict === 'gap')) return verification;
+    if (leafCount <= index) return { ...verification, ...asideFinding(aside!) };
     const message = `the log ends after ${counted(index, 'record')}, but hashes of ${leafCount} were stored`;
     return { ...verification, verdict: 'truncated', index, message };
   }

@@ -4,8 +4,10 @@
 import { crc32 } from 'node:zlib';
 import { assert } from '#kit/assert.ts';
 import { LEDGER_FRAME_BYTES_MAX } from './limits.ts';
+import { type FrameForm, isTornWrite } from './torn-write.ts';
 
 const MAGIC = Buffer.from('QAL1', 'latin1');
+const FORM: FrameForm = { magic: MAGIC, payloadBytesMax: LEDGER_FRAME_BYTES_MAX };
 const HEADER_BYTES = 12;
 const INDEX_BYTES = 8;
 const LENGTH_BYTES = 4;
@@ -62,14 +64,21 @@ export function ledgerFrameAt(bytes: Buffer, at: number): (LedgerFrame & { end: 
 }
 
 /** See kit/audit/frame.ts: only the last frame can be torn, for one write is on its way at a time. */
-export type LedgerScan = { verdict: 'clean' | 'torn' | 'damaged'; frames: LedgerFrame[]; goodBytes: number };
+export type LedgerScan = {
+  verdict: 'clean' | 'torn' | 'altered' | 'damaged';
+  frames: LedgerFrame[];
+  goodBytes: number;
+};
 
 export function scanLedger(bytes: Buffer): LedgerScan {
   const frames: LedgerFrame[] = [];
   let at = 0;
   while (at < bytes.length) {
     const frame = ledgerFrameAt(bytes, at);
-    if (!frame) return { verdict: hasFrameAfter(bytes, at + 1) ? 'damaged' : 'torn', frames, goodBytes: at };
+    if (!frame) {
+      const verdict = isTornWrite(bytes, at, FORM) ? 'torn' : 'altered';
+      return { verdict: hasFrameAfter(bytes, at + 1) ? 'damaged' : verdict, frames, goodBytes: at };
+    }
     frames.push(frame);
     at = frame.end;
   }

@@ -1,4 +1,4 @@
-// What a start makes of an outbox folder: checks every segment, cuts a torn last frame, finds the head of the chain.
+// What a start makes of an outbox folder: checks every segment, finds the head of the chain, cuts a torn last frame.
 import { QuernError } from '#kit/errors.ts';
 import { recordsOf, scanFrames } from './frame.ts';
 import { NO_RECORD_SHA256, placeOf, sha256Hex } from './record.ts';
@@ -69,21 +69,22 @@ async function readSegment(
   files: SegmentFiles,
   name: string,
   isLast: boolean,
-): Promise<{ payloads: Buffer[]; bytes: number }> {
+): Promise<{ payloads: Buffer[]; bytes: number; isTorn: boolean }> {
   const bytes = (await files.read(name)) ?? Buffer.alloc(0);
   const { verdict, payloads, goodBytes } = scanFrames(bytes);
-  if (verdict === 'damaged' || (verdict === 'torn' && !isLast))
-    throw damaged(`${name} has changed at byte ${goodBytes}`);
-  if (verdict === 'torn') {
-    const file = await files.open(name);
-    try {
-      await file.truncate(goodBytes);
-      await file.datasync();
-    } finally {
-      await file.close();
-    }
+  const isTorn = verdict === 'torn';
+  if (isTorn ? !isLast : verdict !== 'clean') throw damaged(`${name} has changed at byte ${goodBytes}`);
+  return { payloads, bytes: goodBytes, isTorn };
+}
+
+async function cut(files: SegmentFiles, { name, bytes }: Segment): Promise<void> {
+  const file = await files.open(name);
+  try {
+    await file.truncate(bytes);
+    await file.datasync();
+  } finally {
+    await file.close();
   }
-  return { payloads, bytes: goodBytes };
 }
 
 /** Throws DATA_LOSS when anything but an unfinished last write is wrong. The new epoch is durable when it returns. */
@@ -97,9 +98,11 @@ export async function recoverOutbox(
   const stored = state ?? { producer: newProducer, epoch: 0, seq: 0, sha256: NO_RECORD_SHA256 };
   const segments: Segment[] = [];
   let head: OutboxHead | null = null;
+  let isLastTorn = false;
   for (const [i, name] of names.entries()) {
     const firstSeq = Number(SEGMENT.exec(name)![1]);
-    const { payloads, bytes } = await readSegment(files, name, i === names.length - 1);
+    const { payloads, bytes, isTorn } = await readSegment(files, name, i === names.length - 1);
+    isLastTorn = isTorn;
     head ??= beginning(stored, firstSeq, payloads[0]);
     if (firstSeq !== head.seq + 1) throw damaged(`${name}: expected a segment that begins with record ${head.seq + 1}`);
     head = follow(head, name, payloads);
@@ -107,6 +110,7 @@ export async function recoverOutbox(
   }
   head ??= stored;
   if (head.seq < stored.seq) throw damaged(`records ${head.seq + 1} to ${stored.seq} are missing`);
+  if (isLastTorn) await cut(files, segments.at(-1)!); // only now: a folder that is refused stays as it is
   const next = { ...head, epoch: stored.epoch + 1 };
   await writeState(files, next);
   return { head: next, segments };

@@ -84,6 +84,94 @@ test('a last write torn at any byte is taken back whole, from the tree too', asy
   }
 });
 
+const asidesOf = async (dir: string): Promise<string[]> =>
+  (await readdir(join(dir, 'records'))).filter((name) => name.endsWith('.aside.json'));
+
+/** Six records in two frames, the second of which is `length` bytes from `at` on; and a copy whose tree has the first three only. */
+async function twoFrames(t: TestContext) {
+  const dir = await folder(t);
+  const ledger = await open(dir, { segmentBytesMax: 100_000 });
+  await ledger.append(records(0, 3));
+  const [name] = await segmentsOf(dir);
+  const path = join(dir, 'records', name!);
+  const at = (await readFile(path)).length;
+  await ledger.append(records(3, 6));
+  await ledger.close();
+  const whole = await readFile(path);
+  const forget = () => truncate(join(dir, 'tree', 'level-00.bin'), 3 * 32);
+  return { dir, path, at, whole, forget };
+}
+
+test('what a crash can leave of a last write is cut without a word: any length, any sector still zeros', async (t) => {
+  const { dir, path, at, whole, forget } = await twoFrames(t);
+  const torn = (length: number): Buffer => whole.subarray(0, length);
+  const zeros = Buffer.concat([torn(at), Buffer.alloc(whole.length - at)]);
+  for (const bytes of [...Array.from({ length: whole.length - at }, (_, i) => torn(at + i)), zeros]) {
+    await writeFile(path, bytes);
+    await forget();
+    const again = await open(dir, { segmentBytesMax: 100_000 });
+    await check(again, 3);
+    assert.deepEqual([again.asides, await asidesOf(dir)], [[], []], `${bytes.length} bytes`);
+    await again.close();
+  }
+});
+
+test('a last frame with any byte changed is no torn write: it is set aside, and told of once', async (t) => {
+  const { dir, path, at, whole, forget } = await twoFrames(t);
+  for (let changed = at; changed < whole.length; changed += 1) {
+    const bytes = Buffer.from(whole);
+    bytes[changed]! ^= 1;
+    await writeFile(path, bytes);
+    await forget();
+    const again = await open(dir, { segmentBytesMax: 100_000 });
+    await check(again, 3);
+    const [aside] = again.asides;
+    assert.deepEqual([aside?.firstIndex, aside?.offset, aside?.told], [3, at, false], `byte ${changed}`);
+    assert.deepEqual(Buffer.from(aside!.bytes, 'base64'), bytes.subarray(at));
+    await again.tell(aside!);
+    await again.close();
+    const third = await open(dir);
+    assert.deepEqual(
+      third.asides.map(({ told }) => told),
+      [true],
+    );
+    await third.close();
+    for (const name of await asidesOf(dir)) await rm(join(dir, 'records', name));
+  }
+});
+
+test('records whose hashes are there were safe: none of them is cut without a word, however their end looks', async (t) => {
+  const { dir, path, at, whole } = await twoFrames(t);
+  const leaves = await readFile(join(dir, 'tree', 'level-00.bin'));
+  for (const length of [at, at + 1, at + 12, whole.length - 1]) {
+    await writeFile(path, whole.subarray(0, length));
+    await writeFile(join(dir, 'tree', 'level-00.bin'), leaves);
+    const again = await open(dir, { segmentBytesMax: 100_000 });
+    await check(again, 3);
+    assert.deepEqual(
+      again.asides.map(({ firstIndex, leaves: hashes }) => [firstIndex, hashes]),
+      [[3, [3, 4, 5].map((i) => leafHash(record(i)).toString('hex'))]],
+    );
+    await again.close();
+    for (const name of await asidesOf(dir)) await rm(join(dir, 'records', name));
+  }
+  await writeFile(path, whole.subarray(0, at));
+  await writeFile(join(dir, 'tree', 'level-00.bin'), leaves);
+  await assert.rejects(open(dir, { signedRecords: 4 }), { code: 'DATA_LOSS', message: /expected records up to 3/ });
+  assert.deepEqual([(await readFile(path)).length, await asidesOf(dir)], [at, []], 'what is signed is not set aside');
+});
+
+test('hashes that a crash left as zeros are made again; of signed records they were there', async (t) => {
+  const { dir } = await twoFrames(t);
+  const path = join(dir, 'tree', 'level-00.bin');
+  const leaves = await readFile(path);
+  await writeFile(path, Buffer.concat([leaves.subarray(0, 4 * 32), Buffer.alloc(2 * 32)]));
+  await assert.rejects(open(dir, { signedRecords: 6 }), /record 4: expected the one whose hash was stored/);
+  const again = await open(dir, { signedRecords: 4, segmentBytesMax: 100_000 });
+  await check(again, 6);
+  await again.close();
+});
+
 test('a tree that is behind, or lost, is made again from the records', async (t) => {
   const dir = await folder(t);
   const ledger = await open(dir);

@@ -117,6 +117,21 @@ test('what was changed is named, with the first record concerned', async (t) => 
   }
 });
 
+test('a changed last record that nothing vouches for is altered, and a gap once its service has set it aside', async (t) => {
+  const { dir, segments, verdict } = await setUp(t);
+  const path = segments.at(-1)!;
+  const bytes = await readFile(path);
+  bytes[bytes.length - 1]! ^= 1;
+  await writeFile(path, bytes);
+  await truncate(join(dir, 'ledger', 'tree', 'level-00.bin'), 58 * 32);
+  const before = await verdict();
+  assert.equal(before[0], 'altered');
+  const ledger = await Ledger.open({ dir: join(dir, 'ledger'), signedRecords: SIGNED });
+  assert.equal(ledger.asides.length, 1);
+  await ledger.close();
+  assert.deepEqual(await verdict(), ['gap', before[1]]);
+});
+
 test('checkpoints that were changed, made by another key, or that are gone', async (t) => {
   const { dir, verdict } = await setUp(t);
   const path = join(dir, 'checkpoints.jsonl');

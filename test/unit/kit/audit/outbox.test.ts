@@ -124,6 +124,44 @@ test('a byte that changed before the last frame is an alarm, not a cut', async (
   await (await open(dir)).close();
 });
 
+test('a last frame with any byte changed is an alarm too: only what a crash can leave is cut', async (t) => {
+  const dir = await folder(t);
+  const outbox = await open(dir);
+  await outbox.append(event('first'));
+  const name = (await readdir(dir)).find((one) => one.endsWith('.log'))!;
+  const path = join(dir, name);
+  const kept = (await readFile(path)).length;
+  await outbox.append(event('second'));
+  const state = await readFile(join(dir, 'state.json')); // as a crash leaves it: it knows of neither
+  await outbox.close();
+  await writeFile(join(dir, 'state.json'), state);
+  const whole = await readFile(path);
+  for (let at = kept; at < whole.length; at += 1) {
+    const bad = Buffer.from(whole);
+    bad[at]! ^= 1;
+    await writeFile(path, bad);
+    await assert.rejects(open(dir), { code: 'DATA_LOSS', message: new RegExp(`${name} has changed at byte ${kept}`) });
+    assert.deepEqual(await readFile(path), bad, `byte ${at}: a refused folder stays as it is`);
+  }
+  await writeFile(path, Buffer.concat([whole.subarray(0, kept), Buffer.alloc(whole.length - kept)]));
+  const again = await open(dir);
+  assert.equal(again.durableSeq, 1);
+  await again.close();
+});
+
+test('a refused folder stays as it is, its torn end too', async (t) => {
+  const dir = await folder(t);
+  const outbox = await open(dir);
+  await outbox.append(event('first'));
+  await outbox.append(event('second'));
+  await outbox.close();
+  const path = join(dir, (await readdir(dir)).find((one) => one.endsWith('.log'))!);
+  const whole = await readFile(path);
+  await truncate(path, whole.length - 1);
+  await assert.rejects(open(dir), { code: 'DATA_LOSS', message: /records 2 to 2 are missing/ });
+  assert.equal((await readFile(path)).length, whole.length - 1);
+});
+
 test('a frame that went missing, or came from another producer, is an alarm', async (t) => {
   const dir = await folder(t);
   const outbox = await open(dir, { segmentBytesMax: 400 });
