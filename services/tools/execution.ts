@@ -9,12 +9,12 @@ import type { Admission } from './admission.ts';
 import { type Answer, type ApprovalSubject, type Approvals, approvalDigest } from './approvals.ts';
 import { CallEvents } from './call-events.ts';
 import type { CallFacts, CallJournal } from './call-journal.ts';
-import type { OpenWorkspace, ToolCatalog, Verdict, WorkspaceDoor, WorkspaceHold } from './call-ports.ts';
+import type { OpenWorkspace, ReadArtifact, ToolCatalog, Verdict, WorkspaceDoor, WorkspaceHold } from './call-ports.ts';
 import { canonicalJson } from './canonical.ts';
 import type { Jail, SandboxLimits } from './jail/sandbox.ts';
 import { APPROVAL_ARGUMENTS_BYTES_MAX } from './limits.ts';
 import { killMessage, OUTCOME_WORDS, type OutcomeWord, STOP_OUTCOMES, type StopCause } from './outcome.ts';
-import type { JsonObject, PreparedCall, Taint, Tool } from './tool.ts';
+import type { ArtifactBytes, JsonObject, PreparedCall, Taint, Tool } from './tool.ts';
 import type { AuditedCaller, CallRecords, ToolAudit } from './tool-audit.ts';
 import { ARTIFACTS_MAX } from './tool-limits.ts';
 import { emptyResult, type RunResult, runPrepared } from './tool-run.ts';
@@ -73,6 +73,10 @@ const NOBODY_ASKED =
   'it needs the approval of a person, and nobody is there to be asked; go on without it, or let a person call it';
 
 const NO_TAINT: Taint = { readUntrusted: false, hasPrivate: false, canExfiltrate: false };
+
+const keptArtifact = ({ path, mediaType, data }: ArtifactBytes): ReadArtifact => {
+  return { path, size: data.length, sha256: hash('sha256', data, 'buffer'), mediaType, data };
+};
 
 const seconds = (fromMs: number): number => (performance.now() - fromMs) / 1000;
 
@@ -391,10 +395,13 @@ export class Execution {
 
   async #sendArtifacts(opened: OpenWorkspace, { artifacts }: RunResult): Promise<void> {
     for (const file of artifacts.slice(0, ARTIFACTS_MAX)) {
-      const read = await opened.artifact(file).catch((error: unknown) => {
-        this.#parts.log.warn({ err: error, execution_id: this.id }, 'an artifact could not be read');
-        return null; // the call has run: that it did is what its result says
-      });
+      const read =
+        'data' in file
+          ? keptArtifact(file)
+          : await opened.artifact(file).catch((error: unknown) => {
+              this.#parts.log.warn({ err: error, execution_id: this.id }, 'an artifact could not be read');
+              return null; // the call has run: that it did is what its result says
+            });
       if (!read) continue;
       const { path, size, sha256, mediaType, data } = read;
       this.events.append({ $case: 'artifact', value: { path, size: BigInt(size), sha256, mediaType, data } });

@@ -6,7 +6,7 @@ import type { Jail, OutputSink, SandboxEnd, SandboxLimits } from './jail/sandbox
 import { KILL_SETTLE_MS, MESSAGE_CHARS_MAX, MODEL_OUTPUT_BYTES_MAX, RING_BYTES_MAX } from './limits.ts';
 import { forModel, OutputCapture, stripText } from './model-output.ts';
 import { KILL_OUTCOMES, killMessage, type OutcomeWord } from './outcome.ts';
-import type { ArtifactFile, CapturedOutput, JsonValue, PreparedCall, ToolAnswer } from './tool.ts';
+import type { CapturedOutput, JsonValue, PreparedCall, ToolAnswer } from './tool.ts';
 
 export type RunUsage = {
   runNs: number;
@@ -27,7 +27,7 @@ export type RunResult = {
   contentCut: boolean;
   /** JSON; "" = none. */
   structured: string;
-  artifacts: readonly ArtifactFile[];
+  artifacts: ToolAnswer['artifacts'];
   usage: RunUsage;
 };
 

@@ -61,6 +61,9 @@ export type CapturedOutput = { readonly stdout: string; readonly stderr: string;
 
 export type ArtifactFile = { readonly path: string; readonly mediaType: string };
 
+/** A result that is bytes and no file: its name says nothing but what it is. */
+export type ArtifactBytes = { readonly path: string; readonly mediaType: string; readonly data: Buffer };
+
 export type ToolAnswer = {
   /** False: the tool itself says that it failed, as an MCP server's isError does. */
   readonly ok: boolean;
@@ -69,7 +72,7 @@ export type ToolAnswer = {
   /** For the model; the service strips and cuts it. */
   readonly content: string;
   readonly structured: JsonValue;
-  readonly artifacts: readonly ArtifactFile[];
+  readonly artifacts: readonly (ArtifactFile | ArtifactBytes)[];
 };
 
 /** A call whose arguments are valid, made ready to run. */

@@ -20,14 +20,16 @@ type Pending = { resolve: (answer: FetchAnswer) => void; reject: (error: unknown
 const PROGRAM = fileURLToPath(new URL('./fetch-process.ts', import.meta.url));
 class EgressProcess implements Egress {
   readonly settings: EgressSettings;
+  readonly #idleMs: number;
   readonly #pending = new Map<number, Pending>();
   #child: ChildProcess | null = null;
   #idle: NodeJS.Timeout | null = null;
   #nextId = 1;
   #closed = false;
 
-  constructor(settings: EgressSettings) {
+  constructor(settings: EgressSettings, idleMs: number) {
     this.settings = settings;
+    this.#idleMs = idleMs;
   }
 
   async fetch(request: FetchRequest, { signal }: { signal: AbortSignal }): Promise<FetchAnswer> {
@@ -69,6 +71,7 @@ class EgressProcess implements Egress {
     child.on('message', (reply: FetchReply) => this.#answer(reply));
     child.on('error', () => this.#lost(child));
     child.on('exit', () => this.#lost(child));
+    child.on('disconnect', () => this.#lost(child));
     child.send({ op: 'settings', settings: this.settings } satisfies FetchMessage, () => undefined);
     return child;
   }
@@ -91,8 +94,11 @@ class EgressProcess implements Egress {
     if (this.#idle) clearTimeout(this.#idle);
     if (this.#pending.size > 0) return;
     this.#idle = setTimeout(() => {
-      if (this.#pending.size === 0) this.#child?.disconnect();
-    }, FETCH_IDLE_MS);
+      if (this.#pending.size > 0) return;
+      const child = this.#child;
+      this.#child = null; // the next request must not be sent to one that is going
+      child?.disconnect();
+    }, this.#idleMs);
     this.#idle.unref();
   }
 
@@ -111,10 +117,10 @@ function lost(): QuernError {
 }
 
 /** Throws INVALID_ARGUMENT for a wrong entry of the allow-list. Starts nothing yet. */
-export function createEgress(settings: EgressSettings): Egress {
+export function createEgress(settings: EgressSettings, { idleMs = FETCH_IDLE_MS } = {}): Egress {
   for (const rule of settings.allow) {
     const problem = allowRuleProblem(rule);
     if (problem !== null) throw new QuernError('INVALID_ARGUMENT', `allow-list of http_fetch: ${problem}`);
   }
-  return new EgressProcess(settings);
+  return new EgressProcess(settings, idleMs);
 }

@@ -3,26 +3,29 @@ import type { ArgumentChecker } from '../argument-check.ts';
 import { parseArguments } from '../json-arguments.ts';
 import { stripText } from '../model-output.ts';
 import type { JsonObject, ToolAnswer } from '../tool.ts';
+import { BinaryParts } from './binary-parts.ts';
 import type { CallResult, ContentPart } from './server-answers.ts';
 
 const MESSAGE_CHARS = 300;
 
-const sizeOf = (base64: string): string => `${Buffer.byteLength(base64, 'base64')} bytes`;
-
 /** Only text reaches the model; of anything else it is told what there was. */
-export function partText(part: ContentPart): string {
+function partText(part: ContentPart, binaries: BinaryParts): string {
   if (part.type === 'text') return part.text;
   if (part.type === 'image' || part.type === 'audio') {
-    return `[${part.type} ${part.mimeType}, ${sizeOf(part.data)}, not shown]`;
+    return `[${part.type} ${part.mimeType}, ${binaries.add(part.type, part.mimeType, part.data)}]`;
   }
   if (part.type === 'resource_link') return `[resource ${part.name}: ${part.uri}]`;
   const { resource } = part;
   if ('text' in resource) return `[resource ${resource.uri}]\n${resource.text}`;
-  return `[resource ${resource.uri}, ${resource.mimeType ?? 'unknown type'}, ${sizeOf(resource.blob)}, not shown]`;
+  const kept = binaries.add('resource', resource.mimeType, resource.blob);
+  return `[resource ${resource.uri}, ${resource.mimeType ?? 'unknown type'}, ${kept}]`;
 }
 
-function contentText({ content, left }: CallResult): string {
-  return [...content.map(partText), ...(left > 0 ? [`[${left} further parts left out]`] : [])].join('\n');
+function contentText({ content, left }: CallResult, binaries: BinaryParts): string {
+  return [
+    ...content.map((part) => partText(part, binaries)),
+    ...(left > 0 ? [`[${left} further parts left out]`] : []),
+  ].join('\n');
 }
 
 function failed(content: string, message: string): ToolAnswer {
@@ -55,7 +58,8 @@ export async function callAnswer(
   result: CallResult,
   { outputSchema, checker, signal }: { outputSchema: JsonObject | null; checker: ArgumentChecker; signal: AbortSignal },
 ): Promise<ToolAnswer> {
-  const content = contentText(result);
+  const binaries = new BinaryParts();
+  const content = contentText(result, binaries);
   if (result.isError) {
     const [first = ''] = stripText(content).split('\n');
     return failed(content, `the tool says that it failed: ${first.slice(0, MESSAGE_CHARS) || 'without a reason'}`);
@@ -68,6 +72,6 @@ export async function callAnswer(
     message: '',
     content: content === '' && value !== null ? JSON.stringify(value) : content,
     structured: value,
-    artifacts: [],
+    artifacts: binaries.artifacts,
   };
 }

@@ -78,3 +78,7 @@ export const MCP_PROCESS_LIMITS: SandboxLimits = {
 assert(MCP_SESSION_MS < MCP_PROCESS_LIMITS.wallMs, 'a process is replaced before its time ends it within a call');
 assert(MCP_SESSIONS_PER_TENANT < MCP_SESSIONS_MAX, 'one tenant cannot have all');
 assert(MCP_MESSAGE_BYTES_MAX < MCP_RESPONSE_BYTES_MAX, 'the largest message fits an answer');
+
+/** Images, audio and binary resources of a result that are handed out: bytes of one and of all. */
+export const MCP_BINARY_BYTES_MAX = 512 * 1024;
+export const MCP_BINARIES_BYTES_MAX = 1024 * 1024;

@@ -301,3 +301,18 @@ test('processes that were refused to a program which ended well are told', async
     `[7 processes or threads could not be started: the limit of this tool is ${DEFAULT_LIMITS.pids} at once]\ndone`,
   );
 });
+
+test('bytes that are no file are handed out as they are', async (t) => {
+  const data = Buffer.from('png');
+  const tool = answering(() => ({
+    content: 'drawn',
+    artifacts: [{ path: 'image-1.png', mediaType: 'image/png', data }],
+  }));
+  const { run, request } = await setUp(t, 'allow', { tool });
+  const seen: unknown[] = [];
+  await run(request([]), ({ event }) => {
+    if (event?.$case === 'artifact')
+      seen.push([event.value.path, event.value.mediaType, event.value.size, event.value.data]);
+  });
+  assert.deepEqual(seen, [['image-1.png', 'image/png', 3n, data]]);
+});

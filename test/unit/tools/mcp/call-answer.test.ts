@@ -15,7 +15,7 @@ const answer = (said: object) => {
 };
 
 test('text stands as it is; of anything else the model is told what there was', async () => {
-  const { ok, content } = await answer({
+  const { ok, content, artifacts } = await answer({
     content: [
       { type: 'text', text: 'one' },
       { type: 'image', data: 'AAAA', mimeType: 'image/png' },
@@ -28,13 +28,37 @@ test('text stands as it is; of anything else the model is told what there was', 
   assert(ok);
   assert.deepEqual(content.split('\n'), [
     'one',
-    '[image image/png, 3 bytes, not shown]',
-    '[audio audio/wav, 4 bytes, not shown]',
+    '[image image/png, 3 bytes, kept as image-1.png]',
+    '[audio audio/wav, 4 bytes, kept as audio-2.wav]',
     '[resource a: file:///a]',
     '[resource file:///b]',
     'bee',
-    '[resource file:///c, unknown type, 3 bytes, not shown]',
+    '[resource file:///c, unknown type, 3 bytes, kept as resource-3]',
   ]);
+  assert.deepEqual(artifacts, [
+    { path: 'image-1.png', mediaType: 'image/png', data: Buffer.alloc(3) },
+    { path: 'audio-2.wav', mediaType: 'audio/wav', data: Buffer.alloc(4) },
+    { path: 'resource-3', mediaType: '', data: Buffer.alloc(3) },
+  ]);
+});
+
+test('bytes are bounded one by one and together, and a type that is none is not passed on', async () => {
+  const image = (bytes: number, mimeType = 'image/png') => {
+    return { type: 'image', data: Buffer.alloc(bytes).toString('base64'), mimeType };
+  };
+  const kib = 1024;
+  const { content, artifacts } = await answer({
+    content: [image(513 * kib), image(500 * kib), image(500 * kib), image(200 * kib), image(1, 'a\r\nb: c')],
+  });
+  assert.deepEqual(
+    artifacts.map(({ path, mediaType }) => [path, mediaType]),
+    [
+      ['image-1.png', 'image/png'],
+      ['image-2.png', 'image/png'],
+      ['image-3', ''],
+    ],
+  );
+  assert.equal(content.match(/too large to be kept/g)?.length, 2);
 });
 
 test('many parts are counted', async () => {

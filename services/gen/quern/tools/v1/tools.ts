@@ -400,7 +400,7 @@ export interface Output {
 
 /** A file that the tool named as a result. */
 export interface Artifact {
-  /** relative to the workspace */
+  /** relative to the workspace; of an MCP server's image or audio a name, such as image-1.png: it is no file */
   path: string;
   /** bytes */
   size: bigint;
@@ -408,7 +408,7 @@ export interface Artifact {
   sha256: Buffer;
   /** such as image/png; "" = unknown */
   mediaType: string;
-  /** the content when it has at most 64 KiB, else empty */
+  /** the content of a file of at most 64 KiB, and of what is no file (at most 512 KiB); else empty */
   data: Buffer;
 }
 
