@@ -126,7 +126,7 @@ function readyText(event: ReadyEvent): string {
     ...(event.traces
       ? [
           `Traces: ${event.traces}/search?service=gateway`,
-          `  that of one answer: ${event.traces}/trace/ and its x-trace-id`,
+          `  one answer's: ${event.traces}/trace/TRACE_ID, which is its header x-trace-id`,
         ]
       : []),
     '',
