@@ -1,11 +1,12 @@
 // What a sandbox costs: added time over a bare spawn, and trivial sandboxes per second with eight in flight.
-//   npm run bench:sandbox [-- --runs 200 --seconds 5 --in-flight 8]
+//   npm run bench:sandbox [-- --runs 200 --seconds 5 --in-flight 8 --pause-ms 100]
 // Started as root it gives root up in the process that launches, as the service does.
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { cpus, loadavg, release, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { createLog } from '#kit/log.ts';
 import { openJail } from '../../services/tools/jail/jail.ts';
@@ -21,6 +22,7 @@ const { values } = parseArgs({
     runs: { type: 'string', default: '200' },
     seconds: { type: 'string', default: '5' },
     'in-flight': { type: 'string', default: '8' },
+    'pause-ms': { type: 'string', default: '100' },
   },
 });
 
@@ -71,19 +73,26 @@ async function timed(action: () => Promise<unknown>): Promise<number> {
   return performance.now() - since;
 }
 
-/** Turn by turn, so that a change of the machine's load meets both. */
-async function benchAdded(jail: Jail, name: string, argv: [string, ...string[]], runs: number): Promise<number> {
+type Series = { name: string; runs: number; pauseMs: number };
+
+/**
+ * Turn by turn, so that a change of the machine's load meets both. The pause before each is for what the service does between
+ * calls; without one a bare spawn waits for it as well, and seems to cost more than it does.
+ */
+async function benchAdded(jail: Jail, argv: [string, ...string[]], { name, runs, pauseMs }: Series): Promise<number> {
   const inside: number[] = [];
   const outside: number[] = [];
   const setup: number[] = [];
   for (let i = 0; i < runs; i++) {
+    await sleep(pauseMs);
     outside.push(await timed(() => bare(...argv)));
+    await sleep(pauseMs);
     inside.push(await timed(async () => setup.push((await sandboxed(jail, ...argv)).setupNs / 1e6)));
   }
   const [a, b, c] = [spread(inside), spread(outside), spread(setup)];
   const cell = ({ p50, p95 }: Spread): string => `${p50.toFixed(1)} / ${p95.toFixed(1)}`.padStart(16);
   const added = a.p50 - b.p50;
-  process.stdout.write(`${name.padEnd(10)}${cell(b)}${cell(a)}${cell(c)}${added.toFixed(1).padStart(11)}\n`);
+  process.stdout.write(`${name.padEnd(16)}${cell(b)}${cell(a)}${cell(c)}${added.toFixed(1).padStart(11)}\n`);
   return added;
 }
 
@@ -125,13 +134,15 @@ async function main(): Promise<void> {
   process.stdout.write(
     `tier ${tier}, ${list.find(({ name }) => name === 'cgroup')?.detail}; load ${loadavg()[0]!.toFixed(2)}\n\n`,
   );
-  process.stdout.write('p50 / p95 ms          bare         sandbox           setup  added p50\n');
+  process.stdout.write('p50 / p95 ms                bare         sandbox           setup  added p50\n');
   const runs = Number(values.runs);
   for (let i = 0; i < 20; i++) await sandboxed(jail, '/usr/bin/true');
-  const added = await benchAdded(jail, 'true', ['/usr/bin/true'], runs);
+  const pauseMs = Number(values['pause-ms']);
+  const added = await benchAdded(jail, ['/usr/bin/true'], { name: 'true', runs, pauseMs });
+  await benchAdded(jail, ['/usr/bin/true'], { name: 'true, no pause', runs, pauseMs: 0 });
   const { bash, python } = toolchain.interpreters;
-  if (bash) await benchAdded(jail, 'bash', [bash, '-c', 'true'], Math.ceil(runs / 4));
-  if (python) await benchAdded(jail, 'python', [python, '-c', 'pass'], Math.ceil(runs / 4));
+  if (bash) await benchAdded(jail, [bash, '-c', 'true'], { name: 'bash', runs: Math.ceil(runs / 4), pauseMs });
+  if (python) await benchAdded(jail, [python, '-c', 'pass'], { name: 'python', runs: Math.ceil(runs / 4), pauseMs });
   const inFlight = Number(values['in-flight']);
   const rate = await benchRate(jail, Number(values.seconds), inFlight);
   process.stdout.write(

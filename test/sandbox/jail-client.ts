@@ -26,6 +26,8 @@ export type HostConfig = {
   allowMissingCgroup?: boolean;
   proxySocket?: string;
   toolchainRoot?: string;
+  /** Launches made ahead; default none, so that what is left after a run is that run's. */
+  spareLaunches?: number;
 };
 
 export type RunSettings = {

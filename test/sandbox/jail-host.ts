@@ -122,6 +122,7 @@ async function start(config: HostConfig): Promise<unknown> {
       allowMissingCgroup: config.allowMissingCgroup ?? false,
       toolchain,
       proxySocket: config.proxySocket ?? null,
+      spareLaunches: config.spareLaunches ?? 0,
     },
     { signal: new AbortController().signal },
   );

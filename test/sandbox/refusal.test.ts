@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { createLog } from '#kit/log.ts';
 import { openJail } from '../../services/tools/jail/jail.ts';
 import { seccompFilter } from '../../services/tools/jail/seccomp-filter.ts';
+import { STARTER_PATH } from '../../services/tools/jail/starter.ts';
 import { findToolchain } from '../../services/tools/jail/toolchain.ts';
 import { type HostError, startJail, startWholeJail } from './jail-client.ts';
 
@@ -73,17 +74,17 @@ test('every program that a command starts was started inside', async (t) => {
   const execs = execsIn(log);
   const inside = new Set<number>();
   for (const { pid, program } of execs) {
-    if (program === '/usr/bin/prlimit') inside.add(pid);
+    if (program === STARTER_PATH) inside.add(pid);
     const isOwn = /(?:\/node|\/bwrap|\/jail-\w+\/probe)$/.test(program);
     const isTool = /^\/usr\/bin\/(?:bash|env|true)$/.test(program) || program === '/opt/probe';
-    assert(isOwn || isTool || program === '/usr/bin/prlimit', `${program} was started`);
+    assert(isOwn || isTool || program === STARTER_PATH, `${program} was started`);
     if (program === '/usr/bin/bash' || program === '/opt/probe') assert(inside.has(pid), `${program} without limits`);
   }
   assert.equal(named(execs, '/bash').length, 1, 'control: the command was seen');
   const launches = named(execs, '/bwrap').map(({ pid }) => pid);
   assert(
-    named(execs, '/prlimit').every(({ pid }) => !launches.includes(pid)),
-    'prlimit starts in a child of bubblewrap',
+    named(execs, STARTER_PATH).every(({ pid }) => !launches.includes(pid)),
+    'the starter starts in a child of bubblewrap',
   );
 });
 
@@ -109,7 +110,7 @@ test('a filter that is absent, cut or damaged: the command is not started', asyn
   const execs = execsIn(log);
   assert.equal(named(execs, '/bwrap').length, broken.length + 1, 'control: bubblewrap was started each time');
   assert.equal(named(execs, '/echo').length, 1, 'the command only with the whole filter');
-  assert.equal(named(execs, '/prlimit').length, 1);
+  assert.equal(named(execs, STARTER_PATH).length, 1);
 });
 
 test('without cgroups nothing runs unless the operator allows it; then the tier says so', async (t) => {

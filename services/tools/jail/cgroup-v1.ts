@@ -50,9 +50,13 @@ function groupAt(folders: V1Folders, name: string): Cgroup {
   const cpuNs = (): number | null => (folders.cpuacct ? readNumber(file('cpuacct', 'cpuacct.usage')) : null);
   return {
     name,
+    limit: (limits) => setLimits(folders, name, limits),
     processes,
     async attach(pid) {
-      await Promise.all(places.map((place) => writeFile(join(place, 'cgroup.procs'), String(pid))));
+      // The first write waits in the kernel for some ms (an RCU grace period), the others find that done.
+      const [first, ...others] = places.map((place) => join(place, 'cgroup.procs'));
+      await writeFile(first!, String(pid));
+      for (const file of others) writeFileSync(file, String(pid));
     },
     kill() {
       forbidProcesses(join(folders.pids!, name));
@@ -81,7 +85,7 @@ export function openCgroupsV1(folders: V1Folders): Cgroups {
       const group = groupAt(folders, name);
       try {
         for (const place of places) mkdirSync(join(place, name));
-        setLimits(folders, name, limits);
+        if (limits !== null) group.limit(limits);
       } catch (error) {
         group.remove().catch(() => {}); // the first mistake is the one to tell
         throw error;

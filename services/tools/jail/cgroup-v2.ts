@@ -39,6 +39,7 @@ function groupAt(folder: string, name: string): Cgroup {
   };
   return {
     name,
+    limit: (limits) => setLimits(place, limits),
     processes,
     attach: (pid) => writeFile(join(place, 'cgroup.procs'), String(pid)),
     kill() {
@@ -69,7 +70,7 @@ export function openCgroupsV2(folder: string): Cgroups {
       const group = groupAt(folder, newGroupName());
       mkdirSync(join(folder, group.name));
       try {
-        setLimits(join(folder, group.name), limits);
+        if (limits !== null) group.limit(limits);
       } catch (error) {
         group.remove().catch(() => {}); // the first mistake is the one to tell
         throw error;

@@ -21,6 +21,8 @@ export type CgroupUsage = {
 /** The processes of one run. */
 export type Cgroup = {
   readonly name: string;
+  /** Sets its limits; without them it only counts. */
+  limit(limits: CgroupLimits): void;
   /** Puts a process in. What it starts from then on is born there. */
   attach(pid: number): Promise<void>;
   processes(): number[];
@@ -35,7 +37,8 @@ export type Cgroups = {
   readonly version: 1 | 2;
   /** Where, and with which controllers. */
   readonly detail: string;
-  create(limits: CgroupLimits): Cgroup;
+  /** An empty group; null: its limits come later. */
+  create(limits: CgroupLimits | null): Cgroup;
   /** Kills and removes the groups of services that are gone; returns how many there were. */
   sweep(): Promise<number>;
 };

@@ -1,7 +1,8 @@
-// The /etc of a sandbox: what programs need to start, and nothing of this machine's.
+// The /etc of a sandbox: what programs need to start, the starter among it, and nothing of this machine's.
 import { mkdirSync, readdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { INNER_UID } from './limits.ts';
+import { STARTER_PATH, starter } from './starter.ts';
 
 const FILES: Readonly<Record<string, string>> = {
   passwd:
@@ -20,6 +21,7 @@ const COPIED = ['ld.so.cache', 'ssl/certs/ca-certificates.crt'];
 export function writeInnerEtc(folder: string, host = '/etc'): void {
   mkdirSync(folder, { recursive: true });
   for (const [name, text] of Object.entries(FILES)) writeFileSync(join(folder, name), text, { mode: 0o444 });
+  writeFileSync(join(folder, basename(STARTER_PATH)), starter(), { mode: 0o555 });
   for (const name of COPIED) {
     const path = join(folder, name);
     mkdirSync(dirname(path), { recursive: true });

@@ -21,6 +21,7 @@ import type {
 import { type RunOptions, type RunParts, SandboxRun } from './sandbox-run.ts';
 import { seccompFilter } from './seccomp-filter.ts';
 import { selfTest } from './self-test.ts';
+import { SpareLaunches } from './spare-launches.ts';
 import { killStaleLaunches } from './stale-launches.ts';
 import { closeStrayDescriptors } from './stray-descriptors.ts';
 import { syscallRunner } from './syscall-runner.ts';
@@ -40,6 +41,8 @@ export type JailOptions = {
   /** Socket of the egress proxy; null: commands with the network 'proxy' are refused. */
   readonly proxySocket: string | null;
   readonly probeIntervalMs?: number;
+  /** Launches made ahead, of each kind; default SPARE_LAUNCHES. */
+  readonly spareLaunches?: number;
 };
 
 const FOLDER = /^jail-/;
@@ -183,6 +186,7 @@ class OpenJail implements Jail {
     this.#closing.abort();
     await this.#probing?.catch(() => {});
     await Promise.all([...this.#runs].map((run) => run.kill('drain')));
+    await this.#parts?.spares?.close();
     rmSync(this.#folder, { recursive: true, force: true });
   }
 
@@ -210,6 +214,13 @@ class OpenJail implements Jail {
     return missing.map(({ name, detail, remedy }) => `${name}: ${detail}; ${remedy}`).join('. ') || 'not tested yet';
   }
 
+  /** What was made ahead does not outlive the test under which it was made. */
+  async #replaceParts(parts: RunParts): Promise<void> {
+    const before = this.#parts;
+    this.#parts = parts;
+    await before?.spares?.close();
+  }
+
   async #probe(signal: AbortSignal): Promise<Capabilities> {
     const { log, cgroups, allowMissingCgroup, toolchain, proxySocket, bwrap } = this.#options;
     const found = findBubblewrap(bwrap);
@@ -230,7 +241,8 @@ class OpenJail implements Jail {
       }
       list.push(...test.list);
       if (test.sound) tier = cgroups.ok ? 'A' : 'A-';
-      this.#parts = parts;
+      const spares = new SpareLaunches(parts, this.#options.spareLaunches);
+      await this.#replaceParts({ ...parts, spares });
     }
     if (signal.aborted) throw unavailable('the tool service is stopping'); // a test that was cut off says nothing
     if (tier !== this.#capabilities.tier) {

@@ -2,7 +2,7 @@
 import { lstatSync } from 'node:fs';
 import { join } from 'node:path';
 import { INNER_UID, SHM_BYTES } from './limits.ts';
-import type { SandboxCommand, SandboxLimits } from './sandbox.ts';
+import type { SandboxCommand } from './sandbox.ts';
 import type { Toolchain } from './toolchain.ts';
 
 /** The workspace inside. */
@@ -19,7 +19,7 @@ export type LaunchPlaces = {
 };
 
 const ISOLATION = [
-  ['--unshare-user', '--unshare-all', '--disable-userns', '--assert-userns-disabled'],
+  ['--unshare-all', '--disable-userns', '--assert-userns-disabled'],
   ['--die-with-parent', '--new-session', '--cap-drop', 'ALL'],
   ['--hostname', 'sandbox', '--uid', String(INNER_UID), '--gid', String(INNER_UID)],
 ].flat();
@@ -65,7 +65,10 @@ function workspaceOptions({ workspace, limits }: SandboxCommand): string[] {
   ];
 }
 
-/** All options in order; the last two close what is writable and unbounded until then. */
+/**
+ * All options in order; the last mounts close what is writable and unbounded until then. --unshare-user is the very last:
+ * --disable-userns, which is on the command line, has bubblewrap refuse options that were cut short before it makes anything.
+ */
 export function launchOptions(command: SandboxCommand, places: LaunchPlaces): string[] {
   const { toolchain, etc, proxySocket } = places;
   const proxy = command.network === 'proxy' && proxySocket !== null ? ['--bind', proxySocket, PROXY_SOCKET] : [];
@@ -95,35 +98,11 @@ export function launchOptions(command: SandboxCommand, places: LaunchPlaces): st
     ...['--chdir', WORK, '--clearenv'],
     ...Object.entries({ ...ENVIRONMENT, ...command.env }).flatMap(([name, value]) => ['--setenv', name, value]),
     ...['--remount-ro', '/dev', '--remount-ro', '/'],
+    '--unshare-user',
   ];
 }
 
 /** Each item ends with NUL, as --args wants it. */
 export function encodeOptions(options: readonly string[]): Uint8Array {
   return Buffer.from(options.map((option) => `${option}\0`).join(''));
-}
-
-/** The rlimits that are set inside the user namespace: outside it NPROC would be shared by every sandbox of the account. */
-export function limitedCommand(
-  command: SandboxCommand,
-  places: LaunchPlaces,
-  options: { readonly withCgroup: boolean },
-): string[] {
-  const { limits, argv } = command;
-  return [places.toolchain.prlimit, ...rlimits(limits, options.withCgroup), '--', ...argv];
-}
-
-function rlimits(limits: SandboxLimits, withCgroup: boolean): string[] {
-  const cpuSeconds = Math.ceil(limits.cpuMs / 1_000);
-  return [
-    // With a cgroup this is the second line: the first one also says that it refused.
-    `--nproc=${withCgroup ? limits.pids + 1 : limits.pids}`,
-    `--nofile=${limits.openFiles}`,
-    '--core=0',
-    `--fsize=${limits.fileBytes}`,
-    '--memlock=0',
-    `--cpu=${cpuSeconds}:${cpuSeconds + 1}`, // the soft one says SIGXCPU, the hard one ends what ignores it
-    // Address space would be too blunt: V8 reserves gigabytes that it never touches.
-    ...(withCgroup ? [] : [`--data=${limits.memoryBytes}`]),
-  ];
 }

@@ -1,10 +1,11 @@
-// One start of bubblewrap: its descriptors, what it says of itself, and the system call filter that lets the command go.
-// bubblewrap reads the filter when all else is made. When this process dies first it reads an empty one, which the kernel
-// refuses, so that nothing runs; a byte on --block-fd would not do: the end of that pipe lets the command go as well.
+// One start of bubblewrap: its descriptors, what it says of itself, and the orders that let the command go. bubblewrap is
+// started before there is a command, waits for its options, and makes the sandbox only then. When this process dies before
+// it has sent them all, bubblewrap refuses what came; when it dies before the orders, the starter does (starter.ts).
 import { type ChildProcess, spawn } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
-import { encodeOptions, type LaunchPlaces, launchOptions, limitedCommand } from './launch-options.ts';
+import { encodeOptions, type LaunchPlaces, launchOptions } from './launch-options.ts';
 import type { NetworkMode, SandboxCommand } from './sandbox.ts';
+import { STARTER_FD, STARTER_PATH, starterMemory } from './starter.ts';
 
 export type LaunchParts = {
   /** Path of bubblewrap. */
@@ -20,8 +21,12 @@ export type Launch = {
   readonly stdin: Writable | null;
   readonly stdout: Readable;
   readonly stderr: Readable;
+  /** Has the sandbox made for this command. Throws what a look at its protected paths throws. */
+  begin(command: SandboxCommand, parts: LaunchParts, options: { readonly withCgroup: boolean }): void;
   /** PID 1 of the sandbox, by its number out here. Rejects when bubblewrap ends before it has said so. */
   readonly innerPid: Promise<number>;
+  /** Settles when all is made and the starter, behind the filter, waits for the command. Rejects as innerPid does. */
+  readonly made: Promise<void>;
   /** Lets the command start. */
   release(): void;
   /** Settles when bubblewrap has ended; never rejects. */
@@ -32,13 +37,15 @@ export type Launch = {
 
 const FILTER = 3;
 const OPTIONS = 4;
-const INFO = 5;
-const STATUS = 6;
+const STATUS = 5;
 
-/** The same for every launch: what differs is in the pipe. */
+/**
+ * The same for every launch: what differs is in the pipes. --disable-userns is here so that bubblewrap refuses options without
+ * --unshare-user, which is their last.
+ */
 export const BWRAP_ARGUMENTS: readonly string[] = [
-  ...['--args', String(OPTIONS), '--seccomp', String(FILTER), '--info-fd', String(INFO)],
-  ...['--json-status-fd', String(STATUS), '--'],
+  ...['--args', String(OPTIONS), '--seccomp', String(FILTER), '--json-status-fd', String(STATUS)],
+  ...['--disable-userns', '--', STARTER_PATH],
 ];
 
 /** A peer that goes away (a failed launch) is told by `exited`; unheard, its error event would end this process. */
@@ -66,16 +73,10 @@ function collect(stream: Readable): { text(): string; ended: Promise<void>; onTe
   };
 }
 
-/** Starts bubblewrap and returns at once; the command waits until release(). Throws what spawn throws. */
-export function launch(
-  command: SandboxCommand,
-  parts: LaunchParts,
-  options: { readonly withCgroup: boolean; readonly stdin: 'open' | 'given' },
-): Launch {
-  const argv = [...BWRAP_ARGUMENTS, ...limitedCommand(command, parts.places, options)];
-  const takesInput = options.stdin === 'open' || command.stdin !== null;
-  const child = spawn(parts.bwrap, argv, {
-    stdio: [takesInput ? 'pipe' : 'ignore', ...Array<'pipe'>(6).fill('pipe')],
+/** Starts bubblewrap and returns at once; it waits for begin(). Throws what spawn throws. */
+export function launch(bwrap: string, options: { readonly takesInput: boolean }): Launch {
+  const child = spawn(bwrap, [...BWRAP_ARGUMENTS], {
+    stdio: [options.takesInput ? 'pipe' : 'ignore', ...Array<'pipe'>(STARTER_FD).fill('pipe')],
     env: {},
     cwd: '/',
     detached: true,
@@ -84,28 +85,38 @@ export function launch(
   const streams = child.stdio.map((stream) => stream && quiet(stream as Readable & Writable));
   if (child.pid === undefined) {
     for (const stream of streams) stream?.destroy();
-    throw new Error(`${parts.bwrap} cannot be started`);
+    throw new Error(`${bwrap} cannot be started`);
   }
   const { promise: exited, resolve: setExited } = Promise.withResolvers<Exit>();
   child.on('exit', (code, signal) => setExited({ code, signal }));
-  streams[OPTIONS]!.end(encodeOptions(launchOptions(command, parts.places)));
-  const info = collect(streams[INFO]!);
   const status = collect(streams[STATUS]!);
-  if (child.stdin && options.stdin === 'given') child.stdin.end(command.stdin!);
   const { promise: innerPid, resolve: setPid, reject: noPid } = Promise.withResolvers<number>();
-  innerPid.catch(() => {}); // the caller may have turned to `exited` already
-  info.onText(() => {
-    const pid = /"child-pid"\s*:\s*(\d+)[\s,}]/.exec(info.text())?.[1];
+  const { promise: made, resolve: setMade, reject: notMade } = Promise.withResolvers<void>();
+  for (const promise of [innerPid, made]) promise.catch(() => {}); // the caller may have turned to `exited` already
+  status.onText(() => {
+    const pid = /"child-pid"\s*:\s*(\d+)[\s,}]/.exec(status.text())?.[1];
     if (pid !== undefined) setPid(Number(pid));
   });
-  exited.then(() => noPid(new Error('bubblewrap ended before the sandbox was made')));
+  streams[STARTER_FD]!.once('data', () => setMade());
+  exited.then(() => {
+    const error = new Error('bubblewrap ended before the sandbox was made');
+    noPid(error);
+    notMade(error);
+  });
+  let orders: Uint8Array | null = null;
   return {
     child,
     stdin: child.stdin,
     stdout: child.stdout!,
     stderr: child.stderr!,
+    begin(command, { filters, places }, how) {
+      orders = starterMemory(command, how);
+      streams[OPTIONS]!.end(encodeOptions(launchOptions(command, places)));
+      streams[FILTER]!.end(filters[command.network]);
+    },
     innerPid,
-    release: () => void streams[FILTER]!.end(parts.filters[command.network]),
+    made,
+    release: () => void streams[STARTER_FD]!.end(orders),
     exited,
     async exitCode() {
       await status.ended;

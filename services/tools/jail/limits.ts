@@ -21,10 +21,12 @@ export const INNER_UID = 1000;
 
 /** From spawn to the first instruction; beyond it the launch has failed. Far above what a busy machine needs. */
 export const SETUP_MAX_MS = 10_000;
+/** Launches that wait for a command, per kind of standard input: what is asked for one after the other finds one ready. */
+export const SPARE_LAUNCHES = 4;
+/** After one was taken, its successor is made when a run ends, and at the latest after this. */
+export const SPARE_FILL_MS = 50;
 /** What bubblewrap may say about a failed launch. */
 export const SETUP_TEXT_MAX_BYTES = 4 * KIB;
-/** While bubblewrap mounts: how often its mounts are looked at, where some must be checked. */
-export const MOUNT_POLL_MS = 1;
 /** Between looks at the CPU time and memory of a running sandbox: what it may overrun by, per core. */
 export const USAGE_POLL_MS = 100;
 /** Between looks at the workspace's size. */

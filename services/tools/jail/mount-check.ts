@@ -1,9 +1,7 @@
 // What bubblewrap mounted, read back before the command starts. A workspace may be changed, by another command that runs in
 // it, between the look at a protected path and its mount: a folder become a link would bring a foreign place inside.
-import { setTimeout as sleep } from 'node:timers/promises';
 import { readText } from './cgroups.ts';
 import { WORK } from './launch-options.ts';
-import { MOUNT_POLL_MS } from './limits.ts';
 
 type Mount = { device: string; root: string; point: string; readOnly: boolean; type: string };
 
@@ -45,13 +43,9 @@ export function foreignMount(mountinfo: string): string | null | undefined {
     : null;
 }
 
-/** Waits until the process's mounts are complete and throws when one below the workspace comes from elsewhere. */
-export async function checkMounts(pid: number, options: { readonly signal: AbortSignal }): Promise<void> {
-  while (!options.signal.aborted) {
-    const verdict = foreignMount(readText(`/proc/${pid}/mountinfo`) ?? '');
-    if (verdict === null) return;
-    if (verdict !== undefined) throw new Error(verdict);
-    await sleep(MOUNT_POLL_MS);
-  }
-  throw new Error('the mounts of the sandbox could not be checked in time');
+/** For a process inside whose mounts are complete: throws when one below the workspace comes from elsewhere. */
+export function checkMounts(pid: number): void {
+  const verdict = foreignMount(readText(`/proc/${pid}/mountinfo`) ?? '');
+  if (verdict === undefined) throw new Error('the mounts of the sandbox are not what they must be');
+  if (verdict !== null) throw new Error(verdict);
 }

@@ -1,8 +1,8 @@
 // The life of one sandbox: cgroup, bubblewrap, limits, and an end after which nothing of it is left.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Log } from '#kit/log.ts';
-import type { Cgroup, Cgroups, CgroupUsage } from './cgroups.ts';
-import { type Launch, type LaunchParts, launch } from './launch.ts';
+import type { Cgroup, CgroupUsage } from './cgroups.ts';
+import type { Launch, LaunchParts } from './launch.ts';
 import {
   DELIVERY_MAX_MS,
   DISK_POLL_MS,
@@ -17,12 +17,14 @@ import { checkMounts } from './mount-check.ts';
 import { type OutputPump, pumpOutput } from './output-pump.ts';
 import { childrenOf, isSameProcess, signalProcess, startTimeOf } from './process-status.ts';
 import type { KillReason, OutputSink, SandboxCommand, SandboxEnd } from './sandbox.ts';
+import { type LaunchMaker, makeLaunch, type SpareLaunches } from './spare-launches.ts';
 
-export type RunParts = LaunchParts & {
-  /** Null: tier A-, limits per process only. */
-  readonly cgroups: Cgroups | null;
-  readonly log: Log;
-};
+export type RunParts = LaunchParts &
+  LaunchMaker & {
+    readonly log: Log;
+    /** Absent: each launch is made when it is needed. */
+    readonly spares?: SpareLaunches;
+  };
 
 export type RunOptions = {
   readonly output: OutputSink;
@@ -61,6 +63,7 @@ export class SandboxRun {
     this.started = this.#setUp();
     this.started.catch(() => {}); // told by `ended` as well
     this.ended = this.#live();
+    this.ended.then(() => parts.spares?.fill());
   }
 
   get stdin(): Launch['stdin'] {
@@ -114,50 +117,54 @@ export class SandboxRun {
   async #setUp(): Promise<number> {
     const { output } = this.#options;
     try {
-      const { memoryBytes, pids } = this.#command.limits;
-      this.#cgroup = this.#parts.cgroups?.create({ memoryBytes, pids }) ?? null;
-      this.#launch = launch(this.#command, this.#parts, {
-        withCgroup: this.#cgroup !== null,
-        stdin: this.#options.stdin,
-      });
-      const { stdout, stderr } = this.#launch;
+      await this.#takeLaunch();
+      const { stdout, stderr } = this.#launch!;
       this.#pump = pumpOutput({ stdout, stderr }, output, {
         bytesMax: this.#command.limits.outputBytes,
         onLimit: () => void this.kill('output'),
         onBroken: () => void this.kill('cancelled'),
       });
-      this.#launch.exited.then(() => {
+      this.#launch!.exited.then(() => {
         this.#exited = true;
         for (const timer of this.#timers) clearInterval(timer);
       });
-      await this.#enclose(this.#launch);
+      if (this.#killed !== null) throw new Error(`ended before it started: ${this.#killed}`);
+      await this.#enclose(this.#launch!);
     } catch (error) {
       this.#setupFailure = (error as Error).message;
       this.#killTree({ force: true });
       throw error;
     }
-    return this.#release(this.#launch, this.#pump);
+    return this.#release(this.#launch!, this.#pump);
   }
 
-  /** From the start of bubblewrap to all limits in place. */
-  async #enclose({ innerPid }: Launch): Promise<void> {
-    const over = new AbortController();
+  /** A bubblewrap that waits, within its cgroup. */
+  async #takeLaunch(): Promise<void> {
+    const { spares } = this.#parts;
+    const how = { takesInput: this.#options.stdin === 'open' || this.#command.stdin !== null };
+    const { launch, cgroup } = await (spares ? spares.take(how) : makeLaunch(this.#parts, how));
+    this.#launch = launch;
+    this.#cgroup = cgroup;
+  }
+
+  /** From the limits of the cgroup to a sandbox in which nothing is missing but the command. */
+  async #enclose(launched: Launch): Promise<void> {
     const timer = setTimeout(() => {
-      over.abort();
       this.#setupFailure = `the sandbox was not made within ${SETUP_MAX_MS} ms`;
       this.#killTree({ force: true });
     }, SETUP_MAX_MS);
     this.#timers.push(timer);
     try {
-      const pid = await innerPid;
+      const { limits, stdin, workspace } = this.#command;
+      // bubblewrap's own process outside of the namespaces counts as well.
+      this.#cgroup?.limit({ memoryBytes: limits.memoryBytes, pids: limits.pids + 1 });
+      launched.begin(this.#command, this.#parts, { withCgroup: this.#cgroup !== null });
+      if (stdin !== null && this.#options.stdin === 'given') launched.stdin!.end(stdin);
+      const pid = await launched.innerPid;
       this.#inner = { pid, startTime: startTimeOf(pid) ?? 0 };
       if (this.#killed !== null) throw new Error(`ended before it started: ${this.#killed}`);
-      await this.#cgroup?.attach(pid);
-      const { workspace } = this.#command;
-      if (workspace?.writable && workspace.protected.length > 0) {
-        this.#launch?.exited.then(() => over.abort());
-        await checkMounts(pid, { signal: over.signal });
-      }
+      await launched.made;
+      if (workspace?.writable && workspace.protected.length > 0) checkMounts(pid);
     } finally {
       clearTimeout(timer);
     }

@@ -1,10 +1,9 @@
 // A program of a few hundred bytes that does the system calls it is told and says what came back: the self-test's hands
 // inside a sandbox. Machine code, so that it needs no interpreter and no compiler, and hides nothing behind a library.
 import { assert } from '#kit/assert.ts';
+import { MEMORY_ADDRESS, staticProgram } from './static-program.ts';
 
-const CODE_ADDRESS = 0x400000;
 /** Where the program keeps its record; the data of its orders lies behind. */
-const MEMORY_ADDRESS = 0x600000;
 const MEMORY_BYTES = 0x100000;
 /** Free for buffers and structures that the orders point to. */
 export const DATA_ADDRESS = MEMORY_ADDRESS + 0x1000;
@@ -96,37 +95,9 @@ const CODE: readonly string[] = [
   '0f 05', // syscall
 ];
 
-const ELF_HEADER_BYTES = 64;
-const PROGRAM_HEADER_BYTES = 56;
-const READ_EXECUTE = 5;
-const READ_WRITE = 6;
-
-/** The program as a static ELF file: one segment of code, one of zeroed memory (System V ABI, chapters 4 and 5). */
+/** The program as a static ELF file. */
 export function syscallRunner(): Uint8Array {
-  const code = Buffer.from(CODE.join('').replaceAll(' ', ''), 'hex');
-  const codeOffset = ELF_HEADER_BYTES + 2 * PROGRAM_HEADER_BYTES;
-  const bytes = Buffer.alloc(codeOffset + code.length);
-  bytes.write('\x7fELF\x02\x01\x01', 0, 'latin1');
-  bytes.writeUInt16LE(2, 16); // executable
-  bytes.writeUInt16LE(62, 18); // x86_64
-  bytes.writeUInt32LE(1, 20);
-  bytes.writeBigUInt64LE(BigInt(CODE_ADDRESS + codeOffset), 24); // entry
-  bytes.writeBigUInt64LE(BigInt(ELF_HEADER_BYTES), 32); // program headers
-  bytes.writeUInt16LE(ELF_HEADER_BYTES, 52);
-  bytes.writeUInt16LE(PROGRAM_HEADER_BYTES, 54);
-  bytes.writeUInt16LE(2, 56);
-  const segment = (index: number, flags: number, address: number, fileBytes: number, memoryBytes: number): void => {
-    const at = ELF_HEADER_BYTES + index * PROGRAM_HEADER_BYTES;
-    bytes.writeUInt32LE(1, at); // PT_LOAD
-    bytes.writeUInt32LE(flags, at + 4);
-    [address, address, fileBytes, memoryBytes, 0x1000].forEach((value, field) => {
-      bytes.writeBigUInt64LE(BigInt(value), at + 16 + 8 * field);
-    });
-  };
-  segment(0, READ_EXECUTE, CODE_ADDRESS, bytes.length, bytes.length);
-  segment(1, READ_WRITE, MEMORY_ADDRESS, 0, MEMORY_BYTES);
-  code.copy(bytes, codeOffset);
-  return bytes;
+  return staticProgram(CODE, MEMORY_BYTES);
 }
 
 /** Six at most; a text or bytes stand for the address at which they are put. */

@@ -12,8 +12,6 @@ export type Toolchain = {
   readonly binds: readonly ReadOnlyBind[];
   /** Paths inside the sandbox; null: there is none. */
   readonly interpreters: Readonly<Record<Interpreter, string | null>>;
-  /** Sets the limits inside. */
-  readonly prlimit: string;
 };
 
 const NODE_INSIDE = '/opt/node';
@@ -43,6 +41,5 @@ export function findToolchain(options: { readonly root?: string; readonly node?:
       python: firstIn(root, ['python3']),
       node: ownNode ?? (bound ? NODE_INSIDE : null),
     },
-    prlimit: '/usr/bin/prlimit',
   };
 }

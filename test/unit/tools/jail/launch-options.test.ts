@@ -4,10 +4,10 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { BWRAP_ARGUMENTS } from '../../../../services/tools/jail/launch.ts';
 import {
   encodeOptions,
   launchOptions,
-  limitedCommand,
   presentProtected,
   WORK,
 } from '../../../../services/tools/jail/launch-options.ts';
@@ -18,7 +18,6 @@ const toolchain = {
   root: '/usr',
   binds: [{ from: '/opt/x/node', to: '/opt/node' }],
   interpreters: { bash: null, python: null, node: null },
-  prlimit: '/usr/bin/prlimit',
 };
 const places = { toolchain, etc: '/state/etc', proxySocket: '/state/proxy.sock' };
 
@@ -27,14 +26,15 @@ function valuesOf(options: readonly string[], name: string, count: number): stri
   return options.flatMap((option, index) => (option === name ? [options.slice(index + 1, index + 1 + count)] : []));
 }
 
-test('isolation is asked for explicitly, and the last two options close what is writable', () => {
+test('isolation is asked for explicitly, the last mounts close what is writable, and a cut is seen', () => {
   const options = launchOptions(commandOf(['/usr/bin/true']), places);
   for (const wanted of ['--unshare-user', '--unshare-all', '--disable-userns', '--assert-userns-disabled']) {
     assert(options.includes(wanted), wanted);
   }
   for (const wanted of ['--die-with-parent', '--new-session', '--clearenv']) assert(options.includes(wanted), wanted);
   assert.deepEqual(valuesOf(options, '--cap-drop', 1), [['ALL']]);
-  assert.deepEqual(options.slice(-4), ['--remount-ro', '/dev', '--remount-ro', '/']);
+  assert.deepEqual(options.slice(-5), ['--remount-ro', '/dev', '--remount-ro', '/', '--unshare-user']);
+  assert(BWRAP_ARGUMENTS.includes('--disable-userns'), 'which is refused without --unshare-user');
   assert(!options.includes('--share-net') && !options.includes('--bind'));
   assert.deepEqual(valuesOf(options, '--tmpfs', 1), [['/dev/shm'], ['/tmp'], [WORK]], 'in memory, each of a size');
   assert.equal(valuesOf(options, '--size', 1).length, 3);
@@ -54,20 +54,6 @@ test('variables of the command come after the cleared environment; the proxy soc
   });
   assert.deepEqual(valuesOf(options, '--bind', 2), [['/state/proxy.sock', '/run/proxy.sock']]);
   assert.deepEqual(valuesOf(launchOptions({ ...command, network: 'none' }, places), '--bind', 2), []);
-});
-
-test('limits inside; without a cgroup each process is limited alone', () => {
-  const command = commandOf(['/usr/bin/x', '--nproc=9'], {
-    limits: { cpuMs: 1_500, pids: 10, memoryBytes: 4_194_304 },
-  });
-  const enclosed = limitedCommand(command, places, { withCgroup: true });
-  assert.equal(enclosed[0], '/usr/bin/prlimit');
-  assert.deepEqual(enclosed.slice(enclosed.indexOf('--')), ['--', '/usr/bin/x', '--nproc=9']);
-  for (const wanted of ['--nproc=11', '--core=0', '--memlock=0', '--cpu=2:3'])
-    assert(enclosed.includes(wanted), wanted);
-  assert(!enclosed.some((option) => option.startsWith('--data')));
-  const alone = limitedCommand(command, places, { withCgroup: false });
-  assert(alone.includes('--data=4194304') && alone.includes('--nproc=10'));
 });
 
 test('each option ends with NUL', () => {

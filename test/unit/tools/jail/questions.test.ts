@@ -80,5 +80,6 @@ test("the inner /etc has its own accounts and names, and nothing of the host's b
     'nsswitch.conf',
     'passwd',
     'resolv.conf',
+    'start',
   ]);
 });
