@@ -141,6 +141,9 @@ export function createToolClient({ address, sharedToken, tls, spans }: ToolClien
     async deny(request, options) {
       await unary(client, 'deny', request, short(options)).catch(failed);
     },
+    async endSession(request, options) {
+      return (await unary(client, 'endSession', request, short(options)).catch(failed)).removed;
+    },
     async tier({ signal }) {
       const options = { signal, timeoutMs: TOOLS_LOOK_TIMEOUT_MS };
       return (await unary(client, 'getCapabilities', { probeNow: false }, options)).tier;

@@ -1,13 +1,14 @@
 // One run with its life: it ends by itself, by Cancel, by its deadline, or when nobody has read it for its linger time; and it
 // can be read and answered for while it is there.
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { SamplingParams } from '#gen/quern/common/v1/common.ts';
 import type { RunEnded } from '#gen/quern/gateway/v1/agent.ts';
 import type { ChatMessage } from '#gen/quern/tokenizer/v1/tokenizer.ts';
 import type { Caller, Taint } from '#gen/quern/tools/v1/tools.ts';
 import { QuernError } from '#kit/errors.ts';
 import { type Principal, principalKey } from '#kit/principal.ts';
-import type { SpanSink, TraceContext } from '#kit/trace.ts';
-import { NESTED_CONTEXT_MS_MAX } from './limits.ts';
+import { inject, type SpanSink, type TraceContext } from '#kit/trace.ts';
+import { END_SESSION_ATTEMPTS_MAX, END_SESSION_RETRY_MS, NESTED_CONTEXT_MS_MAX } from './limits.ts';
 import { type NestedContext, sealNested } from './nested-context.ts';
 import type { OfferedTools } from './offered-tools.ts';
 import { checkApprover, PendingApprovals } from './pending-approvals.ts';
@@ -16,6 +17,9 @@ import { runLevel } from './run-level.ts';
 import { RunLog, type RunReader } from './run-log.ts';
 import { type LevelEnd, type RunLevel, type RunShared, type RunWatch, WALL_REASON } from './run-state.ts';
 import type { ToolService, Turn } from './seams.ts';
+
+/** The run's own signal may have ended it. */
+const NEVER = new AbortController().signal;
 
 export type AgentRunOptions = {
   runId: string;
@@ -140,6 +144,15 @@ export class AgentRun {
     this.abort(new QuernError('UNAVAILABLE', 'this gateway is stopping; try again', { reason: 'DRAINING' }));
     if (this.#linger) clearTimeout(this.#linger);
     this.#gone();
+  }
+
+  /** Has the workspace removed that nobody but this run knew. */
+  async endSession(): Promise<void> {
+    const { toolService, trace } = this.options;
+    for (let attempt = 0; attempt < END_SESSION_ATTEMPTS_MAX; attempt += 1) {
+      if (await toolService.endSession({ caller: this.#caller() }, { signal: NEVER, trace })) return;
+      await sleep(END_SESSION_RETRY_MS * 2 ** attempt, undefined, { ref: false }); // what was cancelled takes its time to end
+    }
   }
 
   #outerLevel(): RunLevel {

@@ -72,6 +72,9 @@ export const NESTED_CONTEXT_CHARS_MAX = 4096;
 export const TOOL_RECONNECTS_MAX = 6;
 export const TOOL_RECONNECT_MS = 100;
 export const TOOL_UNARY_TIMEOUT_MS = 10_000;
+/** A workspace in which a cancelled call still ends is asked for again; beyond that the service removes it by itself, later. */
+export const END_SESSION_ATTEMPTS_MAX = 5;
+export const END_SESSION_RETRY_MS = 250;
 /** The service ends a call at its time and says so; the call's own deadline comes only when it does not. */
 export const TOOL_DEADLINE_SLACK_MS = 2_000;
 

@@ -4,6 +4,7 @@ import type { ChatMessage, ToolDefinition } from '#gen/quern/tokenizer/v1/tokeni
 import type {
   ApproveRequest,
   DenyRequest,
+  EndSessionRequest,
   ExecuteRequest,
   ExecuteResponse,
   ListToolsRequest,
@@ -45,4 +46,6 @@ export type ToolService = {
   execute(request: ExecuteRequest, options: SeamOptions & { nestedContext: string }): AsyncIterable<ExecuteResponse>;
   approve(request: ApproveRequest, options: SeamOptions): Promise<void>;
   deny(request: DenyRequest, options: SeamOptions): Promise<void>;
+  /** Nobody will call in this session again. False: a call is still in its workspace, which stays for now. */
+  endSession(request: EndSessionRequest, options: SeamOptions): Promise<boolean>;
 };

@@ -120,7 +120,15 @@ function sessionOf({ sessionId }: RunRequest, runId: string): string {
   return sessionId === '' ? runId : sessionId;
 }
 
-type Started = { run: AgentRun; timeline: RequestTimeline; startedMs: number; release: () => void };
+const least = (a: number | null, b: number | null): number | null => (a === null ? b : b === null ? a : Math.min(a, b));
+
+type Started = {
+  run: AgentRun;
+  timeline: RequestTimeline;
+  startedMs: number;
+  release: () => void;
+  hasOwnSession: boolean;
+};
 
 const RECORDED: Partial<Record<RunOutcome, AuditOutcome>> = {
   [RunOutcome.RUN_OUTCOME_ANSWERED]: 'ok',
@@ -129,14 +137,19 @@ const RECORDED: Partial<Record<RunOutcome, AuditOutcome>> = {
 };
 
 /** Tells audit, metrics and Explain that it has begun and how it ended, and lets go of its id: a new run may have it. */
-async function account({ audit }: GatewayContext, agents: Agents, started: Started): Promise<void> {
-  const { run, timeline, startedMs, release } = started;
+async function account({ audit, log }: GatewayContext, agents: Agents, started: Started): Promise<void> {
+  const { run, timeline, startedMs, release, hasOwnSession } = started;
   const { runId, principal, model, plan, trace } = run.options;
   const recorded = { runId, principal, model, traceId: trace.traceId };
   audit.events.agentStarted(recorded);
   const { outcome, error, limit }: LevelEnd = await run.done;
   release();
   const { turns, calls, usage } = run.account;
+  if (hasOwnSession && calls > 0) {
+    const failed = (error: unknown) =>
+      log.info({ err: error, run_id: runId }, 'the workspace of a run stays for a while');
+    void run.endSession().catch(failed);
+  }
   const seconds = (performance.now() - startedMs) / 1000;
   const name = outcomeName(outcome);
   timeline.finish({ outcome: name.toLowerCase(), error, usage: { ...usage }, timings: undefined });
@@ -219,7 +232,8 @@ export async function startRun(
   });
   running.run = run;
   agents.runs.add(run);
-  void account(context, agents, { run, timeline, startedMs, release });
+  const hasOwnSession = request.sessionId === '';
+  void account(context, agents, { run, timeline, startedMs, release, hasOwnSession });
   const reader = run.read(0);
   followParent(nesting.parent, run);
   run.start(() => {

@@ -296,3 +296,17 @@ test('a tool that cannot run now is refused by name', async (t) => {
   const { run } = await startAgentMesh(t, { model: () => 'x', tools });
   assert.equal(await refusal(run({ tools: ['later'] })), 'FAILED_PRECONDITION TOOL_UNAVAILABLE');
 });
+
+test('the workspace of a run without a session is given up at its end, once nothing is in it; a named one stays', async (t) => {
+  const model: Model = (prompt) =>
+    prompt.includes('no tool') || messagesOf(prompt).some(([role]) => role === 'tool') ? 'done' : hermes('f', {});
+  const { run, tools } = await startAgentMesh(t, { model });
+  const named = (requestId: string) => ({ requestId, priorityClass: 0 as const, supersedeKey: '' });
+  await run({ sessionId: 'mine', options: named('r-1') });
+  await run({ messages: [user('no tool')], options: named('r-2') });
+  await run({ options: named('r-3') });
+  await eventually(() => tools.endedSessions.length === 2, 'it is asked again while a call is in it');
+  assert.deepEqual(tools.endedSessions, ['r-3', 'r-3']);
+  const session = tools.requests.at(-1)?.caller;
+  assert.deepEqual([session?.sessionId, session?.requestId], ['r-3', 'r-3']);
+});

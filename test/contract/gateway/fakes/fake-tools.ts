@@ -54,6 +54,8 @@ export type FakeTools = {
   readonly running: number;
   readonly approvals: ApproveRequest[];
   readonly denials: DenyRequest[];
+  /** Ids of those that ended. */
+  readonly endedSessions: string[];
   /** Waits for the answer to an approval. */
   answered(approvalId: string): Promise<boolean>;
   close(): Promise<void>;
@@ -67,6 +69,7 @@ export async function startFakeTools(listen: string, tools: readonly Tool[], pla
   const waiting = new Map<string, (isAllowed: boolean) => void>();
   const state = { requests: [] as ExecuteRequest[], contexts: [] as string[], traces: [] as string[], running: 0 };
   const [approvals, denials]: [ApproveRequest[], DenyRequest[]] = [[], []];
+  const endedSessions: string[] = [];
   const service = defineService(ToolServiceService, {
     listTools: () => ({ tools: [...tools] }),
     async execute(request, call, out) {
@@ -108,6 +111,10 @@ export async function startFakeTools(listen: string, tools: readonly Tool[], pla
     getCapabilities: () => ({ ...GetCapabilitiesResponse.decode(EMPTY), tier: 'A' }),
     snapshot: absent,
     rollback: absent,
+    endSession({ caller }) {
+      endedSessions.push(caller?.sessionId ?? '');
+      return { removed: endedSessions.length > 1 };
+    },
   });
   const server = await startRpcServer({
     service: 'fake-tools',
@@ -126,6 +133,7 @@ export async function startFakeTools(listen: string, tools: readonly Tool[], pla
     },
     approvals,
     denials,
+    endedSessions,
     answered: (approvalId) => new Promise((resolve) => waiting.set(approvalId, resolve)),
     close: () => server.close(),
   };

@@ -142,6 +142,7 @@ export function scriptedTools(tools: readonly Tool[], play: Play): ScriptedTools
       service.answers.push({ ...given, ...(unattended && { unattended }) });
       service.onAnswer(false);
     },
+    endSession: async () => true,
   };
   return service;
 }
