@@ -185,13 +185,13 @@ export class AgentRun {
       watch,
       signal: this.signal,
       deadlineMs: performance.now() + Math.min(wallMs, deadlineMs ?? wallMs),
-      seal: (level) => this.#seal(level, shared.deadlineMs - performance.now()),
+      seal: (level, trace) => this.#seal(level, trace, shared.deadlineMs - performance.now()),
       runLevel: (level) => runLevel(shared, level),
     };
     return shared;
   }
 
-  #seal(level: RunLevel, leftMs: number): string {
+  #seal(level: RunLevel, trace: TraceContext, leftMs: number): string {
     const { runId, instance, principal, budget, taint, sealingKey } = this.options;
     const { readUntrusted, hasPrivate, canExfiltrate } = taint;
     const context: NestedContext = {
@@ -199,6 +199,7 @@ export class AgentRun {
       instance,
       tenant: principal.tenant,
       user: principal.user,
+      trace: inject(trace).traceparent,
       depth: level.depth,
       depthMax: budget.limits.depth,
       turnsLeft: budget.turnsLeft,

@@ -11,6 +11,8 @@ export type NestedContext = {
   instance: string;
   tenant: string;
   user: string;
+  /** W3C traceparent of the tool call. */
+  trace: string;
   /** Of the run that the tool is called by. */
   depth: number;
   depthMax: number;
@@ -20,6 +22,7 @@ export type NestedContext = {
   resultBytesLeft: number;
   /** Bits: read_untrusted 1, has_private 2, can_exfiltrate 4. */
   taint: number;
+  /** When the run must have ended, and what is below it. */
   expiresUnixMs: number;
 };
 
@@ -34,7 +37,7 @@ const NUMBERS = [
   'taint',
   'expiresUnixMs',
 ] as const;
-const TEXTS = ['runId', 'instance', 'tenant', 'user'] as const;
+const TEXTS = ['runId', 'instance', 'tenant', 'user', 'trace'] as const;
 
 /** The sealing key out of a gateway's secret (HKDF-SHA-256, RFC 5869): no other use of the secret shares it. */
 export function nestedContextKey(secret: string | Uint8Array): Buffer {

@@ -38,8 +38,8 @@ export type RunShared = {
   readonly signal: AbortSignal;
   /** When it must have ended, on performance.now()'s clock. */
   readonly deadlineMs: number;
-  /** For a tool that starts runs itself. */
-  seal(level: RunLevel): string;
+  /** For a tool that starts runs itself. `trace`: of its call. */
+  seal(level: RunLevel, trace: TraceContext): string;
   /** Runs a level to its end. Never rejects. */
   runLevel(level: RunLevel): Promise<LevelEnd>;
 };

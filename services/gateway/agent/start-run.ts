@@ -6,6 +6,7 @@ import type { AuditOutcome } from '#kit/audit/record.ts';
 import { QuernError } from '#kit/errors.ts';
 import { uuidv7 } from '#kit/ids.ts';
 import type { Principal } from '#kit/principal.ts';
+import { extract, type TraceContext } from '#kit/trace.ts';
 import type { GatewayContext } from '../context.ts';
 import type { Caller } from '../generation-events.ts';
 import type { RequestTimeline } from '../request-timeline.ts';
@@ -32,6 +33,10 @@ type Nesting = {
   limits: RunLimits;
   above: RunBudget | null;
   taint: Taint;
+  /** Milliseconds from now that the run above has left; null: there is none. */
+  deadlineMs: number | null;
+  /** Of the tool call that asks; null: of the caller. */
+  trace: TraceContext | null;
 };
 
 /** Earlier answers and results are what somebody else wrote, and nobody knows any more what was read for them. */
@@ -42,7 +47,8 @@ export function taintOf(messages: readonly ChatMessage[]): Taint {
 
 function nestingOf(agents: Agents, request: RunRequest, principal: Principal, limits: RunLimits): Nesting {
   const own = taintOf(request.messages);
-  if (request.nestedContext === '') return { parent: null, depth: 0, limits, above: null, taint: own };
+  if (request.nestedContext === '')
+    return { parent: null, depth: 0, limits, above: null, taint: own, deadlineMs: null, trace: null };
   const given = openNested(agents.sealingKey, request.nestedContext, principal);
   if (given.user !== principal.user) {
     const message = "nested_context: expected one of the caller's own user, got another's; use a key of the run's user";
@@ -70,7 +76,16 @@ function nestingOf(agents: Agents, request: RunRequest, principal: Principal, li
     tokens: Math.min(limits.tokens, given.tokensLeft),
     result_bytes: Math.min(limits.result_bytes, given.resultBytesLeft),
   };
-  return { parent, depth, limits: lowered, above: parent?.budget ?? null, taint };
+  const deadlineMs = given.expiresUnixMs - Date.now();
+  return {
+    parent,
+    depth,
+    limits: lowered,
+    above: parent?.budget ?? null,
+    taint,
+    deadlineMs,
+    trace: extract(given.trace),
+  };
 }
 
 function watchOf({ metrics }: Agents, timeline: RequestTimeline): RunWatch {
@@ -176,17 +191,20 @@ async function account({ audit, log }: GatewayContext, agents: Agents, started: 
 export async function startRun(
   context: GatewayContext,
   request: RunRequest,
-  caller: RunCaller,
+  asked: RunCaller,
 ): Promise<{ run: AgentRun; reader: RunReader }> {
   const agents = requireAgents(context);
   const startedMs = performance.now();
-  const { principal, trace } = caller;
+  const { principal } = asked;
   const limits = checkRunRequest(request);
-  const runId = request.options?.requestId || caller.requestId || uuidv7();
+  const runId = request.options?.requestId || asked.requestId || uuidv7();
   if (!REQUEST_ID.test(runId)) {
     throw invalidArgument([{ field: 'options.request_id', description: 'expected 1..128 of [A-Za-z0-9._:-]' }]);
   }
   const nesting = nestingOf(agents, request, principal, limits);
+  const trace = nesting.trace ?? asked.trace;
+  const deadlineMs = least(asked.deadlineMs, nesting.deadlineMs);
+  const caller: RunCaller = { ...asked, trace, deadlineMs };
   const model = context.models.resolve(request.model).name;
   const tools = await listed(context, agents, request, { caller, runId, nesting });
   const running: { run: AgentRun | null } = { run: null };
@@ -221,7 +239,7 @@ export async function startRun(
     depth: nesting.depth,
     taint: nesting.taint,
     wallMs: nesting.limits.wall_ms,
-    deadlineMs: caller.deadlineMs,
+    deadlineMs,
     lingerMs: request.lingerMs ?? 0,
     trace,
     turn: generationTurn(context, { caller, request, model, runId }),

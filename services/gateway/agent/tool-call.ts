@@ -128,7 +128,7 @@ async function execute(
   const { signal, log, taint } = shared;
   let seen = false;
   try {
-    const options = { signal, trace: span.context, nestedContext: shared.seal(level) };
+    const options = { signal, trace: span.context, nestedContext: shared.seal(level, span.context) };
     for await (const { event } of shared.tools.execute(executeRequest(shared, level, { spec, tool }), options)) {
       seen = true;
       await log.ready({ signal });

@@ -11,7 +11,7 @@ import { createKey } from '#kit/keys-file.ts';
 import { openChannel, serverStream, unary } from '#kit/rpc/client.ts';
 import { valuesOf } from '../../unit/gateway/agent/scripted.ts';
 import { hermes, type Model, messagesOf, runRequest, startAgentMesh, user } from './fakes/agent-mesh.ts';
-import { fakeTool, toolResult } from './fakes/fake-tools.ts';
+import { fakeTool, toolResult, untilAborted } from './fakes/fake-tools.ts';
 import { eventually } from './fakes/mesh.ts';
 
 const end = (events: readonly RunResponse[]) => valuesOf(events, 'ended').at(-1);
@@ -154,7 +154,57 @@ test('a tool starts a run below its own with the context it was given; nobody el
       ['g', 1],
     ],
   );
+  assert.equal(new Set(mesh.tools.traces).size, 1, 'one trace, though the tool sent none');
   assert.equal(await codeOf(ownRun(address, { nestedContext: leaked })), 'PERMISSION_DENIED NESTED_CONTEXT_ENDED');
+});
+
+test('a run that a tool started ends with the run above: by its cancel and by its deadline', async (t) => {
+  let inner: Promise<RunResponse[]> = Promise.resolve([]);
+  let address = '';
+  const model: Model = (prompt) =>
+    hermes(messagesOf(prompt).find(([role]) => role === 'user')?.[1] === 'inner' ? 'g' : 'f', {});
+  const { run, tools, mesh } = await startAgentMesh(t, {
+    model,
+    async play({ tool }, call, { contexts }) {
+      if (tool === 'f') inner = ownRun(address, { messages: [user('inner')], nestedContext: contexts.at(-1) ?? '' });
+      return untilAborted(call);
+    },
+  });
+  address = mesh.gateway.grpcAddress;
+  const requestId = 'above';
+  const cancelled = run({ options: { requestId, priorityClass: 0, supersedeKey: '' } });
+  await eventually(() => tools.running === 2, 'both tools run');
+  await unary(mesh.requests, 'cancel', { requestId });
+  assert.equal(end(await cancelled)?.outcome, RunOutcome.RUN_OUTCOME_CANCELLED);
+  assert.equal(end(await inner)?.outcome, RunOutcome.RUN_OUTCOME_CANCELLED);
+  await eventually(() => tools.running === 0, 'nothing runs');
+  const late = run({ limits: { wallMs: 1_500 } });
+  assert.equal(end(await late)?.outcome, RunOutcome.RUN_OUTCOME_DEADLINE);
+  const ended = end(await inner)?.outcome;
+  assert.ok(ended === RunOutcome.RUN_OUTCOME_DEADLINE || ended === RunOutcome.RUN_OUTCOME_CANCELLED, String(ended));
+  await eventually(() => tools.running === 0, 'nothing runs');
+});
+
+test('at another gateway with the same secret a nested run has no more time than the run above has left', async (t) => {
+  const secret = { QUERN_GATEWAY_SALT_SECRET: 'the same everywhere' };
+  let other = '';
+  let started: RunResponse[] = [];
+  const inner = await startAgentMesh(t, {
+    model: () => hermes('f', {}),
+    play: (_, call) => untilAborted(call),
+    mesh: { env: secret },
+  });
+  other = inner.mesh.gateway.grpcAddress;
+  const { run } = await startAgentMesh(t, {
+    model: (prompt) => (messagesOf(prompt).some(([role]) => role === 'tool') ? 'done' : hermes('f', {})),
+    async play(_request, _call, { contexts }) {
+      started = await ownRun(other, { messages: [user('inner')], nestedContext: contexts.at(-1) ?? '' });
+      return toolResult('x');
+    },
+    mesh: { env: secret },
+  });
+  await run({ limits: { wallMs: 5_000 } });
+  await eventually(() => end(started)?.outcome === RunOutcome.RUN_OUTCOME_DEADLINE, 'the other run has ended with it');
 });
 
 test('a run below another one cannot use more than is left there, nor go deeper, nor be another tenant or user', async (t) => {

@@ -17,6 +17,7 @@ const context: NestedContext = {
   instance: 'i',
   tenant: 'local',
   user: 'local',
+  trace: '',
   depth: 1,
   depthMax: 3,
   turnsLeft: 4,
