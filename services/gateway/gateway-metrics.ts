@@ -1,5 +1,6 @@
 // What the gateway counts: the requests as callers see them. Engines export vLLM's names; a gateway that did too would be
 // counted twice by dashboards that add all series of a name.
+import type { SuggestionEvent } from '#gen/quern/gateway/v1/gateway.ts';
 import {
   ITL_BUCKETS_SECONDS,
   LATENCY_BUCKETS_SECONDS,
@@ -8,6 +9,7 @@ import {
   TTFT_BUCKETS_SECONDS,
 } from '#kit/metrics.ts';
 import type { TraceContext } from '#kit/trace.ts';
+import { createSuggestionMetrics } from './suggestion-events.ts';
 
 /** Tool calls of an answer: whole ones, and what began as one and was none. */
 export type CallCounts = { made: number; invalid: number };
@@ -58,6 +60,7 @@ export type GatewayMetrics = {
   finished(request: FinishedRequest): void;
   /** `path` is a route, not what the caller wrote. */
   httpRequest(path: string, method: string, status: number): void;
+  suggestion(event: SuggestionEvent): void;
   watch(gauges: GatewayGauges): void;
   render(): Promise<string>;
   /** `tenants`: with the series that name tenants. */
@@ -178,6 +181,7 @@ function countFinished(counters: Counters, histograms: Histograms, request: Fini
 export function createGatewayMetrics(metrics: Metrics): GatewayMetrics {
   const counters = createCounters(metrics);
   const histograms = createHistograms(metrics);
+  const suggestions = createSuggestionMetrics(metrics);
   return {
     render: () => metrics.render(),
     scrape: (accept, { tenants }) =>
@@ -190,6 +194,7 @@ export function createGatewayMetrics(metrics: Metrics): GatewayMetrics {
     finished: (request) => countFinished(counters, histograms, request),
     httpRequest: (path, method, status) =>
       counters.http.inc({ handler: path, method: HTTP_METHODS.has(method) ? method : 'other', status }),
+    suggestion: suggestions.count,
     watch: (gauges) => watchGauges(metrics, gauges),
   };
 }

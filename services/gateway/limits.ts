@@ -27,6 +27,9 @@ export const COMPLETION_TOKENS_DEFAULT = 16;
 export const INFILL_TOKENS_DEFAULT = 64;
 /** Other files beside an infill, as the tokenizer service takes them. */
 export const INFILL_CHUNKS_MAX = 256;
+/** Of one report of what became of suggestions. */
+export const SUGGESTION_EVENTS_MAX = 256;
+export const SUGGESTION_CHARACTERS_MAX = 1 << 20;
 /** POST /generate and POST /chat without a length. */
 export const GENERATE_TOKENS_DEFAULT = 128;
 export const CHAT_REPLY_TOKENS_DEFAULT = 512;

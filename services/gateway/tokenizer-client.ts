@@ -190,6 +190,7 @@ export class TokenizerClient {
 function sameHeader(one: VocabularyHeader, other: VocabularyHeader): boolean {
   return (
     one.contentHash === other.contentHash &&
+    one.fimFamily === other.fimFamily &&
     one.toolParser === other.toolParser &&
     one.reasoningParser === other.reasoningParser
   );

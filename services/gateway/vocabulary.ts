@@ -26,6 +26,8 @@ export type VocabularyHeader = {
   eosTokenIds: readonly number[];
   chatTemplateHash: string;
   fimFamily: string;
+  /** psm or spm; absent: no FIM, or not told. */
+  fimOrder?: string | undefined;
   /** Names of kit/output-formats.ts; "" or absent: none. */
   toolParser?: string;
   reasoningParser?: string;

@@ -16,10 +16,13 @@ import { chat } from './chat.ts';
 import { complete } from './complete.ts';
 import { withFastDeltas } from './delta-encoding.ts';
 import { explain } from './explain.ts';
+import { getCapabilities } from './get-capabilities.ts';
 import { infill } from './infill.ts';
 import { getModel, listModels } from './models.ts';
+import { reportEvents } from './report-events.ts';
 import { streamChat } from './stream-chat.ts';
 import { streamComplete } from './stream-complete.ts';
+import { warm } from './warm.ts';
 
 const completionService = {
   ...CompletionServiceService,
@@ -35,6 +38,9 @@ export function gatewayServices(context: GatewayContext): ServiceRegistration[] 
       complete: complete(context),
       streamComplete: streamComplete(context),
       infill: infill(context),
+      warm: warm(context),
+      reportEvents: reportEvents(context),
+      getCapabilities: getCapabilities(context),
     }),
     defineService(chatService, { chat: chat(context), streamChat: streamChat(context) }),
     defineService(AgentServiceService, {

@@ -30,6 +30,7 @@ function header(model: LoadedModel): Omit<GetVocabularyResponse, 'pieces'> {
     eosTokenIds: [...model.eosTokenIds],
     chatTemplateHash: model.chatTemplateHash,
     fimFamily: model.infill?.family.name ?? '',
+    fimOrder: model.infill?.family.order,
     toolParser: model.outputFormat.toolParser ?? '',
     reasoningParser: model.outputFormat.reasoningParser ?? '',
   };

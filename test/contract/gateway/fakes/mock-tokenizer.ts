@@ -96,6 +96,7 @@ export async function startMockTokenizer(options: {
     eosTokenIds: [EOS, IM_END],
     chatTemplateHash: 'mock',
     fimFamily: 'mock-fim',
+    fimOrder: 'psm',
     toolParser: options.toolParser ?? '',
     reasoningParser: options.reasoningParser ?? '',
     pieces: [],

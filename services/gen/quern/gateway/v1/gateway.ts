@@ -53,6 +53,35 @@ export namespace InfillMode {
   export type UNRECOGNIZED = typeof InfillMode.UNRECOGNIZED;
 }
 
+export const SuggestionEventKind = {
+  SUGGESTION_EVENT_KIND_UNSPECIFIED: 0,
+  SUGGESTION_EVENT_KIND_SHOWN: 1,
+  /** SUGGESTION_EVENT_KIND_ACCEPTED - all of it */
+  SUGGESTION_EVENT_KIND_ACCEPTED: 2,
+  /** SUGGESTION_EVENT_KIND_PARTIALLY_ACCEPTED - words or lines of it */
+  SUGGESTION_EVENT_KIND_PARTIALLY_ACCEPTED: 3,
+  SUGGESTION_EVENT_KIND_DISMISSED: 4,
+  /** SUGGESTION_EVENT_KIND_KEPT - what of accepted text is still there after a while */
+  SUGGESTION_EVENT_KIND_KEPT: 5,
+  /** SUGGESTION_EVENT_KIND_NOT_SHOWN - with a reason */
+  SUGGESTION_EVENT_KIND_NOT_SHOWN: 6,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type SuggestionEventKind = typeof SuggestionEventKind[keyof typeof SuggestionEventKind];
+
+export namespace SuggestionEventKind {
+  export type SUGGESTION_EVENT_KIND_UNSPECIFIED = typeof SuggestionEventKind.SUGGESTION_EVENT_KIND_UNSPECIFIED;
+  export type SUGGESTION_EVENT_KIND_SHOWN = typeof SuggestionEventKind.SUGGESTION_EVENT_KIND_SHOWN;
+  export type SUGGESTION_EVENT_KIND_ACCEPTED = typeof SuggestionEventKind.SUGGESTION_EVENT_KIND_ACCEPTED;
+  export type SUGGESTION_EVENT_KIND_PARTIALLY_ACCEPTED =
+    typeof SuggestionEventKind.SUGGESTION_EVENT_KIND_PARTIALLY_ACCEPTED;
+  export type SUGGESTION_EVENT_KIND_DISMISSED = typeof SuggestionEventKind.SUGGESTION_EVENT_KIND_DISMISSED;
+  export type SUGGESTION_EVENT_KIND_KEPT = typeof SuggestionEventKind.SUGGESTION_EVENT_KIND_KEPT;
+  export type SUGGESTION_EVENT_KIND_NOT_SHOWN = typeof SuggestionEventKind.SUGGESTION_EVENT_KIND_NOT_SHOWN;
+  export type UNRECOGNIZED = typeof SuggestionEventKind.UNRECOGNIZED;
+}
+
 export const ToolChoice = {
   /** TOOL_CHOICE_UNSPECIFIED - = AUTO */
   TOOL_CHOICE_UNSPECIFIED: 0,
@@ -340,6 +369,92 @@ export interface InfillEnd {
   droppedSuffixTokens: number;
   /** 0..number of chunks */
   droppedChunks: number;
+}
+
+export interface WarmRequest {
+  /** required; as it will be asked; sampling, stop, mode and the soft deadline mean nothing here */
+  infill: InfillRequest | undefined;
+}
+
+export interface WarmResponse {
+  /** always there; usage tells how much was cached already */
+  end:
+    | RequestEnd
+    | undefined;
+  /** tokens cut from the prefix's beginning to fit the context */
+  droppedPrefixTokens: number;
+  /** tokens cut from the suffix's end */
+  droppedSuffixTokens: number;
+  /** 0..number of chunks */
+  droppedChunks: number;
+}
+
+export interface ReportEventsRequest {
+  /** 1..256, in the order in which they happened */
+  events: SuggestionEvent[];
+}
+
+export interface SuggestionEvent {
+  /** of the infill, 1..128 of [A-Za-z0-9._:-]; "" = none was sent */
+  requestId: string;
+  /** 0..n - 1 */
+  choice: number;
+  /** never unspecified */
+  kind: SuggestionEventKind;
+  /**
+   * Why nothing was shown, of NOT_SHOWN: DISABLED, DEBOUNCED, CANCELLED, STALE, FILTERED, EMPTY, TIMEOUT, OVERLOADED, UNAUTHENTICATED,
+   * MODEL_NO_FIM, OFFLINE or OTHER; "" = not told
+   */
+  reason: string;
+  /** milliseconds, at most a day; SHOWN: since the key, else: since it was shown; absent = unknown */
+  elapsedMs?:
+    | number
+    | undefined;
+  /** UTF-16 units accepted or kept, at most 2^20; absent = unknown */
+  characters?:
+    | number
+    | undefined;
+  /** as LSP names it, at most 64 characters; "" = unknown */
+  languageId: string;
+  /** KEPT: seconds since acceptance at which was counted, at most a day; absent = unknown */
+  afterSeconds?:
+    | number
+    | undefined;
+  /** it was shown out of the client's own cache */
+  fromCache: boolean;
+}
+
+export interface ReportEventsResponse {
+  /** events, all of them */
+  counted: number;
+}
+
+export interface GetCapabilitiesRequest {
+  /** 1..128 characters; "" = the only served model */
+  model: string;
+}
+
+export interface GetCapabilitiesResponse {
+  /** served name */
+  model: string;
+  /** false: Infill and Warm answer FAILED_PRECONDITION */
+  infill: boolean;
+  /** e.g. qwen2.5-coder; "" = no fill-in-the-middle */
+  fimFamily: string;
+  /** psm: prefix before suffix; spm: suffix first; "" = no fill-in-the-middle or not known */
+  promptOrder: string;
+  /** tokens of prompt and output; 0 = no engine has told yet */
+  contextLength: number;
+  /** other files beside an infill */
+  chunksMax: number;
+  /** tokens of an infill that does not say */
+  maxTokensDefault: number;
+  /** that are known, without unspecified */
+  modes: InfillMode[];
+  /** an infill would be served now */
+  ready: boolean;
+  /** sha256, hex, of the vocabulary: prompts of another one share no cache; "" = not told yet */
+  tokenizerHash: string;
 }
 
 export interface ChatRequest {
@@ -2273,6 +2388,583 @@ export const InfillEnd: MessageFns<InfillEnd> = {
   },
 };
 
+function createBaseWarmRequest(): WarmRequest {
+  return { infill: undefined };
+}
+
+export const WarmRequest: MessageFns<WarmRequest> = {
+  encode(message: WarmRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.infill !== undefined) {
+      InfillRequest.encode(message.infill, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WarmRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWarmRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.infill = InfillRequest.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseWarmResponse(): WarmResponse {
+  return { end: undefined, droppedPrefixTokens: 0, droppedSuffixTokens: 0, droppedChunks: 0 };
+}
+
+export const WarmResponse: MessageFns<WarmResponse> = {
+  encode(message: WarmResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.end !== undefined) {
+      RequestEnd.encode(message.end, writer.uint32(10).fork()).join();
+    }
+    if (message.droppedPrefixTokens !== 0) {
+      writer.uint32(16).uint32(message.droppedPrefixTokens);
+    }
+    if (message.droppedSuffixTokens !== 0) {
+      writer.uint32(24).uint32(message.droppedSuffixTokens);
+    }
+    if (message.droppedChunks !== 0) {
+      writer.uint32(32).uint32(message.droppedChunks);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WarmResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWarmResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.end = RequestEnd.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.droppedPrefixTokens = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.droppedSuffixTokens = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.droppedChunks = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseReportEventsRequest(): ReportEventsRequest {
+  return { events: [] };
+}
+
+export const ReportEventsRequest: MessageFns<ReportEventsRequest> = {
+  encode(message: ReportEventsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.events) {
+      SuggestionEvent.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReportEventsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReportEventsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.events.push(SuggestionEvent.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseSuggestionEvent(): SuggestionEvent {
+  return {
+    requestId: "",
+    choice: 0,
+    kind: 0,
+    reason: "",
+    elapsedMs: undefined,
+    characters: undefined,
+    languageId: "",
+    afterSeconds: undefined,
+    fromCache: false,
+  };
+}
+
+export const SuggestionEvent: MessageFns<SuggestionEvent> = {
+  encode(message: SuggestionEvent, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.requestId !== "") {
+      writer.uint32(10).string(message.requestId);
+    }
+    if (message.choice !== 0) {
+      writer.uint32(16).uint32(message.choice);
+    }
+    if (message.kind !== 0) {
+      writer.uint32(24).int32(message.kind);
+    }
+    if (message.reason !== "") {
+      writer.uint32(34).string(message.reason);
+    }
+    if (message.elapsedMs !== undefined) {
+      writer.uint32(40).uint32(message.elapsedMs);
+    }
+    if (message.characters !== undefined) {
+      writer.uint32(48).uint32(message.characters);
+    }
+    if (message.languageId !== "") {
+      writer.uint32(58).string(message.languageId);
+    }
+    if (message.afterSeconds !== undefined) {
+      writer.uint32(64).uint32(message.afterSeconds);
+    }
+    if (message.fromCache !== false) {
+      writer.uint32(72).bool(message.fromCache);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SuggestionEvent {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSuggestionEvent();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.choice = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.kind = reader.int32() as any;
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.elapsedMs = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.characters = reader.uint32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.languageId = reader.string();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.afterSeconds = reader.uint32();
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.fromCache = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseReportEventsResponse(): ReportEventsResponse {
+  return { counted: 0 };
+}
+
+export const ReportEventsResponse: MessageFns<ReportEventsResponse> = {
+  encode(message: ReportEventsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.counted !== 0) {
+      writer.uint32(8).uint32(message.counted);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReportEventsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReportEventsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.counted = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseGetCapabilitiesRequest(): GetCapabilitiesRequest {
+  return { model: "" };
+}
+
+export const GetCapabilitiesRequest: MessageFns<GetCapabilitiesRequest> = {
+  encode(message: GetCapabilitiesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.model !== "") {
+      writer.uint32(10).string(message.model);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetCapabilitiesRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetCapabilitiesRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.model = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseGetCapabilitiesResponse(): GetCapabilitiesResponse {
+  return {
+    model: "",
+    infill: false,
+    fimFamily: "",
+    promptOrder: "",
+    contextLength: 0,
+    chunksMax: 0,
+    maxTokensDefault: 0,
+    modes: [],
+    ready: false,
+    tokenizerHash: "",
+  };
+}
+
+export const GetCapabilitiesResponse: MessageFns<GetCapabilitiesResponse> = {
+  encode(message: GetCapabilitiesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.model !== "") {
+      writer.uint32(10).string(message.model);
+    }
+    if (message.infill !== false) {
+      writer.uint32(16).bool(message.infill);
+    }
+    if (message.fimFamily !== "") {
+      writer.uint32(26).string(message.fimFamily);
+    }
+    if (message.promptOrder !== "") {
+      writer.uint32(34).string(message.promptOrder);
+    }
+    if (message.contextLength !== 0) {
+      writer.uint32(40).uint32(message.contextLength);
+    }
+    if (message.chunksMax !== 0) {
+      writer.uint32(48).uint32(message.chunksMax);
+    }
+    if (message.maxTokensDefault !== 0) {
+      writer.uint32(56).uint32(message.maxTokensDefault);
+    }
+    if (message.modes.length !== 0) {
+      writer.uint32(66).fork();
+      for (const v of message.modes) {
+        writer.int32(v);
+      }
+      writer.join();
+    }
+    if (message.ready !== false) {
+      writer.uint32(72).bool(message.ready);
+    }
+    if (message.tokenizerHash !== "") {
+      writer.uint32(82).string(message.tokenizerHash);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetCapabilitiesResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetCapabilitiesResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.model = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.infill = reader.bool();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.fimFamily = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.promptOrder = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.contextLength = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.chunksMax = reader.uint32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.maxTokensDefault = reader.uint32();
+            continue;
+          }
+          case 8: {
+            if (tag === 64) {
+              message.modes.push(reader.int32() as any);
+
+              continue;
+            }
+
+            if (tag === 66) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.modes.push(reader.int32() as any);
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.ready = reader.bool();
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.tokenizerHash = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
 function createBaseChatRequest(): ChatRequest {
   return {
     model: "",
@@ -4087,12 +4779,51 @@ export const CompletionServiceService = {
     responseSerialize: (value: InfillResponse): Buffer => Buffer.from(InfillResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): InfillResponse => InfillResponse.decode(value),
   },
+  /** Reads an infill's prompt into the prefix cache and generates nothing. The first to be shed: RESOURCE_EXHAUSTED, not to be repeated. */
+  warm: {
+    path: "/quern.gateway.v1.CompletionService/Warm" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: WarmRequest): Buffer => Buffer.from(WarmRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): WarmRequest => WarmRequest.decode(value),
+    responseSerialize: (value: WarmResponse): Buffer => Buffer.from(WarmResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): WarmResponse => WarmResponse.decode(value),
+  },
+  /** What became of suggestions: for metrics, without any text. UNAUTHENTICATED callers aside it refuses only what is malformed. */
+  reportEvents: {
+    path: "/quern.gateway.v1.CompletionService/ReportEvents" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ReportEventsRequest): Buffer => Buffer.from(ReportEventsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ReportEventsRequest => ReportEventsRequest.decode(value),
+    responseSerialize: (value: ReportEventsResponse): Buffer =>
+      Buffer.from(ReportEventsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ReportEventsResponse => ReportEventsResponse.decode(value),
+  },
+  /** What a client needs to know before it sends infills to a model. */
+  getCapabilities: {
+    path: "/quern.gateway.v1.CompletionService/GetCapabilities" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetCapabilitiesRequest): Buffer =>
+      Buffer.from(GetCapabilitiesRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetCapabilitiesRequest => GetCapabilitiesRequest.decode(value),
+    responseSerialize: (value: GetCapabilitiesResponse): Buffer =>
+      Buffer.from(GetCapabilitiesResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): GetCapabilitiesResponse => GetCapabilitiesResponse.decode(value),
+  },
 } as const;
 
 export interface CompletionServiceServer extends UntypedServiceImplementation {
   complete: handleUnaryCall<CompleteRequest, CompleteResponse>;
   streamComplete: handleServerStreamingCall<StreamCompleteRequest, StreamCompleteResponse>;
   infill: handleServerStreamingCall<InfillRequest, InfillResponse>;
+  /** Reads an infill's prompt into the prefix cache and generates nothing. The first to be shed: RESOURCE_EXHAUSTED, not to be repeated. */
+  warm: handleUnaryCall<WarmRequest, WarmResponse>;
+  /** What became of suggestions: for metrics, without any text. UNAUTHENTICATED callers aside it refuses only what is malformed. */
+  reportEvents: handleUnaryCall<ReportEventsRequest, ReportEventsResponse>;
+  /** What a client needs to know before it sends infills to a model. */
+  getCapabilities: handleUnaryCall<GetCapabilitiesRequest, GetCapabilitiesResponse>;
 }
 
 export interface CompletionServiceClient extends Client {
@@ -4126,6 +4857,51 @@ export interface CompletionServiceClient extends Client {
     metadata?: Metadata,
     options?: Partial<CallOptions1>,
   ): ClientReadableStream<InfillResponse>;
+  /** Reads an infill's prompt into the prefix cache and generates nothing. The first to be shed: RESOURCE_EXHAUSTED, not to be repeated. */
+  warm(request: WarmRequest, callback: (error: ServiceError | null, response: WarmResponse) => void): ClientUnaryCall;
+  warm(
+    request: WarmRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: WarmResponse) => void,
+  ): ClientUnaryCall;
+  warm(
+    request: WarmRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions1>,
+    callback: (error: ServiceError | null, response: WarmResponse) => void,
+  ): ClientUnaryCall;
+  /** What became of suggestions: for metrics, without any text. UNAUTHENTICATED callers aside it refuses only what is malformed. */
+  reportEvents(
+    request: ReportEventsRequest,
+    callback: (error: ServiceError | null, response: ReportEventsResponse) => void,
+  ): ClientUnaryCall;
+  reportEvents(
+    request: ReportEventsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ReportEventsResponse) => void,
+  ): ClientUnaryCall;
+  reportEvents(
+    request: ReportEventsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions1>,
+    callback: (error: ServiceError | null, response: ReportEventsResponse) => void,
+  ): ClientUnaryCall;
+  /** What a client needs to know before it sends infills to a model. */
+  getCapabilities(
+    request: GetCapabilitiesRequest,
+    callback: (error: ServiceError | null, response: GetCapabilitiesResponse) => void,
+  ): ClientUnaryCall;
+  getCapabilities(
+    request: GetCapabilitiesRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: GetCapabilitiesResponse) => void,
+  ): ClientUnaryCall;
+  getCapabilities(
+    request: GetCapabilitiesRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions1>,
+    callback: (error: ServiceError | null, response: GetCapabilitiesResponse) => void,
+  ): ClientUnaryCall;
 }
 
 export const CompletionServiceClient = makeGenericClientConstructor(

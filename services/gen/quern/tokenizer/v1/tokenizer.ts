@@ -286,6 +286,8 @@ export interface GetVocabularyResponse {
   toolParser: string;
   /** format of the model's reasoning, e.g. think; "" = none that is known */
   reasoningParser: string;
+  /** psm: prefix before suffix; spm: suffix first; absent = no FIM */
+  fimOrder?: string | undefined;
 }
 
 export interface VocabularyPiece {
@@ -1687,6 +1689,7 @@ function createBaseGetVocabularyResponse(): GetVocabularyResponse {
     pieces: [],
     toolParser: "",
     reasoningParser: "",
+    fimOrder: undefined,
   };
 }
 
@@ -1719,6 +1722,9 @@ export const GetVocabularyResponse: MessageFns<GetVocabularyResponse> = {
     }
     if (message.reasoningParser !== "") {
       writer.uint32(66).string(message.reasoningParser);
+    }
+    if (message.fimOrder !== undefined) {
+      writer.uint32(74).string(message.fimOrder);
     }
     return writer;
   },
@@ -1808,6 +1814,14 @@ export const GetVocabularyResponse: MessageFns<GetVocabularyResponse> = {
             }
 
             message.reasoningParser = reader.string();
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.fimOrder = reader.string();
             continue;
           }
         }
