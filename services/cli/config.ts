@@ -67,6 +67,8 @@ export type CliConfig = {
   toolsAddress: string | undefined;
   /** Where the tool service of `quern up` keeps its files; absent: a folder of the mesh's. */
   toolsDir: string | undefined;
+  /** The account that the tool service becomes when root starts it, as written; absent: the usual one. */
+  toolsUid: string | undefined;
   /** Folders of the audit log. */
   auditFolders: { ledger: string; keys: string; outbox: string; content: string };
   /** Where the log's signing key lies, if it is on this machine. */
@@ -117,6 +119,7 @@ export function readCliConfig(env: NodeJS.ProcessEnv): CliConfig {
     auditAddress: values.auditAddress ?? undefined,
     toolsAddress: values.toolsAddress ?? undefined,
     toolsDir: env.QUERN_TOOLS_DIR ? resolve(env.QUERN_TOOLS_DIR) : undefined,
+    toolsUid: env.QUERN_TOOLS_UID || undefined,
     auditFolders: {
       ledger: resolve(env.QUERN_AUDIT_DIR || join(stateDir, 'audit')),
       keys: resolve(env.QUERN_AUDIT_KEY_DIR || join(stateDir, 'audit-keys')),

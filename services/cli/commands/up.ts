@@ -120,12 +120,12 @@ function engineOptions(values: EngineValues): Pick<UpOptions, 'threads' | 'dtype
 }
 
 async function chooseTools({ config }: Io, isFirst: boolean, taken: readonly number[]): Promise<ToolsPlan> {
-  const { stateDir, toolsDir, places, root, env } = config;
+  const { stateDir, toolsDir, toolsUid, places, root } = config;
   return {
     dir: toolsFolder(stateDir, toolsDir),
     metricsPort: await findFreePort(isFirst ? TOOLS_METRICS_PORT : undefined, taken),
     compileCache: join(places.caches[0] ?? stateDir, 'node-compile'),
-    view: await toolsView({ root, node: process.execPath }, env.QUERN_TOOLS_UID),
+    view: await toolsView({ root, node: process.execPath }, toolsUid),
   };
 }
 
