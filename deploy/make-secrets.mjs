@@ -42,7 +42,7 @@ once('grafana-password', () => `${secret()}\n`);
 const passwords = once('nats-users.conf', () =>
   ['GATEWAY', 'TOOLS', 'AUDIT', 'OPERATOR'].map((user) => `QUERN_${user}_PASSWORD: "${secret()}"\n`).join(''),
 );
-for (const user of ['gateway', 'audit']) {
+for (const user of ['gateway', 'tools', 'audit']) {
   const password = new RegExp(`^QUERN_${user.toUpperCase()}_PASSWORD: "(.+)"$`, 'm').exec(passwords)?.[1];
   if (!password)
     throw new Error(`nats-users.conf has no password of ${user} in clear text; write nats-url-${user} yourself`);
@@ -57,6 +57,7 @@ const files = [
   'grafana-password',
   'nats-users.conf',
   'nats-url-gateway',
+  'nats-url-tools',
   'nats-url-audit',
 ];
 try {

@@ -12,6 +12,7 @@ import { auditEnv } from '../../services/audit/config.ts';
 import { engineEnv } from '../../services/engine/config.ts';
 import { gatewayEnv } from '../../services/gateway/config.ts';
 import { tokenizerEnv } from '../../services/tokenizer/config.ts';
+import { toolsEnv } from '../../services/tools/config.ts';
 import { root } from './rules.ts';
 import { readYaml } from './yaml.ts';
 
@@ -48,7 +49,9 @@ const deploy = join(root, 'deploy');
 const read = (path: string): string => readFileSync(join(deploy, path), 'utf8');
 const compose = readYaml(read('compose.yaml')) as unknown as Compose;
 const services = Object.entries(compose.services);
-const OWN = { gateway: gatewayEnv, tokenizer: tokenizerEnv, engine: engineEnv, audit: auditEnv };
+const OWN = { gateway: gatewayEnv, tokenizer: tokenizerEnv, engine: engineEnv, audit: auditEnv, tools: toolsEnv };
+/** What a container's sandboxes need, and no other container has. */
+const SANDBOX_OPTIONS = ['seccomp=unconfined', 'apparmor=unconfined', 'systempaths=unconfined'];
 /** Keys of a service that the compose specification has and we use. */
 const KEYS = new Set(
   (
@@ -92,7 +95,8 @@ test('containers run as nobody special, change nothing but their volumes, and ar
   for (const [name, service] of services) {
     assert.equal(service.read_only, true, `${name}: read_only`);
     assert.deepEqual(service.cap_drop, ['ALL'], `${name}: cap_drop`);
-    assert.deepEqual(service.security_opt, ['no-new-privileges:true'], name);
+    const opened = name === 'tools' ? SANDBOX_OPTIONS : [];
+    assert.deepEqual(service.security_opt, ['no-new-privileges:true', ...opened], name);
     assert.match(service.image, /^[a-z0-9./-]+:(?!latest$)[\w.-]+$/, `${name}: a version of its image`);
     for (const port of service.ports ?? []) assert.match(port, /^127\.0\.0\.1:\d+:\d+$/, name);
     if (name === 'volumes-owner') {
@@ -138,6 +142,7 @@ test("our services' variables exist, their secrets come from files, their addres
   assert.equal(gateway.QUERN_GATEWAY_TOKENIZER, listens('tokenizer', 'QUERN_TOKENIZER_LISTEN'));
   assert.equal(gateway.QUERN_GATEWAY_ENGINES, `quern-mini=${listens('engine', 'QUERN_ENGINE_LISTEN')}`);
   assert.equal(gateway.QUERN_AUDIT_ADDRESS, listens('audit', 'QUERN_AUDIT_LISTEN'));
+  assert.equal(gateway.QUERN_TOOLS_ADDRESS, listens('tools', 'QUERN_TOOLS_LISTEN'));
 });
 
 test('each of our services has the volumes of the folders that it names and no more; the signing key is the audit service’s', () => {
@@ -174,9 +179,10 @@ test('Prometheus scrapes what listens, and can reach it', () => {
   const own = jobs.filter(({ job_name: job }) => job.startsWith('quern-'));
   assert.deepEqual(
     own.flatMap(({ static_configs: groups }) => groups.flatMap(({ targets }) => targets)),
-    ['gateway:8000', 'tokenizer:9152', 'engine:9153', 'audit:9155'],
+    ['gateway:8000', 'tokenizer:9152', 'engine:9153', 'audit:9155', 'tools:9154'],
   );
-  for (const [name, port] of Object.entries({ gateway: 8000, tokenizer: 9152, engine: 9153, audit: 9155 })) {
+  const ports = { gateway: 8000, tokenizer: 9152, engine: 9153, audit: 9155, tools: 9154 };
+  for (const [name, port] of Object.entries(ports)) {
     const { environment = {}, networks = [], healthcheck } = compose.services[name] as Service;
     assert.ok(Object.values(environment).includes(`0.0.0.0:${port}`), `${name} does not listen on ${port}`);
     assert.ok(
@@ -211,14 +217,14 @@ test('Jaeger: every component of a pipeline is declared, and every declared one 
   }
 });
 
-test('the Dockerfile: two targets that run as 10001, pinned bases, no downloads but by package managers', () => {
+test('the Dockerfile: targets that run as 10001, pinned bases, no downloads but by package managers', () => {
   const dockerfile = read('docker/Dockerfile');
   const stages = [...dockerfile.matchAll(/^FROM (\S+) AS (\S+)$/gm)].map((match) => ({
     from: match[1],
     name: match[2],
   }));
   const names = stages.map(({ name }) => name);
-  for (const target of ['cpu', 'cuda']) {
+  for (const target of ['cpu', 'cuda', 'tools']) {
     assert.equal(stages.find(({ name }) => name === target)?.from, 'runtime');
   }
   for (const { from } of stages)
