@@ -44,7 +44,7 @@ export async function toolsView(
   uid: string | undefined,
   root = isRoot(),
 ): Promise<CheckoutView | null> {
-  const account = Number(uid ?? UNPRIVILEGED_ID);
+  const account = Number(uid || UNPRIVILEGED_ID);
   return root && Number.isInteger(account) && account > 0 ? viewFor(account, checkout) : null;
 }
 
@@ -60,7 +60,7 @@ export function coverageAccess(
   uid: string | undefined,
   root = isRoot(),
 ): CoverageAccess | null {
-  const group = Number(uid ?? UNPRIVILEGED_ID); // its only one, of the same number
+  const group = Number(uid || UNPRIVILEGED_ID); // its only one, of the same number
   if (!root || !Number.isInteger(group) || group <= 0) return null;
   const hash = createHash('sha256').update(dir).digest('hex').slice(0, 12);
   return { address: `unix:///var/lib/quern/coverage-${hash}/audit.sock`, group };
