@@ -105,7 +105,8 @@ export class AuditConsumer {
 
   /**
    * Only what is stored is acknowledged, so a view that was made anew takes the stream up behind that: messages given out
-   * before and not acknowledged would come behind newer ones. A ledger that is empty, or whose end was changed, lacks what was acknowledged.
+   * before and not acknowledged would come behind newer ones. A ledger that is empty, or whose end was changed, lacks what
+   * was acknowledged.
    */
   async #acknowledged(consumer: Consumer): Promise<number> {
     const { ack_floor: floor } = await this.#orStopped(consumer.info());

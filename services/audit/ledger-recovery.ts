@@ -55,8 +55,8 @@ export async function readAsides(files: SegmentFiles): Promise<Aside[]> {
 }
 
 /**
- * Cuts a torn last frame and makes the tree agree with what is there. What a crash cannot have made is set aside before it is cut. Segments whose leaves the tree has are taken as they
- * are, but for the newest: reading them all is what `quern audit verify` does.
+ * Cuts a torn last frame and makes the tree agree with what is there. What a crash cannot have made is set aside before it is cut.
+ * Segments whose leaves the tree has are taken as they are, but for the newest: reading them all is what `quern audit verify` does.
  */
 export async function recover(files: SegmentFiles, hashes: HashStore, signedRecords: number): Promise<Segment[]> {
   const names = (await files.list()).filter((name) => SEGMENT_NAME.test(name));
