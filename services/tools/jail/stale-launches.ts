@@ -5,7 +5,8 @@ import { readText } from './cgroups.ts';
 import { BWRAP_ARGUMENTS } from './launch.ts';
 import { signalProcess } from './process-status.ts';
 
-const SIGNATURE = BWRAP_ARGUMENTS.join('\0');
+/** The part that launches of other versions of the service have as well. */
+const SIGNATURE = BWRAP_ARGUMENTS.slice(0, 4).join('\0');
 
 function isOurLaunch(pid: number): boolean {
   const commandLine = readText(`/proc/${pid}/cmdline`) ?? '';
@@ -20,7 +21,8 @@ const nameOf = (pid: number | 'self'): string | null => readText(`/proc/${pid}/c
  */
 function hasOwner(pid: number): boolean {
   const parent = Number(/^PPid:\s*(\d+)/m.exec(readText(`/proc/${pid}/status`) ?? '')?.[1] ?? 0);
-  return parent !== process.pid && (isOurLaunch(parent) || nameOf(parent) === nameOf('self'));
+  if (isOurLaunch(parent)) return hasOwner(parent); // one whose own owner is gone may be about to end, and would leave this one
+  return parent !== process.pid && nameOf(parent) === nameOf('self');
 }
 
 /** Kills them; for the start of a service, when it has launched nothing yet. Returns how many there were. */
