@@ -1,76 +1,19 @@
 // One call, from its acceptance to its one Result. Order: arguments → policy → taint → a person's approval → a place → that it was
 // asked for is in the journal and in the audit outbox, fsynced → the tool runs → what it made is capped → its end is recorded.
 import { hash } from 'node:crypto';
-import { Result } from '#gen/quern/tools/v1/tools.ts';
+import type { Result } from '#gen/quern/tools/v1/tools.ts';
 import { QuernError, toQuernError } from '#kit/errors.ts';
-import type { Log } from '#kit/log.ts';
-import type { SpanSink, TraceContext } from '#kit/trace.ts';
-import type { Admission } from './admission.ts';
-import { type Answer, type ApprovalSubject, type Approvals, approvalDigest } from './approvals.ts';
+import { CallAccount } from './call-account.ts';
 import { CallEvents } from './call-events.ts';
-import type { CallFacts, CallJournal } from './call-journal.ts';
-import type { OpenWorkspace, ReadArtifact, ToolCatalog, Verdict, WorkspaceDoor, WorkspaceHold } from './call-ports.ts';
-import { canonicalJson } from './canonical.ts';
-import type { Jail, SandboxLimits } from './jail/sandbox.ts';
-import { APPROVAL_ARGUMENTS_BYTES_MAX } from './limits.ts';
+import type { OpenWorkspace, ReadArtifact, WorkspaceHold } from './call-ports.ts';
+import type { CallRequest, ExecutionParts } from './call-request.ts';
 import { killMessage, OUTCOME_WORDS, type OutcomeWord, STOP_OUTCOMES, type StopCause } from './outcome.ts';
-import type { ArtifactBytes, JsonObject, PreparedCall, Taint, Tool } from './tool.ts';
-import type { AuditedCaller, CallRecords, ToolAudit } from './tool-audit.ts';
+import { Ended, PersonApproval } from './person-approval.ts';
+import type { ArtifactBytes, JsonObject, PreparedCall, Taint } from './tool.ts';
 import { ARTIFACTS_MAX } from './tool-limits.ts';
 import { emptyResult, type RunResult, runPrepared } from './tool-run.ts';
 import { ToolSpans } from './tool-spans.ts';
-import type { ToolsMetrics } from './tools-metrics.ts';
 import { ulid } from './ulid.ts';
-import { workspaceDigest } from './workspace-digest.ts';
-
-/** What calls share. */
-export type ExecutionParts = {
-  jail: Jail;
-  catalog: ToolCatalog;
-  workspaces: WorkspaceDoor;
-  audit: ToolAudit;
-  journal: CallJournal;
-  admission: Admission;
-  approvals: Approvals;
-  metrics: ToolsMetrics;
-  spans: SpanSink;
-  log: Log;
-  approvalWaitMs: number;
-};
-
-/** A call whose fields are checked. */
-export type CallRequest = {
-  caller: AuditedCaller;
-  callId: string;
-  /** Hex digest of tenant, user and idempotency key; "" = no key. */
-  key: string;
-  /** Hex digest of what a key stands for. */
-  requestSha: string;
-  tool: Tool;
-  verdict: Verdict;
-  argumentsJson: string;
-  stdin: Uint8Array | null;
-  limits: SandboxLimits;
-  modelOutputBytes: number;
-  /** When it must have ended, so that the caller is still told. */
-  endUnixMs: number;
-  depth: number;
-  taint: Taint;
-  trace: TraceContext;
-};
-
-/** Something ended the call before its tool ran to its end. */
-class Ended extends Error {
-  readonly outcome: OutcomeWord;
-
-  constructor(outcome: OutcomeWord, message: string) {
-    super(message);
-    this.outcome = outcome;
-  }
-}
-
-const NOBODY_ASKED =
-  'it needs the approval of a person, and nobody is there to be asked; go on without it, or let a person call it';
 
 const NO_TAINT: Taint = { readUntrusted: false, hasPrivate: false, canExfiltrate: false };
 
@@ -80,23 +23,9 @@ const keptArtifact = ({ path, mediaType, data }: ArtifactBytes): ReadArtifact =>
 
 const seconds = (fromMs: number): number => (performance.now() - fromMs) / 1000;
 
-/** Who a call belongs to, in the journal: hex SHA-256 of tenant and user. */
-export function ownerDigest({ tenant, user }: { tenant: string; user: string }): string {
-  return hash('sha256', JSON.stringify([tenant, user]), 'hex');
-}
-
 function holdOf(prepared: PreparedCall): WorkspaceHold {
   const touches = prepared.kind === 'sandbox' ? prepared.command.workspace !== null : prepared.tier === 'mcp';
   return touches ? 'shared' : 'none';
-}
-
-/** Both say what the conversation has touched. */
-export function joinTaint(a: Taint, b: Taint): Taint {
-  return {
-    readUntrusted: a.readUntrusted || b.readUntrusted,
-    hasPrivate: a.hasPrivate || b.hasPrivate,
-    canExfiltrate: a.canExfiltrate || b.canExfiltrate,
-  };
 }
 
 export class Execution {
@@ -111,13 +40,12 @@ export class Execution {
   readonly #stop = new AbortController();
   #stopped: OutcomeWord | null = null;
   readonly #spans: ToolSpans;
+  readonly #account: CallAccount;
+  readonly #approval: PersonApproval;
   readonly #acceptedMs = performance.now();
-  #waitedForPersonMs = 0;
   #setupNs = 0;
-  #begun: CallFacts | null = null;
   /** The tool was given its work. */
   #handedOver = false;
-  #records: CallRecords | null = null;
   #hasPlace = false;
 
   constructor(parts: ExecutionParts, request: CallRequest) {
@@ -128,6 +56,10 @@ export class Execution {
     const { tenant, keyId, requestId } = caller;
     const spanned = { executionId: this.id, callId, tool: name, kind, depth, tenant, keyId, requestId };
     this.#spans = new ToolSpans(parts.spans, trace, spanned);
+    this.#account = new CallAccount(parts, request, { executionId: this.id, trace: this.#spans.context });
+    const { events } = this;
+    const { signal } = this.#stop;
+    this.#approval = new PersonApproval(parts, { request, events, spans: this.#spans, account: this.#account, signal });
     this.result = this.#run();
     this.result.catch(() => {}); // who follows its events asks
   }
@@ -155,8 +87,7 @@ export class Execution {
     try {
       run = await this.#steps().catch((error: unknown) => this.#failed(error));
     } catch (refusal) {
-      await this.#freeKey('sandbox_unavailable');
-      this.#records?.finished({ outcome: 'sandbox_unavailable', usage: {} });
+      await this.#account.refused();
       this.#spans.finish('sandbox_unavailable');
       this.endedMs = performance.now();
       this.events.end();
@@ -165,7 +96,7 @@ export class Execution {
       clearTimeout(timer);
     }
     const result = this.#resultOf(run);
-    await this.#close(run, result);
+    await this.#account.close(run, result, { setupNs: this.#setupNs, handedOver: this.#handedOver });
     const { outcome } = run;
     this.#spans.finish(outcome);
     this.#parts.metrics.ended(tool.definition.kind, outcome);
@@ -201,14 +132,15 @@ export class Execution {
     const { caller, stdin, limits, tool, verdict } = this.request;
     const { tenant, user, sessionId } = caller;
     const prepared = await tool.prepare(args, { tenant, user, sessionId, workspace, stdin, limits });
-    const approved = verdict.decision === 'ask' ? await this.#askPerson(args, workspace.path) : null;
+    const asks = verdict.decision === 'ask';
+    if (asks) await this.#approval.ask(args, workspace.path);
     const leave = await this.#enter();
     try {
-      const hold = approved ? 'alone' : holdOf(prepared);
+      const hold = asks ? 'alone' : holdOf(prepared);
       await opened.begin({ hold, tool: tool.definition.name, signal: this.#stop.signal });
       this.#spans.setup();
-      await this.#begin(this.#record(args));
-      if (approved) await this.#checkUnchanged(approved, workspace.path); // and nothing else runs there until its end
+      await this.#account.begin(this.#account.record(args));
+      await this.#approval.checkUnchanged(); // and nothing else runs there until its end
       this.#stop.signal.throwIfAborted();
       const run = await this.#asPromised(await this.#runPrepared(prepared));
       await this.#sendArtifacts(opened, run);
@@ -218,126 +150,9 @@ export class Execution {
     }
   }
 
-  /** That it was asked for goes to the outbox now; nothing runs before `requested` has resolved. */
-  #record(args: JsonObject | null): CallRecords {
-    if (this.#records) return this.#records;
-    const { caller, callId, tool, verdict, argumentsJson, stdin, depth } = this.request;
-    const text = args === null ? argumentsJson : canonicalJson(args);
-    this.#records = this.#parts.audit.call({
-      executionId: this.id,
-      callId,
-      caller,
-      tool: tool.definition.name,
-      toolVersion: tool.definition.version,
-      toolSha: tool.definition.sha256,
-      policySha: verdict.sha,
-      content: Buffer.concat([Buffer.from(text.toWellFormed()), ...(stdin ? [Buffer.from('\0'), stdin] : [])]),
-      depth,
-      trace: this.#spans.context,
-    });
-    this.#records.requested.catch(() => {}); // whoever needs it awaits it; a call that runs nothing may end without
-    return this.#records;
-  }
-
-  /** Resolves when both the journal and the outbox have on disk that it may run. */
-  async #begin({ actorRef, requested }: CallRecords): Promise<void> {
-    const { caller, callId, key, requestSha, tool } = this.request;
-    const facts: CallFacts = {
-      executionId: this.id,
-      tenant: caller.tenant,
-      owner: ownerDigest(caller),
-      actorRef,
-      callId,
-      key,
-      requestSha,
-      tool: tool.definition.name,
-      toolSha: tool.definition.sha256,
-      requestId: caller.requestId,
-      traceId: this.#spans.context.traceId,
-    };
-    const begun = this.#parts.journal.begin(facts).then(() => {
-      this.#begun = facts;
-    });
-    for (const part of await Promise.allSettled([requested, begun])) if (part.status === 'rejected') throw part.reason;
-  }
-
   #deniedBecause(): string {
     const { verdict, tool } = this.request;
     return verdict.reason || `the policy does not allow ${tool.definition.name}`;
-  }
-
-  /** What a person has allowed. Throws Ended when nobody allows it. */
-  async #askPerson(args: JsonObject, workspacePath: string): Promise<ApprovalSubject> {
-    const { approvals, approvalWaitMs } = this.#parts;
-    const { caller, tool, verdict, stdin, endUnixMs } = this.request;
-    const argumentsJson = canonicalJson(args);
-    if (Buffer.byteLength(argumentsJson) > APPROVAL_ARGUMENTS_BYTES_MAX) {
-      throw new Ended(
-        'denied_approval',
-        `arguments of more than ${APPROVAL_ARGUMENTS_BYTES_MAX} bytes cannot be shown to a person; use less`,
-      );
-    }
-    const records = this.#record(args);
-    await records.requested; // before a person is asked
-    const subject: ApprovalSubject = {
-      toolSha: tool.definition.sha256,
-      fingerprint: tool.fingerprint,
-      args,
-      stdinSha: stdin ? hash('sha256', stdin, 'hex') : '',
-      workspaceDigest: await workspaceDigest(workspacePath),
-      policySha: verdict.sha,
-    };
-    const { signal } = this.#stop;
-    const pending = approvals.ask({ tenant: caller.tenant, subject, waitMs: approvalWaitMs, signal });
-    const askedMs = performance.now();
-    this.#spans.event('approval.required');
-    this.events.append({
-      $case: 'approvalRequired',
-      value: {
-        approvalId: pending.id,
-        digest: Buffer.from(pending.digest, 'hex'),
-        reason: verdict.reason,
-        tool: tool.definition.name,
-        argumentsJson,
-        expiresUnixMs: BigInt(Math.min(pending.expiresUnixMs, Math.round(endUnixMs))),
-      },
-    });
-    const answer = await pending.answered;
-    this.#waitedForPersonMs = performance.now() - askedMs;
-    await this.#heed(answer, records, subject, workspacePath);
-    return subject;
-  }
-
-  async #heed(answer: Answer, records: CallRecords, subject: ApprovalSubject, workspacePath: string): Promise<void> {
-    this.#spans.event(`approval.${answer.kind}`);
-    if (answer.kind === 'expired') {
-      records.denied(null, 'EXPIRED');
-      throw new Ended('denied_approval', 'nobody allowed it in time; ask the person, then call again');
-    }
-    if (answer.kind === 'unattended') {
-      records.denied(null, 'NO_APPROVER');
-      throw new Ended('no_approver', answer.reason || NOBODY_ASKED);
-    }
-    if (answer.kind === 'denied') {
-      records.denied(answer.by, 'DENIED');
-      throw new Ended(
-        'denied_approval',
-        answer.reason === '' ? 'a person denied it' : `a person denied it: ${answer.reason}`,
-      );
-    }
-    await this.#checkUnchanged(subject, workspacePath);
-    await records.approved(answer.by);
-  }
-
-  /** Throws Ended when the workspace is not the one that the approval is for. */
-  async #checkUnchanged(subject: ApprovalSubject, workspacePath: string): Promise<void> {
-    const now = await workspaceDigest(workspacePath).catch(() => '');
-    if (approvalDigest({ ...subject, workspaceDigest: now }) === approvalDigest(subject)) return;
-    this.#records?.denied(null, 'WORKSPACE_CHANGED');
-    throw new Ended(
-      'denied_approval',
-      'the workspace changed after a person was asked and before it ran, so the approval does not hold; call again',
-    );
   }
 
   async #enter(): Promise<() => void> {
@@ -363,7 +178,7 @@ export class Execution {
       signal: this.#stop.signal,
       stopped: () => this.#stopped,
       onStart: (tier) => {
-        this.#setupNs = Math.round((performance.now() - this.#acceptedMs - this.#waitedForPersonMs) * 1e6);
+        this.#setupNs = Math.round((performance.now() - this.#acceptedMs - this.#approval.waitedMs) * 1e6);
         metrics.setup(seconds(placeMs), this.#spans.context);
         this.#spans.started(tier);
         const setupNs = BigInt(this.#setupNs);
@@ -444,43 +259,6 @@ export class Execution {
       replayed: false,
       ...(refused > 0 && outcome !== 'pids' && { limitsHit: { processes: refused } }),
     };
-  }
-
-  /** The end's record is on its way and the journal has it before the caller is told. */
-  async #close({ outcome, exitCode, usage }: RunResult, result: Result): Promise<void> {
-    const { journal, log } = this.#parts;
-    this.#record(null).finished({
-      outcome,
-      usage: {
-        setup_us: Math.round(this.#setupNs / 1e3),
-        run_ms: Math.round(usage.runNs / 1e6),
-        cpu_ms: Math.round(usage.cpuNs / 1e6),
-        memory_bytes: Math.round(usage.maxMemoryBytes),
-        stdout_bytes: usage.stdoutBytes,
-        stderr_bytes: usage.stderrBytes,
-        ...(exitCode !== null && { exit_code: exitCode }),
-      },
-    });
-    if (!this.#begun) return;
-    if (!this.#mayHaveRun(outcome)) return this.#freeKey(outcome);
-    const kept = this.request.key === '' ? null : Buffer.from(Result.encode(result).finish()).toString('base64');
-    await journal.end(this.#begun, { outcome, result: kept }).catch((error: unknown) => {
-      log.error({ err: error, execution_id: this.id }, 'the end of a tool call could not be kept');
-    });
-  }
-
-  #mayHaveRun(outcome: OutcomeWord): boolean {
-    if (!this.#handedOver || outcome === 'sandbox_unavailable') return false;
-    return outcome !== 'sandbox_setup_failed' || this.#setupNs > 0;
-  }
-
-  /** A call of which nothing began is not what its key stands for: the caller may send it again. */
-  async #freeKey(outcome: OutcomeWord): Promise<void> {
-    if (!this.#begun) return;
-    const { journal, log } = this.#parts;
-    await journal.free(this.#begun, outcome).catch((error: unknown) => {
-      log.error({ err: error, execution_id: this.id }, 'the key of a call that did not begin could not be freed');
-    });
   }
 
   /** Names, numbers and outcome; never arguments or output. */

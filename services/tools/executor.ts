@@ -5,7 +5,8 @@ import { type ExecuteResponse, Outcome, Result } from '#gen/quern/tools/v1/tools
 import { QuernError, toQuernError } from '#kit/errors.ts';
 import type { CallEvents, EventOut } from './call-events.ts';
 import type { CallEnd, CallFacts, KeyState } from './call-journal.ts';
-import { type CallRequest, Execution, type ExecutionParts, ownerDigest } from './execution.ts';
+import { type CallRequest, type ExecutionParts, ownerDigest } from './call-request.ts';
+import { Execution } from './execution.ts';
 import { ENDED_CALLS_KEPT_BYTES_MAX, ENDED_CALLS_KEPT_MAX, ENDED_CALLS_KEPT_MS, KILL_SETTLE_MS } from './limits.ts';
 import { OUTCOME_WORDS, type OutcomeWord, type StopCause } from './outcome.ts';
 

@@ -2,8 +2,8 @@
 import type { ExecuteRequest, ExecuteResponse } from '#gen/quern/tools/v1/tools.ts';
 import { QuernError } from '#kit/errors.ts';
 import type { CallContext, Out } from '#kit/rpc/service.ts';
+import type { CallRequest } from '../call-request.ts';
 import type { ToolsContext } from '../context.ts';
-import type { CallRequest } from '../execution.ts';
 import { keyDigest } from '../executor.ts';
 import {
   callerField,

@@ -15,7 +15,7 @@ import { Approvals } from '../../../services/tools/approvals.ts';
 import { type CheckOptions, createArgumentChecker } from '../../../services/tools/argument-check.ts';
 import { CallJournal } from '../../../services/tools/call-journal.ts';
 import type { OpenWorkspace, ToolCatalog } from '../../../services/tools/call-ports.ts';
-import type { CallRequest, ExecutionParts } from '../../../services/tools/execution.ts';
+import type { CallRequest, ExecutionParts } from '../../../services/tools/call-request.ts';
 import { Executor } from '../../../services/tools/executor.ts';
 import { parsePolicy } from '../../../services/tools/policy.ts';
 import type { JsonObject, JsonValue, Tool, ToolAnswer } from '../../../services/tools/tool.ts';
