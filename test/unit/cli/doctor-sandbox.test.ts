@@ -58,7 +58,8 @@ test('only the tool service of the mesh that is meant is asked, and that none wa
   writeMeshRecord(folder, { ...record, stateDir: '/state/of/another' });
   const inspectMeshes = (places: Partial<Places>) => inspect(bwrap, { runtimeParents: [parent], ...places });
   const other = named(await inspectMeshes({ stateDir: '/state/of/mine' }), 'tool service')!;
-  const said = `not asked: no mesh with the state folder /state/of/mine runs; others do: pid ${process.pid} with QUERN_STATE_DIR=/state/of/another`;
+  const others = `pid ${process.pid} with QUERN_STATE_DIR=/state/of/another`;
+  const said = `not asked: no mesh with the state folder /state/of/mine runs; others do: ${others}`;
   assert.equal(other.found, said);
   assert.match(other.remedy!, /QUERN_STATE_DIR/);
   const own = named(await inspectMeshes({ stateDir: '/state/of/another' }), 'tool service')!;
