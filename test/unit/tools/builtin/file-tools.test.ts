@@ -28,7 +28,7 @@ function open(t: TestContext) {
     const answer = await run(name, args);
     assert(!answer.ok, `${name} ${JSON.stringify(args)} worked`);
     assert.match(answer.message, message);
-    assert(performance.now() - begin < 5_000);
+    assert(performance.now() - begin < 20_000);
   };
   return { call, at, run, fails };
 }
