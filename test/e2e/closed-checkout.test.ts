@@ -49,11 +49,18 @@ function closedCheckout(t: TestContext): Checkout {
   return { top, root, node, env: { QUERN_STATE_DIR: join(top, 'state'), QUERN_TOOLS_DIR: tools } };
 }
 
-function toolsPart({ events }: Mesh): { pid: number; what: string } {
-  const { parts } = events.find(({ event }) => event === 'ready') as unknown as {
-    parts: { name: string; pid: number; what: string }[];
-  };
-  return parts.find(({ name }) => name === 'tools')!;
+const READY_TIMEOUT_MS = 120_000;
+
+/** Its first life's process: the mesh does not wait for tools when the machine is busy. */
+async function toolsPid(mesh: Mesh): Promise<number> {
+  const { pid } = await mesh.seen(({ event, name }) => event === 'started' && name === 'tools', READY_TIMEOUT_MS);
+  return Number(pid);
+}
+
+/** Why it ended. */
+async function toolsReason(mesh: Mesh): Promise<string> {
+  const { reason } = await mesh.seen(({ event, name }) => event === 'exited' && name === 'tools', READY_TIMEOUT_MS);
+  return String(reason);
 }
 
 const mayRead = (file: string): boolean =>
@@ -81,12 +88,12 @@ test('tools run in a checkout that only root may enter, which stays closed', asy
   }
   assert.equal(mayRead(join(root, 'package.json')), false);
   const mesh = await startMesh(t, { env, tools: true, from: { root, node: [node] } });
-  const { pid, what } = toolsPart(mesh);
   if (!mayMount) {
-    assert.match(what, /cannot read/);
+    assert.match(await toolsReason(mesh), /cannot read/);
     return;
   }
-  assert.match(what, /^\d+ tools, sandbox tier A$/);
+  await mesh.seen(({ event, name }) => event === 'part_ready' && name === 'tools', READY_TIMEOUT_MS);
+  const pid = await toolsPid(mesh);
   for (const [language, code] of [
     ['python', 'print(6 * 7)'],
     ['node', 'console.log(6 * 7)'],
@@ -95,10 +102,8 @@ test('tools run in a checkout that only root may enter, which stays closed', asy
       env,
     });
     const { outcome, stdout: said } = JSON.parse(stdout) as { outcome: string; stdout: string };
-    assert.deepEqual([outcome, said], ['ok', '42\n'], stderr);
+    assert.deepEqual([outcome, said], ['ok', '42\n'], stdout + stderr);
   }
-  const pure = await quern(['tools', 'run', 'eval_js_pure', '--json', '{"code":"6 * 7"}'], { env });
-  assert.equal((JSON.parse(pure.stdout) as { content: string }).content, '42', pure.stderr);
 
   const seenBy = pidsWithMountsOf(top);
   assert.deepEqual(
@@ -124,9 +129,9 @@ test('where root may not mount, the row says what the account cannot read', asyn
     return;
   }
   const mesh = await startMesh(t, { env, tools: true, from: { root, node: [...WITHOUT_MOUNTS, node] } });
-  const { what } = toolsPart(mesh);
-  assert.match(what, /^not running: account 65532, under which tools run, cannot read /);
-  assert.ok(what.includes(`cannot read ${top}/`), what);
-  assert.match(what, /expected files that others may read, below folders that others may enter/);
+  const reason = await toolsReason(mesh);
+  assert.match(reason, /^account 65532, under which tools run, cannot read /);
+  assert.ok(reason.includes(`cannot read ${top}/`), reason);
+  assert.match(reason, /expected files that others may read, below folders that others may enter/);
   assert.equal(await mesh.stop(), 0);
 });

@@ -11,7 +11,7 @@ import { promisify } from 'node:util';
 export type CheckoutView = { words: readonly string[]; root: string; node: string };
 
 const execute = promisify(execFile);
-const PROGRAM_TIMEOUT_MS = 10_000;
+const PROGRAM_TIMEOUT_MS = 30_000; // a busy machine takes seconds to start a program
 /** The mount point. It stays, empty; the mounts on it are seen by the service alone. Always the same, for the compile cache's sake. */
 const PLACE = '/run/quern-checkout';
 
