@@ -24,6 +24,7 @@ export const presets = {
     configure: () => ['-DQUERN_TEST_GLOB=backend_*.cc;cpu_*.cc;engine_*.cc;parity_*.cc;reference_*.cc'],
     targets: ['engine_tests'],
   },
+  // Only what is CUDA's is compiled; the rest is linked from release, which must be built before.
   cuda: { folder: 'build-cuda', configure: configureCuda, targets: ['engine_cli'] },
 };
 
@@ -35,7 +36,11 @@ function configureCuda() {
         'QUERN_TEST_SKIP=cuda goes on without.',
     );
   }
-  return [`-DCMAKE_CUDA_COMPILER=${nvcc}`, `-DCMAKE_CUDA_ARCHITECTURES=${cudaArchitectures}`];
+  return [
+    `-DCMAKE_CUDA_COMPILER=${nvcc}`,
+    `-DCMAKE_CUDA_ARCHITECTURES=${cudaArchitectures}`,
+    `-DQUERN_LIBRARIES_FROM=${buildDir('release')}`,
+  ];
 }
 
 /** The folder that a preset builds in; binaries lie directly in it. */
@@ -53,6 +58,7 @@ export async function buildNative({ preset = 'release', targets = presets[preset
   return withLock(`native ${preset}`, async () => {
     const source = sourceHash(args); // again: another build may have ended while this one waited
     if (!force && isCurrent(stampPath, source, targets, preset)) return false;
+    if (preset === 'cuda') await buildNative({ targets: ['engine_cli'] });
     noteDistribution();
     await checkCompiler();
     const tools = await findBuildTools();
