@@ -218,7 +218,7 @@ test('a real server from npm, in the sandbox', async (t) => {
   const invalid = await host.call({ tool: 'everything__get-sum', args: { a: 'two' } });
   assert.equal(invalid.outcome, 'invalid_args');
   const image = await host.call({ tool: 'everything__get-tiny-image' });
-  assert.match(image.content, /\[image image\/png, \d+ bytes, not shown\]/);
+  assert.match(image.content, /\[image image\/png, \d+ bytes, kept as image-1\.png\]/);
   const env = await host.call({ tool: 'everything__get-env' });
   const names = Object.keys(JSON.parse(env.content)).sort();
   assert.deepEqual(names, ['GREETING', 'HOME', 'LANG', 'PATH', 'PWD', 'TMPDIR'], 'nothing of the host’s environment');
