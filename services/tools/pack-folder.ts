@@ -1,16 +1,16 @@
 // The folder of tool packs, read again when it changes. A file with a mistake is reported and what it said before goes on to
 // hold; only a file that is gone takes its tools along.
 import { type FSWatcher, watch } from 'node:fs';
-import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { QuernError, toQuernError } from '#kit/errors.ts';
+import { writeWholeFile } from '#kit/whole-file.ts';
 import type { McpServerSpec } from './mcp/server-spec.ts';
 import { readSettingsFile } from './settings-file.ts';
 import type { Tool } from './tool.ts';
 import { PACK_BYTES_MAX, PACK_FILES_MAX, PACK_LOOK_MS, PACK_SETTLE_MS } from './tool-limits.ts';
 import { parsePack } from './tool-pack.ts';
 import type { SettingsProblem } from './tools-status.ts';
-import { ulid } from './ulid.ts';
 
 export type PackTools = {
   /** By name, each with the file it comes from. */
@@ -182,7 +182,7 @@ export async function openPackFolder(options: {
     reload,
     write: (name, source) =>
       inTurn(async () => {
-        await writeWhole(dir, registeredFile(name), source);
+        await writeWholeFile(join(dir, registeredFile(name)), source);
         await look();
       }),
     remove: (name) =>
@@ -199,19 +199,4 @@ export async function openPackFolder(options: {
       await turn;
     },
   };
-}
-
-/** By a temporary file that is on the disk before it gets the name. */
-async function writeWhole(dir: string, name: string, text: string): Promise<void> {
-  const temporary = join(dir, `.${ulid()}.tmp`);
-  const file = await open(temporary, 'wx', 0o600);
-  try {
-    await file.writeFile(text);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  await rename(temporary, join(dir, name));
-  const folder = await open(dir, 'r');
-  await folder.sync().finally(() => folder.close());
 }

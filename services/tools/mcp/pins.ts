@@ -1,10 +1,9 @@
 // The definitions of MCP tools as they were first seen, or accepted since, on disk: what a server says later is compared with them.
-import { open, readFile, rename, rm } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
 import { QuernError } from '#kit/errors.ts';
+import { writeWholeFile } from '#kit/whole-file.ts';
 import type { JsonObject } from '../tool.ts';
-import { ulid } from '../ulid.ts';
 import { type ForeignTool, foreignSha256 } from './foreign-tool.ts';
 import { MCP_PINS_BYTES_MAX } from './limits.ts';
 
@@ -58,25 +57,6 @@ async function read(path: string): Promise<Servers> {
   }
 }
 
-async function writeWhole(path: string, text: string): Promise<void> {
-  const temporary = `${path}.${ulid()}.tmp`;
-  try {
-    const file = await open(temporary, 'wx', 0o600);
-    try {
-      await file.writeFile(text);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(temporary, path);
-  } catch (error) {
-    await rm(temporary, { force: true });
-    throw error;
-  }
-  const folder = await open(dirname(path), 'r');
-  await folder.sync().finally(() => folder.close());
-}
-
 /** Throws FAILED_PRECONDITION, reason MCP_PINS_UNREADABLE. */
 export async function openPins(path: string, now: () => number = Date.now): Promise<Pins> {
   let servers = await read(path);
@@ -92,7 +72,7 @@ export async function openPins(path: string, now: () => number = Date.now): Prom
     if (bytes > MCP_PINS_BYTES_MAX) {
       throw new QuernError('RESOURCE_EXHAUSTED', `${path}: expected at most ${MCP_PINS_BYTES_MAX} bytes, got ${bytes}`);
     }
-    await writeWhole(path, text);
+    await writeWholeFile(path, text);
     servers = next;
   }
 
