@@ -95,14 +95,15 @@ export class SpareLaunches {
    */
   fill(): void {
     for (const [takesInput, spares] of this.#spares) {
-      if (spares.size <= this.#count / 2) this.#fillUp(takesInput);
+      if (spares.size <= this.#count / 2) this.#fillUp(takesInput, this.#count - spares.size);
     }
   }
 
-  #fillUp(takesInput: boolean): void {
-    if (this.#isClosed || this.#of(takesInput).size >= this.#count) return;
+  /** At most `left` of them: where none can be made the next call finds out why. */
+  #fillUp(takesInput: boolean, left: number): void {
+    if (this.#isClosed || left === 0 || this.#of(takesInput).size >= this.#count) return;
     this.#add(takesInput);
-    setImmediate(() => this.#fillUp(takesInput)); // each holds this thread up for as long as a fork takes
+    setImmediate(() => this.#fillUp(takesInput, left - 1)); // each holds this thread up for as long as a fork takes
   }
 
   #add(takesInput: boolean): void {
