@@ -1,9 +1,9 @@
 /** Reads a run to its end: as lines of JSON, or for a person, who is asked about calls that need approval. */
 
-import { createInterface } from 'node:readline/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { RunOutcome, type RunResponse } from '#gen/quern/gateway/v1/agent.ts';
 import { QuernError } from '#kit/errors.ts';
+import { askYesNo } from '../ask.ts';
 import type { Io } from '../command.ts';
 import type { GatewayClient } from '../gateway-client.ts';
 import { eventLine } from './event-line.ts';
@@ -62,16 +62,15 @@ async function answer(question: Question, { runId, gateway, io, isAttached }: Fo
   const isTerminal = io.stdin.isTTY === true;
   let allow = false;
   if (isTerminal) {
-    const terminal = createInterface({ input: io.stdin, output: io.stderr });
     const timeLeft = AbortSignal.timeout(Math.max(1, question.expiresUnixMs - Date.now()));
-    const signal = AbortSignal.any([io.signal, timeLeft, question.ended]);
-    const said = await terminal.question('Run it? [y/N] ', { signal }).catch(() => null);
-    terminal.close();
+    const said = await askYesNo('Run it?', io, AbortSignal.any([timeLeft, question.ended]));
+    if (io.signal.aborted) return;
     if (said === null) {
-      io.stderr.write(question.ended.aborted ? '\n[answered elsewhere, or ended]\n' : '\n[not answered in time]\n');
+      if (question.ended.aborted) io.stderr.write('\n[answered elsewhere, or ended]\n');
+      else if (timeLeft.aborted) io.stderr.write('\n[not answered in time]\n');
       return;
     }
-    allow = /^y(es)?$/i.test(said.trim());
+    allow = said;
   } else if (isAttached) {
     io.stderr.write('[there is no terminal to ask on; it waits for an answer from elsewhere]\n');
     return;

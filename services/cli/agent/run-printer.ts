@@ -92,7 +92,7 @@ export class RunPrinter {
       case 'call':
         this.#line(
           path,
-          `call ${event.value.callId}: ${visible(event.value.tool)} ${short(event.value.argumentsJson)}`,
+          `call ${event.value.callId}: ${visible(event.value.tool)} ${short(plainSight(event.value.argumentsJson))}`,
         );
         break;
       case 'callOutput':

@@ -1,5 +1,4 @@
 /** `quern tools run`: one tool, its result as JSON. */
-import { createInterface } from 'node:readline/promises';
 import {
   type ApprovalRequired,
   type ExecuteRequest,
@@ -10,6 +9,7 @@ import {
 } from '#gen/quern/tools/v1/tools.ts';
 import { QuernError } from '#kit/errors.ts';
 import { uuidv7 } from '#kit/ids.ts';
+import { askYesNo } from '../ask.ts';
 import type { Io } from '../command.ts';
 import { parseOptions, wholeNumber } from '../options.ts';
 import { startOwnSpan } from './own-span.ts';
@@ -99,9 +99,9 @@ async function answer(
   io.stderr.write(`${tool} asks: ${reason}\n${argumentsJson}\n`);
   let approved = yes;
   if (!yes && io.stdin.isTTY) {
-    const terminal = createInterface({ input: io.stdin, output: io.stderr });
-    approved = /^y(es)?$/i.test((await terminal.question('Run it? [y/N] ', { signal: io.signal })).trim());
-    terminal.close();
+    const said = await askYesNo('Run it?', io, io.signal);
+    if (said === null) return; // the call is cancelled
+    approved = said;
   }
   if (approved) await client.approve({ caller, approvalId, digest });
   else if (io.stdin.isTTY) await client.deny({ caller, approvalId, reason: '' });

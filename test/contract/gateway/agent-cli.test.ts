@@ -230,3 +230,22 @@ test('on a terminal it asks: y runs the call, everything else denies it', async 
     assert.deepEqual([tools.approvals.length, tools.denials.length], answer === 'y' ? [1, 0] : [0, 1]);
   }
 });
+
+test('Ctrl-C at the question ends the run, Ctrl-D is a no', async (t) => {
+  for (const [typed, expected] of [
+    ['\u0003', 130],
+    ['\u0004', 0],
+  ] as const) {
+    const { mesh, tools } = await startAgentMesh(t, { model: once, play: asking });
+    const child = spawn('python3', ['-c', PTY, process.execPath, MAIN, mesh.gateway.grpcAddress, typed]);
+    let shown = '';
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      shown += text;
+    });
+    assert.equal(await new Promise((resolve) => child.once('close', resolve)), expected, shown);
+    assert.deepEqual(
+      tools.denials.map(({ unattended }) => unattended),
+      expected === 0 ? [false] : [],
+    );
+  }
+});
