@@ -18,7 +18,7 @@ type Defaults = { maxTokens: number | null; temperature?: number };
 export function samplingHelp({ maxTokens, temperature }: Defaults): string {
   return `  --model NAME       which model; needed only when several are served
   --max-tokens N     tokens to generate (default ${maxTokens ?? 'what fits'})
-  --temperature T    0..2; 0 = always the likeliest token (default ${temperature ?? 1})
+  --temperature T    0..2; 0 = always the likeliest token (default ${temperature ?? "the model's, else 1"})
   --top-p P          nucleus sampling, 0..1
   --seed N           the same seed gives the same text
   --stop TEXT        stop string, up to 4 times

@@ -40,14 +40,19 @@ function refuseLength(request: TypedRequest, size: number, asked: number | undef
     asked === undefined
       ? `${size} in the prompt`
       : `${size + asked} (${size} in the prompt, ${asked} in the completion)`;
-  const message = `this model's maximum context length is ${context} tokens, but the request has ${parts}; ${SHORTEN}`;
+  const most = `this model's maximum context length is ${context} tokens`;
+  const message = `${most}, but the request has ${parts}; ${SHORTEN}`;
   const field = request.prompt.kind === 'chat' ? 'messages' : 'prompt';
   const details = { reason: 'CONTEXT_LENGTH_EXCEEDED', fields: [{ field, description: message }] };
   throw new QuernError('INVALID_ARGUMENT', message, details);
 }
 
-/** The caller's sampling with everything set that must not change between two engines. Throws CONTEXT_LENGTH_EXCEEDED. */
-export function fitSampling(request: TypedRequest, prompt: RenderedPrompt, contextLength: number): SamplingParams {
+/** The caller's sampling, else the model's own, with everything set that must not change between two engines. Throws CONTEXT_LENGTH_EXCEEDED. */
+export function fitSampling(
+  request: TypedRequest,
+  prompt: RenderedPrompt,
+  { contextLength, defaults }: { contextLength: number; defaults?: SamplingParams | undefined },
+): SamplingParams {
   const wanted = request.sampling;
   const size = prompt.tokenIds.length;
   if (size === 0) throw invalidArgument([{ field: 'prompt', description: 'expected at least one token, got none' }]);
@@ -57,6 +62,11 @@ export function fitSampling(request: TypedRequest, prompt: RenderedPrompt, conte
   if (none || size + maxTokens > contextLength) refuseLength(request, size, wanted.maxTokens, contextLength);
   return {
     ...wanted,
+    temperature: wanted.temperature ?? defaults?.temperature,
+    topP: wanted.topP ?? defaults?.topP,
+    topK: wanted.topK ?? defaults?.topK,
+    minP: wanted.minP ?? defaults?.minP,
+    repetitionPenalty: wanted.repetitionPenalty ?? defaults?.repetitionPenalty,
     maxTokens,
     n: wanted.n ?? 1,
     // Drawn here so that a request carried over to another engine goes on with the same random numbers.

@@ -40,7 +40,11 @@ export async function prepare(
     { model: model.name, principal, vocabulary, infillTokensMax },
     call,
   );
-  const sampling = await fitted(tokenizer, { request, prompt, model: model.name, contextLength }, call);
+  const sampling = await fitted(
+    tokenizer,
+    { request, prompt, model: model.name, contextLength, defaults: vocabulary.header.defaultSampling },
+    call,
+  );
   const { eosTokenIds } = described;
   return {
     model,
@@ -51,7 +55,13 @@ export async function prepare(
   };
 }
 
-type Fitting = { request: TypedRequest; prompt: RenderedPrompt; model: string; contextLength: number };
+type Fitting = {
+  request: TypedRequest;
+  prompt: RenderedPrompt;
+  model: string;
+  contextLength: number;
+  defaults: SamplingParams | undefined;
+};
 
 /** fitSampling, which says so when the tools take the room. */
 async function fitted(
@@ -60,7 +70,7 @@ async function fitted(
   call: TokenizerCall,
 ): Promise<SamplingParams> {
   try {
-    return fitSampling(request, prompt, from.contextLength);
+    return fitSampling(request, prompt, from);
   } catch (error) {
     const shown = request.prompt.kind === 'chat' ? request.prompt.tools : [];
     const tools = [...shown, ...(request.describedTools ?? [])];

@@ -1,5 +1,7 @@
 // The tokenizer service as the gateway uses it: text and templates to ids, and the vocabulary of each model.
+
 import { setTimeout as sleep } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
 import {
   type EncodeRequest,
   type GetVocabularyResponse,
@@ -192,6 +194,7 @@ function sameHeader(one: VocabularyHeader, other: VocabularyHeader): boolean {
     one.contentHash === other.contentHash &&
     one.fimFamily === other.fimFamily &&
     one.toolParser === other.toolParser &&
-    one.reasoningParser === other.reasoningParser
+    one.reasoningParser === other.reasoningParser &&
+    isDeepStrictEqual(one.defaultSampling, other.defaultSampling)
   );
 }

@@ -1,6 +1,7 @@
 // What each token id writes: bytes, and its text where the bytes are whole characters. Fetched once per model.
 
 import { createHash } from 'node:crypto';
+import type { SamplingParams } from '#gen/quern/common/v1/common.ts';
 import type { VocabularyPiece } from '#gen/quern/tokenizer/v1/tokenizer.ts';
 import { QuernError } from '#kit/errors.ts';
 
@@ -13,11 +14,18 @@ const lenient = new TextDecoder('utf-8', { ignoreBOM: true });
  * Marks of fill-in-the-middle and repository prompts. They have a meaning in prompts only, but many a tokenizer.json has them as added
  * tokens that are not special, so that a model that is not sure of itself would write them into its answers.
  */
-const PROMPT_MARK =
-  /^(?:<\|?(?:fim_(?:prefix|suffix|middle|pad|begin|hole|end)|repo_?name|file_?sep(?:arator)?|filename)\|?>|<｜fim▁(?:begin|hole|end)｜>|▁<(?:PRE|SUF|MID)>|\[(?:PREFIX|SUFFIX|MIDDLE)\])$/;
+const PROMPT_MARKS: readonly RegExp[] = [
+  /^<\|?fim_(?:prefix|suffix|middle|pad|begin|hole|end)\|?>$/,
+  /^<\|?(?:repo_?name|file_?sep(?:arator)?|filename)\|?>$/,
+  /^<｜fim▁(?:begin|hole|end)｜>$/,
+  /^▁<(?:PRE|SUF|MID)>$/,
+  /^\[(?:PREFIX|SUFFIX|MIDDLE)\]$/,
+];
 
 function isControl({ special, unused, added, bytes }: VocabularyPiece): boolean {
-  return special || unused || (added && PROMPT_MARK.test(lenient.decode(bytes)));
+  if (special || unused || !added) return special || unused;
+  const literal = lenient.decode(bytes);
+  return PROMPT_MARKS.some((mark) => mark.test(literal));
 }
 
 export type VocabularyHeader = {
@@ -28,6 +36,8 @@ export type VocabularyHeader = {
   fimFamily: string;
   /** psm or spm; absent: no FIM, or not told. */
   fimOrder?: string | undefined;
+  /** What the model's own configuration says where a request says nothing; absent: nothing. */
+  defaultSampling?: SamplingParams | undefined;
   /** Names of kit/output-formats.ts; "" or absent: none. */
   toolParser?: string;
   reasoningParser?: string;

@@ -5,6 +5,7 @@ import { chooseFimFamily } from './fim-choice.ts';
 import { createInfillRenderer, type InfillRenderer } from './infill-prompt.ts';
 import type { JsonObject, ModelFiles } from './model-files.ts';
 import { chooseOutputFormat, type OutputFormat } from './output-format.ts';
+import { type SamplingDefaults, samplingDefaults } from './sampling-defaults.ts';
 import { eosTokenIds } from './special-tokens.ts';
 import { TextTokenizer } from './tokenizer.ts';
 
@@ -19,6 +20,7 @@ export type LoadedModel = {
   /** How its output is to be read. */
   readonly outputFormat: OutputFormat;
   readonly eosTokenIds: readonly number[];
+  readonly samplingDefaults: SamplingDefaults;
   /** Of the model's configuration; null = not told. */
   readonly contextLength: number | null;
 };
@@ -52,6 +54,7 @@ export function loadModel(name: string, files: ModelFiles): LoadedModel {
     infill: family && createInfillRenderer(family, tokenizer),
     outputFormat: chooseOutputFormat(files, template),
     eosTokenIds: eosTokenIds(files, vocabulary),
+    samplingDefaults: samplingDefaults(files),
     contextLength: contextLengthOf(files),
   };
 }

@@ -1,4 +1,5 @@
 // GetVocabulary: bytes and flags of every id, in messages of a few thousand.
+import { SamplingParams } from '#gen/quern/common/v1/common.ts';
 import type {
   GetVocabularyRequest,
   GetVocabularyResponse,
@@ -31,6 +32,7 @@ function header(model: LoadedModel): Omit<GetVocabularyResponse, 'pieces'> {
     chatTemplateHash: model.chatTemplateHash,
     fimFamily: model.infill?.family.name ?? '',
     fimOrder: model.infill?.family.order,
+    defaultSampling: { ...SamplingParams.decode(new Uint8Array()), ...model.samplingDefaults },
     toolParser: model.outputFormat.toolParser ?? '',
     reasoningParser: model.outputFormat.reasoningParser ?? '',
   };

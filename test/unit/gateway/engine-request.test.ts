@@ -54,7 +54,7 @@ test('the class is the asked one or the method’s, never above the key’s ceil
 
 test('absent max_tokens is what fits; what does not fit is CONTEXT_LENGTH_EXCEEDED', () => {
   const fit = (maxTokens: number | undefined, size: number) =>
-    fitSampling(request({ sampling: { ...emptySampling(), maxTokens } }), rendered(size), 100);
+    fitSampling(request({ sampling: { ...emptySampling(), maxTokens } }), rendered(size), { contextLength: 100 });
   assert.equal(fit(undefined, 90).maxTokens, 10);
   assert.equal(fit(10, 90).maxTokens, 10);
   assert.equal(fit(0, 100).maxTokens, 0);
@@ -74,8 +74,8 @@ test('absent max_tokens is what fits; what does not fit is CONTEXT_LENGTH_EXCEED
 
 test('echo with log probabilities asks for those of the prompt', () => {
   const sampling = { ...emptySampling(), maxTokens: 1, logprobs: 2 };
-  assert.equal(fitSampling(request({ sampling, echo: true }), rendered(3), 100).promptLogprobs, 2);
-  assert.equal(fitSampling(request({ sampling }), rendered(3), 100).promptLogprobs, undefined);
+  assert.equal(fitSampling(request({ sampling, echo: true }), rendered(3), { contextLength: 100 }).promptLogprobs, 2);
+  assert.equal(fitSampling(request({ sampling }), rendered(3), { contextLength: 100 }).promptLogprobs, undefined);
 });
 
 test('the time left is relative and never 0', () => {
@@ -113,4 +113,14 @@ test('a key lowers what raw prompts may hold', () => {
     lowerParseSpecial(asked, { ...localPrincipal, parseSpecialCeiling: ceiling });
   assert.deepEqual([lower(all, 'all'), lower(all, 'fim'), lower(all, 'none')], [all, fim, none]);
   assert.deepEqual([lower(none, 'all'), lower(fim, 'all'), lower(unset, 'all')], [none, fim, none]);
+});
+
+test('what a request leaves open is sampled as the model wants it; what it says counts, zero too', () => {
+  const defaults = { ...emptySampling(), temperature: 0.7, topP: 0.8, topK: 20, minP: 0.1, repetitionPenalty: 1.1 };
+  const fit = (over: Partial<ReturnType<typeof emptySampling>>) =>
+    fitSampling(request({ sampling: { ...emptySampling(), ...over } }), rendered(3), { contextLength: 100, defaults });
+  const { temperature, topP, topK, minP, repetitionPenalty } = fit({});
+  assert.deepEqual([temperature, topP, topK, minP, repetitionPenalty], [0.7, 0.8, 20, 0.1, 1.1]);
+  const own = fit({ temperature: 0, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1 });
+  assert.deepEqual([own.temperature, own.topP, own.topK, own.minP, own.repetitionPenalty], [0, 1, 0, 0, 1]);
 });

@@ -24,6 +24,7 @@ import {
 } from "@grpc/grpc-js";
 import { Struct } from "../../../google/protobuf/struct.ts";
 import { Status } from "../../../google/rpc/status.ts";
+import { SamplingParams } from "../../common/v1/common.ts";
 
 export const protobufPackage = "quern.tokenizer.v1";
 
@@ -287,7 +288,11 @@ export interface GetVocabularyResponse {
   /** format of the model's reasoning, e.g. think; "" = none that is known */
   reasoningParser: string;
   /** psm: prefix before suffix; spm: suffix first; absent = no FIM */
-  fimOrder?: string | undefined;
+  fimOrder?:
+    | string
+    | undefined;
+  /** Of generation_config.json, for what a request leaves open: temperature, top_p, top_k, min_p, repetition_penalty; absent = none */
+  defaultSampling?: SamplingParams | undefined;
 }
 
 export interface VocabularyPiece {
@@ -1690,6 +1695,7 @@ function createBaseGetVocabularyResponse(): GetVocabularyResponse {
     toolParser: "",
     reasoningParser: "",
     fimOrder: undefined,
+    defaultSampling: undefined,
   };
 }
 
@@ -1725,6 +1731,9 @@ export const GetVocabularyResponse: MessageFns<GetVocabularyResponse> = {
     }
     if (message.fimOrder !== undefined) {
       writer.uint32(74).string(message.fimOrder);
+    }
+    if (message.defaultSampling !== undefined) {
+      SamplingParams.encode(message.defaultSampling, writer.uint32(82).fork()).join();
     }
     return writer;
   },
@@ -1822,6 +1831,14 @@ export const GetVocabularyResponse: MessageFns<GetVocabularyResponse> = {
             }
 
             message.fimOrder = reader.string();
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.defaultSampling = SamplingParams.decode(reader, reader.uint32());
             continue;
           }
         }
