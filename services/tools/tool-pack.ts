@@ -97,7 +97,7 @@ function within<T>(path: string, run: () => T): T {
     return run();
   } catch (error) {
     if (!(error instanceof QuernError) || path === '') throw error;
-    const joint = /^[A-Za-z_][\w.[\]-]*: /.test(error.message) ? '.' : ': '; // a path goes on, a sentence begins
+    const joint = /^(?:has no field|expected|not valid)\b/.test(error.message) ? ': ' : '.'; // a sentence, or a path that goes on
     throw new QuernError(error.code, `${path}${joint}${error.message}`, error.details, { cause: error });
   }
 }
