@@ -8,7 +8,8 @@ import type { TokenizerCall, TokenizerClient } from './tokenizer-client.ts';
 type Encoder = Pick<TokenizerClient, 'encode'>;
 
 function jsonOf({ name, description, parametersSchemaJson }: ToolDefinition): string {
-  return `{"type": "function", "function": {"name": "${name}", "description": ${JSON.stringify(description)}, "parameters": ${parametersSchemaJson}}}`;
+  const told = `"name": "${name}", "description": ${JSON.stringify(description)}, "parameters": ${parametersSchemaJson}`;
+  return `{"type": "function", "function": {${told}}}`;
 }
 
 /** At least as many as tokens: no token is shorter than a byte. */

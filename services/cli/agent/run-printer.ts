@@ -112,7 +112,8 @@ export class RunPrinter {
 
   #started({ runId, model, tools }: RunStarted): void {
     this.#runId = runId;
-    const text = `run ${runId} on ${visible(model)} with ${counted(tools.length, 'tool')}; after a broken connection: quern agent --attach ${runId}`;
+    const what = `run ${runId} on ${visible(model)} with ${counted(tools.length, 'tool')}`;
+    const text = `${what}; after a broken connection: quern agent --attach ${runId}`;
     this.#line('', this.#isDim ? `\u001b[2m${text}\u001b[22m` : text);
   }
 
@@ -186,7 +187,8 @@ export class RunPrinter {
     this.outcome = outcome;
     this.#endLine();
     const isSilent = outcome === RunOutcome.RUN_OUTCOME_ANSWERED && answer.trim() === '';
-    const how = `${ENDINGS[outcome] ?? 'ended'}${isSilent ? ' with no text' : ''}${limit === '' ? '' : ` of ${limit}`}${status ? `: ${visible(status.message)}` : ''}`;
+    const ending = `${ENDINGS[outcome] ?? 'ended'}${isSilent ? ' with no text' : ''}`;
+    const how = `${ending}${limit === '' ? '' : ` of ${limit}`}${status ? `: ${visible(status.message)}` : ''}`;
     const tokens = (usage?.promptTokens ?? 0) + (usage?.completionTokens ?? 0);
     const figures = [counted(turns, 'turn'), counted(calls, 'call'), counted(tokens, 'token'), seconds(wallNs)].join(
       ', ',

@@ -4,7 +4,7 @@ import { type ChatMessage, Role } from '#gen/quern/tokenizer/v1/tokenizer.ts';
 import { QuernError } from '#kit/errors.ts';
 import { uuidv7 } from '#kit/ids.ts';
 import { type Followed, followRun, printEvents } from '../agent/follow-run.ts';
-import type { Command } from '../command.ts';
+import type { Command, Io } from '../command.ts';
 import { connect, GATEWAY_OPTIONS } from '../gateway-client.ts';
 import { parseOptions, wholeNumber } from '../options.ts';
 import { SAMPLING_OPTIONS, samplingFrom, samplingHelp } from '../sampling-options.ts';
@@ -16,6 +16,20 @@ const LIMIT_OPTIONS = {
   calls: { type: 'string' },
   depth: { type: 'string' },
   time: { type: 'string' },
+} as const;
+
+const OPTIONS = {
+  ...GATEWAY_OPTIONS,
+  ...SAMPLING_OPTIONS,
+  ...LIMIT_OPTIONS,
+  plan: { type: 'boolean' },
+  tool: { type: 'string', multiple: true },
+  session: { type: 'string' },
+  system: { type: 'string' },
+  json: { type: 'boolean' },
+  quiet: { type: 'boolean' },
+  attach: { type: 'string' },
+  linger: { type: 'string' },
 } as const;
 
 /** How long a run goes on without its command, for --attach. */
@@ -45,33 +59,10 @@ terminal; without a terminal it is not run (NO_APPROVER). Ctrl-C ends the run an
   --quiet            only what the model says
 ${samplingHelp(DEFAULTS)}`,
   async run(args, io) {
-    const { values, positionals } = parseOptions(args, {
-      ...GATEWAY_OPTIONS,
-      ...SAMPLING_OPTIONS,
-      ...LIMIT_OPTIONS,
-      plan: { type: 'boolean' },
-      tool: { type: 'string', multiple: true },
-      session: { type: 'string' },
-      system: { type: 'string' },
-      json: { type: 'boolean' },
-      quiet: { type: 'boolean' },
-      attach: { type: 'string' },
-      linger: { type: 'string' },
-    });
+    const { values, positionals } = parseOptions(args, OPTIONS);
     const task = positionals.join(' ');
     const how = { json: values.json ?? false, quiet: values.quiet ?? false };
-    if (values.attach !== undefined) {
-      if (task !== '')
-        throw new QuernError('INVALID_ARGUMENT', '--attach: expected no task beside it: the run has its own');
-      const runId = values.attach;
-      const gateway = connect(values, io);
-      try {
-        const events = gateway.attachRun({ runId, afterSequence: 0n }, { signal: io.signal });
-        return await show({ runId, events, gateway, io, isAttached: true }, how);
-      } finally {
-        gateway.close();
-      }
-    }
+    if (values.attach !== undefined) return attach(values.attach, task, { values, io, how });
     if (task.trim() === '') throw new QuernError('INVALID_ARGUMENT', 'expected a task: quern agent "TASK"');
     if (values.stop !== undefined) {
       throw new QuernError('INVALID_ARGUMENT', '--stop: expected none, since a run has no stop strings');
@@ -113,8 +104,24 @@ function message(role: Role, content: string): ChatMessage {
   return { role, content, reasoningContent: '', name: '', toolCalls: [], toolCallId: '' };
 }
 
+type Attaching = { values: Parameters<typeof connect>[0]; io: Io; how: How };
+
+async function attach(runId: string, task: string, { values, io, how }: Attaching): Promise<number> {
+  if (task !== '')
+    throw new QuernError('INVALID_ARGUMENT', '--attach: expected no task beside it: the run has its own');
+  const gateway = connect(values, io);
+  try {
+    const events = gateway.attachRun({ runId, afterSequence: 0n }, { signal: io.signal });
+    return await show({ runId, events, gateway, io, isAttached: true }, how);
+  } finally {
+    gateway.close();
+  }
+}
+
+type How = { json: boolean; quiet: boolean };
+
 /** What a run is read from and who ends it: its own command does, one that only looks on does not. */
-async function show(run: Followed, { json, quiet }: { json: boolean; quiet: boolean }): Promise<number> {
+async function show(run: Followed, { json, quiet }: How): Promise<number> {
   const { runId, gateway, io, isAttached } = run;
   let last = 0n;
   async function* counted() {
