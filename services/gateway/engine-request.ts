@@ -47,7 +47,7 @@ function refuseLength(request: TypedRequest, size: number, asked: number | undef
   throw new QuernError('INVALID_ARGUMENT', message, details);
 }
 
-/** The caller's sampling, else the model's own, with everything set that must not change between two engines. Throws CONTEXT_LENGTH_EXCEEDED. */
+/** The caller's sampling, else the model's own, with all set that must not change between engines. Throws CONTEXT_LENGTH_EXCEEDED. */
 export function fitSampling(
   request: TypedRequest,
   prompt: RenderedPrompt,
