@@ -48,7 +48,7 @@ function main(args: string[]): number | null {
     version: version(),
     openSource: (settings) => {
       const { target, problems } = targetFrom(settings, base);
-      return { source: openGatewaySource(target), problems };
+      return { source: openGatewaySource(target), problems, target: JSON.stringify(target) };
     },
   });
   return null;

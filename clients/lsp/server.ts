@@ -1,88 +1,260 @@
 /** The language server: the protocol on one side, the core on the other. It holds no rule of its own about completion. */
 import {
   type CancellationToken,
+  type ClientCapabilities,
+  type CompletionList,
+  type CompletionParams,
   type Connection,
+  DidChangeConfigurationNotification,
   type InitializeParams,
   type InitializeResult,
-  type InlineCompletionItem,
   type InlineCompletionParams,
   InlineCompletionTriggerKind,
   TextDocumentSyncKind,
 } from 'vscode-languageserver';
+import { ChunkCollector } from './core/chunks/chunk-collector.ts';
+import { hasSecretText } from './core/chunks/secrets.ts';
 import { realClock } from './core/clock.ts';
-import { type Answer, Completer } from './core/completer.ts';
+import { type Answer, Completer, type CompletionRequest } from './core/completer.ts';
 import { Documents } from './core/documents.ts';
 import type { InfillSource } from './core/infill-source.ts';
 import { defaultSettings, readSettings, type Settings } from './core/settings.ts';
+import { StatisticsCounter } from './core/statistics.ts';
+import { type EditorNote, SuggestionEvents } from './core/suggestion-events.ts';
+import { ACCEPTED_COMMAND, inlineItems, listItems } from './protocol-items.ts';
+import { Workspace } from './workspace.ts';
+
+export type OpenedSource = { source: InfillSource & { close(): void }; problems: string[]; target: string };
 
 export type ServerParts = {
   connection: Connection;
-  /** Opens the mesh with what the editor's settings say, on top of the environment's. */
-  openSource: (settings: unknown) => { source: InfillSource & { close(): void }; problems: string[] };
+  /** Opens the mesh with what the editor's settings say, on top of the environment's. `target` tells one from another. */
+  openSource: (settings: unknown) => OpenedSource;
   version: string;
 };
 
-export function startServer({ connection, openSource, version }: ServerParts): void {
-  const documents = new Documents();
-  let settings: Settings = defaultSettings;
-  let opened = openSource(undefined);
-  const completer = new Completer({
-    clock: realClock,
-    documents,
-    source: { infill: (query, options) => opened.source.infill(query, options) },
-    settings: () => settings,
-    newId: () => crypto.randomUUID(),
-    describe: (document) => ({ path: document.uri.split('/').at(-1) ?? '', repository: '' }),
-    chunksFor: () => [],
-  });
+/** Server to editor: how one request for a suggestion ended. Sent when the initialization option `outcomes` is true. */
+export const OUTCOME = 'quern/outcome';
+/** Editor to server: what became of a suggestion ({ kind, id, index, chars? }). */
+export const NOTE = 'quern/note';
+/** Editor to server, a request: the numbers of this session. */
+export const STATISTICS = 'quern/statistics';
 
-  function configure(given: unknown): void {
-    const read = readSettings(given);
-    settings = read.settings;
-    opened.source.close();
-    opened = openSource(given);
-    completer.reset();
-    for (const problem of [...read.problems, ...opened.problems]) connection.console.warn(`quern: ${problem}`);
-  }
+const SECTION = 'quern';
 
-  connection.onInitialize((params: InitializeParams): InitializeResult => {
-    configure(params.initializationOptions);
-    return {
-      serverInfo: { name: 'quern-lsp', version },
-      capabilities: {
-        positionEncoding: 'utf-16',
-        textDocumentSync: { openClose: true, change: TextDocumentSyncKind.Incremental, save: false },
-        inlineCompletionProvider: true,
-      },
-    };
-  });
-
-  connection.onDidOpenTextDocument(({ textDocument: { uri, languageId, version: at, text } }) =>
-    documents.open(uri, languageId, at, text),
-  );
-  connection.onDidChangeTextDocument(({ textDocument: { uri, version: at }, contentChanges }) => {
-    documents.change(uri, at, contentChanges);
-  });
-  connection.onDidCloseTextDocument(({ textDocument: { uri } }) => documents.close(uri));
-
-  connection.languages.inlineCompletion.on(async (params: InlineCompletionParams, token) => {
-    const { textDocument, position, context } = params;
-    const selected = context.selectedCompletionInfo ?? null;
-    const invoked = context.triggerKind === InlineCompletionTriggerKind.Invoked;
-    const signal = signalOf(token);
-    const answer = await completer.complete({ uri: textDocument.uri, position, invoked, selected }, { signal });
-    return { items: itemsOf(answer) };
-  });
-
-  connection.onShutdown(() => {
-    completer.close();
-    opened.source.close();
-  });
-  connection.listen();
+export function startServer(parts: ServerParts): void {
+  const server = new Server(parts);
+  server.listen();
 }
 
-function itemsOf({ suggestions }: Answer): InlineCompletionItem[] {
-  return suggestions.map(({ insertText, range }) => ({ insertText, range }));
+class Server {
+  readonly #connection: Connection;
+  readonly #parts: ServerParts;
+  readonly #documents = new Documents();
+  readonly #workspace = new Workspace();
+  readonly #statistics = new StatisticsCounter();
+  readonly #completer: Completer;
+  readonly #collector: ChunkCollector;
+  readonly #events: SuggestionEvents;
+  #settings: Settings = defaultSettings;
+  #opened: OpenedSource;
+  #capabilities: ClientCapabilities = {};
+  #initial: Record<string, unknown> = {};
+  #told = '';
+
+  constructor(parts: ServerParts) {
+    this.#parts = parts;
+    this.#connection = parts.connection;
+    this.#opened = parts.openSource(undefined);
+    const documents = this.#documents;
+    const clock = realClock;
+    this.#collector = new ChunkCollector({ clock, documents, pathFor: (uri) => this.#workspace.pathBeside(uri) });
+    this.#events = new SuggestionEvents({ clock, documents, sink: (event) => this.#statistics.noteEvent(event) });
+    this.#completer = new Completer({
+      clock,
+      documents,
+      source: { infill: (query, options) => this.#opened.source.infill(query, options) },
+      settings: () => this.#settings,
+      newId: () => crypto.randomUUID(),
+      describe: ({ uri, text }) => (hasSecretText(text) ? null : this.#workspace.describe(uri)),
+      chunksFor: (place) => this.#collector.chunksFor(place),
+    });
+  }
+
+  listen(): void {
+    const connection = this.#connection;
+    connection.onInitialize((params) => this.#initialize(params));
+    connection.onInitialized(() => this.#initialized());
+    connection.onDidChangeConfiguration(({ settings }) => this.#reconfigure(settings));
+    this.#listenToDocuments();
+    connection.languages.inlineCompletion.on((params, token) => this.#inlineCompletion(params, token));
+    connection.onCompletion((params, token) => this.#listCompletion(params, token));
+    connection.onExecuteCommand(({ command, arguments: given = [] }) => {
+      const [id, index] = given as unknown[];
+      if (command === ACCEPTED_COMMAND) this.#note({ kind: 'accepted', id, index });
+    });
+    connection.onNotification(NOTE, (note: unknown) => this.#note(note));
+    connection.onRequest(STATISTICS, () => this.#statistics.snapshot);
+    connection.onShutdown(() => {
+      this.#completer.close();
+      this.#events.close();
+      this.#opened.source.close();
+    });
+    connection.listen();
+  }
+
+  #initialize(params: InitializeParams): InitializeResult {
+    this.#capabilities = params.capabilities;
+    this.#initial = (params.initializationOptions ?? {}) as Record<string, unknown>;
+    this.#workspace.setFolders(params.workspaceFolders ?? []);
+    this.#configure(this.#initial);
+    const speaksInline = params.capabilities.textDocument?.inlineCompletion !== undefined;
+    return {
+      serverInfo: { name: 'quern-lsp', version: this.#parts.version },
+      capabilities: {
+        positionEncoding: 'utf-16',
+        textDocumentSync: { openClose: true, change: TextDocumentSyncKind.Incremental, save: true },
+        inlineCompletionProvider: true,
+        // With both, an editor would ask twice at every key.
+        ...(speaksInline ? {} : { completionProvider: { triggerCharacters: ['.', '(', ' ', '='] } }),
+        executeCommandProvider: { commands: [ACCEPTED_COMMAND] },
+        workspace: { workspaceFolders: { supported: true, changeNotifications: true } },
+      },
+    };
+  }
+
+  #initialized(): void {
+    const { workspace } = this.#capabilities;
+    if (workspace?.didChangeConfiguration?.dynamicRegistration) {
+      this.#connection.client
+        .register(DidChangeConfigurationNotification.type, { section: SECTION })
+        .catch((error: Error) => this.#warn(`settings are not followed: ${error.message}`));
+    }
+    if (workspace?.workspaceFolders) {
+      this.#connection.workspace.onDidChangeWorkspaceFolders(async () => {
+        this.#workspace.setFolders((await this.#connection.workspace.getWorkspaceFolders()) ?? []);
+        this.#collector.reset();
+      });
+    }
+  }
+
+  #listenToDocuments(): void {
+    const connection = this.#connection;
+    const documents = this.#documents;
+    connection.onDidOpenTextDocument(({ textDocument: { uri, languageId, version, text } }) => {
+      documents.open(uri, languageId, version, text);
+    });
+    connection.onDidChangeTextDocument(({ textDocument: { uri, version }, contentChanges }) => {
+      documents.change(uri, version, contentChanges);
+    });
+    connection.onDidCloseTextDocument(async ({ textDocument: { uri } }) => {
+      const taken = this.#collector.takeFrom(uri);
+      this.#collector.closed(uri);
+      documents.close(uri);
+      await taken;
+    });
+    connection.onDidSaveTextDocument(async ({ textDocument: { uri } }) => {
+      if (uri.endsWith('/.gitignore')) {
+        this.#workspace.reset();
+        this.#collector.reset();
+      }
+      await this.#collector.takeFrom(uri);
+    });
+  }
+
+  async #inlineCompletion({ textDocument, position, context }: InlineCompletionParams, token: CancellationToken) {
+    const invoked = context.triggerKind === InlineCompletionTriggerKind.Invoked;
+    const selected = context.selectedCompletionInfo ?? null;
+    return { items: inlineItems(await this.#answer({ uri: textDocument.uri, position, invoked, selected }, token)) };
+  }
+
+  /** Editors do not tell a key pressed for the list from a letter typed: every request counts as typing. */
+  async #listCompletion(
+    { textDocument, position }: CompletionParams,
+    token: CancellationToken,
+  ): Promise<CompletionList> {
+    const { uri } = textDocument;
+    const answer = await this.#answer({ uri, position, invoked: false }, token);
+    const document = this.#documents.get(uri);
+    const start = document?.offsetAt({ line: position.line, character: 0 }) ?? 0;
+    const line = document?.text.slice(start, start + position.character) ?? '';
+    return { isIncomplete: true, items: listItems(answer, line, position) };
+  }
+
+  async #answer(request: CompletionRequest, token: CancellationToken): Promise<Answer> {
+    void this.#collector.noteCursor(request.uri, request.position.line);
+    const answer = await this.#completer.complete(request, { signal: signalOf(token) });
+    const document = this.#documents.get(request.uri);
+    if (document) this.#events.answered(answer, document);
+    this.#statistics.noteAnswer(answer);
+    this.#tell(request, answer);
+    return answer;
+  }
+
+  #tell({ uri, invoked }: CompletionRequest, answer: Answer): void {
+    const { id, reason, rule, from, partial, traceId, suggestions } = answer;
+    if (this.#initial.outcomes === true) {
+      const count = suggestions.length;
+      void this.#connection.sendNotification(OUTCOME, {
+        uri,
+        invoked,
+        id,
+        reason,
+        rule,
+        from,
+        partial,
+        traceId,
+        count,
+      });
+    }
+    const failure = reason !== null && ['OFFLINE', 'UNAUTHENTICATED', 'MODEL_NO_FIM', 'FAILED'].includes(reason);
+    if (failure && this.#told !== reason) this.#warn(`no suggestions (${reason}): ${this.#completer.lastFailure}`);
+    // Said once per kind of failure, and again when it comes back.
+    if (failure) this.#told = reason;
+    else if (reason === null) this.#told = '';
+  }
+
+  #note(given: unknown): void {
+    const { kind, id, index, chars } = (given ?? {}) as Partial<Record<keyof EditorNote, unknown>>;
+    const known = ['shown', 'accepted', 'partially_accepted', 'dismissed'] as const;
+    const found = known.find((one) => one === kind);
+    if (found === undefined || typeof id !== 'string' || !Number.isInteger(index)) {
+      this.#warn(`${NOTE}: expected { kind, id, index } with a kind of ${known.join(', ')}; it is passed over`);
+      return;
+    }
+    const share = typeof chars === 'number' && Number.isInteger(chars) && chars >= 0 ? { chars } : {};
+    this.#events.note({ kind: found, id, index: index as number, ...share });
+  }
+
+  async #reconfigure(pushed: unknown): Promise<void> {
+    const pulls = this.#capabilities.workspace?.configuration === true;
+    const given = pulls ? await this.#connection.workspace.getConfiguration(SECTION) : sectionOf(pushed);
+    const fields = typeof given === 'object' && given !== null ? given : {};
+    this.#configure({ ...this.#initial, ...fields });
+  }
+
+  #configure(given: unknown): void {
+    const { settings, problems } = readSettings(given);
+    const opened = this.#parts.openSource(given);
+    const old = this.#opened;
+    if (opened.target === old.target) opened.source.close();
+    else this.#opened = opened;
+    this.#settings = settings;
+    this.#completer.reset();
+    if (opened.target !== old.target) old.source.close();
+    this.#told = '';
+    for (const problem of [...problems, ...opened.problems]) this.#warn(problem);
+  }
+
+  #warn(message: string): void {
+    this.#connection.console.warn(`quern: ${message}`);
+  }
+}
+
+/** Editors push all settings, or the section alone. */
+function sectionOf(pushed: unknown): unknown {
+  const all = (pushed ?? {}) as Record<string, unknown>;
+  return all[SECTION] ?? all;
 }
 
 function signalOf(token: CancellationToken): AbortSignal {

@@ -14,9 +14,10 @@ const BLOCK_COUNT_MIN = 3;
 function loops(line: string): boolean {
   for (let unit = 2; unit <= Math.min(LOOP_UNIT_CHARS_MAX, Math.floor(line.length / LOOP_COUNT_MIN)); unit++) {
     // The text may be cut within a unit: repetition is asked of the distance, not of where units begin.
+    const wanted = unit * (LOOP_COUNT_MIN - 1);
     let same = 0;
-    for (let at = line.length - 1; at - unit >= 0 && line[at] === line[at - unit]; at--) same++;
-    if (same >= unit * (LOOP_COUNT_MIN - 1) && hasWord(line.slice(-unit))) return true;
+    while (same < wanted && line[line.length - 1 - same] === line[line.length - 1 - same - unit]) same++;
+    if (same === wanted && hasWord(line.slice(-unit))) return true;
   }
   return false;
 }
