@@ -1,0 +1,69 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Debounce } from '../../../../clients/lsp/core/debounce.ts';
+import type { Place } from '../../../../clients/lsp/core/place.ts';
+import { SendGate } from '../../../../clients/lsp/core/send-gate.ts';
+import { defaultSettings, languageEnabled, readSettings } from '../../../../clients/lsp/core/settings.ts';
+import { VirtualClock } from './support/virtual-clock.ts';
+
+test('settings are taken where they can be; the rest is named and stays', () => {
+  assert.deepEqual(readSettings(undefined), { settings: defaultSettings, problems: [] });
+  const { settings, problems } = readSettings({
+    maxTokens: 32,
+    multiLine: 'sometimes',
+    enabled: 1,
+    model: 'm',
+    languages: [],
+  });
+  assert.deepEqual([settings.maxTokens, settings.multiLine, settings.enabled, settings.model], [32, 'auto', true, 'm']);
+  assert.deepEqual(
+    problems.map((problem) => problem.split(':')[0]),
+    ['enabled', 'languages', 'multiLine'],
+  );
+  assert.match(readSettings('text').problems[0] ?? '', /settings: expected an object, got "text"/);
+  assert.equal(readSettings({ softDeadlineMs: 20_000 }).settings.hardDeadlineMs, 20_000);
+});
+
+test('languages are on unless they, or all others, are turned off', () => {
+  const on = (languages: Record<string, boolean>, id: string, enabled = true): boolean =>
+    languageEnabled(readSettings({ languages, enabled }).settings, id);
+  assert.equal(on({}, 'python'), true);
+  assert.equal(on({ python: false }, 'python'), false);
+  assert.equal(on({ '*': false }, 'python'), false);
+  assert.equal(on({ '*': false, python: true }, 'python'), true);
+  assert.equal(on({ '*': false }, 'constructor'), false);
+  assert.equal(on({}, 'python', false), false);
+});
+
+test('the wait follows the typing, the place and the answers, within its bounds', () => {
+  const good = { linePrefix: 'f(', lineSuffix: '', suffix: '' } as Place;
+  const poor = { linePrefix: 'f', lineSuffix: 'g', suffix: 'g\nh' } as Place;
+  const debounce = new Debounce();
+  assert.equal(debounce.delayMs(good), 300);
+  assert.equal(debounce.delayMs(poor), 600);
+  for (let at = 0; at <= 2_400; at += 120) debounce.noteTyping(at);
+  assert.equal(debounce.delayMs(good), 180);
+  debounce.noteTyping(60_000); // a pause is no typing
+  assert.equal(debounce.delayMs(good), 180);
+  debounce.noteResponse(150);
+  assert.equal(debounce.delayMs(good), 100);
+  assert.equal(debounce.delayMs(poor), 210);
+});
+
+test('the gate stays shut for longer each time, and opens when the mesh answers', async () => {
+  const clock = new VirtualClock();
+  const gate = new SendGate(clock);
+  gate.failed('timeout');
+  assert.equal(gate.closed, null);
+  for (const seconds of [1, 2, 4, 8, 16, 30, 30]) {
+    gate.failed('offline');
+    await clock.advance(seconds * 1_000 - 1);
+    assert.equal(gate.closed, 'OFFLINE');
+    await clock.advance(1);
+    assert.equal(gate.closed, null);
+  }
+  gate.reset();
+  gate.failed('overloaded');
+  await clock.advance(1_000);
+  assert.equal(gate.closed, null);
+});
