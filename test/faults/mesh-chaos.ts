@@ -105,7 +105,8 @@ async function askKnown(target: ChaosTarget): Promise<Known> {
   }
   return {
     answer: (recipe) => answers.get(recipe) ?? [],
-    decode: (ids) => tokenizer.decode(ids, { skipSpecial: true }),
+    // The gateway leaves out every control token; the model's files call those of infilling ordinary ones, and a sample may hold them.
+    decode: (ids) => tokenizer.decode(ids, { skipSpecial: true }).replace(/<\|fim_[a-z]+\|>/g, ''),
   };
 }
 
