@@ -32,10 +32,10 @@ export class Typist {
     this.offset = Math.min(this.offset + text.length, this.text.length);
   }
 
-  /** Asks at the cursor; the request before it is cancelled first when it is open. */
-  ask(invoked = false): Asking {
+  /** Asks at the cursor; the request before it is cancelled first when it is open, unless the editor does not do that. */
+  ask(invoked = false, cancels = true): Asking {
     const previous = this.askings.at(-1);
-    if (previous?.got === null) previous.cancel();
+    if (cancels && previous?.got === null) previous.cancel();
     const document = this.#bench.documents.get(this.uri);
     if (!document) throw new Error('the document is not open');
     const abort = new AbortController();
