@@ -164,7 +164,8 @@ export class Completer {
     if (cached) return cached;
     if (!request.invoked) this.#flights.noteTrigger();
     const running = request.invoked ? null : this.#flights.findFor(turn.place);
-    if (running) return this.#follow(running, turn);
+    const joined = running && (await this.#follow(running, turn));
+    if (joined) return joined;
     this.#flights.abandon();
     const closed = request.invoked ? null : this.#gate.closed;
     if (closed) return nothing(closed);
@@ -177,7 +178,10 @@ export class Completer {
     if (signal.aborted) return nothing('DEBOUNCED');
     if (this.#isStale(turn.place)) return nothing('STALE');
     const flight = this.#send(turn, request.invoked ? 'invoked' : 'automatic', chunks, survive);
-    return flight ? this.#follow(flight, turn) : nothing('EXCLUDED');
+    if (!flight) return nothing('EXCLUDED');
+    const answer = await this.#follow(flight, turn);
+    if (answer === null) this.#flights.noteAnswer();
+    return answer ?? nothing('EMPTY', { traceId: flight.traceId });
   }
 
   #keyOf({ prefix, suffix, uri }: Place): CacheKey {
@@ -248,8 +252,11 @@ export class Completer {
     this.#cache.put(query.requestId, key, flight.textsBehind(''), query.singleLine);
   }
 
-  /** Waits until `flight` has what can be shown at the turn's place: all of it, or at the soft deadline what there is. */
-  async #follow(flight: Flight, turn: Turn): Promise<Answer> {
+  /**
+   * Waits until `flight` has what can be shown at the turn's place: all of it, or at the soft deadline what there is.
+   * Null: it says nothing about this place, or no longer.
+   */
+  async #follow(flight: Flight, turn: Turn): Promise<Answer | null> {
     const { clock } = this.#parts;
     const { signal, place, arrivedAt } = turn;
     const { softDeadlineMs, hardDeadlineMs } = this.#parts.settings();
@@ -264,6 +271,7 @@ export class Completer {
       while (true) {
         if (signal.aborted) return nothing('CANCELLED', { traceId: flight.traceId });
         const answer = this.#readFlight(flight, turn, clock.now() >= softAt, clock.now() >= hardAt);
+        if (answer === 'elsewhere') return null;
         if (answer) {
           if (answer.reason !== 'STALE') this.#flights.noteAnswer();
           return answer;
@@ -282,16 +290,18 @@ export class Completer {
     }
   }
 
-  /** The answer that `flight` allows now, or null to wait on. */
-  #readFlight(flight: Flight, turn: Turn, soft: boolean, hard: boolean): Answer | null {
+  /** The answer that `flight` allows now; null to wait on; 'elsewhere' when it goes on differently than the user did. */
+  #readFlight(flight: Flight, turn: Turn, soft: boolean, hard: boolean): Answer | 'elsewhere' | null {
     const { place } = turn;
     const ended = !flight.running || flight.failure !== null;
     if (this.#isStale(place)) return nothing('STALE', { traceId: flight.traceId });
     const typed = flight.typedSince(place);
-    if (typed === null && !ended) return nothing('STALE', { traceId: flight.traceId });
-    const texts = typed === null ? [] : flight.textsBehind(typed);
+    if (typed === null) return 'elsewhere';
+    const texts = flight.textsBehind(typed);
     if (!ended && !hard && !(soft && texts.length > 0)) return null;
     const { traceId, failure, query } = flight;
+    // Somebody else's query that made way for another: this place may still have one of its own.
+    if (failure?.kind === 'cancelled' && query.prefix !== place.prefix) return 'elsewhere';
     if (failure && failure.kind !== 'timeout') return nothing(FAILURE_REASONS[failure.kind], { traceId });
     const shown = present(texts, place, query);
     const known = { id: query.requestId, traceId, from: 'stream' as const };

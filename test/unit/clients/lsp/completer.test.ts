@@ -110,6 +110,19 @@ test('typing what was suggested is answered from the cache, over line ends too',
   assert.equal(other.got, null, 'something else is typed: the mesh is asked again');
 });
 
+test('who typed all that a running query says is asked about anew', async () => {
+  const bench = startBench(({ prefix }) => (prefix.endsWith('ab') ? 'cd()' : 'ab'));
+  Object.assign(bench.mesh, { charsPerStep: 2, stepMs: 200 });
+  const typist = new Typist(bench, 'x = ');
+  typist.ask();
+  await bench.clock.advance(450);
+  assert.equal(bench.mesh.running, 1);
+  typist.edit('ab');
+  const asking = typist.ask(false, false);
+  await bench.clock.advance(3_000);
+  assert.equal(shown(asking.got), 'cd()');
+});
+
 test('the same prefix before another suffix is another place', async () => {
   const bench = startBench(({ suffix }) => (suffix.includes('b') ? 'for_b' : 'for_a'));
   const typist = new Typist(bench, 'x = \n# a', 4);
