@@ -5,6 +5,7 @@ import { toQuernError } from '#kit/errors.ts';
 import type { Command, Io } from './command.ts';
 import { readCliConfig } from './config.ts';
 import { didYouMean } from './did-you-mean.ts';
+import { textFor } from './terminal-text.ts';
 
 const COMMANDS: Record<string, { summary: string; load: () => Promise<Command> }> = {
   up: { summary: 'start the mesh on this machine', load: async () => (await import('./commands/up.ts')).up },
@@ -126,7 +127,7 @@ try {
   if (error.code === 'CANCELLED') {
     process.exitCode = 130;
   } else {
-    process.stderr.write(`quern: ${error.message}\n`);
+    process.stderr.write(`quern: ${textFor(process.stderr, error.message)}\n`);
     if (error.code === 'INTERNAL' && error.cause instanceof Error) process.stderr.write(`${error.cause.stack}\n`);
     process.exitCode = error.code === 'INVALID_ARGUMENT' ? 2 : 1;
   }

@@ -7,6 +7,7 @@ import type {
   RequestEnd,
   TextDelta,
 } from '#gen/quern/gateway/v1/gateway.ts';
+import { textFor, visible } from './terminal-text.ts';
 import { describeEnd } from './timings.ts';
 
 export type GenerationEvent =
@@ -36,7 +37,7 @@ export async function printStream(
     if (event?.$case === 'delta') {
       firstMs ??= performance.now() - started;
       text += event.value.text;
-      out?.write(out.isTTY ? visible(event.value.text) : event.value.text);
+      out?.write(textFor(out, event.value.text));
     } else if (event?.$case === 'reasoning') {
       firstMs ??= performance.now() - started;
       // Shown to people, dimmed; not part of the answer that scripts read.
@@ -48,14 +49,6 @@ export async function printStream(
     }
   }
   return { text, figures };
-}
-
-/** A terminal obeys control characters; what a model writes is shown instead. Line ends and tabs pass. */
-export function visible(text: string): string {
-  return text.replace(/(?!\r?\n|\t)\p{Cc}/gu, (character) => {
-    const code = character.charCodeAt(0);
-    return code < 0x20 ? String.fromCharCode(0x2400 + code) : '\u2421';
-  });
 }
 
 function finishWords(finished: ChoiceFinished | undefined): string {

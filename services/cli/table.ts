@@ -1,4 +1,5 @@
-/** Plain text tables for terminals. */
+/** Plain text tables for terminals. What a cell holds, others may have written: it stays one line, and is obeyed by no terminal. */
+import { oneLine } from './terminal-text.ts';
 
 const GAP = '  ';
 
@@ -6,7 +7,7 @@ const GAP = '  ';
 export function formatTable(header: string[], rows: string[][]): string {
   return formatTallTable(
     header,
-    rows.map((row) => row.map((cell) => [cell])),
+    rows.map((row) => row.map((cell) => [oneLine(cell)])),
   );
 }
 
@@ -44,7 +45,8 @@ export function wrapped(text: string, width: number): string[] {
 const LAST_COLUMNS_MIN = 24;
 
 /** A table of at most `columns` columns, as far as its cells can be broken: lists at their commas, the last cell between words. */
-export function formatNarrowTable(header: string[], rows: string[][], columns: number): string {
+export function formatNarrowTable(header: string[], cells: string[][], columns: number): string {
+  const rows = cells.map((row) => row.map(oneLine));
   const last = header.length - 1;
   const listed = rows.map((row) => row.slice(0, last).map((cell) => cell.split(', ')));
   const used = header

@@ -6,6 +6,7 @@ import { QuernError } from '#kit/errors.ts';
 import { askYesNo } from '../ask.ts';
 import type { Io } from '../command.ts';
 import type { GatewayClient } from '../gateway-client.ts';
+import { textFor } from '../terminal-text.ts';
 import { eventLine } from './event-line.ts';
 import { type Question, RunPrinter } from './run-printer.ts';
 
@@ -27,7 +28,7 @@ const exitCode = (outcome: RunOutcome | undefined): number => (outcome === RunOu
 export async function printEvents({ events, io }: Followed): Promise<number> {
   let outcome: RunOutcome | undefined;
   for await (const event of events) {
-    io.stdout.write(`${eventLine(event)}\n`);
+    io.stdout.write(`${textFor(io.stdout, eventLine(event))}\n`);
     if (event.path === '' && event.event?.$case === 'ended') outcome = event.event.value.outcome;
   }
   return exitCode(outcome);
@@ -36,8 +37,7 @@ export async function printEvents({ events, io }: Followed): Promise<number> {
 /** Shows it and asks. Answers the exit code. Throws what broke it off. */
 export async function followRun(run: Followed, quiet: boolean): Promise<number> {
   const { io } = run;
-  const isDim = io.stderr.isTTY === true;
-  const printer = new RunPrinter({ out: io.stdout, log: quiet ? null : io.stderr, isDim });
+  const printer = new RunPrinter({ out: io.stdout, log: quiet ? null : io.stderr });
   let asked: Promise<void> = Promise.resolve(); // one question at a time
   let failure: unknown;
   for await (const event of run.events) {

@@ -10,9 +10,7 @@ import {
   StepState,
 } from '#gen/quern/gateway/v1/agent.ts';
 import { counted } from '../counted.ts';
-import { visible } from '../print-stream.ts';
-
-export type Writer = { write(text: string): unknown };
+import { type Output, plainSight, textFor } from '../terminal-text.ts';
 
 /** A call that waits for somebody's answer. */
 export type Question = {
@@ -44,7 +42,7 @@ const SHOWN_CHARS = 200;
 
 /** One line, and not all of a long text. */
 function short(text: string): string {
-  const line = visible(text).replace(/\s+/g, ' ');
+  const line = text.replace(/\s+/g, ' ');
   return line.length > SHOWN_CHARS ? `${line.slice(0, SHOWN_CHARS)}…` : line;
 }
 
@@ -53,18 +51,16 @@ const seconds = (ns: bigint): string => `${(Number(ns) / 1e9).toFixed(1)} s`;
 export class RunPrinter {
   /** How the run itself ended; undefined: it has not. */
   outcome: RunOutcome | undefined;
-  readonly #out: Writer;
-  readonly #log: Writer | null;
+  readonly #out: Output;
+  readonly #log: Output | null;
   readonly #ends = new Map<string, AbortController>();
   readonly #decoders = new Map<string, TextDecoder>();
   #isMidLine = false;
   #isMidLog = false;
-  readonly #isDim: boolean;
   #runId = '';
 
-  /** `log` null: only what the model says is shown. `isDim`: it is a terminal, which shows what is of little interest dimmed. */
-  constructor({ out, log, isDim = false }: { out: Writer; log: Writer | null; isDim?: boolean }) {
-    this.#isDim = isDim;
+  /** `log` null: only what the model says is shown. */
+  constructor({ out, log }: { out: Output; log: Output | null }) {
     this.#out = out;
     this.#log = log;
   }
@@ -81,7 +77,7 @@ export class RunPrinter {
       case 'plan':
         for (const { id, tool, argumentsJson, after } of event.value.steps) {
           const waits = after.length > 0 ? ` after ${after.join(', ')}` : '';
-          this.#line(path, `plan ${id}: ${tool} ${short(argumentsJson)}${waits}`);
+          this.#line(path, `plan ${id}: ${tool} ${short(this.#arguments(argumentsJson))}${waits}`);
         }
         break;
       case 'step': {
@@ -92,7 +88,7 @@ export class RunPrinter {
       case 'call':
         this.#line(
           path,
-          `call ${event.value.callId}: ${visible(event.value.tool)} ${short(plainSight(event.value.argumentsJson))}`,
+          `call ${event.value.callId}: ${short(event.value.tool)} ${short(this.#arguments(event.value.argumentsJson))}`,
         );
         break;
       case 'callOutput':
@@ -112,9 +108,9 @@ export class RunPrinter {
 
   #started({ runId, model, tools }: RunStarted): void {
     this.#runId = runId;
-    const what = `run ${runId} on ${visible(model)} with ${counted(tools.length, 'tool')}`;
+    const what = `run ${runId} on ${model} with ${counted(tools.length, 'tool')}`;
     const text = `${what}; after a broken connection: quern agent --attach ${runId}`;
-    this.#line('', this.#isDim ? `\u001b[2m${text}\u001b[22m` : text);
+    this.#line('', text, true);
   }
 
   /** Of the run itself to the one stream, of nested runs to the other. */
@@ -125,15 +121,22 @@ export class RunPrinter {
       return;
     }
     this.#endLog();
-    this.#out.write(visible(content));
+    this.#out.write(textFor(this.#out, content));
     this.#isMidLine = !content.endsWith('\n');
   }
 
-  #line(path: string, text: string): void {
+  /** Where there is a terminal, in plain sight: a call's arguments are what people decide by. */
+  #arguments(json: string): string {
+    return this.#log?.isTTY === true ? plainSight(json) : json;
+  }
+
+  /** `isMinor`: a terminal shows it dimmed. */
+  #line(path: string, text: string, isMinor = false): void {
     if (this.#log === null) return;
     this.#endLine();
     this.#endLog();
-    this.#log.write(`${path === '' ? '' : `[${path}] `}${text}\n`);
+    const line = textFor(this.#log, `${path === '' ? '' : `[${path}] `}${text}`);
+    this.#log.write(isMinor && this.#log.isTTY ? `\u001b[2m${line}\u001b[22m\n` : `${line}\n`);
   }
 
   /** The streams meet on one terminal. */
@@ -152,7 +155,7 @@ export class RunPrinter {
     const key = `${callId} ${isStderr}`;
     const decoder = this.#decoders.get(key) ?? new TextDecoder();
     this.#decoders.set(key, decoder);
-    const text = visible(decoder.decode(data, { stream: true }));
+    const text = textFor(this.#log, decoder.decode(data, { stream: true }));
     if (text === '') return;
     this.#endLine();
     this.#log.write(text);
@@ -188,7 +191,7 @@ export class RunPrinter {
     this.#endLine();
     const isSilent = outcome === RunOutcome.RUN_OUTCOME_ANSWERED && answer.trim() === '';
     const ending = `${ENDINGS[outcome] ?? 'ended'}${isSilent ? ' with no text' : ''}`;
-    const how = `${ending}${limit === '' ? '' : ` of ${limit}`}${status ? `: ${visible(status.message)}` : ''}`;
+    const how = `${ending}${limit === '' ? '' : ` of ${limit}`}${status ? `: ${status.message}` : ''}`;
     const tokens = (usage?.promptTokens ?? 0) + (usage?.completionTokens ?? 0);
     const figures = [counted(turns, 'turn'), counted(calls, 'call'), counted(tokens, 'token'), seconds(wallNs)].join(
       ', ',
@@ -196,11 +199,6 @@ export class RunPrinter {
     const trace = this.#runId === '' ? '' : `; where the time went: quern trace ${this.#runId}`;
     this.#line(path, `${how}; ${figures}${trace}`);
   }
-}
-
-/** Characters that a terminal does not show, or that turn the order of others round, by their numbers. */
-function plainSight(text: string): string {
-  return visible(text).replace(/[\p{Cf}\p{Zl}\p{Zp}]/gu, (one) => `\\u{${one.codePointAt(0)?.toString(16)}}`);
 }
 
 /** Every character of them: what is approved is what is seen. Over several lines where they are an object. */

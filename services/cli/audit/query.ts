@@ -2,9 +2,10 @@
 import type { QueryRequest, TailResponse } from '#gen/quern/audit/v1/audit.ts';
 import type { Io } from '../command.ts';
 import { choice, parseOptions, wholeNumber } from '../options.ts';
+import { oneLine, textFor } from '../terminal-text.ts';
 import { AUDIT_OPTIONS, connectAudit } from './audit-client.ts';
 import { instant } from './instant.ts';
-import { jsonLine, plain, requestTable, requestText } from './request-rows.ts';
+import { jsonLine, requestTable, requestText } from './request-rows.ts';
 import { collect, noPositionals, TENANT_DEFAULT } from './words.ts';
 
 const LIMIT_DEFAULT = 100;
@@ -49,13 +50,13 @@ export async function queryRequests(args: string[], io: Io): Promise<number> {
   const audit = connectAudit(values.address, io);
   try {
     if (values.json) {
-      for await (const row of audit.query(request)) io.stdout.write(jsonLine(row));
+      for await (const row of audit.query(request)) io.stdout.write(textFor(io.stdout, jsonLine(row)));
       return 0;
     }
     if (values.content) {
       let count = 0;
       for await (const row of audit.query(request)) {
-        io.stdout.write(`${count === 0 ? '' : '\n'}${requestText(row)}`);
+        io.stdout.write(textFor(io.stdout, `${count === 0 ? '' : '\n'}${requestText(row)}`));
         count += 1;
       }
       io.stderr.write(summary(count, request));
@@ -83,7 +84,7 @@ function summary(count: number, { tenant, limit, kinds }: QueryRequest): string 
 function tailLine(row: TailResponse): string {
   const actor = row.actor || `${row.actorKind}:${row.actorRef.slice(0, 8)}`;
   const parts = [row.time, row.action, row.outcome, actor, row.target, row.reason, row.requestId];
-  return `${plain(parts.filter((part) => part !== '').join('  '))}\n`;
+  return `${oneLine(parts.filter((part) => part !== '').join('  '))}\n`;
 }
 
 export async function followRecords(args: string[], io: Io): Promise<number> {
@@ -99,7 +100,7 @@ export async function followRecords(args: string[], io: Io): Promise<number> {
   const audit = connectAudit(values.address, io);
   try {
     for await (const row of audit.tail({ tenant: values.tenant ?? TENANT_DEFAULT, backlog })) {
-      io.stdout.write(values.json ? jsonLine(row) : tailLine(row));
+      io.stdout.write(values.json ? textFor(io.stdout, jsonLine(row)) : tailLine(row));
     }
     io.stderr.write('the audit service has stopped\n');
     return 0;

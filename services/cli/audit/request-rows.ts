@@ -2,6 +2,7 @@
 import type { QueryResponse, ToolCallRow } from '#gen/quern/audit/v1/audit.ts';
 import { classicLine } from '#kit/audit/classic-line.ts';
 import { formatTable } from '../table.ts';
+import { oneLine } from '../terminal-text.ts';
 
 const count = (row: QueryResponse, name: string): string => row.usage.get(name)?.toString() ?? '';
 
@@ -48,9 +49,6 @@ function what({ kind, model, tool }: QueryResponse): string {
 const session = ({ tool, requestId }: QueryResponse): string =>
   tool === undefined || tool.sessionId === requestId ? '' : tool.sessionId;
 
-/** What a terminal gets: whatever a client or a person wrote holds no control characters. */
-export const plain = (text: string): string => text.replace(/\p{Cc}/gu, '\u{fffd}');
-
 export function requestTable(rows: readonly QueryResponse[]): string {
   const columns: [string, (row: QueryResponse) => string][] = [
     ['time', ({ accepted }) => accepted],
@@ -66,20 +64,20 @@ export function requestTable(rows: readonly QueryResponse[]): string {
   ];
   return formatTable(
     columns.map(([title]) => title),
-    rows.map((row) => columns.map(([, cellOf]) => plain(cellOf(row)))),
+    rows.map((row) => columns.map(([, cellOf]) => cellOf(row))),
   );
 }
 
 /** Text that is kept, each line behind a bar, so that none of them is taken for anything else. */
 function keptLines(name: string, text: string | undefined): string[] {
   if (text === undefined) return [`  ${name}: not kept, or not readable any more`];
-  return [`  ${name}:`, ...text.split('\n').map((line) => `  | ${plain(line)}`)];
+  return [`  ${name}:`, ...text.split('\n').map((line) => `  | ${line}`)];
 }
 
 /** One request with the text of its prompt and answer; of runs and tool calls no text is ever kept. */
 export function requestText(row: QueryResponse): string {
   const head = [row.accepted, who(row), what(row), latency(row), ending(row), row.requestId];
-  const first = plain(head.filter((part) => part !== '').join('  '));
+  const first = oneLine(head.filter((part) => part !== '').join('  '));
   if (row.kind !== 'request') return `${first}\n`;
   return `${[first, ...keptLines('prompt', row.prompt), ...keptLines('answer', row.answer)].join('\n')}\n`;
 }

@@ -10,9 +10,10 @@ import { originOf, verifyLedgerFolder } from '#kit/audit/ledger-folder.ts';
 import { QuernError } from '#kit/errors.ts';
 import type { Io } from '../command.ts';
 import { parseOptions } from '../options.ts';
+import { oneLine } from '../terminal-text.ts';
 import { AUDIT_OPTIONS, connectAudit } from './audit-client.ts';
 import { readNote, verifyExport } from './export-file.ts';
-import { jsonLine, plain } from './request-rows.ts';
+import { jsonLine } from './request-rows.ts';
 import { noPositionals } from './words.ts';
 
 /** Stands for the name of a log in which nothing is signed. */
@@ -30,7 +31,7 @@ type Result = {
 /** "altered at record 5: …" */
 function resultText({ verdict, index, message, note }: Result): string {
   const place = index === null ? '' : ` at record ${index}`;
-  return `${verdict}${place}: ${plain(message)}\n${note}`;
+  return `${verdict}${place}: ${oneLine(message)}\n${note}`;
 }
 
 export async function verifyRecords(args: string[], io: Io): Promise<number> {
@@ -77,7 +78,7 @@ async function ofFolder(
   const { verdict, index, message, records, covered } = await verifyLedgerFolder(dir, { verifier, trusted });
   const advice =
     trusted === undefined && verdict === 'ok'
-      ? `Checked with ${plain(verifierKey(verifier))} and the checkpoints in the folder; whoever holds that key can make others: ` +
+      ? `Checked with ${oneLine(verifierKey(verifier))} and the checkpoints in the folder; whoever holds that key can make others: ` +
         'a --trusted-checkpoint that was kept elsewhere counts more.\n'
       : '';
   return { verdict, index, message, records, covered, note: advice };
@@ -99,7 +100,7 @@ async function offline(file: string, key: string | undefined, trusted: string | 
   const { verdict, index, message, records, covered, keys, ownKeys } = await verifyExport(file, { key, trusted });
   const advice =
     ownKeys && trusted === undefined && verdict === 'ok'
-      ? `Checked with the key of the export itself, ${plain(keys.join(', '))}: compare it with what you know of the log, or give ` +
+      ? `Checked with the key of the export itself, ${oneLine(keys.join(', '))}: compare it with what you know of the log, or give ` +
         '--key or --trusted-checkpoint.\n'
       : '';
   return { verdict, index, message, records, covered, note: advice };

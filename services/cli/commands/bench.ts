@@ -10,6 +10,7 @@ import type { Command, Io } from '../command.ts';
 import { HTTP_DEFAULT } from '../config.ts';
 import { connect, GATEWAY_OPTIONS } from '../gateway-client.ts';
 import { parseOptions, wholeNumber } from '../options.ts';
+import { textFor } from '../terminal-text.ts';
 import { runningMeshes } from '../up/mesh-folder.ts';
 
 export const bench: Command = {
@@ -68,7 +69,7 @@ a scenario completed nothing.
               : heading(name, scenario, transport, concurrency) + formatReport(report),
           );
           const failure = samples.find((sample) => !sample.ok);
-          if (failure !== undefined) io.stderr.write(`first failure: ${failure.error}\n`);
+          if (failure !== undefined) io.stderr.write(`first failure: ${textFor(io.stderr, failure.error ?? '')}\n`);
           worked &&= report.completed !== 0;
           if (io.signal.aborted) return 130;
         }

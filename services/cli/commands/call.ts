@@ -4,6 +4,7 @@ import { QuernError } from '#kit/errors.ts';
 import type { Command } from '../command.ts';
 import { GATEWAY_OPTIONS, gatewayAddress } from '../gateway-client.ts';
 import { parseOptions, wholeNumber } from '../options.ts';
+import { textFor } from '../terminal-text.ts';
 import { runningMeshes } from '../up/mesh-folder.ts';
 
 export const call: Command = {
@@ -48,7 +49,7 @@ that the message does not have is refused. A method that takes a stream takes a 
       signal: io.signal,
       running: () => runningMeshes(io.config.runtimeParents),
     })) {
-      io.stdout.write(`${JSON.stringify(response, null, io.stdout.isTTY ? 2 : undefined)}\n`);
+      io.stdout.write(`${textFor(io.stdout, JSON.stringify(response, null, io.stdout.isTTY ? 2 : undefined))}\n`);
     }
     return 0;
   },

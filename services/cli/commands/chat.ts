@@ -9,6 +9,7 @@ import { connect, GATEWAY_OPTIONS, type GatewayClient } from '../gateway-client.
 import { parseOptions } from '../options.ts';
 import { printStream } from '../print-stream.ts';
 import { SAMPLING_OPTIONS, samplingFrom, samplingHelp } from '../sampling-options.ts';
+import { textFor } from '../terminal-text.ts';
 
 const DEFAULTS = { maxTokens: 256 };
 
@@ -109,7 +110,9 @@ async function converse(system: ChatMessage[], settings: Settings, gateway: Gate
         history.pop();
         if (running.signal.aborted) io.stderr.write('\n[stopped; this turn is forgotten]\n');
         else if (interactive)
-          io.stderr.write(`${(error as Error).message}\n[this turn is forgotten; /clear forgets all]\n`);
+          io.stderr.write(
+            `${textFor(io.stderr, (error as Error).message)}\n[this turn is forgotten; /clear forgets all]\n`,
+          );
         else throw error;
       }
       running = undefined;
@@ -161,7 +164,7 @@ async function answer(
   };
   const { text, figures } = await printStream(gateway.streamChat(request, { signal }), io.stdout);
   io.stdout.write('\n');
-  if (!settings.quiet) io.stderr.write(figures);
+  if (!settings.quiet) io.stderr.write(textFor(io.stderr, figures));
   return text;
 }
 

@@ -7,6 +7,7 @@ import { connect, GATEWAY_OPTIONS } from '../gateway-client.ts';
 import { parseOptions } from '../options.ts';
 import { printStream } from '../print-stream.ts';
 import { SAMPLING_OPTIONS, samplingFrom, samplingHelp } from '../sampling-options.ts';
+import { textFor } from '../terminal-text.ts';
 
 const DEFAULTS = { maxTokens: 64, temperature: 0 };
 
@@ -41,7 +42,7 @@ ${samplingHelp(DEFAULTS)}
       const events = gateway.streamComplete(request, { signal: io.signal });
       const { figures } = await printStream(events, io.stdout);
       io.stdout.write('\n');
-      if (!values.quiet) io.stderr.write(figures);
+      if (!values.quiet) io.stderr.write(textFor(io.stderr, figures));
       return 0;
     } finally {
       gateway.close();

@@ -6,8 +6,9 @@ import { QuernError } from '#kit/errors.ts';
 import type { Command } from '../command.ts';
 import { connect, GATEWAY_OPTIONS } from '../gateway-client.ts';
 import { parseOptions } from '../options.ts';
-import { printStream, visible } from '../print-stream.ts';
+import { printStream } from '../print-stream.ts';
 import { SAMPLING_OPTIONS, samplingFrom, samplingHelp } from '../sampling-options.ts';
+import { textFor, visible } from '../terminal-text.ts';
 
 const DEFAULTS = { maxTokens: 64, temperature: 0 };
 
@@ -56,7 +57,7 @@ ${samplingHelp(DEFAULTS)}
     const { text, figures } = await printStream(events, live ? io.stdout : undefined).finally(gateway.close);
     io.stdout.write(live ? '\n' : surroundings(prefix, text, suffix, io.stdout.isTTY === true));
     if (values['in-place']) await writeFile(place.file, prefix + text + suffix);
-    if (!values.quiet) io.stderr.write(figures);
+    if (!values.quiet) io.stderr.write(textFor(io.stderr, figures));
     return 0;
   },
 };
@@ -121,5 +122,6 @@ export function offsetOf(source: string, place: Place): number {
 function surroundings(prefix: string, text: string, suffix: string, color: boolean): string {
   const before = prefix.split('\n').slice(-4).join('\n');
   const after = suffix.split('\n').slice(0, 4).join('\n');
-  return `${before}${color ? `\u001b[32m${visible(text)}\u001b[0m` : text}${after}\n`;
+  if (!color) return `${before}${text}${after}\n`;
+  return `${visible(before)}\u001b[32m${visible(text)}\u001b[0m${visible(after)}\n`;
 }

@@ -3,6 +3,7 @@ import { QuernError } from '#kit/errors.ts';
 import type { Command } from '../command.ts';
 import { connect, GATEWAY_OPTIONS } from '../gateway-client.ts';
 import { parseOptions } from '../options.ts';
+import { textFor } from '../terminal-text.ts';
 import { formatWaterfall } from '../waterfall.ts';
 
 export const trace: Command = {
@@ -29,7 +30,8 @@ first turn, RUN_ID:1 those of the second, RUN_ID:1.0.0 the first turn of the run
     try {
       const answer = await gateway.explain({ requestId }, { signal: io.signal });
       const plain = (_: string, value: unknown): unknown => (typeof value === 'bigint' ? Number(value) : value);
-      io.stdout.write(values.json ? `${JSON.stringify(answer, plain, 2)}\n` : formatWaterfall(answer));
+      const text = values.json ? `${JSON.stringify(answer, plain, 2)}\n` : formatWaterfall(answer);
+      io.stdout.write(textFor(io.stdout, text));
       return 0;
     } finally {
       gateway.close();

@@ -5,6 +5,7 @@ import { uuidv7 } from '#kit/ids.ts';
 import type { Io } from '../command.ts';
 import { parseOptions } from '../options.ts';
 import { formatNarrowTable } from '../table.ts';
+import { textFor } from '../terminal-text.ts';
 import { problemLines, statusText } from './status-text.ts';
 import { connectTools, TOOLS_OPTIONS } from './tools-client.ts';
 import { callerOf, WHO_OPTIONS } from './words.ts';
@@ -67,13 +68,13 @@ export async function listTools(args: string[], io: Io): Promise<number> {
   try {
     const { tools, status } = await client.list({ caller: callerOf(values, { session: 'cli', request: uuidv7() }) });
     if (values.json) {
-      io.stdout.write(`${JSON.stringify(tools.map(toolObject), null, 2)}\n`);
-      if (status) io.stderr.write(problemLines(status));
+      io.stdout.write(`${textFor(io.stdout, JSON.stringify(tools.map(toolObject), null, 2))}\n`);
+      if (status) io.stderr.write(textFor(io.stderr, problemLines(status)));
       return 0;
     }
     const rows = tools.map(toolRow);
     io.stdout.write(formatNarrowTable(['tool', 'kind', 'state', 'what'], rows, io.stdout.columns ?? COLUMNS));
-    if (status) io.stdout.write(statusText(status, io.stdout.columns ?? COLUMNS));
+    if (status) io.stdout.write(textFor(io.stdout, statusText(status, io.stdout.columns ?? COLUMNS)));
     return 0;
   } finally {
     client.close();

@@ -12,6 +12,7 @@ import { uuidv7 } from '#kit/ids.ts';
 import { askYesNo } from '../ask.ts';
 import type { Io } from '../command.ts';
 import { parseOptions, wholeNumber } from '../options.ts';
+import { plainSight, textFor } from '../terminal-text.ts';
 import { startOwnSpan } from './own-span.ts';
 import { connectTools, TOOLS_OPTIONS, type ToolsClient, toolsAddress } from './tools-client.ts';
 import { callerOf, WHO_OPTIONS } from './words.ts';
@@ -96,7 +97,7 @@ async function answer(
 ): Promise<void> {
   const { approvalId, digest, reason, tool, argumentsJson } = asked;
   const { caller } = request;
-  io.stderr.write(`${tool} asks: ${reason}\n${argumentsJson}\n`);
+  io.stderr.write(`${plainSight(`${tool} asks: ${reason}\n${argumentsJson}`)}\n`);
   let approved = yes;
   if (!yes && io.stdin.isTTY) {
     const said = await askYesNo('Run it?', io, io.signal);
@@ -149,7 +150,8 @@ export async function runTool(args: string[], io: Io): Promise<number> {
     }
     if (!result)
       throw new QuernError('UNAVAILABLE', 'the call ended without a result; see the log of the tool service');
-    io.stdout.write(`${JSON.stringify(resultObject(tool, result, output, ids), null, 2)}\n`);
+    const text = JSON.stringify(resultObject(tool, result, output, ids), null, 2);
+    io.stdout.write(`${textFor(io.stdout, text)}\n`);
     failed = result.outcome === Outcome.OUTCOME_OK ? null : outcomeText(result.outcome).toUpperCase();
     return failed === null ? 0 : 1;
   } finally {

@@ -1,5 +1,6 @@
 /** What `quern up` says: progress while parts start, then one table. As text for people, as JSON lines for programs. */
 import { formatNarrowTable } from '../table.ts';
+import { textFor } from '../terminal-text.ts';
 
 /** Of terminals that people have. */
 const TABLE_COLUMNS = 100;
@@ -49,7 +50,7 @@ export function textReporter(out: NodeJS.WriteStream): Reporter {
   const line = (text: string): void => {
     if (transient) out.write('\r\u001b[K');
     transient = false;
-    out.write(`${text}\n`);
+    out.write(`${textFor(out, text)}\n`);
   };
   return (event) => {
     if (event.event === 'progress') {

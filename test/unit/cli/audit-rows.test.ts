@@ -99,7 +99,7 @@ test('with content each request has its prompt and answer below it', () => {
     '2026-01-01T00:00:00.000Z  ada  quern-mini  35 ms (q 1, p 2, d 30)  stop  r1',
     '  prompt:',
     '  | def f():',
-    '  |   |\u{fffd}[2J',
+    '  |   |\u001b[2J',
     '  answer:',
     '  | ',
     '',

@@ -3,7 +3,8 @@ import { PassThrough } from 'node:stream';
 import { test } from 'node:test';
 import { FinishReason } from '#gen/quern/common/v1/common.ts';
 import { RequestEnd, TextDelta } from '#gen/quern/gateway/v1/gateway.ts';
-import { type GenerationEvent, printStream, visible } from '../../../services/cli/print-stream.ts';
+import { type GenerationEvent, printStream } from '../../../services/cli/print-stream.ts';
+import { visible } from '../../../services/cli/terminal-text.ts';
 
 type Item = { event: GenerationEvent };
 
@@ -38,7 +39,7 @@ test('the text is shown as it comes, and the last line says how it ended', async
 
 test('a terminal is shown control characters, a file gets them', async () => {
   const text = 'a\u001b[2J\tb\n\u009b';
-  assert.equal(visible(text), 'a\u241b[2J\tb\n\u2421');
+  assert.equal(visible(text), 'a\u241b[2J\tb\n<U+009B>');
   assert.equal((await print(stream(delta(text)), true)).shown, visible(text));
   assert.equal((await print(stream(delta(text)))).shown, text);
   assert.equal((await print(stream(delta(text)), true)).text, text, 'what is kept is what came');

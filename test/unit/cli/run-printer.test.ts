@@ -41,10 +41,11 @@ const ended: Event = {
   },
 };
 
-function printed(events: readonly RunResponse[], quiet = false) {
+function printed(events: readonly RunResponse[], quiet = false, isTTY = false) {
   let [out, log] = ['', ''];
   const write = (text: string): unknown => (out += text);
-  const printer = new RunPrinter({ out: { write }, log: quiet ? null : { write: (text) => (log += text) } });
+  const logged = { isTTY, write: (text: string) => (log += text) };
+  const printer = new RunPrinter({ out: { isTTY, write }, log: quiet ? null : logged });
   const questions = events.map((event) => printer.take(event)).filter((question) => question !== null);
   return { out, log, questions, outcome: printer.outcome };
 }
@@ -74,6 +75,30 @@ test('text on one stream, calls and their ends on the other', () => {
   ]);
   assert.equal(outcome, RunOutcome.RUN_OUTCOME_LIMIT);
   assert.deepEqual(printed([at(delta('x')), at(call('0.0', '{}')), at(ended)], true).log, '');
+});
+
+test('a terminal is shown what a model, a tool or an error wants it to obey; a file gets the bytes', () => {
+  const evil = '\u001b[2J\u0007';
+  const output = { callId: '0.0', isStderr: false, data: Buffer.from(`${evil}\t\n`) };
+  const events = [
+    at(delta(`${evil}\n`)),
+    at(delta(evil), '0.1'),
+    at(call('0.0', `{"a": "${evil}\u202e"}`)),
+    at({ $case: 'callOutput', value: output }),
+    at(callEnded('0.0', { outcome: 'NONZERO_EXIT', message: evil })),
+    at({
+      ...ended,
+      value: { ...ended.value, status: { code: 2, message: evil, details: [] } },
+    }),
+  ];
+  const file = printed(events);
+  assert.equal(file.out, `${evil}\n`);
+  assert.equal(file.log.split(evil).length, 6);
+  const shown = printed(events, false, true);
+  assert.equal(shown.out, '\u241b[2J\u2407\n');
+  assert.match(`${shown.out}${shown.log}`, /^[^\p{Cc}]*(?:[\n\t][^\p{Cc}]*)*$/u);
+  assert.equal(shown.log.split('\u241b[2J\u2407').length, 6);
+  assert.match(shown.log, /\\u\{202e\}/);
 });
 
 test('a question shows every character of the arguments, also those that a terminal hides, and ends with its call', () => {
