@@ -22,7 +22,7 @@ export type StepEnd = {
 type StepInput = { step: PlannedStep; index: number; contents: ReadonlyMap<string, string> };
 
 /** The call did not begin: it may be made again whatever the tool does. */
-const NEVER_RAN: ReadonlySet<string> = new Set(['SANDBOX_SETUP_FAILED', 'SANDBOX_UNAVAILABLE']);
+const NEVER_RAN: ReadonlySet<string> = new Set(['SANDBOX_SETUP_FAILED', 'SANDBOX_UNAVAILABLE', 'NOT_CONFIGURED']);
 /** It may go better a second time, and a tool that is idempotent may be called twice. */
 const WORTH_ANOTHER: ReadonlySet<string> = new Set([
   'NONZERO_EXIT',

@@ -344,7 +344,9 @@ test('retries: with the same key where nothing ran, with a new one where the too
 
 test('the key of the next attempt', () => {
   const from = { idempotent: true, key: 'k', attempt: 1 };
-  assert.equal(nextKey({ outcome: 'SANDBOX_UNAVAILABLE' }, { ...from, idempotent: false }), 'k');
+  for (const outcome of ['SANDBOX_UNAVAILABLE', 'SANDBOX_SETUP_FAILED', 'NOT_CONFIGURED']) {
+    assert.equal(nextKey({ outcome }, { ...from, idempotent: false }), 'k', outcome);
+  }
   assert.equal(nextKey({ outcome: 'UNKNOWN' }, from), 'k#2');
   assert.equal(nextKey({ outcome: 'OOM' }, { ...from, key: 'k#2', attempt: 2 }), 'k#3');
   assert.equal(nextKey({ outcome: 'DENIED_APPROVAL' }, from), null);
