@@ -63,7 +63,8 @@ function resultObject(
   output: Output,
   ids: { execution: string; tier: string; trace: string },
 ) {
-  const { outcome, message, exitCode, signal, content, contentCut, structuredJson, usage, replayed } = result;
+  const { outcome, message, exitCode, signal, content, contentCut, structuredJson, usage, replayed, limitsHit } =
+    result;
   return {
     tool,
     outcome: outcomeText(outcome),
@@ -81,6 +82,7 @@ function resultObject(
     run_ms: Number(usage?.runNs ?? 0n) / 1e6,
     cpu_ms: Number(usage?.cpuNs ?? 0n) / 1e6,
     max_memory_bytes: Number(usage?.maxMemoryBytes ?? 0n),
+    limits_hit: limitsHit ? { processes: limitsHit.processes } : null,
     replayed,
     execution_id: ids.execution,
     trace_id: ids.trace,
@@ -112,16 +114,19 @@ async function answer(
   }
 }
 
+function oneTool(positionals: readonly string[]): string {
+  const [tool, ...more] = positionals;
+  if (tool !== undefined && more.length === 0) return tool;
+  const got = positionals.length === 0 ? 'nothing' : `"${positionals.join(' ')}"`;
+  const hint = more[0]?.trimStart().startsWith('{')
+    ? `its arguments go after --json: quern tools run ${tool} --json '${more.join(' ')}'`
+    : 'quern tools list names them';
+  throw new QuernError('INVALID_ARGUMENT', `quern tools run: expected one tool's name, got ${got}; ${hint}`);
+}
+
 export async function runTool(args: string[], io: Io): Promise<number> {
   const { values, positionals } = parseOptions(args, OPTIONS);
-  const [tool, ...more] = positionals;
-  if (tool === undefined || more.length > 0) {
-    const got = positionals.length === 0 ? 'nothing' : `"${positionals.join(' ')}"`;
-    throw new QuernError(
-      'INVALID_ARGUMENT',
-      `quern tools run: expected one tool's name, got ${got}; quern tools list names them`,
-    );
-  }
+  const tool = oneTool(positionals);
   const request: ExecuteRequest = {
     caller: callerOf(values, { session: values.session ?? 'cli', request: uuidv7() }),
     callId: uuidv7(),

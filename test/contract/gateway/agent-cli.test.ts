@@ -191,6 +191,22 @@ test('what tools run makes a service record lies below a span of its own', async
   assert.deepEqual(tools.traces, [traceId]);
 });
 
+test('tools run says which limits a tool ran into and went on, and where arguments go', async (t) => {
+  const play: FakePlay = async ({ tool }) => toolResult('x', tool === 'f' ? { limitsHit: { processes: 7 } } : {});
+  const { tools } = await startAgentMesh(t, { model: once, play });
+  const limitsHit = async (name: string): Promise<unknown> => {
+    const { out, log } = await command(['tools', 'run', name, '--address', tools.address]);
+    assert.notEqual(out, '', log);
+    return (JSON.parse(out) as { limits_hit: unknown }).limits_hit;
+  };
+  assert.deepEqual([await limitsHit('f'), await limitsHit('g')], [{ processes: 7 }, null]);
+  const wrong = await command(['tools', 'run', 'f', '{"language":"python"}', '--address', tools.address]);
+  assert.equal(wrong.code, 2);
+  assert.match(wrong.log, /its arguments go after --json: quern tools run f --json '\{"language":"python"\}'\n$/);
+  const two = await command(['tools', 'run', 'f', 'g', '--address', tools.address]);
+  assert.match(two.log, /got "f g"; quern tools list names them/);
+});
+
 /** Runs the command on a terminal, and types `answer` when it is asked. */
 const PTY = `
 import os, pty, sys
