@@ -57,7 +57,8 @@ async function main(): Promise<void> {
           const missing = list
             .filter(({ available }) => !available)
             .map(({ detail, remedy }) => `${detail}; ${remedy}`);
-          reportReady({ addresses: [service.address], tier, tools: catalog.list().length, missing });
+          const { packs } = config.folders;
+          reportReady({ addresses: [service.address], tier, tools: catalog.list().length, missing, packs });
         },
         drain: (options) => service?.drain(options),
         async stop() {

@@ -49,7 +49,7 @@ test('quern up runs tools in the sandbox; what is run by hand is in the audit lo
   const { dir, env } = folders(t);
   const mesh = await startMesh(t, { env, audit: true, tools: true });
   const part = partOf(mesh, 'tools');
-  assert.match(part.what, /^\d+ tools, sandbox tier A$/);
+  assert.match(part.what, /^\d+ tools, sandbox tier A, packs in [~/].*\/packs$/);
   const ran = await quern(['tools', 'run', 'run_code', '--json', code('print(6 * 7)')], { env });
   assert.equal(ran.code, 0, ran.stderr);
   const result = JSON.parse(ran.stdout) as Ran;

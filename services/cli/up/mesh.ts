@@ -4,9 +4,11 @@ import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { MODEL_REJECTED, QuernError } from '#kit/errors.ts';
 import { createLog, type Log } from '#kit/log.ts';
+import type { ReadyInfo } from '#kit/parent.ts';
 import { ensurePrivateDir } from '#kit/rpc/socket-path.ts';
 import { type ChildSpec, createSupervisor, type Supervisor, type SupervisorEvent } from '#kit/supervisor.ts';
 import type { Io } from '../command.ts';
+import { describePart } from './describe-part.ts';
 import { jaegerAnswers } from './jaeger.ts';
 import { removeMeshFolder, writeMeshRecord } from './mesh-folder.ts';
 import { natsAnswers } from './nats-server.ts';
@@ -232,16 +234,14 @@ function killNow({ children }: Supervisor): void {
   }
 }
 
-type Info = { addresses: string[]; [key: string]: unknown };
-
 /** HTTP and gRPC, as HOST:PORT. */
-function publicAddresses(info: Info): { http: string; grpc: string; tls: boolean } {
+function publicAddresses(info: ReadyInfo): { http: string; grpc: string; tls: boolean } {
   const http = info.addresses.find((address) => address.startsWith('http')) ?? '';
   const grpc = info.addresses.find((address) => address !== http) ?? '';
   return { http: http.replace(/^https?:\/\//, ''), grpc, tls: http.startsWith('https:') };
 }
 
-type Child = { name: string; pid: number | null; state: string; info: Info | null };
+type Child = { name: string; pid: number | null; state: string; info: ReadyInfo | null };
 
 function partRow(child: Child, plan: PlannedProcess[], reasonOf: (name: string) => string | undefined): PartRow {
   const part = plan.find(({ name }) => name === child.name);
@@ -255,22 +255,6 @@ function partRow(child: Child, plan: PlannedProcess[], reasonOf: (name: string) 
     where: [...addresses, ...metrics].join(', '),
     what: child.state === 'ready' ? what : `not running: ${reasonOf(child.name) ?? 'it is still starting'}`,
   };
-}
-
-/** "quern-mini on cpu avx2, bf16, 2048 tokens" for an engine; the model names for the others. */
-function describePart(info: Info): string {
-  const { model, backend, isa, dtype, contextLength, models } = info;
-  if (typeof info.tools === 'number') return describeTools(info);
-  if (typeof model === 'string') return `${model} on ${backend} ${isa}, ${dtype}, context ${contextLength}`;
-  return Array.isArray(models) ? models.join(', ') : '';
-}
-
-/** "11 tools, sandbox tier A", or why nothing that needs a sandbox runs and how to get one. */
-function describeTools({ tools, tier, missing }: Info): string {
-  const reasons = Array.isArray(missing) ? missing.join('. ') : '';
-  return typeof tier === 'string'
-    ? `${tools} tools, sandbox tier ${tier}`
-    : `${tools} tools, but no sandbox: ${reasons}`;
 }
 
 /** Appends; a file above the bound is moved aside once, so that two generations are kept. */
