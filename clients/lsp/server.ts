@@ -21,6 +21,8 @@ import type { InfillSource } from './core/infill-source.ts';
 import { defaultSettings, readSettings, type Settings } from './core/settings.ts';
 import { StatisticsCounter } from './core/statistics.ts';
 import { type EditorNote, SuggestionEvents } from './core/suggestion-events.ts';
+import { ImportedDeclarations } from './outline/imported-declarations.ts';
+import { Outliner } from './outline/outliner.ts';
 import { ACCEPTED_COMMAND, inlineItems, listItems } from './protocol-items.ts';
 import { Workspace } from './workspace.ts';
 
@@ -56,6 +58,8 @@ class Server {
   readonly #completer: Completer;
   readonly #collector: ChunkCollector;
   readonly #events: SuggestionEvents;
+  readonly #outliner = new Outliner();
+  readonly #declarations: ImportedDeclarations;
   #settings: Settings = defaultSettings;
   #opened: OpenedSource;
   #capabilities: ClientCapabilities = {};
@@ -68,7 +72,13 @@ class Server {
     this.#opened = parts.openSource(undefined);
     const documents = this.#documents;
     const clock = realClock;
-    this.#collector = new ChunkCollector({ clock, documents, pathFor: (uri) => this.#workspace.pathBeside(uri) });
+    const pathFor = (uri: string): Promise<string | null> => this.#workspace.pathBeside(uri);
+    this.#declarations = new ImportedDeclarations({
+      ...{ documents, pathFor, roots: () => this.#workspace.roots },
+      outline: (languageId, text) => this.#outliner.outline(languageId, text),
+    });
+    const declarationsBeside = (uri: string) => this.#declarations.beside(uri);
+    this.#collector = new ChunkCollector({ clock, documents, pathFor, declarationsBeside });
     this.#events = new SuggestionEvents({ clock, documents, sink: (event) => this.#statistics.noteEvent(event) });
     this.#completer = new Completer({
       clock,
@@ -98,6 +108,7 @@ class Server {
     connection.onShutdown(() => {
       this.#completer.close();
       this.#events.close();
+      void this.#outliner.close();
       this.#opened.source.close();
     });
     connection.listen();
@@ -134,6 +145,7 @@ class Server {
       this.#connection.workspace.onDidChangeWorkspaceFolders(async () => {
         this.#workspace.setFolders((await this.#connection.workspace.getWorkspaceFolders()) ?? []);
         this.#collector.reset();
+        this.#declarations.reset();
       });
     }
   }
@@ -143,6 +155,7 @@ class Server {
     const documents = this.#documents;
     connection.onDidOpenTextDocument(({ textDocument: { uri, languageId, version, text } }) => {
       documents.open(uri, languageId, version, text);
+      if (this.#settings.enabled && this.#settings.crossFile) this.#declarations.beside(uri);
     });
     connection.onDidChangeTextDocument(({ textDocument: { uri, version }, contentChanges }) => {
       documents.change(uri, version, contentChanges);
@@ -157,7 +170,9 @@ class Server {
       if (uri.endsWith('/.gitignore')) {
         this.#workspace.reset();
         this.#collector.reset();
+        this.#declarations.reset();
       }
+      this.#declarations.saved();
       await this.#collector.takeFrom(uri);
     });
   }

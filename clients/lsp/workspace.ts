@@ -40,6 +40,10 @@ export class Workspace {
     this.reset();
   }
 
+  get roots(): string[] {
+    return this.#folders.map(({ path }) => path);
+  }
+
   /** Files of rules may have changed. */
   reset(): void {
     this.#rules.clear();

@@ -81,6 +81,21 @@ test('other open files of the workspace go beside the prompt, secret and ignored
   assert.equal(mesh.engine.requests.length, 1);
 });
 
+test('signatures of what a file imports go first beside its prompts', async (t) => {
+  const root = mkdtempSync(join(tmpdir(), 'quern-lsp-'));
+  t.after(() => rmSync(root, { recursive: true, force: true }));
+  writeFileSync(join(root, 'shapes.py'), 'def circle(radius: float) -> float:\n    return 3.14 * radius**2\n');
+  const main = pathToFileURL(join(root, 'main.py')).href;
+  const mesh = await startMesh(t, { engine: { script: () => bytesOf('answer()') } });
+  const editor = await startEditor(t, { gateway: mesh.gateway.grpcAddress, rootUri: pathToFileURL(root).href });
+  await editor.open(main, 'from shapes import circle\nvalue = \n');
+  await eventually(async () => {
+    await editor.complete(main, { line: 1, character: 8 });
+    return promptsOf(mesh).at(-1)?.startsWith('shapes.py\ndef circle(radius: float) -> float: ...\n') === true;
+  }, 'the signature stands before the prompt');
+  assert(!promptsOf(mesh).at(-1)?.includes('3.14'));
+});
+
 test('each answer has its outcome, and accepted suggestions are counted', async (t) => {
   const mesh = await startMesh(t, { engine: { script: () => bytesOf('answer()') } });
   const editor = await startEditor(t, { gateway: mesh.gateway.grpcAddress, settings: { outcomes: true } });

@@ -1,4 +1,4 @@
-/** What of other files goes beside a prompt: the heads of open files, then the ring of what the user was at. */
+/** What of other files goes beside a prompt: what it imports, the heads of open files, the ring of where the user was. */
 import type { Clock } from '../clock.ts';
 import type { Document, Documents } from '../documents.ts';
 import type { ContextChunk } from '../infill-source.ts';
@@ -13,6 +13,8 @@ export type CollectorParts = {
   documents: Documents;
   /** Path to name a file by; null where its text may not go beside another file's (secret, ignored, elsewhere). */
   pathFor: (uri: string) => Promise<string | null> | string | null;
+  /** Signatures of what a file imports, as far as they are known. */
+  declarationsBeside?: (uri: string) => readonly ContextChunk[];
 };
 
 export class ChunkCollector {
@@ -67,7 +69,7 @@ export class ChunkCollector {
     const open = await this.#openFiles(uri);
     const known = ring.map(({ text }) => bagOf(text));
     const heads = open.filter(({ text }) => known.every((bag) => similarity(bag, bagOf(text)) <= 0.9));
-    return [...heads, ...ring];
+    return [...(this.#parts.declarationsBeside?.(uri) ?? []), ...heads, ...ring];
   }
 
   /** Heads of the files opened last, in the order in which they were opened. */
