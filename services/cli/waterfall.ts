@@ -58,7 +58,8 @@ function paceLine({ usage, timings, steps, longestGapUs }: ExplainResponse): str
   if (!usage || steps === 0) return null;
   const tokens = usage.completionTokens;
   const decodeMs = Number(timings?.decodeNs ?? 0n) / 1e6;
-  const rate = timings ? `, ${paceText(tokens, decodeMs)}` : '';
+  const pace = paceText(tokens, decodeMs);
+  const rate = pace === '' ? '' : `, ${pace}`;
   const gap = steps > 1 ? `, longest wait between two ${formatMs(ms(longestGapUs))}` : '';
   return `answer: ${counted(tokens, 'token')} in ${counted(steps, 'step')}${rate}${gap}`;
 }

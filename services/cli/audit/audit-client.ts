@@ -18,6 +18,7 @@ import { channelAccess } from '#kit/internal-access.ts';
 import { openChannel, serverStream, unary } from '#kit/rpc/client.ts';
 import type { Io } from '../command.ts';
 import { readAuditAccess } from '../config.ts';
+import { explainSilence } from '../silence.ts';
 import { type MeshRecord, runningMeshes } from '../up/mesh-folder.ts';
 import { GET_NATS } from '../up/nats-server.ts';
 
@@ -58,20 +59,17 @@ export function auditAddress(given: string | undefined, io: Io): string {
   return socketOf(first)!;
 }
 
-function explain(error: unknown, address: string): unknown {
+export function explain(error: unknown, address: string): unknown {
   if (!(error instanceof QuernError)) return error;
   const { code, message } = error;
   if (code === 'UNAUTHENTICATED') {
     const text = `${message} (QUERN_AUDIT_OPERATOR_TOKEN or QUERN_AUDIT_OPERATOR_TOKEN_FILE, as the audit service has it)`;
     return new QuernError(code, text, error.details, { cause: error });
   }
-  if (code === 'UNAVAILABLE' && /connect|ECONNREFUSED|ENOENT|Name resolution|deadline/i.test(message)) {
-    const text =
-      `no audit service answers at ${address} (${message}); see its row in the table of quern up, or its log; ` +
-      `"quern audit verify DIR" checks its folder without it`;
-    return new QuernError(code, text, error.details, { cause: error });
-  }
-  return error;
+  const silence = explainSilence('audit service', address, error);
+  if (silence?.code !== 'UNAVAILABLE') return silence ?? error;
+  const text = `${silence.message}; "quern audit verify DIR" checks its folder without it`;
+  return new QuernError('UNAVAILABLE', text, error.details, { cause: error });
 }
 
 export type AuditClient = ReturnType<typeof connectAudit>;

@@ -15,6 +15,7 @@ import { openChannel, serverStream, unary } from '#kit/rpc/client.ts';
 import type { TraceContext } from '#kit/trace.ts';
 import type { Io } from '../command.ts';
 import { readInternalAccess } from '../config.ts';
+import { explainSilence } from '../silence.ts';
 import { type MeshRecord, runningMeshes } from '../up/mesh-folder.ts';
 
 export const TOOLS_OPTIONS = { address: { type: 'string' } } as const;
@@ -49,16 +50,6 @@ export function toolsAddress(given: string | undefined, { config }: Io): string 
   return socketOf(first)!;
 }
 
-/** Why nobody answers, in words. */
-function silence(address: string, message: string): string {
-  if (/ENOENT/.test(message)) return `no tool service answers at ${address}: there is no such socket`;
-  if (/ECONNREFUSED/.test(message)) return `no tool service answers at ${address}: nothing listens there`;
-  if (/EACCES/.test(message)) return `no tool service answers at ${address}: this user may not open the socket`;
-  if (/Name resolution/.test(message)) return `no host is called so: ${address}`;
-  if (/No connection/.test(message)) return `no tool service answers at ${address}`;
-  return `the connection to the tool service at ${address} broke; what ran may have ended or not`;
-}
-
 export function explain(error: unknown, address: string): unknown {
   if (!(error instanceof QuernError)) return error;
   const { code, message } = error;
@@ -66,16 +57,7 @@ export function explain(error: unknown, address: string): unknown {
     const text = `${message} (QUERN_INTERNAL_TOKEN or QUERN_INTERNAL_TOKEN_FILE, as for the services)`;
     return new QuernError(code, text, error.details, { cause: error });
   }
-  const isRaw = error.details.reason === code; // gRPC's own words, not a service's
-  if (isRaw && (code === 'UNAVAILABLE' || code === 'INTERNAL')) {
-    const text = `${silence(address, message)}; see its row in the table of quern up, or its log`;
-    return new QuernError('UNAVAILABLE', text, error.details, { cause: error });
-  }
-  if (isRaw && code === 'DEADLINE_EXCEEDED' && /^Deadline exceeded after/.test(message)) {
-    const text = `the tool service at ${address} did not answer in time; see its log`;
-    return new QuernError(code, text, error.details, { cause: error });
-  }
-  return error;
+  return explainSilence('tool service', address, error) ?? error;
 }
 
 export type ToolsClient = ReturnType<typeof connectTools>;

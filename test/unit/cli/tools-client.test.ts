@@ -1,7 +1,8 @@
-// What `quern tools` says when the tool service is not there.
+// What `quern tools` and `quern audit` say when the service is not there.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type Code, QuernError } from '#kit/errors.ts';
+import { type Code, INTERNAL_MESSAGE, QuernError } from '#kit/errors.ts';
+import { explain as explainAudit } from '../../../services/cli/audit/audit-client.ts';
 import { explain } from '../../../services/cli/tools/tools-client.ts';
 
 const told = (code: Code, message: string): string =>
@@ -19,6 +20,22 @@ test('sentences, without the words of gRPC', () => {
     told('DEADLINE_EXCEEDED', 'Deadline exceeded after 10s,remote_addr=x'),
     /did not answer in time; see its log/,
   );
+  assert.match(told('INTERNAL', 'Received RST_STREAM with code 2'), /^the connection to the tool service .* broke;/);
+  assert.equal(told('INTERNAL', INTERNAL_MESSAGE), INTERNAL_MESSAGE, 'the service itself said it');
   const own = new QuernError('UNAVAILABLE', 'this service is stopping', { reason: 'DRAINING' });
   assert.equal(explain(own, 'x'), own);
+});
+
+test('an audit service that is not there, and what can be done without it', () => {
+  const audit = (code: Code, message: string): string =>
+    (explainAudit(new QuernError(code, message), 'unix:///run/a.sock') as Error).message;
+  const raw = 'No connection established. Last error: Error: connect ENOENT /run/a.sock. Resolution note: ';
+  const without = '; "quern audit verify DIR" checks its folder without it';
+  const look = '; see its row in the table of quern up, or its log';
+  const where = 'no audit service answers at unix:///run/a.sock';
+  assert.equal(audit('UNAVAILABLE', raw), `${where}: there is no such socket${look}${without}`);
+  assert.equal(audit('UNAVAILABLE', 'No connection established'), `${where}${look}${without}`);
+  assert.match(audit('UNAVAILABLE', 'Connection dropped'), /^the connection to the audit service .* broke;/);
+  assert.match(audit('DEADLINE_EXCEEDED', 'Deadline exceeded after 10s'), /did not answer in time; see its log$/);
+  assert.equal(audit('NOT_FOUND', 'no such user'), 'no such user');
 });
