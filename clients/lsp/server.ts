@@ -11,6 +11,7 @@ import {
   type InlineCompletionParams,
   InlineCompletionTriggerKind,
   TextDocumentSyncKind,
+  type WorkspaceFolder,
 } from 'vscode-languageserver';
 import { ChunkCollector } from './core/chunks/chunk-collector.ts';
 import { hasSecretText } from './core/chunks/secrets.ts';
@@ -117,7 +118,7 @@ class Server {
   #initialize(params: InitializeParams): InitializeResult {
     this.#capabilities = params.capabilities;
     this.#initial = (params.initializationOptions ?? {}) as Record<string, unknown>;
-    this.#workspace.setFolders(params.workspaceFolders ?? []);
+    this.#workspace.setFolders(foldersOf(params));
     this.#configure(this.#initial);
     const speaksInline = params.capabilities.textDocument?.inlineCompletion !== undefined;
     return {
@@ -264,6 +265,12 @@ class Server {
   #warn(message: string): void {
     this.#connection.console.warn(`quern: ${message}`);
   }
+}
+
+/** Older editors name one folder, and newer ones that have none open say null. */
+function foldersOf({ workspaceFolders, rootUri }: InitializeParams): WorkspaceFolder[] {
+  if (workspaceFolders) return workspaceFolders;
+  return rootUri ? [{ uri: rootUri, name: rootUri.split('/').at(-1) ?? '' }] : [];
 }
 
 /** Editors push all settings, or the section alone. */
