@@ -108,6 +108,30 @@ while True:
   assert(refused < 25, 'some launches succeed');
 });
 
+test('a folder that becomes links to a foreign place and to a mount point outside of the workspace brings nothing in', async () => {
+  const path = await makeWorkspace();
+  const outside = join(jail.folder, 'foreign');
+  mkdirSync(outside, { mode: 0o755 });
+  writeFileSync(join(outside, 'secret'), 'of the host', { mode: 0o644 });
+  // A folder when it is looked at, one link when bubblewrap looks for the source, another when it mounts.
+  const swap = `import ctypes, os, time
+libc = ctypes.CDLL(None)
+def exchange(a): assert libc.renameat2(-100, b".vscode", -100, a, 2) == 0
+os.mkdir(".vscode"); os.symlink("${outside}", "from"); os.symlink("/newroot/tmp", "to")
+print("up", flush=True)
+while True:
+  time.sleep(0.004); exchange(b"from"); time.sleep(0.004); exchange(b"to"); time.sleep(0.006); exchange(b"to"); exchange(b"from")`;
+  const python = [jail.interpreters.python!, '-c', swap];
+  const attacker = await jail.session(python, { ...asWorkspace(path), limits: { wallMs: 600_000, cpuMs: 600_000 } });
+  await attacker.until('up');
+  for (let i = 0; i < 40; i++) {
+    const { stdout } = await jail.bash('cat /tmp/secret', asWorkspace(path, { protected: ['.vscode'] }));
+    assert.equal(stdout, '', 'a folder of the host was mounted on /tmp');
+  }
+  const { killed } = await attacker.kill('cancelled');
+  assert.equal(killed, 'cancelled', 'control: it swapped to the end');
+});
+
 test('links, "..", absolute paths and hard links do not lead out of the sandbox', async () => {
   const path = await makeWorkspace();
   writeFileSync(join(jail.folder, 'target'), 'of the host', { mode: 0o644 });

@@ -53,23 +53,38 @@ function waysTo(paths: readonly string[]): string[] {
   return [...new Set(ways)].filter((way) => !isClosed(way)).sort();
 }
 
-function workspaceOptions({ workspace, limits }: SandboxCommand): string[] {
+/** A mount below the workspace; the path is relative to it. */
+export type MountBelow = { readonly path: string; readonly readOnly: boolean };
+
+/** The mounts that a command's protected paths need now, outer ones first. */
+export function mountsBelow({ workspace }: SandboxCommand): MountBelow[] {
+  if (workspace === null || !workspace.writable) return [];
+  const closed = presentProtected(workspace);
+  return [
+    ...waysTo(closed).map((path) => ({ path, readOnly: false })),
+    ...closed.map((path) => ({ path, readOnly: true })),
+  ];
+}
+
+function workspaceOptions({ workspace, limits }: SandboxCommand, below: readonly MountBelow[]): string[] {
   if (workspace === null) return ['--size', String(limits.tmpBytes), '--perms', '0755', '--tmpfs', WORK];
   if (!workspace.writable) return ['--ro-bind', workspace.path, WORK];
-  const closed = presentProtected(workspace);
-  const mount = (option: string) => (path: string) => [option, join(workspace.path, path), join(WORK, path)];
-  return [
-    ...['--bind', workspace.path, WORK],
-    ...waysTo(closed).flatMap(mount('--bind')),
-    ...closed.flatMap(mount('--ro-bind')),
+  const mount = ({ path, readOnly }: MountBelow): string[] => [
+    readOnly ? '--ro-bind' : '--bind',
+    ...[join(workspace.path, path), join(WORK, path)],
   ];
+  return ['--bind', workspace.path, WORK, ...below.flatMap(mount)];
 }
 
 /**
  * All options in order; the last mounts close what is writable and unbounded until then. --unshare-user is the very last:
- * --disable-userns, which is on the command line, has bubblewrap refuse options that were cut short before it makes anything.
+ * --disable-userns, which is on the command line, has bubblewrap refuse options that were cut short before it makes anything. `below` is what mountsBelow() said, once per launch.
  */
-export function launchOptions(command: SandboxCommand, places: LaunchPlaces): string[] {
+export function launchOptions(
+  command: SandboxCommand,
+  places: LaunchPlaces,
+  below: readonly MountBelow[] = mountsBelow(command),
+): string[] {
   const { toolchain, etc, proxySocket } = places;
   const proxy = command.network === 'proxy' && proxySocket !== null ? ['--bind', proxySocket, PROXY_SOCKET] : [];
   return [
@@ -94,7 +109,7 @@ export function launchOptions(command: SandboxCommand, places: LaunchPlaces): st
     ...['--size', String(command.limits.tmpBytes), '--perms', '1777', '--tmpfs', '/tmp'],
     ...[...toolchain.binds, ...command.binds].flatMap(({ from, to }) => ['--ro-bind', from, to]),
     ...proxy,
-    ...workspaceOptions(command),
+    ...workspaceOptions(command, below),
     ...['--chdir', WORK, '--clearenv'],
     ...Object.entries({ ...ENVIRONMENT, ...command.env }).flatMap(([name, value]) => ['--setenv', name, value]),
     ...['--remount-ro', '/dev', '--remount-ro', '/'],

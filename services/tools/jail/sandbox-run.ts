@@ -158,13 +158,13 @@ export class SandboxRun {
       const { limits, stdin, workspace } = this.#command;
       // bubblewrap's own process outside of the namespaces counts as well.
       this.#cgroup?.limit({ memoryBytes: limits.memoryBytes, pids: limits.pids + 1 });
-      launched.begin(this.#command, this.#parts, { withCgroup: this.#cgroup !== null });
+      const below = launched.begin(this.#command, this.#parts, { withCgroup: this.#cgroup !== null });
       if (stdin !== null && this.#options.stdin === 'given') launched.stdin!.end(stdin);
       const pid = await launched.innerPid;
       this.#inner = { pid, startTime: startTimeOf(pid) ?? 0 };
       if (this.#killed !== null) throw new Error(`ended before it started: ${this.#killed}`);
       await launched.made;
-      if (workspace?.writable && workspace.protected.length > 0) checkMounts(pid);
+      if (workspace?.writable && workspace.protected.length > 0) checkMounts(pid, below);
     } finally {
       clearTimeout(timer);
     }

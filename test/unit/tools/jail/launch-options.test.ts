@@ -8,6 +8,8 @@ import { BWRAP_ARGUMENTS } from '../../../../services/tools/jail/launch.ts';
 import {
   encodeOptions,
   launchOptions,
+  type MountBelow,
+  mountsBelow,
   presentProtected,
   WORK,
 } from '../../../../services/tools/jail/launch-options.ts';
@@ -89,6 +91,15 @@ test('protected paths that are links, lie behind links or are not there are not 
     [join(path, '.git/hooks'), join(WORK, '.git/hooks')],
     [join(path, '.git/config'), join(WORK, '.git/config')],
   ]);
+  assert.deepEqual(
+    mountsBelow(commandOf(['/usr/bin/true'], { workspace })),
+    [
+      { path: '.git', readOnly: false },
+      { path: '.git/hooks', readOnly: true },
+      { path: '.git/config', readOnly: true },
+    ],
+    'what is read back before the command starts',
+  );
   const readOnly = launchOptions(
     commandOf(['/usr/bin/true'], { workspace: { ...workspace, writable: false } }),
     places,
@@ -103,12 +114,17 @@ const line = (root: string, point: string, options: string, type = 'ext4', devic
 test('mounts are judged once all are made, and each below the workspace must come from it', () => {
   const base = [line('/newroot', '/', 'ro', 'tmpfs', '0:40'), line('/', '/dev', 'ro', 'tmpfs', '0:41')];
   const work = line('/srv/w', WORK, 'rw');
-  const judge = (...more: string[]): string | null | undefined => foreignMount([...base, work, ...more].join('\n'));
-  assert.equal(foreignMount(''), undefined);
-  assert.equal(foreignMount([line('/', '/', 'ro', 'ext4'), work].join('\n')), undefined, "the host's own root");
-  assert.equal(judge(line('/srv/w/p', `/newroot${WORK}/p`, 'ro')), undefined, 'still being made');
-  assert.equal(judge(), null);
-  assert.equal(judge(line('/srv/w/.git/config', `${WORK}/.git/config`, 'ro')), null);
+  const judge = (below: readonly MountBelow[], ...more: string[]): string | null | undefined =>
+    foreignMount([...base, work, ...more].join('\n'), below);
+  const closed = (path: string): MountBelow => ({ path, readOnly: true });
+  const config = line('/srv/w/.git/config', `${WORK}/.git/config`, 'ro');
+  assert.equal(foreignMount('', []), undefined);
+  assert.equal(foreignMount([line('/', '/', 'ro', 'ext4'), work].join('\n'), []), undefined, "the host's own root");
+  assert.equal(judge([closed('p')], line('/srv/w/p', `/newroot${WORK}/p`, 'ro')), undefined, 'still being made');
+  assert.equal(judge([]), null);
+  assert.equal(judge([closed('.git/config')], config), null);
+  assert.equal(judge([closed('a b')], line('/srv/w/a\\040b', `${WORK}/a\\040b`, 'ro')), null);
+  const replaced = /was replaced while the sandbox was made/;
   for (const foreign of [
     line('/etc/passwd', `${WORK}/.npmrc`, 'ro'),
     line('/srv/w2/x', `${WORK}/.npmrc`, 'ro'),
@@ -117,6 +133,18 @@ test('mounts are judged once all are made, and each below the workspace must com
     line('/srv/w/x', `${WORK}/.npmrc`, 'ro'),
     line('/srv/w/x//deleted', `${WORK}/.npmrc`, 'ro'),
   ]) {
-    assert.match(judge(foreign) ?? '', /was replaced while the sandbox was made/, foreign);
+    assert.match(judge([closed('.npmrc')], foreign) ?? '', replaced, foreign);
+  }
+  const way = { path: '.git', readOnly: false };
+  const git = line('/srv/w/.git', `${WORK}/.git`, 'rw');
+  assert.equal(judge([way, closed('.git/config')], git, config), null);
+  for (const [why, below, ...more] of [
+    ['it went elsewhere', [closed('.npmrc')], line('/etc/shadow', '/etc/passwd', 'ro')],
+    ['one of two went elsewhere', [way, closed('.git/config')], git, line('/srv', '/tmp', 'rw')],
+    ['it can be written', [closed('.git')], git],
+    ['nobody asked for it', [way], git, config],
+    ['one twice, which hides that nobody asked for the other', [way], git, git],
+  ] as [string, MountBelow[], ...string[]][]) {
+    assert.match(judge(below, ...more) ?? '', replaced, why);
   }
 });
