@@ -27,7 +27,19 @@ export type HandleListener = {
   onFault(error: unknown): void;
 };
 
-type Handle = { listener: HandleListener | null; touched: boolean; cancelledAtMs: number };
+type Handle = {
+  listener: HandleListener | null;
+  touched: boolean;
+  /** A step of it has been told. */
+  hasBegun: boolean;
+  cancelledAtMs: number;
+};
+
+/** Those whose first step this is come first: a caller waits longer for the first token than for any other. */
+export function newestFirst<H extends { readonly hasBegun: boolean }>(touched: readonly H[]): readonly H[] {
+  if (touched.every((handle) => handle.hasBegun)) return touched;
+  return [...touched.filter(({ hasBegun }) => !hasBegun), ...touched.filter(({ hasBegun }) => hasBegun)];
+}
 
 export type EngineOptions = {
   /** Stable over restarts: the address. */
@@ -131,7 +143,7 @@ export class EngineSession {
     if (!call)
       throw new QuernError('UNAVAILABLE', `the engine of "${this.model}" is not reachable`, { reason: 'NO_ENGINE' });
     const handle = this.#takeHandle();
-    this.#handles.set(handle, { listener, touched: false, cancelledAtMs: 0 });
+    this.#handles.set(handle, { listener, touched: false, hasBegun: false, cancelledAtMs: 0 });
     call.write({ command: { $case: 'submit', value: { handle, request } } });
     return handle;
   }
@@ -239,8 +251,9 @@ export class EngineSession {
       }
     }
     for (const finished of batch.finished) this.#onFinished(finished, touched);
-    for (const handle of touched) {
+    for (const handle of newestFirst(touched)) {
       handle.touched = false;
+      handle.hasBegun = true;
       try {
         handle.listener?.onStep();
       } catch (error) {
