@@ -152,6 +152,28 @@ test('at the soft deadline what is there is shown, and the rest still comes into
   assert.equal(shown(next.got), 'bcdefghij_klmnopqrst_uvwxyz');
 });
 
+test('what came until the hard deadline is kept for what is typed of it', async () => {
+  const bench = startBench(() => 'abcdefghij_klmnopqrst_uvwxyz', { softDeadlineMs: 200, hardDeadlineMs: 400 });
+  Object.assign(bench.mesh, { firstTextMs: 50, stepMs: 60, charsPerStep: 4 });
+  const typist = new Typist(bench, 'x = ');
+  typist.ask(true);
+  await bench.clock.advance(500);
+  assert.equal(bench.mesh.asked[0]?.outcome, 'cancelled');
+  const next = typist.key('a');
+  await bench.clock.advance(0);
+  assert.match(shown(next.got) ?? '', /^bcdefghij_klm/);
+});
+
+test('a part that the filters refuse is not the answer while more is to come', async () => {
+  const bench = startBench(() => '((((compute(y)', { softDeadlineMs: 200 });
+  Object.assign(bench.mesh, { firstTextMs: 50, stepMs: 300, charsPerStep: 4 });
+  const asking = new Typist(bench, 'x = ').ask(true);
+  await bench.clock.advance(250);
+  assert.equal(asking.got, null);
+  await bench.clock.advance(3_000);
+  assert.equal(shown(asking.got)?.startsWith('((((comp'), true);
+});
+
 test('a mesh that says nothing in time is a TIMEOUT, and its query ends', async () => {
   const bench = startBench(() => 'text', { softDeadlineMs: 100, hardDeadlineMs: 300 });
   bench.mesh.firstTextMs = 60_000;
@@ -254,15 +276,37 @@ test('speculation asks for what follows, within its share, and makes way for the
   const next = typist.ask();
   await bench.clock.advance(0);
   assert.deepEqual([shown(next.got), next.got?.from], ['.second', 'cache']);
-  bench.mesh.firstTextMs = 5_000;
-  typist.offset = typist.text.length;
-  for (let i = 0; i < 40; i++) {
-    typist.edit('\n');
-    typist.ask(true);
-    await bench.clock.advance(20);
-    assert(bench.mesh.running <= 2);
+  assert.equal(speculative?.outcome, 'ended');
+});
+
+test('a speculative query makes way for what the user asks', async () => {
+  const bench = startBench(() => 'first', { speculate: true });
+  const typist = new Typist(bench, 'x = ');
+  typist.ask();
+  await bench.clock.advance(450);
+  const [, speculative] = bench.mesh.asked;
+  assert.deepEqual([speculative?.query.priority, speculative?.outcome], ['speculative', 'running']);
+  typist.edit('other');
+  const asking = typist.ask(true);
+  await bench.clock.advance(0);
+  assert.equal(speculative?.outcome, 'cancelled');
+  await bench.clock.advance(1_000);
+  assert.equal(shown(asking.got), 'first');
+});
+
+test('speculation makes at most a fifth of all generated text, past a small start', async () => {
+  let count = 0;
+  const bench = startBench(() => `name_${count++}(of_some_length, with_several_arguments, that_are_all_different)`, {
+    speculate: true,
+  });
+  const typist = new Typist(bench, 'x = ');
+  for (let i = 0; i < 60; i++) {
+    typist.edit(`\ny${i} = `);
+    typist.ask();
+    await bench.clock.advance(3_000);
   }
-  const chars = (priority: string): number =>
-    bench.mesh.asked.filter(({ query }) => query.priority === priority).length;
-  assert(chars('speculative') <= 4);
+  const ended = (priority: string): number =>
+    bench.mesh.asked.filter(({ query, outcome }) => query.priority === priority && outcome === 'ended').length;
+  assert.equal(ended('automatic'), 60);
+  assert(ended('speculative') > 5 && ended('speculative') <= 18, `${ended('speculative')} speculative queries`);
 });

@@ -47,6 +47,23 @@ test('who types without a pause faster than the mesh answers still sees suggesti
   assert.equal(bench.clock.pending, 0);
 });
 
+test('a slow mesh that guesses wrong is not flooded, and what survives is not superseded by the next', async () => {
+  const bench = startBench(() => 'zebra '.repeat(10));
+  Object.assign(bench.mesh, { firstTextMs: 900, stepMs: 100, charsPerStep: 6 });
+  const typist = new Typist(bench, '');
+  const random = numbers(3);
+  for (const char of SOURCE) {
+    typist.key(char);
+    await bench.clock.advance(random.next().value > 0.9 ? 450 : 70);
+  }
+  await bench.clock.advance(20_000);
+  const perHundred = (bench.mesh.asked.length / SOURCE.length) * 100;
+  assert(perHundred <= 25, `${perHundred.toFixed(1)} requests per 100 keys`);
+  assert.equal(bench.mesh.runningMax, FLIGHTS_MAX, 'one that survives, and one that the next key cancels');
+  assert.equal(bench.mesh.clashes, 0);
+  assert.equal(bench.clock.pending, 0);
+});
+
 test('a replay of typing with pauses keeps to its budget: requests, queries at once, cache', async () => {
   const bench = startBench(knows);
   const typist = new Typist(bench, '');
@@ -132,5 +149,6 @@ test('1,000 random edits: no stale, overlapping or unanswered suggestion', async
   assert.equal(answers.length, 1_000);
   assert(suggestions > 50, `only ${suggestions} suggestions were made: the test shows little`);
   assert.equal(bench.mesh.running, 0);
+  assert.equal(bench.mesh.clashes, 0);
   assert.equal(bench.clock.pending, 0, 'no timer is left behind');
 });

@@ -10,7 +10,12 @@ import {
 import { defaultSettings, type Settings } from '../../../../../clients/lsp/core/settings.ts';
 import { VirtualClock } from './virtual-clock.ts';
 
-export type Asked = { query: InfillQuery; at: number; outcome: 'running' | 'cancelled' | 'ended' | 'failed' };
+export type Asked = {
+  query: InfillQuery;
+  at: number;
+  outcome: 'running' | 'cancelled' | 'ended' | 'failed';
+  signal: AbortSignal;
+};
 
 export type Script = (query: InfillQuery, choice: number) => string;
 
@@ -22,6 +27,8 @@ export class ScriptedMesh implements InfillSource {
   charsPerStep = 4;
   fails: InfillFailure | null = null;
   runningMax = 0;
+  /** Queries that would have ended another one at a mesh, as both had the same supersede key. */
+  clashes = 0;
   readonly #clock: VirtualClock;
 
   constructor(clock: VirtualClock, script: Script) {
@@ -34,7 +41,9 @@ export class ScriptedMesh implements InfillSource {
   }
 
   async *infill(query: InfillQuery, { signal }: { signal: AbortSignal }): AsyncGenerator<InfillEvent> {
-    const asked: Asked = { query, at: this.#clock.now(), outcome: 'running' };
+    const asked: Asked = { query, at: this.#clock.now(), outcome: 'running', signal };
+    const isOpen = (other: Asked): boolean => other.outcome === 'running' && !other.signal.aborted;
+    if (this.asked.some((other) => isOpen(other) && other.query.supersedeKey === query.supersedeKey)) this.clashes++;
     this.asked.push(asked);
     this.runningMax = Math.max(this.runningMax, this.running);
     try {
