@@ -20,7 +20,8 @@ Asks the tool service of the running mesh. What runs by hand is recorded in the 
 
   list          every tool: where it comes from, what the policy says, whether it can run here
   run           runs one in its sandbox; prints the result as JSON: outcome, exit_code, stdout, stderr, reason, content (what a
-                model would get), limits_hit (limits that it ran into and went on), times, execution and trace id. Exit code 0 only for the outcome "ok"
+                model would get), limits_hit (limits that it ran into and went on), times, execution and trace id. Exit code 0
+                only for the outcome "ok"
   capabilities  every layer of the sandbox as its last test saw it, with what to do about those that are missing;
                 exit code 1 when there is no sandbox
 

@@ -2,12 +2,12 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { describePart } from '../../../services/cli/up/describe-part.ts';
 
-const tools = { addresses: [], tools: 11, missing: [], packs: '/home/ada/.local/state/quern/tools/packs' };
+const tools = { addresses: [], tools: 11, missing: [], packs: '/srv/ada/.local/state/quern/tools/packs' };
 
 test('the row of the tools names the folder of the packs, below the home of who started it as a shell writes it', () => {
-  const told = (over: object, home = '/home/ada') => describePart({ ...tools, tier: 'A', ...over }, home);
+  const told = (over: object, home = '/srv/ada') => describePart({ ...tools, tier: 'A', ...over }, home);
   assert.equal(told({}), '11 tools, sandbox tier A, packs in ~/.local/state/quern/tools/packs');
-  assert.equal(told({}, '/home/a'), `11 tools, sandbox tier A, packs in ${tools.packs}`);
+  assert.equal(told({}, '/srv/a'), `11 tools, sandbox tier A, packs in ${tools.packs}`);
   assert.equal(told({ packs: '/srv/packs' }, '/'), '11 tools, sandbox tier A, packs in /srv/packs');
   assert.equal(
     told({ tier: null, packs: '/srv/packs', missing: ['no bwrap; install it', 'no seccomp'] }),
