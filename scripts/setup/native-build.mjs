@@ -10,13 +10,14 @@ import { hashFiles, isExecutable, listFiles, nativeDir, root } from './paths.mjs
 import { checkCompiler, noteDistribution } from './prerequisites.mjs';
 import { mustRun, readStamp, SetupError, timed, writeStamp } from './steps.mjs';
 
-/** What `npm start` needs, and what `npm test` needs besides. */
-export const startTargets = ['engine_addon', 'engine_cli', 'engine_bench'];
-export const testTargets = [...startTargets, 'engine_tests', 'make_checkpoint'];
+/** What `npm start` needs, what `npm run build:native` builds, and what `npm test` needs besides. */
+export const startTargets = ['engine_addon'];
+const releaseTargets = [...startTargets, 'engine_cli', 'engine_bench'];
+export const testTargets = [...releaseTargets, 'engine_tests', 'make_checkpoint'];
 
 /** The presets of engine-native/CMakePresets.json that scripts build: folder, further arguments, default targets. */
 export const presets = {
-  release: { folder: 'build', configure: () => [], targets: startTargets },
+  release: { folder: 'build', configure: () => [], targets: releaseTargets },
   asan: { folder: 'build-asan', configure: () => [], targets: ['engine_tests'] },
   tsan: {
     folder: 'build-tsan',
@@ -62,7 +63,8 @@ export async function buildNative({ preset = 'release', targets = presets[preset
     noteDistribution();
     await checkCompiler();
     const tools = await findBuildTools();
-    await timed(name, 'built', () => configureAndBuild({ name, preset, args, targets, tools, verbose }), {
+    const build = (tell) => configureAndBuild({ name, preset, args, targets, tools, verbose, tell });
+    await timed(name, 'built', build, {
       expect: 'compiling; a minute or a few',
     });
     const made = readStamp(stampPath);
@@ -72,11 +74,17 @@ export async function buildNative({ preset = 'release', targets = presets[preset
   });
 }
 
-async function configureAndBuild({ name, preset, args, targets, tools, verbose }) {
+async function configureAndBuild({ name, preset, args, targets, tools, verbose, tell }) {
   const dir = buildDir(preset);
   const configure = ['--preset', preset, `-DCMAKE_MAKE_PROGRAM=${tools.ninja}`, ...args];
   await mustRun(name, tools.cmake, configure, { cwd: nativeDir, inherit: verbose });
-  await mustRun(name, tools.ninja, ['-C', dir, `-j${buildParallelism()}`, ...targets], { inherit: verbose });
+  const build = ['-C', dir, `-j${buildParallelism()}`, ...targets];
+  const env = { ...process.env, NINJA_STATUS: '[%f/%t] ' };
+  const onOutput = (text) => {
+    const [, done, all] = [...text.matchAll(/^\[(\d+)\/(\d+)\] /gm)].at(-1) ?? [];
+    if (all !== undefined) tell(`${done} of ${all}`);
+  };
+  await mustRun(name, tools.ninja, build, { inherit: verbose, env, onOutput });
 }
 
 /** As many compilers as cores, but no more than one per 1.5 GiB of memory. */

@@ -8,27 +8,48 @@ import { root } from './paths.mjs';
 /** A failure whose message is all the reader needs: what was expected, what was found, what to do. */
 export class SetupError extends Error {}
 
+const STOP_GRACE_MS = 10_000;
+
 const live = new Set();
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
-  process.on(signal, () => {
-    for (const child of live) killGroup(child, 'SIGKILL');
-    process.exit(128 + constants.signals[signal]);
-  });
+/** The signal that ends this process, once there was one. */
+let stoppedBy = null;
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => stop(signal));
+
+/**
+ * Asks what runs to end, and ends with it. Ninja has its compilers in process groups of their own: only when it is asked does it end
+ * them too. A second signal, or programs that take too long, end the groups at once.
+ */
+function stop(signal) {
+  if (stoppedBy !== null || live.size === 0) leave(signal);
+  stoppedBy = signal;
+  process.stderr.write(`\n${signal}: stopping; what is done is kept, and the next call goes on from there\n`);
+  for (const child of live) killGroup(child, 'SIGTERM');
+  setTimeout(() => leave(signal), STOP_GRACE_MS);
+}
+
+function leave(signal) {
+  for (const child of live) killGroup(child, 'SIGKILL');
+  process.exit(128 + constants.signals[stoppedBy ?? signal]);
 }
 
 /**
  * Runs a program in a process group of its own and resolves with { code, signal, output, timedOut, seconds }.
- * `inherit` shows its output instead of collecting it. After `timeoutMs` the whole group is killed.
- * Never rejects: a program that cannot be started has code 127 and the reason as output.
+ * `inherit` shows its output instead of collecting it; `onOutput` gets each piece of it. After `timeoutMs` the whole group is killed.
+ * Never rejects: a program that cannot be started has code 127 and the reason as output. Never resolves while this process stops.
  */
-export function run(command, args, { cwd = root, env = process.env, inherit = false, timeoutMs = 0 } = {}) {
+export function run(command, args, { cwd = root, env = process.env, inherit = false, timeoutMs = 0, onOutput } = {}) {
+  if (stoppedBy !== null) return new Promise(() => {});
   const startedAt = performance.now();
   return new Promise((done) => {
     const child = spawn(command, args, { cwd, env, detached: true, stdio: ['ignore', ...pipes(inherit)] });
     live.add(child);
     const chunks = [];
-    child.stdout?.on('data', (chunk) => chunks.push(chunk));
-    child.stderr?.on('data', (chunk) => chunks.push(chunk));
+    for (const stream of [child.stdout, child.stderr]) {
+      stream?.on('data', (chunk) => {
+        chunks.push(chunk);
+        onOutput?.(chunk.toString('latin1'));
+      });
+    }
     let timedOut = false;
     const timer =
       timeoutMs &&
@@ -39,6 +60,10 @@ export function run(command, args, { cwd = root, env = process.env, inherit = fa
     const finish = (code, signal, note = '') => {
       clearTimeout(timer);
       live.delete(child);
+      if (stoppedBy !== null) {
+        if (live.size === 0) leave(stoppedBy);
+        return;
+      }
       const output = Buffer.concat(chunks).toString('utf8') + note;
       done({ code, signal, output, timedOut, seconds: (performance.now() - startedAt) / 1000 });
     };
@@ -87,15 +112,19 @@ const STILL_EVERY_MS = 15_000;
 
 /**
  * Prints "name ...", runs `action` and prints "name: verb in 48 s" behind it; while it goes on, that every 15 s,
- * because where output is piped nothing else shows. `expect`: what is done and how long it usually takes.
+ * because where output is piped nothing else shows. `expect`: what is done and how long it usually takes. `action` may tell how far
+ * it is: by the function that it gets, as in "49 of 92".
  */
 export async function timed(name, verb, action, { expect = '', stillEveryMs = STILL_EVERY_MS } = {}) {
   const startedAt = performance.now();
   const since = () => formatSeconds((performance.now() - startedAt) / 1000);
   say(expect === '' ? `${name} ...` : `${name}: ${expect} ...`);
-  const still = setInterval(() => say(`${name}: still at it after ${since()} ...`), stillEveryMs);
+  let progress = 'still at it';
+  const still = setInterval(() => say(`${name}: ${progress} after ${since()} ...`), stillEveryMs);
   try {
-    const result = await action();
+    const result = await action((text) => {
+      progress = text;
+    });
     say(`${name}: ${verb} in ${since()}`);
     return result;
   } finally {

@@ -6,6 +6,7 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, write
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 const repository = resolve(import.meta.dirname, '../../..');
 
@@ -23,6 +24,7 @@ const standIns: Record<string, string> = {
 type Ran = { status: number | null; output: string };
 type Checkout = {
   dir: string;
+  env: NodeJS.ProcessEnv;
   write(name: string, text: string): void;
   /** What the stand-ins were called with, a line per call. */
   log(): string[];
@@ -62,7 +64,7 @@ function makeCheckout(t: TestContext, changed: Record<string, string> = {}): Che
     const [status] = (await once(child, 'close')) as [number | null];
     return { status, output };
   };
-  return { dir, write, log, run, start };
+  return { dir, env, write, log, run, start };
 }
 
 const build = ['scripts/build-native.mjs', 'engine_tests'];
@@ -111,6 +113,34 @@ test('an old compiler or none is said in a sentence with what to install', (t) =
   );
   const none = makeCheckout(t, { 'g++': 'exit 127' }).run(...build);
   assert.match(none.output, /needs g\+\+ >= 12; `g\+\+` does not run/);
+});
+
+test('SIGINT asks Ninja to end, which ends its compilers, and says that it stops', async (t) => {
+  // As Ninja does it: the compiler has a process group of its own, and ends with Ninja only when Ninja is told.
+  const compiler = `setsid sh -c 'echo "compiler $$" >> "$STAND_IN_LOG"; exec sleep 600' & job=$!; echo begun >> "$STAND_IN_LOG"`;
+  const ninja = `case "$1" in
+    --version) echo 1.11.1 ;;
+    *) trap 'kill $job; wait $job; echo ended >> "$STAND_IN_LOG"; exit 2' TERM; ${compiler}; wait $job ;;
+  esac`;
+  const checkout = makeCheckout(t, { ninja });
+  const child = spawn(process.execPath, build, {
+    cwd: checkout.dir,
+    env: checkout.env,
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  t.after(() => child.kill('SIGKILL'));
+  let said = '';
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    said += text;
+  });
+  const closed = once(child, 'close');
+  const pid = (): number => Number(checkout.log().flatMap((line) => /^compiler (\d+)$/.exec(line)?.[1] ?? [])[0] ?? 0);
+  while (pid() === 0 || !checkout.log().includes('begun')) await sleep(20);
+  child.kill('SIGINT');
+  assert.deepEqual(await closed, [130, null]);
+  assert.match(said, /^\nSIGINT: stopping; what is done is kept, and the next call goes on from there\n/);
+  assert.equal(checkout.log().at(-1), 'ended');
+  assert.throws(() => process.kill(pid(), 0), { code: 'ESRCH' });
 });
 
 test('of two builds at once the second waits, and then has nothing to do', async (t) => {

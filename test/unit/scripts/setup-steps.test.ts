@@ -27,6 +27,16 @@ test('a long step says at once what it does and how long that takes, and goes on
   assert.equal(more.length, 3);
 });
 
+test('a long step that tells how far it is says that instead', () => {
+  const code = `import { timed } from './setup/steps.mjs';
+    const write = process.stdout.write.bind(process.stdout);
+    await timed('thing', 'built', (tell) => new Promise((done) => {
+      tell('49 of 92');
+      process.stdout.write = (text) => { write(text); done(); };
+    }), { stillEveryMs: 5 });`;
+  assert.match(evaluate(scripts, code), /^thing \.\.\.\nthing: 49 of 92 after \d+\.\d s \.\.\.\nthing: built in \d/);
+});
+
 test('nats-server and Jaeger lie in the user’s cache folder; what an older set-up built into the checkout is found', (t) => {
   const dir = mkdtempSync(join(tmpdir(), 'quern-setup-'));
   t.after(() => rmSync(dir, { recursive: true, force: true }));
