@@ -108,6 +108,23 @@ while True:
   assert(refused < 25, 'some launches succeed');
 });
 
+test('a path that a running command could replace is no mount of the next: bubblewrap would follow it', async () => {
+  const path = await makeWorkspace();
+  const look = async (): Promise<string> => {
+    const { stdout, end } = await jail.bash("grep -o '/work/[^ ]*' /proc/self/mountinfo", {
+      ...asWorkspace(path, { protected: ['.npmrc'] }),
+    });
+    assert.equal(end.setupFailure, null);
+    return stdout;
+  };
+  const before = await jail.session([jail.interpreters.bash!, '-c', 'echo up; read'], asWorkspace(path));
+  await before.until('up');
+  writeFileSync(join(path, '.npmrc'), '');
+  assert.equal(await look(), '');
+  await before.kill('cancelled');
+  assert.match(await look(), /^\/work\/\.npmrc/, 'control: it is one once nobody can');
+});
+
 test('a folder that becomes links to a foreign place and to a mount point outside of the workspace brings nothing in', async () => {
   const path = await makeWorkspace();
   const outside = join(jail.folder, 'foreign');

@@ -56,10 +56,8 @@ function waysTo(paths: readonly string[]): string[] {
 /** A mount below the workspace; the path is relative to it. */
 export type MountBelow = { readonly path: string; readonly readOnly: boolean };
 
-/** The mounts that a command's protected paths need now, outer ones first. */
-export function mountsBelow({ workspace }: SandboxCommand): MountBelow[] {
-  if (workspace === null || !workspace.writable) return [];
-  const closed = presentProtected(workspace);
+/** The mounts that protected paths need, outer ones first. */
+export function mountsOf(closed: readonly string[]): MountBelow[] {
   return [
     ...waysTo(closed).map((path) => ({ path, readOnly: false })),
     ...closed.map((path) => ({ path, readOnly: true })),
@@ -78,13 +76,10 @@ function workspaceOptions({ workspace, limits }: SandboxCommand, below: readonly
 
 /**
  * All options in order; the last mounts close what is writable and unbounded until then. --unshare-user is the very last:
- * --disable-userns, which is on the command line, has bubblewrap refuse options that were cut short before it makes anything. `below` is what mountsBelow() said, once per launch.
+ * --disable-userns, which is on the command line, has bubblewrap refuse options that were cut short before it makes anything.
+ * `below` are the mounts that held-mounts.ts allows.
  */
-export function launchOptions(
-  command: SandboxCommand,
-  places: LaunchPlaces,
-  below: readonly MountBelow[] = mountsBelow(command),
-): string[] {
+export function launchOptions(command: SandboxCommand, places: LaunchPlaces, below: readonly MountBelow[]): string[] {
   const { toolchain, etc, proxySocket } = places;
   const proxy = command.network === 'proxy' && proxySocket !== null ? ['--bind', proxySocket, PROXY_SOCKET] : [];
   return [

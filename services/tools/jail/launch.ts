@@ -3,7 +3,7 @@
 // it has sent them all, bubblewrap refuses what came; when it dies before the orders, the starter does (starter.ts).
 import { type ChildProcess, spawn } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
-import { encodeOptions, type LaunchPlaces, launchOptions, type MountBelow, mountsBelow } from './launch-options.ts';
+import { encodeOptions, type LaunchPlaces, launchOptions, type MountBelow } from './launch-options.ts';
 import type { NetworkMode, SandboxCommand } from './sandbox.ts';
 import { STARTER_FD, STARTER_PATH, starterMemory } from './starter.ts';
 
@@ -16,16 +16,15 @@ export type LaunchParts = {
 
 export type Exit = { readonly code: number | null; readonly signal: NodeJS.Signals | null };
 
+export type BeginOptions = { readonly withCgroup: boolean; readonly below: readonly MountBelow[] };
+
 export type Launch = {
   readonly child: ChildProcess;
   readonly stdin: Writable | null;
   readonly stdout: Readable;
   readonly stderr: Readable;
-  /**
-   * Has the sandbox made for this command; returns the mounts that must then be there below the workspace. Throws what a look at
-   * its protected paths throws.
-   */
-  begin(command: SandboxCommand, parts: LaunchParts, options: { readonly withCgroup: boolean }): readonly MountBelow[];
+  /** Has the sandbox made for this command, with these mounts below the workspace. */
+  begin(command: SandboxCommand, parts: LaunchParts, options: BeginOptions): void;
   /** PID 1 of the sandbox, by its number out here. Rejects when bubblewrap ends before it has said so. */
   readonly innerPid: Promise<number>;
   /** Settles when all is made and the starter, behind the filter, waits for the command. Rejects as innerPid does. */
@@ -114,10 +113,8 @@ export function launch(bwrap: string, options: { readonly takesInput: boolean })
     stderr: child.stderr!,
     begin(command, { filters, places }, how) {
       orders = starterMemory(command, how);
-      const below = mountsBelow(command);
-      streams[OPTIONS]!.end(encodeOptions(launchOptions(command, places, below)));
+      streams[OPTIONS]!.end(encodeOptions(launchOptions(command, places, how.below)));
       streams[FILTER]!.end(filters[command.network]);
-      return below;
     },
     innerPid,
     made,

@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Log } from '#kit/log.ts';
 import type { Cgroup, CgroupUsage } from './cgroups.ts';
+import { type HeldMounts, holdMounts } from './held-mounts.ts';
 import type { Launch, LaunchParts } from './launch.ts';
 import {
   DELIVERY_MAX_MS,
@@ -47,6 +48,7 @@ export class SandboxRun {
   readonly #madeAt = process.hrtime.bigint();
   readonly #timers: NodeJS.Timeout[] = [];
   #cgroup: Cgroup | null = null;
+  #mounts: HeldMounts | null = null;
   #launch: Launch | null = null;
   #pump: OutputPump | null = null;
   #inner: { pid: number; startTime: number } | null = null;
@@ -158,7 +160,9 @@ export class SandboxRun {
       const { limits, stdin, workspace } = this.#command;
       // bubblewrap's own process outside of the namespaces counts as well.
       this.#cgroup?.limit({ memoryBytes: limits.memoryBytes, pids: limits.pids + 1 });
-      const below = launched.begin(this.#command, this.#parts, { withCgroup: this.#cgroup !== null });
+      this.#mounts = holdMounts(this.#command);
+      const { below } = this.#mounts;
+      launched.begin(this.#command, this.#parts, { withCgroup: this.#cgroup !== null, below });
       if (stdin !== null && this.#options.stdin === 'given') launched.stdin!.end(stdin);
       const pid = await launched.innerPid;
       this.#inner = { pid, startTime: startTimeOf(pid) ?? 0 };
@@ -208,6 +212,7 @@ export class SandboxRun {
     const exit = (await launched?.exited) ?? { code: null, signal: null };
     const endedAt = process.hrtime.bigint();
     await this.#empty();
+    this.#mounts?.release();
     const exitCode = (await launched?.exitCode()) ?? null;
     const usage = this.#cgroup?.usage() ?? null;
     await this.#removeCgroup();
@@ -235,7 +240,12 @@ export class SandboxRun {
       (this.#cgroup?.processes().length ?? 0) === 0 &&
       (this.#inner === null || !isSameProcess(this.#inner.pid, this.#inner.startTime));
     for (let delay = 1; !isEmpty(); delay = Math.min(2 * delay, KILL_RETRY_MS)) {
-      if (performance.now() - since > KILL_GRACE_MS) this.#cgroup?.kill();
+      if (performance.now() - since > KILL_GRACE_MS) {
+        this.#cgroup?.kill();
+        // Without a cgroup: somebody killed bubblewrap before its child had asked to die with it.
+        if (this.#inner && isSameProcess(this.#inner.pid, this.#inner.startTime))
+          signalProcess(this.#inner.pid, 'SIGKILL');
+      }
       await sleep(delay);
     }
   }

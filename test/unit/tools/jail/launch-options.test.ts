@@ -4,12 +4,12 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { type HeldMounts, holdMounts } from '../../../../services/tools/jail/held-mounts.ts';
 import { BWRAP_ARGUMENTS } from '../../../../services/tools/jail/launch.ts';
 import {
   encodeOptions,
   launchOptions,
   type MountBelow,
-  mountsBelow,
   presentProtected,
   WORK,
 } from '../../../../services/tools/jail/launch-options.ts';
@@ -29,7 +29,7 @@ function valuesOf(options: readonly string[], name: string, count: number): stri
 }
 
 test('isolation is asked for explicitly, the last mounts close what is writable, and a cut is seen', () => {
-  const options = launchOptions(commandOf(['/usr/bin/true']), places);
+  const options = launchOptions(commandOf(['/usr/bin/true']), places, []);
   for (const wanted of ['--unshare-user', '--unshare-all', '--disable-userns', '--assert-userns-disabled']) {
     assert(options.includes(wanted), wanted);
   }
@@ -45,7 +45,7 @@ test('isolation is asked for explicitly, the last mounts close what is writable,
 
 test('variables of the command come after the cleared environment; the proxy socket only where it is wanted', () => {
   const command = commandOf(['/usr/bin/true'], { env: { PATH: '/opt', A: 'b c' }, network: 'proxy' });
-  const options = launchOptions(command, places);
+  const options = launchOptions(command, places, []);
   assert(options.indexOf('--clearenv') < options.indexOf('--setenv'));
   assert.deepEqual(Object.fromEntries(valuesOf(options, '--setenv', 2)), {
     PATH: '/opt',
@@ -55,7 +55,7 @@ test('variables of the command come after the cleared environment; the proxy soc
     A: 'b c',
   });
   assert.deepEqual(valuesOf(options, '--bind', 2), [['/state/proxy.sock', '/run/proxy.sock']]);
-  assert.deepEqual(valuesOf(launchOptions({ ...command, network: 'none' }, places), '--bind', 2), []);
+  assert.deepEqual(valuesOf(launchOptions({ ...command, network: 'none' }, places, []), '--bind', 2), []);
 });
 
 test('each option ends with NUL', () => {
@@ -77,7 +77,10 @@ test('protected paths that are links, lie behind links or are not there are not 
   const guarded = ['.git/hooks', '.git/config', '.npmrc', 'link/config', 'link', '.vscode', '.git/config/x'];
   const workspace = { path, writable: true, protected: guarded };
   assert.deepEqual(presentProtected(workspace), ['.git/hooks', '.git/config']);
-  const options = launchOptions(commandOf(['/usr/bin/true'], { workspace }), places);
+  const command = commandOf(['/usr/bin/true'], { workspace });
+  const { below, release } = holdMounts(command);
+  t.after(release);
+  const options = launchOptions(command, places, below);
   assert.deepEqual(
     valuesOf(options, '--bind', 2),
     [
@@ -92,7 +95,7 @@ test('protected paths that are links, lie behind links or are not there are not 
     [join(path, '.git/config'), join(WORK, '.git/config')],
   ]);
   assert.deepEqual(
-    mountsBelow(commandOf(['/usr/bin/true'], { workspace })),
+    below,
     [
       { path: '.git', readOnly: false },
       { path: '.git/hooks', readOnly: true },
@@ -103,9 +106,39 @@ test('protected paths that are links, lie behind links or are not there are not 
   const readOnly = launchOptions(
     commandOf(['/usr/bin/true'], { workspace: { ...workspace, writable: false } }),
     places,
+    [],
   );
   assert.deepEqual(valuesOf(readOnly, '--ro-bind', 2).at(-1), [path, WORK]);
   assert.deepEqual(valuesOf(readOnly, '--bind', 2), []);
+});
+
+test('what a running command could replace is not mounted in the next, until that command has ended', (t) => {
+  const path = scratch(t);
+  const guarded = ['.git/config', '.git/hooks', '.npmrc'];
+  const begin = (parts: { writable: boolean } = { writable: true }): HeldMounts =>
+    holdMounts(commandOf(['/usr/bin/true'], { workspace: { path, protected: guarded, ...parts } }));
+  const paths = ({ below }: HeldMounts): string[] => below.map((mount) => mount.path);
+  writeFileSync(join(path, '.npmrc'), '');
+  const first = begin();
+  assert.deepEqual(paths(first), ['.npmrc']);
+  assert.deepEqual(paths(begin({ writable: false })), []);
+  mkdirSync(join(path, '.git'));
+  writeFileSync(join(path, '.git/config'), '');
+  const second = begin();
+  assert.deepEqual(paths(second), ['.npmrc'], 'the first one may rename .git; one that only reads holds nobody up');
+  first.release();
+  const third = begin();
+  assert.deepEqual(paths(third), ['.npmrc'], 'and so may the second');
+  second.release();
+  third.release();
+  const fourth = begin();
+  assert.deepEqual(paths(fourth), ['.git', '.git/config', '.npmrc']);
+  mkdirSync(join(path, '.git/hooks'));
+  const fifth = begin();
+  assert.deepEqual(paths(fifth), ['.git', '.git/config', '.npmrc'], 'what all have stays');
+  fourth.release();
+  fifth.release();
+  assert.deepEqual(paths(begin()), ['.git', '.git/config', '.git/hooks', '.npmrc']);
 });
 
 const line = (root: string, point: string, options: string, type = 'ext4', device = '254:0'): string =>
