@@ -56,6 +56,7 @@ function main(args: string[]): number | null {
 
 // The protocol says exit, or the editor is gone: nothing is left to do.
 process.stdin.on('close', () => process.exit(0));
+process.stdout.on('error', () => process.exit(0));
 
 try {
   const code = main(process.argv.slice(2));

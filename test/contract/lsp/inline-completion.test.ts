@@ -64,3 +64,15 @@ test('shutdown and exit end the process', async (t) => {
   await editor.connection.sendNotification('exit');
   assert.equal(await exited, 0);
 });
+
+test('an editor that goes away without a word ends the process, and what it had asked for', async (t) => {
+  const mesh = await startMesh(t, { engine: { stepMs: 50, script: () => bytesOf('word '.repeat(200)) } });
+  const editor = await startEditor(t, { gateway: mesh.gateway.grpcAddress, settings: { maxTokens: 500 } });
+  const exited = new Promise<number | null>((resolve) => editor.child.once('exit', resolve));
+  await editor.open(uri, 'value = \n');
+  editor.complete(uri, { line: 0, character: 8 }).catch(() => undefined); // nobody is left to answer
+  await eventually(() => mesh.engine.live === 1, 'the engine has the request');
+  editor.child.stdin?.end();
+  assert.equal(await exited, 0);
+  await eventually(() => mesh.engine.live === 0, 'the engine has let go of it');
+});
