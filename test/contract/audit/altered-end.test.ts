@@ -25,7 +25,7 @@ test('a changed end that nothing signed is in the log as a gap, and what stood t
   bytes[bytes.length - 1]! ^= 1;
   await writeFile(join(folder, segment), bytes);
   await set.restart();
-  let told: { target: string; usage: Map<string, bigint> } | undefined;
+  let told: { target: string; reason: string; usage: Map<string, bigint> } | undefined;
   while (!told) {
     for await (const row of serverStream(set.client, 'tail', { tenant: '_system', backlog: 1000 }, set.options)) {
       if (row.action === 'audit.gap') told = row;
@@ -34,7 +34,7 @@ test('a changed end that nothing signed is in the log as a gap, and what stood t
     await sleep(10);
   }
   const index = told.usage.get('first_index');
-  assert.deepEqual([told.target, told.usage.get('records')], ['ledger', 1n]);
+  assert.deepEqual([told.target, told.reason, told.usage.get('records')], ['ledger', 'END_ALTERED', 1n]);
   let rows = await set.query();
   for (; rows.length < 2 || rows[0]?.finished === ''; rows = await set.query()) await sleep(10);
   assert.deepEqual(
