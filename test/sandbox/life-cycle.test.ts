@@ -5,7 +5,7 @@ import { readdirSync } from 'node:fs';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { readText } from '../../services/tools/jail/cgroups.ts';
-import { startTimeOf } from '../../services/tools/jail/process-status.ts';
+import { hasOwnFilter, startTimeOf } from '../../services/tools/jail/process-status.ts';
 import { type JailClient, type JailSession, runGroups, startWholeJail } from './jail-client.ts';
 import { alive, descendants, type Process, untilNoOrphans } from './processes.ts';
 
@@ -168,6 +168,16 @@ test('bubblewrap killed by somebody else: told as a signal, with what the comman
   assert.deepEqual([end.exitCode, end.signal, end.killed, end.setupFailure], [null, 'SIGKILL', null, null]);
   assert.equal(alive(pids), 0);
   assert.deepEqual(runGroups(jail.host.pid!), []);
+});
+
+test('a command is let go only when PID 1 of its sandbox dies with bubblewrap', async (t) => {
+  const jail = await startWholeJail(t);
+  assert(!hasOwnFilter(process.pid) && !hasOwnFilter(2 ** 30), 'control: no filter of its own, or no process');
+  // It takes the filter right after it has asked for that.
+  const looks = Array.from({ length: 12 }, () =>
+    jail.bash('while read a b; do [ "$a" = Seccomp: ] && echo $b; done < /proc/1/status'),
+  );
+  for (const { stdout } of await Promise.all(looks)) assert.equal(stdout, '2\n');
 });
 
 test('close() ends what runs as a drain', async (t) => {

@@ -18,6 +18,24 @@ export function isSameProcess(pid: number, startTime: number): boolean {
   return startTimeOf(pid) === startTime;
 }
 
+/** True when a process has a system call filter that this one has not. */
+export function hasOwnFilter(pid: number): boolean {
+  const own = filters('self');
+  const its = filters(pid);
+  if (own.count === null || its.count === null) return its.isOn; // before Linux 5.9 they are not counted
+  return its.count > own.count;
+}
+
+function filters(pid: number | 'self'): { isOn: boolean; count: number | null } {
+  try {
+    const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+    const count = /^Seccomp_filters:\s*(\d+)$/m.exec(status)?.[1];
+    return { isOn: /^Seccomp:\s*2$/m.test(status), count: count === undefined ? null : Number(count) };
+  } catch {
+    return { isOn: false, count: null };
+  }
+}
+
 /** The processes that a process's main thread has started and that live. */
 export function childrenOf(pid: number): number[] {
   try {

@@ -16,7 +16,7 @@ import {
 } from './limits.ts';
 import { checkMounts } from './mount-check.ts';
 import { type OutputPump, pumpOutput } from './output-pump.ts';
-import { childrenOf, isSameProcess, signalProcess, startTimeOf } from './process-status.ts';
+import { childrenOf, hasOwnFilter, isSameProcess, signalProcess, startTimeOf } from './process-status.ts';
 import type { KillReason, OutputSink, SandboxCommand, SandboxEnd } from './sandbox.ts';
 import { type LaunchMaker, makeLaunch, type SpareLaunches } from './spare-launches.ts';
 
@@ -168,12 +168,24 @@ export class SandboxRun {
       this.#inner = { pid, startTime: startTimeOf(pid) ?? 0 };
       if (this.#killed !== null) throw new Error(`ended before it started: ${this.#killed}`);
       await launched.made;
+      await this.#untilBound(pid);
       if (workspace?.writable && workspace.protected.length > 0) checkMounts(pid, below);
     } finally {
       clearTimeout(timer);
     }
     if (this.#setupFailure !== null) throw new Error(this.#setupFailure);
     if (this.#killed !== null || this.#exited) throw new Error(`ended before it started: ${this.#killed ?? 'exit'}`);
+  }
+
+  /**
+   * PID 1 of the sandbox takes the filter after it has asked the kernel to die with bubblewrap, which dies with this process: a
+   * command that is let go then outlives neither.
+   */
+  async #untilBound(pid: number): Promise<void> {
+    while (!hasOwnFilter(pid)) {
+      if (this.#exited) throw new Error('bubblewrap ended before the sandbox was bound to it');
+      await sleep(1);
+    }
   }
 
   #release(launched: Launch, pump: OutputPump): number {
