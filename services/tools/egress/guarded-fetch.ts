@@ -1,7 +1,6 @@
 // One request to the outside, with every redirect checked like the first URL. A name is resolved once; when any of its addresses
 // is not public it is not dialled at all; the address that was checked is the one that is dialled.
-import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http';
-import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import type { IncomingMessage } from 'node:http';
 import { isIP } from 'node:net';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream';
@@ -14,6 +13,7 @@ import {
   FETCH_REDIRECTS_MAX,
 } from '../tool-limits.ts';
 import { isPublicAddress } from './address-rules.ts';
+import { pinnedRequest } from './pinned-request.ts';
 import { checkUrl, type EgressRules } from './url-rules.ts';
 
 export type FetchRequest = {
@@ -67,14 +67,9 @@ function send(
   { method, headers }: FetchRequest,
   signal: AbortSignal,
 ): Promise<IncomingMessage> {
-  const isTls = url.protocol === 'https:';
-  const family = isIP(address);
-  const lookup = (_: string, options: { all?: boolean }, done: (...result: unknown[]) => void): void =>
-    options.all === true ? done(null, [{ address, family }]) : done(null, address, family);
-  const agent = isTls ? new HttpsAgent({ keepAlive: false }) : new HttpAgent({ keepAlive: false });
   return new Promise((resolve, reject) => {
-    const options = { method, headers, agent, lookup: lookup as never, signal, maxHeaderSize: FETCH_HEADERS_BYTES_MAX };
-    const request = (isTls ? httpsRequest : httpRequest)(url, options);
+    const options = { method, headers, signal, maxHeaderSize: FETCH_HEADERS_BYTES_MAX };
+    const request = pinnedRequest(url, address, options);
     request.on('response', resolve);
     request.on('upgrade', (_, socket) => socket.destroy());
     request.on('error', reject);

@@ -1,13 +1,7 @@
 // The way out for commands in the sandbox with `network: proxy`: an HTTP proxy on a Unix socket, under the same rules as http_fetch.
 // CONNECT gives a tunnel to an allowed host and port; plain requests are made here. What goes through a tunnel is not looked at.
-import {
-  createServer,
-  request as httpRequest,
-  type IncomingMessage,
-  type Server,
-  type ServerResponse,
-} from 'node:http';
-import { connect, isIP, type Socket } from 'node:net';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { connect, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { QuernError } from '#kit/errors.ts';
 import {
@@ -18,6 +12,7 @@ import {
   PROXY_WALL_MS,
 } from '../tool-limits.ts';
 import { addressOf, type EgressSettings, type Resolve } from './guarded-fetch.ts';
+import { pinnedRequest } from './pinned-request.ts';
 import { checkUrl } from './url-rules.ts';
 
 /** RFC 9110 §7.6.1: of one connection, never passed on. */
@@ -101,19 +96,15 @@ async function relay(
     const url = checkUrl(request.url ?? '', settings);
     if (url.protocol !== 'http:') throw new QuernError('PERMISSION_DENIED', 'expected CONNECT for https');
     const address = await addressOf(url.hostname, settings, resolve);
-    const lookup = (_: string, options: { all?: boolean }, done: (...result: unknown[]) => void): void =>
-      options.all === true ? done(null, [{ address, family: isIP(address) }]) : done(null, address, isIP(address));
     // The name in the request is the one that was checked, whatever the command wrote as Host.
     const headers = { ...forwarded(request.headers), host: url.host };
     const options = {
       method: request.method ?? 'GET',
       headers,
-      lookup: lookup as never,
-      agent: false as const,
       maxHeaderSize: FETCH_HEADERS_BYTES_MAX,
     };
     await new Promise<void>((done, failed) => {
-      const outgoing = httpRequest(url, options, (answer) => {
+      const outgoing = pinnedRequest(url, address, options).on('response', (answer) => {
         let bytes = 0;
         answer.on('data', (data: Buffer) => {
           bytes += data.length;

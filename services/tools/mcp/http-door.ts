@@ -1,14 +1,14 @@
 // The only way out for a remote MCP server: to the origin that the pack names, by the egress guard's rules for addresses, with the
 // credentials of a file of the host, and with a bound on every answer.
 import { open } from 'node:fs/promises';
-import { type ClientRequest, Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http';
-import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import type { ClientRequest, IncomingMessage } from 'node:http';
 import { isIP } from 'node:net';
 import { Readable, Transform } from 'node:stream';
 import type { FetchLike } from '@modelcontextprotocol/sdk/shared/transport.js';
 import { QuernError } from '#kit/errors.ts';
 import { isPublicAddress } from '../egress/address-rules.ts';
 import type { Resolve } from '../egress/guarded-fetch.ts';
+import { pinnedRequest } from '../egress/pinned-request.ts';
 import { checkUrl } from '../egress/url-rules.ts';
 import { FETCH_ADDRESSES_MAX } from '../tool-limits.ts';
 import { MCP_CONNECT_MS, MCP_HEADERS_BYTES_MAX, MCP_MESSAGE_BYTES_MAX, MCP_RESPONSE_BYTES_MAX } from './limits.ts';
@@ -68,14 +68,8 @@ function send(
   address: string,
   init: { method: string; headers: Record<string, string>; body: string | null },
 ) {
-  const isTls = url.protocol === 'https:';
-  const family = isIP(address);
-  const lookup = (_: string, options: { all?: boolean }, done: (...result: unknown[]) => void): void =>
-    options.all === true ? done(null, [{ address, family }]) : done(null, address, family);
-  const agent = isTls ? new HttpsAgent({ keepAlive: false }) : new HttpAgent({ keepAlive: false });
   const { method, headers, body } = init;
-  const options = { method, headers, agent, lookup: lookup as never, maxHeaderSize: MCP_HEADERS_BYTES_MAX };
-  const request: ClientRequest = (isTls ? httpsRequest : httpRequest)(url, options);
+  const request = pinnedRequest(url, address, { method, headers, maxHeaderSize: MCP_HEADERS_BYTES_MAX });
   request.end(body ?? undefined);
   return request;
 }
