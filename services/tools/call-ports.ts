@@ -1,7 +1,8 @@
 // What a call needs of the rest of the service: which tools there are, what the policy says, and where the files are. Tests give
 // their own.
+import type { Taint } from '#kit/taint.ts';
 import type { CheckedArguments, CheckOptions } from './argument-check.ts';
-import type { ArtifactFile, Decision, Taint, Tool, ToolPolicy, Workspace } from './tool.ts';
+import type { ArtifactFile, Decision, Tool, ToolPolicy, Workspace } from './tool.ts';
 
 /** What the policy says of one call. */
 export type Verdict = {

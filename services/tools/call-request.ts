@@ -1,13 +1,14 @@
 // A call as it is taken, and what all calls share.
 import { hash } from 'node:crypto';
 import type { Log } from '#kit/log.ts';
+import type { Taint } from '#kit/taint.ts';
 import type { SpanSink, TraceContext } from '#kit/trace.ts';
 import type { Admission } from './admission.ts';
 import type { Approvals } from './approvals.ts';
 import type { CallJournal } from './call-journal.ts';
 import type { ToolCatalog, Verdict, WorkspaceDoor } from './call-ports.ts';
 import type { Jail, SandboxLimits } from './jail/sandbox.ts';
-import type { Taint, Tool } from './tool.ts';
+import type { Tool } from './tool.ts';
 import type { AuditedCaller, ToolAudit } from './tool-audit.ts';
 import type { ToolsMetrics } from './tools-metrics.ts';
 

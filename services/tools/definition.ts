@@ -1,8 +1,9 @@
 // How a definition comes about: what its source says, with the dangerous value where it says nothing, and the hash of it all.
 import { QuernError } from '#kit/errors.ts';
+import type { Taint } from '#kit/taint.ts';
 import { canonicalSha256 } from './canonical.ts';
 import type { SandboxLimits } from './jail/sandbox.ts';
-import type { Annotations, Decision, JsonObject, JsonValue, Taint, ToolDefinition, ToolKind } from './tool.ts';
+import type { Annotations, Decision, JsonObject, JsonValue, ToolDefinition, ToolKind } from './tool.ts';
 import {
   DEFAULT_LIMITS,
   DEFAULT_MODEL_OUTPUT_BYTES,

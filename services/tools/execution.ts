@@ -3,19 +3,18 @@
 import { hash } from 'node:crypto';
 import type { Result } from '#gen/quern/tools/v1/tools.ts';
 import { QuernError, toQuernError } from '#kit/errors.ts';
+import { NO_TAINT } from '#kit/taint.ts';
 import { CallAccount } from './call-account.ts';
 import { CallEvents } from './call-events.ts';
 import type { OpenWorkspace, ReadArtifact, WorkspaceHold } from './call-ports.ts';
 import type { CallRequest, ExecutionParts } from './call-request.ts';
 import { killMessage, OUTCOME_WORDS, type OutcomeWord, STOP_OUTCOMES, type StopCause } from './outcome.ts';
 import { Ended, PersonApproval } from './person-approval.ts';
-import type { ArtifactBytes, JsonObject, PreparedCall, Taint } from './tool.ts';
+import type { ArtifactBytes, JsonObject, PreparedCall } from './tool.ts';
 import { ARTIFACTS_MAX } from './tool-limits.ts';
 import { emptyResult, type RunResult, runPrepared } from './tool-run.ts';
 import { ToolSpans } from './tool-spans.ts';
 import { ulid } from './ulid.ts';
-
-const NO_TAINT: Taint = { readUntrusted: false, hasPrivate: false, canExfiltrate: false };
 
 const keptArtifact = ({ path, mediaType, data }: ArtifactBytes): ReadArtifact => {
   return { path, size: data.length, sha256: hash('sha256', data, 'buffer'), mediaType, data };

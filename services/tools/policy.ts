@@ -1,10 +1,11 @@
 // Who may run what, and with how much: the tool's own policy, made stricter by the tenant's and the host's. Nothing here makes
 // anything looser, and neither do annotations, which a tool's author writes.
 import { z } from 'zod';
+import { addTaint, type Taint } from '#kit/taint.ts';
 import { canonicalSha256 } from './canonical.ts';
 import { type LimitsPart, lowestLimits } from './definition.ts';
 import { limitsFrom, limitsShape, parseSettings, readSettingsFile, shaped } from './settings-file.ts';
-import type { Annotations, Decision, Taint, ToolDefinition, ToolPolicy } from './tool.ts';
+import type { Annotations, Decision, ToolDefinition, ToolPolicy } from './tool.ts';
 import { HOST_LIMITS, HOST_MODEL_OUTPUT_BYTES, POLICY_BYTES_MAX, POLICY_TENANTS_MAX } from './tool-limits.ts';
 
 export type PolicyRule = {
@@ -112,14 +113,6 @@ export function effectivePolicy(definition: ToolDefinition, tenant: string, poli
 /** Names a policy in the digest that an approval binds. */
 export function policySha256(policy: ToolPolicy): string {
   return canonicalSha256({ ...policy });
-}
-
-export function addTaint(a: Taint, b: Taint): Taint {
-  return {
-    readUntrusted: a.readUntrusted || b.readUntrusted,
-    hasPrivate: a.hasPrivate || b.hasPrivate,
-    canExfiltrate: a.canExfiltrate || b.canExfiltrate,
-  };
 }
 
 /**

@@ -2,6 +2,7 @@
 import { hash } from 'node:crypto';
 import type { Caller, ExecuteRequest, Limits } from '#gen/quern/tools/v1/tools.ts';
 import { QuernError } from '#kit/errors.ts';
+import type { Taint } from '#kit/taint.ts';
 import { canonicalJson } from './canonical.ts';
 import type { SandboxLimits } from './jail/sandbox.ts';
 import {
@@ -12,7 +13,7 @@ import {
   STDIN_BYTES_MAX,
   TIMEOUT_MS_MAX,
 } from './limits.ts';
-import type { Taint, ToolPolicy } from './tool.ts';
+import type { ToolPolicy } from './tool.ts';
 import type { AuditedCaller } from './tool-audit.ts';
 
 const KIB = 1024;

@@ -1,8 +1,9 @@
 // The registry with the policy over it: which tools there are, and what holds for a call of one.
+import type { Taint } from '#kit/taint.ts';
 import type { ToolCatalog, Verdict } from './call-ports.ts';
 import { effectivePolicy, type Policy, policySha256, taintNeedsApproval } from './policy.ts';
 import type { Registry } from './registry.ts';
-import type { Taint, Tool } from './tool.ts';
+import type { Tool } from './tool.ts';
 
 const TAINT_REASON =
   'this conversation has read text that neither user nor operator wrote, has seen private data, and this call could send data out';

@@ -1,4 +1,5 @@
 // What a tool is to the service: a definition, and how a checked call becomes something that runs.
+import type { Taint } from '#kit/taint.ts';
 import type { OutputSink, SandboxCommand, SandboxEnd, SandboxLimits } from './jail/sandbox.ts';
 
 export type JsonObject = { readonly [key: string]: JsonValue };
@@ -10,9 +11,6 @@ export type Annotations = {
   readonly idempotent: boolean;
   readonly openWorld: boolean;
 };
-
-/** What the conversation has touched; see the proto's Taint. */
-export type Taint = { readonly readUntrusted: boolean; readonly hasPrivate: boolean; readonly canExfiltrate: boolean };
 
 export type Decision = 'allow' | 'ask' | 'deny';
 

@@ -4,6 +4,7 @@ import { RunOutcome } from '#gen/quern/gateway/v1/agent.ts';
 import type { ChatMessage } from '#gen/quern/tokenizer/v1/tokenizer.ts';
 import type { Caller, Taint } from '#gen/quern/tools/v1/tools.ts';
 import { type QuernError, toQuernError } from '#kit/errors.ts';
+import { addTaint, NO_TAINT } from '#kit/taint.ts';
 import type { SpanSink, TraceContext } from '#kit/trace.ts';
 import type { LimitName } from './limits.ts';
 import type { OfferedTools } from './offered-tools.ts';
@@ -70,10 +71,9 @@ export type LevelEnd = {
 
 export const WALL_REASON = 'RUN_WALL_TIME';
 
-export function addTaint(taint: Taint, more: Taint | undefined): void {
-  taint.readUntrusted ||= more?.readUntrusted ?? false;
-  taint.hasPrivate ||= more?.hasPrivate ?? false;
-  taint.canExfiltrate ||= more?.canExfiltrate ?? false;
+/** Of a run and all below it: one conversation, so that it is one object for all of them. */
+export function taintMore(taint: Taint, more: Taint | undefined): void {
+  Object.assign(taint, addTaint(taint, more ?? NO_TAINT));
 }
 
 /** "1.0": the second turn's first call of the run itself; below it "1.0.0.2", and so on. */

@@ -21,7 +21,7 @@ import { fittingTools, type OfferedTools, offeredTools } from './offered-tools.t
 import { RunBudget, type RunLimits } from './run-budget.ts';
 import type { RunReader } from './run-log.ts';
 import { checkRunRequest } from './run-request.ts';
-import { addTaint, type LevelEnd, outcomeName, type RunWatch } from './run-state.ts';
+import { type LevelEnd, outcomeName, type RunWatch, taintMore } from './run-state.ts';
 
 /** Who asks. `requestId`: for a run that names none; '' = chosen here. `deadlineMs`: from now; null = none. */
 export type RunCaller = Caller & { requestId: string; deadlineMs: number | null };
@@ -67,7 +67,7 @@ function nestingOf(agents: Agents, request: RunRequest, principal: Principal, li
   const bits = given.taint;
   const sealed = { readUntrusted: (bits & 1) !== 0, hasPrivate: (bits & 2) !== 0, canExfiltrate: (bits & 4) !== 0 };
   const taint = parent?.taint ?? sealed; // one conversation: what either reads, both have read
-  addTaint(taint, own);
+  taintMore(taint, own);
   const lowered: RunLimits = {
     ...limits,
     depth: Math.min(given.depthMax, depth + limits.depth),

@@ -9,7 +9,7 @@ import { CALL_ARGUMENTS_BYTES_MAX, CALL_OUTPUT_BYTES_MAX, CALL_TIMEOUT_MS_MAX } 
 import { runNested } from './nested-run.ts';
 import { AGENT_TOOL, type OfferedTool } from './offered-tools.ts';
 import { cutText, modelText } from './result-text.ts';
-import { addTaint, type RunLevel, type RunShared } from './run-state.ts';
+import { type RunLevel, type RunShared, taintMore } from './run-state.ts';
 
 export type CallSpec = {
   callId: string;
@@ -133,7 +133,7 @@ async function execute(
       seen = true;
       await log.ready({ signal });
       if (event?.$case === 'result') {
-        addTaint(taint, event.value.taint);
+        taintMore(taint, event.value.taint);
         return endingOfResult(event.value);
       }
       if (event) show(shared, level, spec.callId, event);

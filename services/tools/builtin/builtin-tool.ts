@@ -1,17 +1,9 @@
 // What all built-in tools have in common.
 import { QuernError } from '#kit/errors.ts';
+import type { Taint } from '#kit/taint.ts';
 import { defineTool, type LimitsPart } from '../definition.ts';
 import { checkSchema } from '../schema-check.ts';
-import type {
-  Annotations,
-  CallContext,
-  JsonObject,
-  JsonValue,
-  PreparedCall,
-  Taint,
-  Tool,
-  ToolAnswer,
-} from '../tool.ts';
+import type { Annotations, CallContext, JsonObject, JsonValue, PreparedCall, Tool, ToolAnswer } from '../tool.ts';
 
 /** Programs inside the sandbox, by absolute path; null: the toolchain has none. */
 export type Programs = {

@@ -1,10 +1,11 @@
 // What a pack says of an MCP server: how it is reached, what it may do, and which changes of its tools an operator has accepted.
 import { z } from 'zod';
+import type { Taint } from '#kit/taint.ts';
 import type { LimitsPart } from '../definition.ts';
 import { lowestLimits } from '../definition.ts';
 import type { NetworkMode, ReadOnlyBind, SandboxLimits } from '../jail/sandbox.ts';
 import { limitsFrom, limitsShape, shaped } from '../settings-file.ts';
-import type { Annotations, Decision, Taint } from '../tool.ts';
+import type { Annotations, Decision } from '../tool.ts';
 import { COMMAND_ARG_CHARS_MAX, COMMAND_ARGV_MAX, COMMAND_ENV_MAX, HOST_LIMITS } from '../tool-limits.ts';
 import {
   MCP_ACCEPTED_MAX,

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { NO_TAINT, type Taint } from '#kit/taint.ts';
 import { defineTool } from '../../../services/tools/definition.ts';
 import {
   DEFAULT_POLICY,
@@ -8,9 +9,8 @@ import {
   policySha256,
   taintNeedsApproval,
 } from '../../../services/tools/policy.ts';
-import type { Annotations, Taint, ToolDefinition } from '../../../services/tools/tool.ts';
+import type { Annotations, ToolDefinition } from '../../../services/tools/tool.ts';
 
-const NO_TAINT: Taint = { readUntrusted: false, hasPrivate: false, canExfiltrate: false };
 const GENTLE: Annotations = { readOnly: true, destructive: false, idempotent: true, openWorld: false };
 
 function tool(name: string, rest: Partial<Parameters<typeof defineTool>[0]> = {}): ToolDefinition {
