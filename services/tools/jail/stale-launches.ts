@@ -1,7 +1,7 @@
 // Launches that a crashed service left behind. bubblewrap's child waits, before it can ask to die with its parent, for a
 // word that a parent killed in that moment never says; it has run nothing and never will, but it stays.
 import { readdirSync } from 'node:fs';
-import { readText } from './cgroups.ts';
+import { isInLivingSubtree, readText } from './cgroups.ts';
 import { BWRAP_ARGUMENTS } from './launch.ts';
 import { signalProcess } from './process-status.ts';
 
@@ -16,10 +16,12 @@ function isOurLaunch(pid: number): boolean {
 const nameOf = (pid: number | 'self'): string | null => readText(`/proc/${pid}/comm`);
 
 /**
- * True when the process was started by a tool service that lives: a program of this one's name, or a launch of it in
- * turn. More cannot be told of a process that gave root up: the kernel hides what it runs from its own account.
+ * True when the process was started by a tool service that lives: its cgroup is that one's, or its parent is a program of this
+ * one's name, or a launch of such a one in turn. More cannot be told of a process that gave root up: the kernel hides what it
+ * runs from its own account.
  */
 function hasOwner(pid: number): boolean {
+  if (isInLivingSubtree(readText(`/proc/${pid}/cgroup`) ?? '')) return true;
   const parent = Number(/^PPid:\s*(\d+)/m.exec(readText(`/proc/${pid}/status`) ?? '')?.[1] ?? 0);
   if (isOurLaunch(parent)) return hasOwner(parent); // one whose own owner is gone may be about to end, and would leave this one
   return parent !== process.pid && nameOf(parent) === nameOf('self');

@@ -6,7 +6,13 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { ownV1Folders, ownV2Folder, prepareCgroups } from '../../../../services/tools/jail/cgroup-subtree.ts';
 import { openCgroupsV1 } from '../../../../services/tools/jail/cgroup-v1.ts';
-import { type Cgroups, removeGroup, staleSubtrees, subtreeName } from '../../../../services/tools/jail/cgroups.ts';
+import {
+  type Cgroups,
+  isInLivingSubtree,
+  removeGroup,
+  staleSubtrees,
+  subtreeName,
+} from '../../../../services/tools/jail/cgroups.ts';
 import { startTimeOf } from '../../../../services/tools/jail/process-status.ts';
 
 const v1Mount = (point: string, options: string, root = '/'): string =>
@@ -165,4 +171,19 @@ test('v1: limits in the files of each controller, swap with memory where it is c
   writeFileSync(join(root, 'memory', group.name, 'memory.max_usage_in_bytes'), '999\n');
   writeFileSync(join(root, 'pids', group.name, 'pids.events'), 'max 4\n');
   assert.deepEqual(group.usage(), { cpuNs: 123_456, maxMemoryBytes: 999, oomKills: 2, pidsRefused: 4 });
+});
+
+test('a process belongs to a service that lives when its group says so', () => {
+  const start = startTimeOf(process.pid)!;
+  const mine = subtreeName();
+  for (const group of [`3:cpu:/x\n2:pids:/x/${mine}/run-3\n0::/\n`, `0::/${mine}\n`])
+    assert(isInLivingSubtree(group), group);
+  for (const group of [
+    '',
+    '0::/x/run-3\n',
+    `0::/quern-tools-${process.pid}-${start + 1}/run-3\n`,
+    `0::/x${mine}-y/run-3\n`,
+  ]) {
+    assert(!isInLivingSubtree(group), group);
+  }
 });
