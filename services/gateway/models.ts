@@ -1,6 +1,7 @@
 // The served models: each with its engines and its vocabulary. What is ready is asked here and nowhere else.
 import type { DescribeResponse } from '#gen/quern/engine/v1/engine.ts';
 import { QuernError, toQuernError } from '#kit/errors.ts';
+import { shortText } from '#kit/text-cut.ts';
 import type { EngineSession } from './engine-session.ts';
 import { pickReplica } from './replica-picker.ts';
 import type { TokenizerClient } from './tokenizer-client.ts';
@@ -32,8 +33,10 @@ export class Models {
     const model = only ?? this.#models.get(name);
     if (model) return model;
     const served = [...this.#models.keys()].map((n) => `"${n}"`).join(', ');
-    const shown = name.length > NAME_SHOWN_CHARS ? `${name.slice(0, NAME_SHOWN_CHARS)}…` : name;
-    const message = name === '' ? `name a model; served: ${served}` : `no model "${shown}" here; served: ${served}`;
+    const message =
+      name === ''
+        ? `name a model; served: ${served}`
+        : `no model "${shortText(name, NAME_SHOWN_CHARS)}" here; served: ${served}`;
     const code = name === '' ? 'INVALID_ARGUMENT' : 'NOT_FOUND';
     const reason = name === '' ? 'MODEL_MISSING' : 'MODEL_NOT_FOUND';
     throw new QuernError(code, message, { reason, fields: [{ field: 'model', description: message }] });

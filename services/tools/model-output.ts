@@ -1,5 +1,6 @@
 // What of a tool's output the model gets: text in valid UTF-8, without what could steer a terminal, hide or reverse text, and with
 // the first and last halves of what is too long. It stays data: the gateway tokenises it with control tokens off.
+import { headBytes, tailBytes } from '#kit/text-cut.ts';
 import type { CapturedOutput } from './tool.ts';
 
 /** CSI, OSC and the other string sequences up to their end, and two-character escapes (ECMA-48). None scans past an ESC: linear time. */
@@ -25,23 +26,6 @@ export function stripText(text: string): string {
   return text.toWellFormed().replace(ESCAPE_SEQUENCES, '').replace(/\r\n?/g, '\n').replace(HIDDEN, '');
 }
 
-const isContinuation = (byte: number | undefined): boolean => byte !== undefined && (byte & 0xc0) === 0x80;
-
-/** The longest start of valid UTF-8 that has at most `max` bytes and cuts no character. */
-function headOf(bytes: Buffer, max: number): Buffer {
-  if (bytes.length <= max) return bytes;
-  let end = max;
-  while (end > 0 && isContinuation(bytes[end])) end -= 1;
-  return bytes.subarray(0, end);
-}
-
-/** The same of the end. */
-function tailOf(bytes: Buffer, max: number): Buffer {
-  let start = Math.max(0, bytes.length - max);
-  while (start < bytes.length && isContinuation(bytes[start])) start += 1;
-  return bytes.subarray(start);
-}
-
 const marker = (leftOut: number): string => `\n[... ${leftOut} bytes left out ...]\n`;
 
 /** First and last halves of a text that has more than `maxBytes` of UTF-8, with the number of bytes between; maxBytes >= 64. */
@@ -49,7 +33,7 @@ export function cutMiddle(text: string, maxBytes: number): { text: string; cut: 
   const bytes = Buffer.from(text.toWellFormed(), 'utf8');
   if (bytes.length <= maxBytes) return { text: text.toWellFormed(), cut: false };
   const half = Math.max(0, Math.floor((maxBytes - marker(bytes.length).length) / 2));
-  const [head, tail] = [headOf(bytes, half), half === 0 ? Buffer.alloc(0) : tailOf(bytes, half)];
+  const [head, tail] = [headBytes(bytes, half), tailBytes(bytes, half)];
   const leftOut = bytes.length - head.length - tail.length;
   return { text: `${head.toString('utf8')}${marker(leftOut)}${tail.toString('utf8')}`, cut: true };
 }
@@ -103,7 +87,7 @@ class Ends {
     const whole = this.#bytes === head.length + tail.length;
     if (whole && this.#bytes <= max) return { text: decode(Buffer.concat([head, tail])), cut: false };
     const half = Math.floor(max / 2);
-    const [first, last] = [headOf(head, half), tailOf(whole ? Buffer.concat([head, tail]) : tail, half)];
+    const [first, last] = [headBytes(head, half), tailBytes(whole ? Buffer.concat([head, tail]) : tail, half)];
     const leftOut = this.#bytes - first.length - last.length;
     return { text: `${decode(first)}${marker(leftOut)}${decode(last)}`, cut: true };
   }

@@ -9,6 +9,7 @@ import {
   type RunStarted,
   StepState,
 } from '#gen/quern/gateway/v1/agent.ts';
+import { shortText } from '#kit/text-cut.ts';
 import { counted } from '../counted.ts';
 import { type Output, plainSight, textFor } from '../terminal-text.ts';
 
@@ -42,8 +43,7 @@ const SHOWN_CHARS = 200;
 
 /** One line, and not all of a long text. */
 function short(text: string): string {
-  const line = text.replace(/\s+/g, ' ');
-  return line.length > SHOWN_CHARS ? `${line.slice(0, SHOWN_CHARS)}…` : line;
+  return shortText(text.replace(/\s+/g, ' '), SHOWN_CHARS);
 }
 
 const seconds = (ns: bigint): string => `${(Number(ns) / 1e9).toFixed(1)} s`;

@@ -14,8 +14,10 @@ import { FileDescriptorSetSchema } from '@bufbuild/protobuf/wkt';
 import { QuernError } from '#kit/errors.ts';
 import { nearest } from '#kit/nearest.ts';
 import { descriptorSet } from '#kit/rpc/reflection.ts';
+import { shortText } from '#kit/text-cut.ts';
 
 const EDITS_MAX = 3;
+const SHOWN_CHARS = 60;
 
 let cached: FileRegistry | undefined;
 
@@ -119,6 +121,5 @@ function suggestions(message: DescMessage, name: string): string[] {
 }
 
 function shown(value: unknown): string {
-  const text = JSON.stringify(value);
-  return text.length > 60 ? `${text.slice(0, 60)}…` : text;
+  return shortText(JSON.stringify(value), SHOWN_CHARS);
 }

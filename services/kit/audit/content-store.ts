@@ -5,6 +5,7 @@
 import { QuernError } from '#kit/errors.ts';
 import { randomHex } from '#kit/ids.ts';
 import { redact } from '#kit/redaction/redact.ts';
+import { fittingUnits } from '#kit/text-cut.ts';
 import {
   type ContentKind,
   dayOf,
@@ -45,12 +46,6 @@ const DAY_MS = 24 * 3_600_000;
 
 function unavailable(message: string, cause?: unknown): QuernError {
   return new QuernError('UNAVAILABLE', `audit content: ${message}`, { reason: 'AUDIT_CONTENT_UNAVAILABLE' }, { cause });
-}
-
-/** The longest start of `text` that has at most `bytesMax` UTF-8 bytes and ends between characters, in UTF-16 units. */
-function fittingUnits(text: string, bytesMax: number): number {
-  const { read } = new TextEncoder().encodeInto(text, new Uint8Array(Math.min(bytesMax, text.length * 3)));
-  return read;
 }
 
 /** What is kept of a text: at most `bytesMax` UTF-8 bytes, redacted with a view of what follows the cut. */

@@ -8,6 +8,7 @@ import {
 } from '@opentelemetry/api';
 import type { Resource } from '@opentelemetry/resources';
 import type { ReadableSpan } from '@opentelemetry/sdk-trace';
+import { shortText } from '#kit/text-cut.ts';
 import { ERROR_TYPE, SEMCONV_VERSION } from '../semconv.ts';
 import type { SpanAttributes, SpanKind, SpanRecord, TraceContext } from '../trace.ts';
 import { TRACE_EVENTS_MAX, TRACE_LINKS_MAX, TRACE_VALUE_CHARS_MAX } from './limits.ts';
@@ -35,8 +36,7 @@ function spanContext({ traceId, spanId, sampled, tracestate }: TraceContext): Sp
   };
 }
 
-const cut = (text: string): string =>
-  text.length <= TRACE_VALUE_CHARS_MAX ? text : `${text.slice(0, TRACE_VALUE_CHARS_MAX - 1)}…`.toWellFormed();
+const cut = (text: string): string => shortText(text, TRACE_VALUE_CHARS_MAX).toWellFormed();
 
 function attributesOf(attributes: SpanAttributes): Record<string, string | number | boolean | string[]> {
   const out: Record<string, string | number | boolean | string[]> = {};

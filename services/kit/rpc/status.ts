@@ -5,6 +5,7 @@ import { BadRequest, ErrorInfo, RetryInfo } from '#gen/google/rpc/error_details.
 import { Status } from '#gen/google/rpc/status.ts';
 import { CODES, type Code, type ErrorDetails, QuernError, toQuernError } from '#kit/errors.ts';
 import { RPC_STATUS_DETAILS_BYTES_MAX, RPC_STATUS_FIELDS_MAX, RPC_STATUS_MESSAGE_BYTES_MAX } from '#kit/limits.ts';
+import { fittingUnits } from '#kit/text-cut.ts';
 
 export type OpenAiErrorType =
   | 'invalid_request_error'
@@ -54,8 +55,7 @@ export function codeOfNumber(number: number): Code {
 function cut(text: string, bytes: number): string {
   const whole = text.toWellFormed(); // a lone surrogate would make grpc-js throw while it writes the trailer
   if (Buffer.byteLength(whole) <= bytes) return whole;
-  const { read } = new TextEncoder().encodeInto(whole, new Uint8Array(bytes - 3));
-  return `${whole.slice(0, read)}…`;
+  return `${whole.slice(0, fittingUnits(whole, bytes - 3))}…`;
 }
 
 function pack(name: string, bytes: Uint8Array): { typeUrl: string; value: Buffer } {
