@@ -22,6 +22,7 @@ import type { InfillSource } from './core/infill-source.ts';
 import { defaultSettings, readSettings, type Settings } from './core/settings.ts';
 import { StatisticsCounter } from './core/statistics.ts';
 import { type EditorNote, SuggestionEvents } from './core/suggestion-events.ts';
+import { newTraceId } from './core/trace-id.ts';
 import { ImportedDeclarations } from './outline/imported-declarations.ts';
 import { Outliner } from './outline/outliner.ts';
 import { ACCEPTED_COMMAND, inlineItems, listItems } from './protocol-items.ts';
@@ -87,6 +88,7 @@ class Server {
       source: { infill: (query, options) => this.#opened.source.infill(query, options) },
       settings: () => this.#settings,
       newId: () => crypto.randomUUID(),
+      newTraceId,
       describe: ({ uri, text }) => (hasSecretText(text) ? null : this.#workspace.describe(uri)),
       chunksFor: (place) => this.#collector.chunksFor(place),
     });

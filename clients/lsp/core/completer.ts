@@ -39,7 +39,7 @@ export type Answer = {
   from: 'none' | 'cache' | 'stream';
   /** More was still to come when the soft deadline passed. */
   partial: boolean;
-  /** Of the query at the mesh; "" = none was sent, or it was not accepted. */
+  /** Of the query at the mesh, known before it answers; "" = none was sent. */
   traceId: string;
 };
 
@@ -50,6 +50,8 @@ export type CompleterParts = {
   settings: () => Settings;
   /** Unique in the mesh. */
   newId: () => string;
+  /** 32 hex digits. */
+  newTraceId: () => string;
   /** Path in the workspace and its name; null where the file may not be sent. */
   describe: (document: Document) => { path: string; repository: string } | null;
   /** What of other files goes beside the prompt; late answers are not waited for. */
@@ -219,7 +221,7 @@ export class Completer {
     priority: Priority,
     chunks: readonly ContextChunk[],
   ): FlightOptions | null {
-    const { clock, source, documents, newId } = this.#parts;
+    const { clock, source, documents, newId, newTraceId } = this.#parts;
     const settings = this.#parts.settings();
     const document = documents.get(place.uri);
     const described = document && this.#parts.describe(document);
@@ -228,12 +230,14 @@ export class Completer {
     const query = queryOf({
       ...{ place, settings, priority, singleLine, chunks, ...described },
       requestId: newId(),
+      traceId: newTraceId(),
       supersedeKey: `${this.#session}:${new TextHash().add(place.uri).value}:${lane}`,
     });
     const key = this.#keyOf(place);
     return {
       ...{ clock, source, query, uri: place.uri, hardDeadlineMs: settings.hardDeadlineMs },
       wanted: (text) => (singleLine ? text.length : scopeEnd(text, place)),
+      scoped: false,
       onEnd: (flight) => this.#ended(flight, key),
     };
   }
@@ -245,7 +249,7 @@ export class Completer {
     if (failure) {
       if (failure.kind !== 'cancelled') this.lastFailure = failure.message;
       // A mesh that did not even accept the query in all that time is not there.
-      this.#gate.failed(failure.kind === 'timeout' && flight.traceId === '' ? 'offline' : failure.kind);
+      this.#gate.failed(failure.kind === 'timeout' && !flight.accepted ? 'offline' : failure.kind);
       if (failure.kind !== 'timeout') return;
     } else this.#gate.reset();
     if (firstTextAt !== null && query.priority !== 'speculative') this.#debounce.noteResponse(firstTextAt - startedAt);

@@ -2,6 +2,7 @@
 import type { Clock } from './clock.ts';
 import { InfillFailure, type InfillQuery, type InfillSource } from './infill-source.ts';
 import { CANDIDATE_CHARS_MAX } from './limits.ts';
+import type { CachedText } from './suggestion-cache.ts';
 
 export type FlightOptions = {
   clock: Clock;
@@ -11,17 +12,25 @@ export type FlightOptions = {
   hardDeadlineMs: number;
   /** How much of a candidate is wanted: less than all of it means that the candidate is done. */
   wanted: (text: string) => number;
+  /** The mesh ends texts with their scope: what it lets through needs no second judgement. */
+  scoped: boolean;
   onEnd: (flight: Flight) => void;
 };
 
-type Candidate = { text: string; finished: boolean; cut: boolean };
+type Candidate = { text: string; finished: boolean; cut: boolean; scoped: boolean };
+
+function finish(candidate: Candidate, { cut, scopeEnded }: { cut: boolean; scopeEnded: boolean }): void {
+  Object.assign(candidate, { finished: true, cut, scoped: candidate.scoped || scopeEnded });
+}
 
 export class Flight {
   readonly query: InfillQuery;
   readonly uri: string;
   readonly startedAt: number;
   readonly candidates: Candidate[];
-  traceId = '';
+  traceId: string;
+  /** The mesh has taken it on. */
+  accepted = false;
   /** Survives the typing of its user, and goes into the cache. */
   promoted = false;
   running = true;
@@ -34,12 +43,18 @@ export class Flight {
   readonly #wanted: (text: string) => number;
 
   constructor(options: FlightOptions) {
-    const { clock, source, query, uri, hardDeadlineMs, wanted, onEnd } = options;
+    const { clock, source, query, uri, hardDeadlineMs, wanted, scoped, onEnd } = options;
     this.query = query;
+    this.traceId = query.traceId;
     this.uri = uri;
     this.startedAt = clock.now();
     this.#wanted = wanted;
-    this.candidates = Array.from({ length: query.candidates }, () => ({ text: '', finished: false, cut: false }));
+    this.candidates = Array.from({ length: query.candidates }, () => ({
+      text: '',
+      finished: false,
+      cut: false,
+      scoped,
+    }));
     const message = `the mesh had not finished after ${hardDeadlineMs} ms; raise hardDeadlineMs or use a faster model`;
     const cancelTimer = clock.after(hardDeadlineMs, () => this.#stop(new InfillFailure('timeout', message)));
     this.#run(source, clock).finally(() => {
@@ -72,10 +87,10 @@ export class Flight {
   }
 
   /** What came behind `typed`, of every candidate that begins with it. */
-  textsBehind(typed: string): { text: string; cut: boolean }[] {
+  textsBehind(typed: string): CachedText[] {
     return this.candidates
       .filter(({ text }) => text.startsWith(typed) && text.length > typed.length)
-      .map(({ text, finished, cut }) => ({ text: text.slice(typed.length), cut: cut || !finished }));
+      .map(({ text, finished, cut, scoped }) => ({ text: text.slice(typed.length), cut: cut || !finished, scoped }));
   }
 
   #stop(failure: InfillFailure): void {
@@ -91,13 +106,13 @@ export class Flight {
     try {
       for await (const event of source.infill(this.query, { signal })) {
         if (signal.aborted) return;
-        if (event.kind === 'accepted') this.traceId = event.traceId;
+        if (event.kind === 'accepted') Object.assign(this, { accepted: true, traceId: event.traceId });
         else if (event.kind === 'delta') {
           this.firstTextAt ??= clock.now();
           this.#add(event.index, event.text);
         } else if (event.kind === 'finished') {
           const candidate = this.candidates[event.index];
-          if (candidate && !candidate.finished) Object.assign(candidate, { finished: true, cut: event.cut });
+          if (candidate && !candidate.finished) finish(candidate, event);
         } else if (event.superseded) this.failure ??= new InfillFailure('cancelled', 'a newer request took its place');
         this.#tell();
         // Enough of every candidate: leaving the loop frees the place at the engine.

@@ -4,9 +4,14 @@ export type Priority = 'invoked' | 'automatic' | 'speculative';
 
 export type ContextChunk = { path: string; text: string };
 
+/** Where the mesh ends a text by itself: at the line's end, with the block around the cursor, or as that place asks for. */
+export type InfillEnding = 'single_line' | 'multi_line' | 'auto';
+
 export type InfillQuery = {
   /** Unique; what the mesh's traces and audit log call this request. */
   requestId: string;
+  /** Of the request's trace, 32 hex digits. A mesh that does not know the caller begins one of its own and says so. */
+  traceId: string;
   /** Served name; "" = the only one. */
   model: string;
   /** Text before and behind the cursor, line ends as "\n". */
@@ -18,6 +23,7 @@ export type InfillQuery = {
   /** Oldest first. */
   chunks: readonly ContextChunk[];
   singleLine: boolean;
+  ending: InfillEnding;
   /** Choices wanted, 1..16. */
   candidates: number;
   maxTokens: number;
@@ -33,7 +39,8 @@ export type InfillEvent =
   | { kind: 'accepted'; traceId: string }
   | { kind: 'delta'; index: number; text: string }
   /** `cut`: it ended by a bound (tokens, time), not because the model was done. */
-  | { kind: 'finished'; index: number; cut: boolean }
+  /** `scopeEnded`: the mesh ended it where the code around the cursor does. */
+  | { kind: 'finished'; index: number; cut: boolean; scopeEnded: boolean }
   | { kind: 'end'; superseded: boolean };
 
 export type FailureKind = 'offline' | 'overloaded' | 'unauthenticated' | 'no_fim' | 'timeout' | 'cancelled' | 'failed';

@@ -3,6 +3,7 @@ import type { Range } from './documents.ts';
 import { runFilters } from './filters/chain.ts';
 import type { Draft } from './filters/draft.ts';
 import type { Place } from './place.ts';
+import type { CachedText } from './suggestion-cache.ts';
 
 export type Suggestion = {
   /** Replaces `range`, which lies in the cursor's line. Line ends are the document's. */
@@ -13,15 +14,11 @@ export type Suggestion = {
 export type Presentation = { suggestions: Suggestion[]; drafts: Draft[]; rule: string | null };
 
 /** `rule`: the filter that took the first text, when no suggestion is left and there was text. */
-export function present(
-  texts: readonly { text: string; cut: boolean }[],
-  place: Place,
-  options: { singleLine: boolean },
-): Presentation {
+export function present(texts: readonly CachedText[], place: Place, options: { singleLine: boolean }): Presentation {
   const found: Presentation = { suggestions: [], drafts: [], rule: null };
-  for (const { text, cut } of texts) {
+  for (const { text, cut, scoped } of texts) {
     if (text.trim() === '') continue;
-    const verdict = runFilters(text, { around: place, singleLine: options.singleLine, cut, stop: [] });
+    const verdict = runFilters(text, { around: place, singleLine: options.singleLine, cut, scoped, stop: [] });
     if (!verdict.ok) found.rule ??= verdict.rule;
     else {
       const suggestion = suggestionOf(verdict.draft, place);

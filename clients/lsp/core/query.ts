@@ -1,6 +1,6 @@
 /** From a place to the query for the mesh: one line or several, how many candidates, and how long. */
 import { hasWord, isBlank, opensBlock } from './filters/draft.ts';
-import type { ContextChunk, InfillQuery, Priority } from './infill-source.ts';
+import type { ContextChunk, InfillEnding, InfillQuery, Priority } from './infill-source.ts';
 import { CANDIDATES_INVOKED, TEMPERATURE_AUTOMATIC, TEMPERATURE_INVOKED } from './limits.ts';
 import type { Place } from './place.ts';
 import type { Settings } from './settings.ts';
@@ -12,6 +12,12 @@ export function wantsSingleLine({ linePrefix, lineSuffix }: Place, settings: Set
   return !invoked && !isBlank(linePrefix) && !opensBlock(linePrefix);
 }
 
+/** What one line is the client knows better; where a longer text ends, the mesh reads in the code, unless told. */
+export function endingOf(singleLine: boolean, { multiLine }: Settings): InfillEnding {
+  if (singleLine) return 'single_line';
+  return multiLine === 'always' ? 'multi_line' : 'auto';
+}
+
 export type QueryFacts = {
   place: Place;
   settings: Settings;
@@ -21,6 +27,7 @@ export type QueryFacts = {
   repository: string;
   chunks: readonly ContextChunk[];
   requestId: string;
+  traceId: string;
   supersedeKey: string;
 };
 
@@ -28,10 +35,11 @@ export type QueryFacts = {
 const RETURN_MS = 50;
 
 export function queryOf(facts: QueryFacts): InfillQuery {
-  const { place, settings, priority, singleLine, path, repository, chunks, requestId, supersedeKey } = facts;
+  const { place, settings, priority, singleLine, path, repository, chunks, requestId, traceId, supersedeKey } = facts;
   const invoked = priority === 'invoked';
   return {
     requestId,
+    traceId,
     model: settings.model,
     prefix: place.prefix,
     suffix: place.suffix,
@@ -39,6 +47,7 @@ export function queryOf(facts: QueryFacts): InfillQuery {
     repository,
     chunks,
     singleLine,
+    ending: endingOf(singleLine, settings),
     candidates: invoked ? CANDIDATES_INVOKED : 1,
     maxTokens: settings.maxTokens,
     temperature: invoked ? TEMPERATURE_INVOKED : TEMPERATURE_AUTOMATIC,

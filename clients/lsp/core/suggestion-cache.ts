@@ -18,7 +18,8 @@ import { TextHash } from './text-hash.ts';
 /** What the text of a suggestion depends on. */
 export type CacheKey = { prefix: string; suffix: string; uri: string; model: string };
 
-export type CachedText = { text: string; cut: boolean };
+/** `scoped`: the mesh has seen to it that the text ends with its scope. */
+export type CachedText = { text: string; cut: boolean; scoped: boolean };
 
 type Entry = { id: string; singleLine: boolean; texts: readonly CachedText[]; keys: readonly string[]; madeAt: number };
 
@@ -121,7 +122,7 @@ export class SuggestionCache {
     }
     const texts = entry.texts
       .filter(({ text }) => text.length > typed.length && text.startsWith(typed))
-      .map(({ text, cut }) => ({ text: text.slice(typed.length), cut }))
+      .map(({ text, cut, scoped }) => ({ text: text.slice(typed.length), cut, scoped }))
       .filter(({ text, cut }) => typed === '' || !cut || text.length >= CACHE_DISTRUSTED_CHARS);
     if (texts.length === 0) return null;
     this.#entries.delete(entry.id);

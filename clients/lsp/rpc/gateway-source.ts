@@ -9,12 +9,14 @@ import {
 } from '#gen/quern/gateway/v1/gateway.ts';
 import {
   type FailureKind,
+  type InfillEnding,
   type InfillEvent,
   InfillFailure,
   type InfillQuery,
   type InfillSource,
   type Priority,
 } from '../core/infill-source.ts';
+import { traceparentOf } from '../core/trace-id.ts';
 
 export type GatewayTarget = {
   /** host:port, https://host:port or unix:///path. */
@@ -47,6 +49,12 @@ const CLASSES: Record<Priority, PriorityClass> = {
   speculative: PriorityClass.PRIORITY_CLASS_SPECULATIVE,
 };
 
+const MODES: Record<InfillEnding, InfillMode> = {
+  single_line: InfillMode.INFILL_MODE_SINGLE_LINE,
+  multi_line: InfillMode.INFILL_MODE_MULTI_LINE,
+  auto: InfillMode.INFILL_MODE_AUTO,
+};
+
 /** Connects at the first query. close() ends what runs. */
 export function openGatewaySource(target: GatewayTarget): GatewaySource {
   const address = target.address.replace(/^https?:\/\//, '').replace(/\/$/, '');
@@ -71,9 +79,7 @@ async function* infill(
   signal: AbortSignal,
 ): AsyncGenerator<InfillEvent, void, undefined> {
   if (signal.aborted) throw new InfillFailure('cancelled', 'cancelled before it was sent');
-  const metadata = new Metadata();
-  if (apiKey !== null) metadata.set('authorization', `Bearer ${apiKey}`);
-  const call = client.infill(requestOf(query), metadata);
+  const call = client.infill(requestOf(query), metadataOf(apiKey, query.traceId));
   const cancel = (): void => call.cancel();
   signal.addEventListener('abort', cancel, { once: true });
   try {
@@ -86,14 +92,21 @@ async function* infill(
   }
 }
 
+function metadataOf(apiKey: string | null, traceId: string): Metadata {
+  const metadata = new Metadata();
+  if (apiKey !== null) metadata.set('authorization', `Bearer ${apiKey}`);
+  metadata.set('traceparent', traceparentOf(traceId));
+  return metadata;
+}
+
 async function* eventsOf(call: ClientReadableStream<InfillResponse>): AsyncGenerator<InfillEvent> {
   call.on('error', () => {}); // told by the iteration; an error behind its end has no other listener
   for await (const { event } of call as AsyncIterable<InfillResponse>) {
     if (event?.$case === 'accepted') yield { kind: 'accepted', traceId: event.value.traceId };
     else if (event?.$case === 'delta') yield { kind: 'delta', index: event.value.index, text: event.value.text };
     else if (event?.$case === 'choiceFinished') {
-      const { index, finishReason } = event.value;
-      yield { kind: 'finished', index, cut: finishReason !== FinishReason.FINISH_REASON_STOP };
+      const { index, finishReason, scopeEnded = false } = event.value;
+      yield { kind: 'finished', index, cut: finishReason !== FinishReason.FINISH_REASON_STOP, scopeEnded };
       if (finishReason === FinishReason.FINISH_REASON_SUPERSEDED) yield { kind: 'end', superseded: true };
     } else if (event?.$case === 'end') yield { kind: 'end', superseded: false };
   }
@@ -127,7 +140,7 @@ function requestOf(query: InfillQuery): InfillRequest {
       priorityClass: CLASSES[query.priority],
       supersedeKey: query.supersedeKey,
     },
-    mode: query.singleLine ? InfillMode.INFILL_MODE_SINGLE_LINE : InfillMode.INFILL_MODE_MULTI_LINE,
+    mode: MODES[query.ending],
     softDeadlineMs: query.softDeadlineMs,
   };
 }

@@ -22,6 +22,8 @@ export type FilterInput = {
   singleLine: boolean;
   /** The text was cut off by a bound. */
   cut: boolean;
+  /** The mesh ended it with the code around the cursor: it read all of that code, with its strings and brackets. */
+  scoped: boolean;
   stop: readonly string[];
 };
 

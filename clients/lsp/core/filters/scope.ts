@@ -33,8 +33,9 @@ export function scopeEnd(text: string, { linePrefix }: Surroundings): number {
   return text.length;
 }
 
-export const limitScope: Filter = (draft, { around, singleLine }) => {
+export const limitScope: Filter = (draft, { around, singleLine, scoped }) => {
   if (singleLine) return draft;
+  if (scoped) return isBlank(around.lineSuffix) ? withText(draft, draft.text.trimEnd()) : draft;
   // A line that is replaced from its beginning carries its own indentation.
   const end = scopeEnd(draft.text.slice(draft.coverBefore), around);
   const kept = draft.text.slice(0, draft.coverBefore + end);

@@ -239,6 +239,29 @@ test('a text that leaves its block ends the stream early', async () => {
   assert.equal(bench.mesh.asked[0]?.outcome, 'cancelled', 'its place at the engine is free');
 });
 
+test('one line is asked for by the client; where a longer text ends, the mesh decides', async () => {
+  const asked = async (text: string, more: Parameters<typeof startBench>[1] = {}): Promise<string | undefined> => {
+    const bench = startBench(() => 'text', more);
+    new Typist(bench, text).ask();
+    await bench.clock.advance(1_000);
+    return bench.mesh.asked[0]?.query.ending;
+  };
+  assert.equal(await asked('x = '), 'single_line');
+  assert.equal(await asked('def f():\n    '), 'auto');
+  assert.equal(await asked('def f():\n    ', { multiLine: 'never' }), 'single_line');
+  assert.equal(await asked('x = ', { multiLine: 'always' }), 'multi_line');
+});
+
+test('a request has the id of its trace before the mesh has said a word', async () => {
+  const bench = startBench(() => 'text', { softDeadlineMs: 100, hardDeadlineMs: 300 });
+  bench.mesh.fails = new InfillFailure('offline', 'nobody is there');
+  const asking = new Typist(bench, 'x = ').ask(true);
+  await bench.clock.advance(10);
+  assert.equal(asking.got?.reason, 'OFFLINE');
+  assert.equal(asking.got?.traceId, bench.mesh.asked[0]?.query.traceId);
+  assert.match(asking.got?.traceId ?? '', /^[0-9]{32}$/);
+});
+
 test('a suggestion begins with what the editor has selected and replaces its range', async () => {
   const bench = startBench(({ prefix }) => (prefix.endsWith('sys.stdout') ? '.write(text)' : 'wrong'));
   new Typist(bench, 'import sys\nsys.st');

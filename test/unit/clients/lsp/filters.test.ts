@@ -39,6 +39,7 @@ function readCase(name: string): Case {
     around,
     singleLine: settings.get('mode') === 'single',
     cut: settings.get('cut') === 'true',
+    scoped: settings.get('scoped') === 'true',
     stop: [],
   };
   const expected = last[0].startsWith('dropped ') ? last[0] : last[1];
@@ -103,7 +104,7 @@ test('a text of any size is judged within milliseconds', () => {
     '('.repeat(16_000),
   ];
   const startedAt = performance.now();
-  for (const text of texts) runFilters(text, { around, singleLine: false, cut: false, stop: [] });
+  for (const text of texts) runFilters(text, { around, singleLine: false, cut: false, scoped: false, stop: [] });
   const each = (performance.now() - startedAt) / texts.length;
   assert(each < 500, `${each.toFixed(1)} ms each`); // a hundred times what it takes: only a quadratic step fails it
 });

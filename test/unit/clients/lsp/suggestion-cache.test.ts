@@ -9,7 +9,7 @@ const key = (prefix: string, more: Partial<{ suffix: string; uri: string; model:
   ...more,
 });
 
-const whole = (text: string) => [{ text, cut: false }];
+const whole = (text: string) => [{ text, cut: false, scoped: false }];
 
 test('an entry is found at its place and behind what was typed of it, and nowhere else', () => {
   const cache = new SuggestionCache(new VirtualClock());
@@ -43,7 +43,7 @@ test('an entry is found when typing has gone down three lines, deep in a file', 
 
 test('the last characters of a text that was cut are not offered again', () => {
   const cache = new SuggestionCache(new VirtualClock());
-  cache.put('a', key('x = '), [{ text: 'compute(values', cut: true }], false);
+  cache.put('a', key('x = '), [{ text: 'compute(values', cut: true, scoped: false }], false);
   assert.equal(cache.find(key('x = com'))?.texts[0]?.text, 'pute(values');
   assert.equal(cache.find(key('x = compute(')), null);
 });

@@ -23,6 +23,8 @@ export class ScriptedMesh implements InfillSource {
   readonly asked: Asked[] = [];
   script: Script;
   firstTextMs = 100;
+  /** Says that it ended every text with its scope. */
+  endsScopes = false;
   stepMs = 10;
   charsPerStep = 4;
   fails: InfillFailure | null = null;
@@ -60,7 +62,7 @@ export class ScriptedMesh implements InfillSource {
         }
         await this.#wait(this.stepMs, signal);
       }
-      for (const index of texts.keys()) yield { kind: 'finished', index, cut: false };
+      for (const index of texts.keys()) yield { kind: 'finished', index, cut: false, scopeEnded: this.endsScopes };
       asked.outcome = 'ended';
       yield { kind: 'end', superseded: false };
     } catch (error) {
@@ -109,6 +111,7 @@ export function startBench(script: Script, more: Partial<Settings> = {}, parts: 
     source: mesh,
     settings: () => bench.settings,
     newId: () => `id-${count++}`,
+    newTraceId: () => `${count}`.padStart(32, '0'),
     describe: () => ({ path: 'a.py', repository: 'project' }),
     chunksFor: () => [],
     ...parts,
