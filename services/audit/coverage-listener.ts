@@ -2,7 +2,7 @@
 // Whoever reaches the service's own socket may read and erase, so that one stays closed to everybody else. This one lies in a folder
 // that one group may enter, and none but its owner may write.
 import { chmod, chown, lstat, mkdir, rmdir } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import { AuditServiceService, type GetCoverageRequest, type GetCoverageResponse } from '#gen/quern/audit/v1/audit.ts';
 import { QuernError } from '#kit/errors.ts';
 import { type InternalAccess, serverAccess } from '#kit/internal-access.ts';
@@ -14,6 +14,10 @@ import type { CoverageSocket } from './coverage-socket.ts';
 
 /** Those above it that are missing are 0755, or nobody could enter it. One that is there must be this account's own. */
 async function makeFolder(folder: string): Promise<void> {
+  if (resolve(folder) !== folder) {
+    const message = `${folder}: expected an absolute path without . and .., since folders above it are made and opened; write it out`;
+    throw new QuernError('INVALID_ARGUMENT', message, { reason: 'SOCKET_DIR_UNSAFE' });
+  }
   const above = dirname(folder);
   for (let made = await mkdir(above, { recursive: true }), path = above; made !== undefined; path = dirname(path)) {
     await chmod(path, 0o755); // whatever the umask

@@ -133,10 +133,11 @@ export class Execution {
     const prepared = await tool.prepare(args, { tenant, user, sessionId, workspace, stdin, limits });
     const asks = verdict.decision === 'ask';
     if (asks) await this.#approval.ask(args, workspace.path);
+    // The workspace first: a call that waits for it must not keep a place from calls of the tenant's other sessions.
+    const hold = asks ? 'alone' : holdOf(prepared);
+    await opened.begin({ hold, tool: tool.definition.name, signal: this.#stop.signal });
     const leave = await this.#enter();
     try {
-      const hold = asks ? 'alone' : holdOf(prepared);
-      await opened.begin({ hold, tool: tool.definition.name, signal: this.#stop.signal });
       this.#spans.setup();
       await this.#account.begin(this.#account.record(args));
       await this.#approval.checkUnchanged(); // and nothing else runs there until its end

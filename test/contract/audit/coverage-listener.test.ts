@@ -22,12 +22,12 @@ const SCRIPT = join(import.meta.dirname, 'support', 'other-account.ts');
 const log = createLog({ service: 't', level: 'silent' });
 const execute = promisify(execFile);
 
-async function setUp(t: TestContext) {
+async function setUp(t: TestContext, place = ['made', 'coverage']) {
   const nats = await startNats(t);
   const dir = await mkdtemp(join(tmpdir(), 'quern-test-'));
   undo(t, () => rm(dir, { recursive: true, force: true }));
   await chmod(dir, 0o755); // as the folders above a state folder are
-  const socket = join(dir, 'made', 'coverage', 'audit.sock');
+  const socket = [dir, ...place, 'audit.sock'].join('/');
   const config = readConfig({
     QUERN_AUDIT_LISTEN: `unix://${dir}/run/audit.sock`,
     QUERN_AUDIT_COVERAGE_LISTEN: `unix://${socket}`,
@@ -91,6 +91,12 @@ test('where its folder cannot be made the service runs without it', async (t) =>
   const again = await start();
   undo(t, () => again.close());
   assert.ok((await stat(socket)).isDirectory(), 'what lies there is left alone');
+});
+
+test('a path with .. in it opens no folder that was there', async (t) => {
+  const { dir } = await setUp(t, ['audit', '..', 'made', 'coverage']);
+  assert.equal(await modeOf(join(dir, 'audit')), 0o700);
+  await assert.rejects(stat(join(dir, 'made')), { code: 'ENOENT' });
 });
 
 test('settings that do not fit are told with what to do', () => {
