@@ -13,12 +13,13 @@ import {
   TextDocumentSyncKind,
   type WorkspaceFolder,
 } from 'vscode-languageserver';
+import { CapabilityBook } from './core/capabilities.ts';
 import { ChunkCollector } from './core/chunks/chunk-collector.ts';
 import { hasSecretText } from './core/chunks/secrets.ts';
 import { realClock } from './core/clock.ts';
 import { type Answer, Completer, type CompletionRequest } from './core/completer.ts';
 import { Documents } from './core/documents.ts';
-import type { InfillSource } from './core/infill-source.ts';
+import type { MeshSource } from './core/mesh-source.ts';
 import { defaultSettings, readSettings, type Settings } from './core/settings.ts';
 import { StatisticsCounter } from './core/statistics.ts';
 import { type EditorNote, SuggestionEvents } from './core/suggestion-events.ts';
@@ -28,7 +29,7 @@ import { Outliner } from './outline/outliner.ts';
 import { ACCEPTED_COMMAND, inlineItems, listItems } from './protocol-items.ts';
 import { Workspace } from './workspace.ts';
 
-export type OpenedSource = { source: InfillSource & { close(): void }; problems: string[]; target: string };
+export type OpenedSource = { source: MeshSource & { close(): void }; problems: string[]; target: string };
 
 export type ServerParts = {
   connection: Connection;
@@ -58,6 +59,7 @@ class Server {
   readonly #workspace = new Workspace();
   readonly #statistics = new StatisticsCounter();
   readonly #completer: Completer;
+  readonly #abilities: CapabilityBook;
   readonly #collector: ChunkCollector;
   readonly #events: SuggestionEvents;
   readonly #outliner = new Outliner();
@@ -82,10 +84,10 @@ class Server {
     const declarationsBeside = (uri: string) => this.#declarations.beside(uri);
     this.#collector = new ChunkCollector({ clock, documents, pathFor, declarationsBeside });
     this.#events = new SuggestionEvents({ clock, documents, sink: (event) => this.#statistics.noteEvent(event) });
+    const source = movingSource(() => this.#opened.source);
+    this.#abilities = new CapabilityBook(clock, source);
     this.#completer = new Completer({
-      clock,
-      documents,
-      source: { infill: (query, options) => this.#opened.source.infill(query, options) },
+      ...{ clock, documents, source, capabilities: this.#abilities },
       settings: () => this.#settings,
       newId: () => crypto.randomUUID(),
       newTraceId,
@@ -259,7 +261,10 @@ class Server {
     else this.#opened = opened;
     this.#settings = settings;
     this.#completer.reset();
-    if (opened.target !== old.target) old.source.close();
+    if (opened.target !== old.target) {
+      this.#abilities.forget();
+      old.source.close();
+    }
     this.#told = '';
     for (const problem of [...problems, ...opened.problems]) this.#warn(problem);
   }
@@ -267,6 +272,14 @@ class Server {
   #warn(message: string): void {
     this.#connection.console.warn(`quern: ${message}`);
   }
+}
+
+/** The mesh that is opened now, whichever that is. */
+function movingSource(opened: () => MeshSource): MeshSource {
+  return {
+    infill: (query, options) => opened().infill(query, options),
+    capabilities: (model, options) => opened().capabilities(model, options),
+  };
 }
 
 /** Older editors name one folder, and newer ones that have none open say null. */

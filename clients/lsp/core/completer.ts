@@ -2,6 +2,7 @@
  * One request of the editor from its arrival to its one answer: refused, from the cache, from a query that runs already,
  * or from a new one. Knows neither the protocol nor the transport.
  */
+import type { CapabilityBook } from './capabilities.ts';
 import type { Clock } from './clock.ts';
 import { Debounce } from './debounce.ts';
 import type { Document, Documents, Position } from './documents.ts';
@@ -9,10 +10,10 @@ import { scopeEnd } from './filters/scope.ts';
 import type { Flight, FlightOptions } from './flight.ts';
 import { Flights } from './flights.ts';
 import type { ContextChunk, FailureKind, InfillSource, Priority } from './infill-source.ts';
-import { COLLECT_MS_MAX, DOCUMENT_CHARS_MAX, REST_OF_LINE_CHARS_MAX } from './limits.ts';
+import { CAPABILITIES_MS_MAX, COLLECT_MS_MAX, DOCUMENT_CHARS_MAX, REST_OF_LINE_CHARS_MAX } from './limits.ts';
 import { type Place, placeOf, type SelectedCompletion } from './place.ts';
 import { type Presentation, present, type Suggestion } from './presentation.ts';
-import { queryOf, wantsSingleLine } from './query.ts';
+import { endingOf, queryOf, wantsSingleLine } from './query.ts';
 import type { Reason } from './reasons.ts';
 import { SendGate } from './send-gate.ts';
 import { languageEnabled, type Settings } from './settings.ts';
@@ -47,6 +48,7 @@ export type CompleterParts = {
   clock: Clock;
   documents: Documents;
   source: InfillSource;
+  capabilities: CapabilityBook;
   settings: () => Settings;
   /** Unique in the mesh. */
   newId: () => string;
@@ -171,14 +173,19 @@ export class Completer {
     this.#flights.abandon();
     const closed = request.invoked ? null : this.#gate.closed;
     if (closed) return nothing(closed);
+    const { capabilities } = this.#parts;
+    const learning = capabilities.learn(this.#parts.settings().model, { again: request.invoked });
+    if (!learning && capabilities.cannotInfill) return this.#cannotInfill();
     const survive = !request.invoked && this.#flights.starving;
     if (!request.invoked && !survive) {
       await this.#sleep(this.#debounce.delayMs(turn.place), signal);
       if (signal.aborted) return nothing('DEBOUNCED');
     }
     const chunks = await this.#chunks(turn);
+    if (learning) await Promise.race([learning, this.#sleep(CAPABILITIES_MS_MAX, signal)]);
     if (signal.aborted) return nothing('DEBOUNCED');
     if (this.#isStale(turn.place)) return nothing('STALE');
+    if (capabilities.cannotInfill) return this.#cannotInfill();
     const flight = this.#send(turn, request.invoked ? 'invoked' : 'automatic', chunks, survive);
     if (!flight) return nothing('EXCLUDED');
     const answer = await this.#follow(flight, turn);
@@ -186,8 +193,14 @@ export class Completer {
     return answer ?? nothing('EMPTY', { traceId: flight.traceId });
   }
 
+  #cannotInfill(): Answer {
+    this.lastFailure = 'the model has no fill-in-the-middle; name one that has it in the setting model';
+    return nothing('MODEL_NO_FIM');
+  }
+
   #keyOf({ prefix, suffix, uri }: Place): CacheKey {
-    return { prefix, suffix, uri, model: this.#parts.settings().model };
+    const { settings, capabilities } = this.#parts;
+    return { prefix, suffix, uri, model: `${settings().model}\0${capabilities.fingerprint}` };
   }
 
   #fromCache(turn: Turn): Answer | null {
@@ -221,23 +234,25 @@ export class Completer {
     priority: Priority,
     chunks: readonly ContextChunk[],
   ): FlightOptions | null {
-    const { clock, source, documents, newId, newTraceId } = this.#parts;
+    const { clock, source, documents, capabilities, newId, newTraceId } = this.#parts;
     const settings = this.#parts.settings();
     const document = documents.get(place.uri);
     const described = document && this.#parts.describe(document);
     if (!described) return null;
     const lane = priority === 'speculative' ? 2 : this.#flights.freeLane;
     const query = queryOf({
-      ...{ place, settings, priority, singleLine, chunks, ...described },
+      ...{ place, settings, priority, singleLine, chunks: capabilities.fit(chunks), ...described },
       requestId: newId(),
       traceId: newTraceId(),
       supersedeKey: `${this.#session}:${new TextHash().add(place.uri).value}:${lane}`,
     });
     const key = this.#keyOf(place);
+    // A mesh that ends texts with their scope reads more of the code than this client does.
+    const scoped = capabilities.ends(endingOf(singleLine, settings));
     return {
       ...{ clock, source, query, uri: place.uri, hardDeadlineMs: settings.hardDeadlineMs },
-      wanted: (text) => (singleLine ? text.length : scopeEnd(text, place)),
-      scoped: false,
+      wanted: (text) => (singleLine || scoped ? text.length : scopeEnd(text, place)),
+      scoped,
       onEnd: (flight) => this.#ended(flight, key),
     };
   }
@@ -250,6 +265,7 @@ export class Completer {
       if (failure.kind !== 'cancelled') this.lastFailure = failure.message;
       // A mesh that did not even accept the query in all that time is not there.
       this.#gate.failed(failure.kind === 'timeout' && !flight.accepted ? 'offline' : failure.kind);
+      if (failure.kind === 'offline') this.#parts.capabilities.doubt();
       if (failure.kind !== 'timeout') return;
     } else this.#gate.reset();
     if (firstTextAt !== null && query.priority !== 'speculative') this.#debounce.noteResponse(firstTextAt - startedAt);

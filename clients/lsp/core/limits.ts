@@ -59,6 +59,11 @@ export const SPECULATION_FREE_CHARS = 512;
 export const OFFLINE_RETRY_MIN_MS = 1_000;
 export const OFFLINE_RETRY_MAX_MS = 30_000;
 
+/** What the mesh did not tell of a model, or what keeps it from filling in, is asked for again after so long. */
+export const CAPABILITIES_RETRY_MS = 30_000;
+/** The first request waits so long for what the mesh can do; what is not known then is learnt for the next. */
+export const CAPABILITIES_MS_MAX = 150;
+
 /** Text of one candidate; a stream that goes on is cancelled. */
 export const CANDIDATE_CHARS_MAX = 16_384;
 

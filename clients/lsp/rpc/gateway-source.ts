@@ -1,22 +1,31 @@
 /** The mesh over gRPC, as the core wants it: CompletionService.Infill as events, statuses as kinds of failure. */
-import { type ClientReadableStream, credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
+import {
+  type ClientReadableStream,
+  type ClientUnaryCall,
+  credentials,
+  Metadata,
+  type ServiceError,
+  status,
+} from '@grpc/grpc-js';
 import { FinishReason, PriorityClass } from '#gen/quern/common/v1/common.ts';
 import {
   CompletionServiceClient,
+  type GetCapabilitiesResponse,
   InfillMode,
   type InfillRequest,
   type InfillResponse,
 } from '#gen/quern/gateway/v1/gateway.ts';
+import type { Capabilities } from '../core/capabilities.ts';
 import {
   type FailureKind,
   type InfillEnding,
   type InfillEvent,
   InfillFailure,
   type InfillQuery,
-  type InfillSource,
   type Priority,
 } from '../core/infill-source.ts';
-import { traceparentOf } from '../core/trace-id.ts';
+import type { MeshSource } from '../core/mesh-source.ts';
+import { newTraceId, traceparentOf } from '../core/trace-id.ts';
 
 export type GatewayTarget = {
   /** host:port, https://host:port or unix:///path. */
@@ -26,11 +35,13 @@ export type GatewayTarget = {
   ca: string | null;
 };
 
-export type GatewaySource = InfillSource & { close(): void };
+export type GatewaySource = MeshSource & { close(): void };
 
 const MESSAGE_BYTES_MAX = 16 * 1024 * 1024;
 const RECONNECT_MIN_MS = 100;
 const RECONNECT_MAX_MS = 5_000;
+/** Of a call that generates nothing: a mesh that takes longer is not there. */
+const CALL_MS_MAX = 10_000;
 
 const KINDS: Partial<Record<number, FailureKind>> = {
   [status.CANCELLED]: 'cancelled',
@@ -68,8 +79,45 @@ export function openGatewaySource(target: GatewayTarget): GatewaySource {
   });
   return {
     infill: (query, { signal }) => infill(client, query, target.apiKey, signal),
+    capabilities: async (model, { signal }) => {
+      const known = await once<GetCapabilitiesResponse>(
+        target.apiKey,
+        newTraceId(),
+        signal,
+        (metadata, options, done) => client.getCapabilities({ model }, metadata, options, done),
+      );
+      return capabilitiesOf(known);
+    },
     close: () => client.close(),
   };
+}
+
+type Done<Response> = (error: ServiceError | null, response: Response) => void;
+
+/** One answer to one request. Throws InfillFailure. */
+function once<Response>(
+  apiKey: string | null,
+  traceId: string,
+  signal: AbortSignal,
+  send: (metadata: Metadata, options: { deadline: number }, done: Done<Response>) => ClientUnaryCall,
+): Promise<Response> {
+  return new Promise((resolve, reject) => {
+    if (signal.aborted) return reject(new InfillFailure('cancelled', 'cancelled before it was sent'));
+    const options = { deadline: Date.now() + CALL_MS_MAX };
+    const cancel = (): void => call.cancel();
+    const call = send(metadataOf(apiKey, traceId), options, (error, response) => {
+      signal.removeEventListener('abort', cancel);
+      if (error) reject(failureOf(error, signal));
+      else resolve(response);
+    });
+    signal.addEventListener('abort', cancel, { once: true });
+  });
+}
+
+function capabilitiesOf(known: GetCapabilitiesResponse): Capabilities {
+  const { infill, fimFamily, tokenizerHash, chunksMax, modes } = known;
+  const all = Object.keys(MODES) as InfillEnding[];
+  return { infill, fimFamily, tokenizerHash, chunksMax, endings: all.filter((one) => modes.includes(MODES[one])) };
 }
 
 async function* infill(

@@ -27,3 +27,40 @@ test('the trace that an outcome names is the one that the engine got, and is kno
   assert.equal(offline?.reason, 'OFFLINE');
   assert.match(offline?.traceId ?? '', /^[0-9a-f]{32}$/);
 });
+
+/** File and what stands in it, what the model says, and what of that belongs there. */
+const SCOPES: [name: string, before: string, after: string, model: string, shown: string][] = [
+  [
+    'a.py',
+    'def add(xs):\n    ',
+    '\n\n\nadd([])\n',
+    'return sum(xs)\n\n\ndef other():\n    pass\n',
+    '    return sum(xs)',
+  ],
+  ['a.py', 'def usage():\n    text = ', '\n', '"""\nusage: quern\n"""\n\nother()\n', '"""\nusage: quern\n"""'],
+  [
+    'a.ts',
+    'function f(xs: number[]) {\n  for (const x of xs) {',
+    '\n}\n',
+    '\n    show(x);\n  }\n  done();\n}\n\nf([]);\n',
+    '\n    show(x);\n  }',
+  ],
+  ['a.ts', 'const help = ', '\n', '`one\n\ntwo\n`;\nconst next = 1;\n', '`one\n\ntwo\n`;'],
+];
+
+test('what the mesh ended with its scope is shown as it came', async (t) => {
+  const mesh = await startMesh(t);
+  const editor = await startEditor(t, { gateway: mesh.gateway.grpcAddress, settings: { maxTokens: 200 } });
+  for (const [i, [name, before, after, model, shown]] of SCOPES.entries()) {
+    mesh.engine.settings.script = () => bytesOf(model);
+    const at = `file:///project/${i}/${name}`;
+    await editor.open(at, before + after, name.endsWith('.py') ? 'python' : 'typescript');
+    const lines = before.split('\n');
+    const position = { line: lines.length - 1, character: (lines.at(-1) ?? '').length };
+    // A gateway that is slow to say what it can do leaves the first texts to the client's own, coarser reading.
+    await eventually(
+      async () => (await editor.complete(at, position))[0]?.insertText === shown,
+      `${JSON.stringify(shown)} is shown`,
+    );
+  }
+});

@@ -1,4 +1,5 @@
 // A mesh on a virtual clock: it says what a script says, so fast as it is told, and remembers what it was asked.
+import { CapabilityBook, type CapabilitySource } from '../../../../../clients/lsp/core/capabilities.ts';
 import { Completer, type CompleterParts } from '../../../../../clients/lsp/core/completer.ts';
 import { Documents } from '../../../../../clients/lsp/core/documents.ts';
 import {
@@ -99,7 +100,12 @@ export type Bench = {
 };
 
 /** A completer between a scripted mesh and documents. */
-export function startBench(script: Script, more: Partial<Settings> = {}, parts: Partial<CompleterParts> = {}): Bench {
+export function startBench(
+  script: Script,
+  more: Partial<Settings> = {},
+  parts: Partial<CompleterParts> = {},
+  abilities: CapabilitySource | null = null,
+): Bench {
   const clock = new VirtualClock();
   const mesh = new ScriptedMesh(clock, script);
   const documents = new Documents();
@@ -109,6 +115,7 @@ export function startBench(script: Script, more: Partial<Settings> = {}, parts: 
     clock,
     documents,
     source: mesh,
+    capabilities: new CapabilityBook(clock, abilities),
     settings: () => bench.settings,
     newId: () => `id-${count++}`,
     newTraceId: () => `${count}`.padStart(32, '0'),

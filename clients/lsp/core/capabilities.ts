@@ -1,0 +1,93 @@
+/** What the mesh can do for a model, asked once per connection. Without an answer the core goes on as if it had not asked. */
+import type { Clock } from './clock.ts';
+import type { ContextChunk, InfillEnding } from './infill-source.ts';
+import { CAPABILITIES_RETRY_MS } from './limits.ts';
+
+export type Capabilities = {
+  /** False: the model cannot fill in. */
+  infill: boolean;
+  /** "" = none, or not told yet. */
+  fimFamily: string;
+  /** Of the vocabulary; "" = not told yet, and then nothing else is certain either. */
+  tokenizerHash: string;
+  /** Other files beside an infill. */
+  chunksMax: number;
+  /** Where the mesh ends texts by itself. */
+  endings: readonly InfillEnding[];
+};
+
+export type CapabilitySource = {
+  /** Throws InfillFailure. */
+  capabilities(model: string, options: { signal: AbortSignal }): Promise<Capabilities>;
+};
+
+export class CapabilityBook {
+  readonly #clock: Clock;
+  readonly #source: CapabilitySource | null;
+  #model = '';
+  #facts: Capabilities | null = null;
+  #asking: Promise<void> | null = null;
+  #abort = new AbortController();
+  #askedAt = Number.NEGATIVE_INFINITY;
+  #settled = false;
+
+  constructor(clock: Clock, source: CapabilitySource | null) {
+    this.#clock = clock;
+    this.#source = source;
+  }
+
+  /** Asks where the answer is not known. Null: there is nothing to wait for. The promise never fails. */
+  learn(model: string, { again }: { again: boolean }): Promise<void> | null {
+    if (!this.#source) return null;
+    if (model !== this.#model) this.forget();
+    this.#model = model;
+    if (this.#asking || this.#settled) return this.#asking;
+    const due = this.#clock.now() - this.#askedAt >= CAPABILITIES_RETRY_MS;
+    if (!due && !(again && this.cannotInfill)) return null;
+    this.#askedAt = this.#clock.now();
+    this.#asking = this.#ask(this.#source, model, this.#abort);
+    return this.#asking;
+  }
+
+  async #ask(source: CapabilitySource, model: string, abort: AbortController): Promise<void> {
+    const facts = await source.capabilities(model, { signal: abort.signal }).catch(() => null);
+    if (abort !== this.#abort) return; // about another mesh or model
+    this.#asking = null;
+    this.#facts = facts ?? this.#facts;
+    this.#settled = facts?.infill === true && facts.tokenizerHash !== '';
+  }
+
+  /** Certain, not only not told yet. */
+  get cannotInfill(): boolean {
+    return this.#facts !== null && !this.#facts.infill && this.#facts.tokenizerHash !== '';
+  }
+
+  /** What a text depends on beside the model's name; "" = not known. */
+  get fingerprint(): string {
+    return this.#facts ? `${this.#facts.tokenizerHash}\0${this.#facts.fimFamily}` : '';
+  }
+
+  ends(ending: InfillEnding): boolean {
+    return this.#facts?.endings.includes(ending) === true;
+  }
+
+  /** The newest, as many as the mesh takes. */
+  fit(chunks: readonly ContextChunk[]): readonly ContextChunk[] {
+    return this.#facts ? chunks.slice(Math.max(0, chunks.length - this.#facts.chunksMax)) : chunks;
+  }
+
+  /** The connection broke: what is known holds until the mesh that comes says otherwise. */
+  doubt(): void {
+    this.#settled = false;
+    this.#askedAt = Number.NEGATIVE_INFINITY;
+  }
+
+  /** Another mesh or model. */
+  forget(): void {
+    this.#abort.abort();
+    this.#abort = new AbortController();
+    this.#facts = null;
+    this.#asking = null;
+    this.doubt();
+  }
+}
