@@ -19,10 +19,11 @@ import { hasSecretText } from './core/chunks/secrets.ts';
 import { realClock } from './core/clock.ts';
 import { type Answer, Completer, type CompletionRequest } from './core/completer.ts';
 import { Documents } from './core/documents.ts';
+import { EventReporter } from './core/event-reporter.ts';
 import type { MeshSource } from './core/mesh-source.ts';
 import { defaultSettings, readSettings, type Settings } from './core/settings.ts';
 import { StatisticsCounter } from './core/statistics.ts';
-import { type EditorNote, SuggestionEvents } from './core/suggestion-events.ts';
+import { type EditorNote, type SuggestionEvent, SuggestionEvents } from './core/suggestion-events.ts';
 import { newTraceId } from './core/trace-id.ts';
 import { ImportedDeclarations } from './outline/imported-declarations.ts';
 import { Outliner } from './outline/outliner.ts';
@@ -62,6 +63,7 @@ class Server {
   readonly #abilities: CapabilityBook;
   readonly #collector: ChunkCollector;
   readonly #events: SuggestionEvents;
+  readonly #reporter: EventReporter;
   readonly #outliner = new Outliner();
   readonly #declarations: ImportedDeclarations;
   #settings: Settings = defaultSettings;
@@ -83,9 +85,10 @@ class Server {
     });
     const declarationsBeside = (uri: string) => this.#declarations.beside(uri);
     this.#collector = new ChunkCollector({ clock, documents, pathFor, declarationsBeside });
-    this.#events = new SuggestionEvents({ clock, documents, sink: (event) => this.#statistics.noteEvent(event) });
+    this.#events = new SuggestionEvents({ clock, documents, sink: (event) => this.#became(event) });
     const source = movingSource(() => this.#opened.source);
     this.#abilities = new CapabilityBook(clock, source);
+    this.#reporter = new EventReporter({ clock, source, settings: () => this.#settings });
     this.#completer = new Completer({
       ...{ clock, documents, source, capabilities: this.#abilities },
       settings: () => this.#settings,
@@ -110,10 +113,11 @@ class Server {
     });
     connection.onNotification(NOTE, (note: unknown) => this.#note(note));
     connection.onRequest(STATISTICS, () => this.#statistics.snapshot);
-    connection.onShutdown(() => {
+    connection.onShutdown(async () => {
       this.#completer.close();
       this.#events.close();
       void this.#outliner.close();
+      await this.#reporter.close();
       this.#opened.source.close();
     });
     connection.listen();
@@ -203,12 +207,19 @@ class Server {
 
   async #answer(request: CompletionRequest, token: CancellationToken): Promise<Answer> {
     void this.#collector.noteCursor(request.uri, request.position.line);
+    const askedAt = realClock.now();
     const answer = await this.#completer.complete(request, { signal: signalOf(token) });
     const document = this.#documents.get(request.uri);
-    if (document) this.#events.answered(answer, document);
+    if (document) this.#events.answered(answer, document, realClock.now() - askedAt);
+    this.#reporter.noteAnswer(answer, document?.languageId ?? '');
     this.#statistics.noteAnswer(answer);
     this.#tell(request, answer);
     return answer;
+  }
+
+  #became(event: SuggestionEvent): void {
+    this.#statistics.noteEvent(event);
+    this.#reporter.noteEvent(event);
   }
 
   #tell({ uri, invoked }: CompletionRequest, answer: Answer): void {
@@ -263,6 +274,7 @@ class Server {
     this.#completer.reset();
     if (opened.target !== old.target) {
       this.#abilities.forget();
+      this.#reporter.forget();
       old.source.close();
     }
     this.#told = '';
@@ -279,6 +291,7 @@ function movingSource(opened: () => MeshSource): MeshSource {
   return {
     infill: (query, options) => opened().infill(query, options),
     capabilities: (model, options) => opened().capabilities(model, options),
+    report: (events, options) => opened().report(events, options),
   };
 }
 

@@ -67,6 +67,20 @@ export const CAPABILITIES_MS_MAX = 150;
 /** Text of one candidate; a stream that goes on is cancelled. */
 export const CANDIDATE_CHARS_MAX = 16_384;
 
+/** What became of suggestions is told after so long, or once there are so many. */
+export const REPORT_EVERY_MS = 10_000;
+export const REPORT_BATCH_EVENTS = 64;
+/** While the mesh takes no reports, the oldest events go when there are more. */
+export const REPORT_QUEUE_EVENTS = 512;
+/** A mesh that is away, or does not know reports, is not told for so long. */
+export const REPORT_PAUSE_MS = 5 * 60_000;
+/** What one report may hold, as the mesh takes it; and how long a server that ends waits for the last one. */
+export const REPORT_LAST_EVENTS = 256;
+export const REPORT_LAST_MS = 500;
+export const REPORT_ELAPSED_MS_MAX = 86_400_000;
+export const REPORT_CHARS_MAX = 1 << 20;
+export const REPORT_LANGUAGE_CHARS_MAX = 64;
+
 /** Repeats and overlaps are looked for within so many lines: what a person sees at once. */
 export const OVERLAP_LINES_MAX = 40;
 export const NEXT_LINES_COMPARED = 3;

@@ -20,6 +20,8 @@ export type Settings = {
   crossFile: boolean;
   /** Whether the follow-up of a suggestion is asked for while it is shown. */
   speculate: boolean;
+  /** Whether the mesh is told what became of suggestions. */
+  reportEvents: boolean;
 };
 
 export const defaultSettings: Settings = {
@@ -33,9 +35,12 @@ export const defaultSettings: Settings = {
   hardDeadlineMs: 10_000,
   crossFile: true,
   speculate: true,
+  reportEvents: true,
 };
 
 export type SettingsVerdict = { settings: Settings; problems: string[] };
+
+type Flag = 'enabled' | 'automatic' | 'crossFile' | 'speculate' | 'reportEvents';
 
 const MULTI_LINE = ['auto', 'always', 'never'] as const;
 
@@ -45,7 +50,7 @@ export function readSettings(given: unknown, base: Settings = defaultSettings): 
   const fields = isRecord(given) ? given : {};
   if (given !== undefined && given !== null && !isRecord(given))
     problems.push(expected('settings', 'an object', given));
-  const flag = (name: 'enabled' | 'automatic' | 'crossFile' | 'speculate'): boolean => {
+  const flag = (name: Flag): boolean => {
     const value = fields[name];
     if (value === undefined || value === null) return base[name];
     if (typeof value === 'boolean') return value;
@@ -71,6 +76,7 @@ export function readSettings(given: unknown, base: Settings = defaultSettings): 
     hardDeadlineMs: Math.max(softDeadlineMs, number('hardDeadlineMs', 50, 120_000)),
     crossFile: flag('crossFile'),
     speculate: flag('speculate'),
+    reportEvents: flag('reportEvents'),
   };
   return { settings, problems };
 }

@@ -18,6 +18,9 @@ export type SuggestionEvent = {
   elapsedMs: number;
   /** UTF-16 units: of the suggestion, accepted, or kept. */
   chars: number;
+  /** From the request to the answer. */
+  latencyMs: number;
+  fromCache: boolean;
 };
 
 export type EditorNote = {
@@ -38,6 +41,8 @@ type Offered = {
   /** Of the text in the document; null until it is there. */
   length: number | null;
   answeredAt: number;
+  latencyMs: number;
+  fromCache: boolean;
   seen: boolean;
   ended: boolean;
   stopTimers: (() => void)[];
@@ -62,19 +67,20 @@ export class SuggestionEvents {
   }
 
   /** An answer goes to the editor. The same text from the cache has the same id and is no new suggestion. */
-  answered({ id, suggestions }: Answer, document: Document): void {
+  answered({ id, suggestions, from }: Answer, document: Document, latencyMs = 0): void {
     for (const [index, { insertText, range }] of suggestions.entries()) {
       const key = `${id}:${index}`;
       const known = this.#offered.get(key);
       const { uri, languageId } = document;
       const place = { text: insertText, start: document.offsetAt(range.start) };
+      const made = { latencyMs, fromCache: from === 'cache' };
       if (known) {
-        if (!known.ended) Object.assign(known, place);
+        if (!known.ended) Object.assign(known, place, known.seen ? {} : made);
         continue;
       }
       const answeredAt = this.#parts.clock.now();
       const state = { length: null, answeredAt, seen: false, ended: false, stopTimers: [] };
-      this.#offered.set(key, { id, index, uri, languageId, ...place, ...state });
+      this.#offered.set(key, { id, index, uri, languageId, ...place, ...made, ...state });
       this.#dropOldest();
     }
   }
@@ -128,8 +134,9 @@ export class SuggestionEvents {
   }
 
   #emit(kind: SuggestionEvent['kind'], offered: Offered, chars: number, since = offered.answeredAt): void {
-    const { id, index, languageId } = offered;
-    this.#parts.sink({ kind, id, index, languageId, elapsedMs: Math.round(this.#parts.clock.now() - since), chars });
+    const { id, index, languageId, latencyMs, fromCache } = offered;
+    const elapsedMs = Math.round(this.#parts.clock.now() - since);
+    this.#parts.sink({ kind, id, index, languageId, elapsedMs, chars, latencyMs, fromCache });
   }
 
   /** The acceptance and the edit that it makes come in either order. */

@@ -14,8 +14,12 @@ import {
   InfillMode,
   type InfillRequest,
   type InfillResponse,
+  type ReportEventsResponse,
+  type SuggestionEvent,
+  SuggestionEventKind,
 } from '#gen/quern/gateway/v1/gateway.ts';
 import type { Capabilities } from '../core/capabilities.ts';
+import type { ReportedEvent } from '../core/event-reporter.ts';
 import {
   type FailureKind,
   type InfillEnding,
@@ -60,6 +64,15 @@ const CLASSES: Record<Priority, PriorityClass> = {
   speculative: PriorityClass.PRIORITY_CLASS_SPECULATIVE,
 };
 
+const EVENTS: Record<ReportedEvent['kind'], SuggestionEventKind> = {
+  shown: SuggestionEventKind.SUGGESTION_EVENT_KIND_SHOWN,
+  accepted: SuggestionEventKind.SUGGESTION_EVENT_KIND_ACCEPTED,
+  partially_accepted: SuggestionEventKind.SUGGESTION_EVENT_KIND_PARTIALLY_ACCEPTED,
+  dismissed: SuggestionEventKind.SUGGESTION_EVENT_KIND_DISMISSED,
+  kept: SuggestionEventKind.SUGGESTION_EVENT_KIND_KEPT,
+  not_shown: SuggestionEventKind.SUGGESTION_EVENT_KIND_NOT_SHOWN,
+};
+
 const MODES: Record<InfillEnding, InfillMode> = {
   single_line: InfillMode.INFILL_MODE_SINGLE_LINE,
   multi_line: InfillMode.INFILL_MODE_MULTI_LINE,
@@ -87,6 +100,12 @@ export function openGatewaySource(target: GatewayTarget): GatewaySource {
         (metadata, options, done) => client.getCapabilities({ model }, metadata, options, done),
       );
       return capabilitiesOf(known);
+    },
+    report: async (events, { signal }) => {
+      const request = { events: events.map(eventOf) };
+      await once<ReportEventsResponse>(target.apiKey, newTraceId(), signal, (metadata, options, done) =>
+        client.reportEvents(request, metadata, options, done),
+      );
     },
     close: () => client.close(),
   };
@@ -165,6 +184,16 @@ function failureOf(thrown: unknown, signal: AbortSignal): InfillFailure {
   const { code, details } = thrown as ServiceError;
   const kind = (typeof code === 'number' ? KINDS[code] : undefined) ?? 'failed';
   return new InfillFailure(kind, details ?? String(thrown), { cause: thrown });
+}
+
+function eventOf(event: ReportedEvent): SuggestionEvent {
+  const { requestId, choice, reason, languageId, fromCache, elapsedMs, characters, afterSeconds } = event;
+  return {
+    ...{ requestId, choice, kind: EVENTS[event.kind], reason, languageId, fromCache },
+    elapsedMs: elapsedMs ?? undefined,
+    characters: characters ?? undefined,
+    afterSeconds: afterSeconds ?? undefined,
+  };
 }
 
 function requestOf(query: InfillQuery): InfillRequest {

@@ -60,7 +60,8 @@ export async function startEditor(t: Pick<TestContext, 'after'>, options: Editor
     rootUri: rootUri ?? null,
     workspaceFolders: rootUri === undefined ? null : [{ uri: rootUri, name: 'project' }],
     capabilities: { textDocument: { inlineCompletion: {} }, ...options.capabilities },
-    initializationOptions: options.settings ?? {},
+    // A machine that is busy answers late: what a test sees must not depend on it.
+    initializationOptions: { softDeadlineMs: 20_000, hardDeadlineMs: 60_000, ...options.settings },
   })) as InitializeResult;
   await connection.sendNotification('initialized', {});
   return {
