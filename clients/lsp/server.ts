@@ -18,13 +18,15 @@ import { ChunkCollector } from './core/chunks/chunk-collector.ts';
 import { hasSecretText } from './core/chunks/secrets.ts';
 import { realClock } from './core/clock.ts';
 import { type Answer, Completer, type CompletionRequest } from './core/completer.ts';
-import { Documents } from './core/documents.ts';
+import { Documents, type Position } from './core/documents.ts';
 import { EventReporter } from './core/event-reporter.ts';
+import type { InfillQuery } from './core/infill-source.ts';
 import type { MeshSource } from './core/mesh-source.ts';
 import { defaultSettings, readSettings, type Settings } from './core/settings.ts';
 import { StatisticsCounter } from './core/statistics.ts';
 import { type EditorNote, type SuggestionEvent, SuggestionEvents } from './core/suggestion-events.ts';
 import { newTraceId } from './core/trace-id.ts';
+import { Warmer } from './core/warmer.ts';
 import { ImportedDeclarations } from './outline/imported-declarations.ts';
 import { Outliner } from './outline/outliner.ts';
 import { ACCEPTED_COMMAND, inlineItems, listItems } from './protocol-items.ts';
@@ -64,6 +66,9 @@ class Server {
   readonly #collector: ChunkCollector;
   readonly #events: SuggestionEvents;
   readonly #reporter: EventReporter;
+  readonly #warmer: Warmer;
+  /** Where the user is, as far as the editor has told. */
+  #at: { uri: string; position: Position } | null = null;
   readonly #outliner = new Outliner();
   readonly #declarations: ImportedDeclarations;
   #settings: Settings = defaultSettings;
@@ -84,7 +89,10 @@ class Server {
       outline: (languageId, text) => this.#outliner.outline(languageId, text),
     });
     const declarationsBeside = (uri: string) => this.#declarations.beside(uri);
-    this.#collector = new ChunkCollector({ clock, documents, pathFor, declarationsBeside });
+    this.#collector = new ChunkCollector({
+      ...{ clock, documents, pathFor, declarationsBeside },
+      onChange: () => this.#warmer.noteChange(),
+    });
     this.#events = new SuggestionEvents({ clock, documents, sink: (event) => this.#became(event) });
     const source = movingSource(() => this.#opened.source);
     this.#abilities = new CapabilityBook(clock, source);
@@ -97,6 +105,15 @@ class Server {
       describe: ({ uri, text }) => (hasSecretText(text) ? null : this.#workspace.describe(uri)),
       chunksFor: (place) => this.#collector.chunksFor(place),
     });
+    this.#warmer = new Warmer({
+      ...{ clock, source, query: () => this.#queryHere(), busy: () => this.#completer.busy },
+      allowed: () => this.#settings.enabled && this.#settings.automatic && this.#settings.warm,
+    });
+    documents.onEdit(() => this.#warmer.noteActivity());
+  }
+
+  #queryHere(): Promise<InfillQuery | null> {
+    return this.#at ? this.#completer.queryAt(this.#at.uri, this.#at.position) : Promise.resolve(null);
   }
 
   listen(): void {
@@ -115,6 +132,7 @@ class Server {
     connection.onRequest(STATISTICS, () => this.#statistics.snapshot);
     connection.onShutdown(async () => {
       this.#completer.close();
+      this.#warmer.reset();
       this.#events.close();
       void this.#outliner.close();
       await this.#reporter.close();
@@ -164,6 +182,8 @@ class Server {
     const documents = this.#documents;
     connection.onDidOpenTextDocument(({ textDocument: { uri, languageId, version, text } }) => {
       documents.open(uri, languageId, version, text);
+      this.#at = { uri, position: { line: 0, character: 0 } };
+      this.#warmer.noteChange();
       if (this.#settings.enabled && this.#settings.crossFile) this.#declarations.beside(uri);
     });
     connection.onDidChangeTextDocument(({ textDocument: { uri, version }, contentChanges }) => {
@@ -206,6 +226,9 @@ class Server {
   }
 
   async #answer(request: CompletionRequest, token: CancellationToken): Promise<Answer> {
+    if (this.#at?.uri !== request.uri) this.#warmer.noteChange();
+    this.#at = request;
+    this.#warmer.noteActivity();
     void this.#collector.noteCursor(request.uri, request.position.line);
     const askedAt = realClock.now();
     const answer = await this.#completer.complete(request, { signal: signalOf(token) });
@@ -272,6 +295,7 @@ class Server {
     else this.#opened = opened;
     this.#settings = settings;
     this.#completer.reset();
+    this.#warmer.reset();
     if (opened.target !== old.target) {
       this.#abilities.forget();
       this.#reporter.forget();
@@ -292,6 +316,7 @@ function movingSource(opened: () => MeshSource): MeshSource {
     infill: (query, options) => opened().infill(query, options),
     capabilities: (model, options) => opened().capabilities(model, options),
     report: (events, options) => opened().report(events, options),
+    warm: (query, options) => opened().warm(query, options),
   };
 }
 

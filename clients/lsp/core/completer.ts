@@ -9,7 +9,7 @@ import type { Document, Documents, Position } from './documents.ts';
 import { scopeEnd } from './filters/scope.ts';
 import type { Flight, FlightOptions } from './flight.ts';
 import { Flights } from './flights.ts';
-import type { ContextChunk, FailureKind, InfillSource, Priority } from './infill-source.ts';
+import type { ContextChunk, FailureKind, InfillQuery, InfillSource, Priority } from './infill-source.ts';
 import { CAPABILITIES_MS_MAX, COLLECT_MS_MAX, DOCUMENT_CHARS_MAX, REST_OF_LINE_CHARS_MAX } from './limits.ts';
 import { type Place, placeOf, type SelectedCompletion } from './place.ts';
 import { type Presentation, present, type Suggestion } from './presentation.ts';
@@ -117,6 +117,20 @@ export class Completer {
     this.#flights.cancelAll();
     this.#cache.clear();
     this.#gate.reset();
+  }
+
+  /** A request waits, or a query runs. */
+  get busy(): boolean {
+    return this.#turn !== null || this.inFlight > 0;
+  }
+
+  /** What an automatic request at `position` would ask; null where none would be sent. */
+  async queryAt(uri: string, position: Position): Promise<InfillQuery | null> {
+    const found = this.#placeOf({ uri, position, invoked: false });
+    if ('reason' in found || this.#gate.closed || this.#parts.capabilities.cannotInfill) return null;
+    const { place } = found;
+    const chunks = this.#parts.settings().crossFile ? await this.#parts.chunksFor(place) : [];
+    return this.#flightOptions(place, false, 'automatic', chunks)?.query ?? null;
   }
 
   close(): void {

@@ -81,6 +81,12 @@ export const REPORT_ELAPSED_MS_MAX = 86_400_000;
 export const REPORT_CHARS_MAX = 1 << 20;
 export const REPORT_LANGUAGE_CHARS_MAX = 64;
 
+/** Nobody typed for so long: the mesh may read what comes next, at most so often. */
+export const WARM_IDLE_MS = 3_000;
+export const WARM_EVERY_MS = 10_000;
+/** After a failure it is not asked to for so long. */
+export const WARM_PAUSE_MS = 60_000;
+
 /** Repeats and overlaps are looked for within so many lines: what a person sees at once. */
 export const OVERLAP_LINES_MAX = 40;
 export const NEXT_LINES_COMPARED = 3;

@@ -22,6 +22,8 @@ export type Settings = {
   speculate: boolean;
   /** Whether the mesh is told what became of suggestions. */
   reportEvents: boolean;
+  /** Whether the mesh reads ahead what the next prompt begins with, while nobody types. */
+  warm: boolean;
 };
 
 export const defaultSettings: Settings = {
@@ -36,11 +38,12 @@ export const defaultSettings: Settings = {
   crossFile: true,
   speculate: true,
   reportEvents: true,
+  warm: true,
 };
 
 export type SettingsVerdict = { settings: Settings; problems: string[] };
 
-type Flag = 'enabled' | 'automatic' | 'crossFile' | 'speculate' | 'reportEvents';
+type Flag = 'enabled' | 'automatic' | 'crossFile' | 'speculate' | 'reportEvents' | 'warm';
 
 const MULTI_LINE = ['auto', 'always', 'never'] as const;
 
@@ -77,6 +80,7 @@ export function readSettings(given: unknown, base: Settings = defaultSettings): 
     crossFile: flag('crossFile'),
     speculate: flag('speculate'),
     reportEvents: flag('reportEvents'),
+    warm: flag('warm'),
   };
   return { settings, problems };
 }

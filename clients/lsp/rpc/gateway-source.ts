@@ -17,6 +17,7 @@ import {
   type ReportEventsResponse,
   type SuggestionEvent,
   SuggestionEventKind,
+  type WarmResponse,
 } from '#gen/quern/gateway/v1/gateway.ts';
 import type { Capabilities } from '../core/capabilities.ts';
 import type { ReportedEvent } from '../core/event-reporter.ts';
@@ -105,6 +106,12 @@ export function openGatewaySource(target: GatewayTarget): GatewaySource {
       const request = { events: events.map(eventOf) };
       await once<ReportEventsResponse>(target.apiKey, newTraceId(), signal, (metadata, options, done) =>
         client.reportEvents(request, metadata, options, done),
+      );
+    },
+    warm: async (query, { signal }) => {
+      const request = { infill: requestOf(query) };
+      await once<WarmResponse>(target.apiKey, query.traceId, signal, (metadata, options, done) =>
+        client.warm(request, metadata, options, done),
       );
     },
     close: () => client.close(),

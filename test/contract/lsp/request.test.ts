@@ -1,6 +1,7 @@
 /** What quern-lsp says in its requests, and what it makes of how a real gateway ends them. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { PriorityClass } from '#gen/quern/common/v1/common.ts';
 import { extract } from '#kit/trace.ts';
 import { eventually, startMesh } from '../gateway/fakes/mesh.ts';
 import { bytesOf } from '../gateway/fakes/mock-tokenizer.ts';
@@ -63,4 +64,13 @@ test('what the mesh ended with its scope is shown as it came', async (t) => {
       `${JSON.stringify(shown)} is shown`,
     );
   }
+});
+
+test('a file that was opened is read ahead by the mesh, which generates nothing for it', async (t) => {
+  const mesh = await startMesh(t);
+  const editor = await startEditor(t, { gateway: mesh.gateway.grpcAddress, settings: { warm: true } });
+  await editor.open(uri, 'value = \n');
+  await eventually(() => mesh.engine.requests.length === 1, 'the engine has read the prompt', 60_000);
+  const [request] = mesh.engine.requests;
+  assert.deepEqual([request?.sampling?.maxTokens, request?.priorityClass], [0, PriorityClass.PRIORITY_CLASS_WARM]);
 });

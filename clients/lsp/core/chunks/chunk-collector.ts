@@ -14,6 +14,8 @@ export type CollectorParts = {
   /** Path to name a file by; null where its text may not go beside another file's (secret, ignored, elsewhere). */
   pathFor: (uri: string) => Promise<string | null> | string | null;
   /** Signatures of what a file imports, as far as they are known. */
+  /** What of the ring goes beside prompts has changed. */
+  onChange?: () => void;
   declarationsBeside?: (uri: string) => readonly ContextChunk[];
 };
 
@@ -26,7 +28,7 @@ export class ChunkCollector {
 
   constructor(parts: CollectorParts) {
     this.#parts = parts;
-    this.#ring = new ChunkRing(parts.clock);
+    this.#ring = new ChunkRing(parts.clock, parts.onChange);
   }
 
   /** The user is at this line; a jump leaves behind a piece of where they were. */

@@ -23,8 +23,12 @@ export class ChunkRing {
   #waiting: Held[] = [];
   #busyAt = Number.NEGATIVE_INFINITY;
 
-  constructor(clock: Clock) {
+  readonly #onChange: () => void;
+
+  /** Calls `onChange` after what it holds has changed by something taken. */
+  constructor(clock: Clock, onChange: () => void = () => {}) {
     this.#clock = clock;
+    this.#onChange = onChange;
   }
 
   get size(): number {
@@ -43,13 +47,16 @@ export class ChunkRing {
     const at = this.#held.findIndex(isLike);
     // The same text is kept where it stands; a newer version of it comes in its place.
     if (at !== -1) {
-      if (this.#held[at]?.text !== chunk.text) this.#held[at] = held;
+      if (this.#held[at]?.text === chunk.text) return;
+      this.#held[at] = held;
+      this.#onChange();
       return;
     }
     this.#waiting = this.#waiting.filter((other) => !isLike(other));
     this.#waiting.push(held);
     if (this.#waiting.length > RING_WAITING_MAX) this.#waiting.shift();
     this.#settle();
+    this.#onChange();
   }
 
   forget(keep: (uri: string) => boolean): void {

@@ -61,7 +61,7 @@ export async function startEditor(t: Pick<TestContext, 'after'>, options: Editor
     workspaceFolders: rootUri === undefined ? null : [{ uri: rootUri, name: 'project' }],
     capabilities: { textDocument: { inlineCompletion: {} }, ...options.capabilities },
     // A machine that is busy answers late: what a test sees must not depend on it.
-    initializationOptions: { softDeadlineMs: 20_000, hardDeadlineMs: 60_000, ...options.settings },
+    initializationOptions: { softDeadlineMs: 20_000, hardDeadlineMs: 60_000, warm: false, ...options.settings },
   })) as InitializeResult;
   await connection.sendNotification('initialized', {});
   return {
