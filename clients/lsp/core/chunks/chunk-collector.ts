@@ -13,9 +13,9 @@ export type CollectorParts = {
   documents: Documents;
   /** Path to name a file by; null where its text may not go beside another file's (secret, ignored, elsewhere). */
   pathFor: (uri: string) => Promise<string | null> | string | null;
-  /** Signatures of what a file imports, as far as they are known. */
   /** What of the ring goes beside prompts has changed. */
   onChange?: () => void;
+  /** Signatures of what a file imports, as far as they are known. */
   declarationsBeside?: (uri: string) => readonly ContextChunk[];
 };
 
