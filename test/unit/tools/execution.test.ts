@@ -225,6 +225,20 @@ test('what was approved runs alone in its workspace, from the comparison to its 
     await workspaces.close();
     await rm(dir, { recursive: true, force: true });
   });
+  // Each call asks for the workspace once, and has its turn from then on.
+  let asking = 0;
+  const watched: typeof workspaces = Object.create(workspaces, {
+    enter: {
+      value: async (...args: Parameters<typeof workspaces.enter>) => {
+        const opened = await workspaces.enter(...args);
+        const begin: typeof opened.begin = (options) => {
+          asking += 1;
+          return opened.begin(options);
+        };
+        return { ...opened, begin };
+      },
+    },
+  });
   const inside = new Set<string>();
   const seen: string[][] = [];
   const gates = new Map<string, PromiseWithResolvers<void>>();
@@ -252,8 +266,8 @@ test('what was approved runs alone in its workspace, from the comparison to its 
     return fakeTool({ name: 'fake', decision, prepare });
   };
   const admission = new Admission({ perTenant: 8, perHost: 8, queue: 8 });
-  const plain = await setUp(t, 'allow', { tool: toolOf('allow'), jail, workspaces, admission });
-  const asked = await setUp(t, 'ask', { tool: toolOf('ask'), jail, workspaces, admission });
+  const plain = await setUp(t, 'allow', { tool: toolOf('allow'), jail, workspaces: watched, admission });
+  const asked = await setUp(t, 'ask', { tool: toolOf('ask'), jail, workspaces: watched, admission });
   const start = (name: string, isAsked: boolean) => {
     gates.set(name, Promise.withResolvers<void>());
     const { run, request, parts } = isAsked ? asked : plain;
@@ -270,9 +284,10 @@ test('what was approved runs alone in its workspace, from the comparison to its 
   const first = start('first', false);
   await until(() => inside.has('first'));
   const approved = start('approved', true);
-  await until(() => admission.running === 2); // it has its place, and waits for the first
+  await until(() => asking === 2); // it waits for the first, and keeps no place from others
+  assert.equal(admission.running, 1);
   const later = start('later', false);
-  await until(() => admission.running === 3);
+  await until(() => asking === 3);
   gates.get('first')!.resolve();
   await until(() => inside.has('approved'));
   await first;
@@ -281,7 +296,7 @@ test('what was approved runs alone in its workspace, from the comparison to its 
   await until(() => inside.has('later'));
   // What a call changes that ran before it counts: the approval does not hold any more.
   const stale = start('stale', true);
-  await until(() => admission.running === 2);
+  await until(() => asking === 4);
   await writeFile(join(workspace.path, 'changed'), 'while another call ran');
   gates.get('later')!.resolve();
   assert.equal((await stale).outcome, Outcome.OUTCOME_DENIED_APPROVAL);
