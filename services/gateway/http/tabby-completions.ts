@@ -73,10 +73,11 @@ function promptOf(body: Body): { prompt: Prompt } & ReturnType<typeof infillEnd>
 }
 
 function requestOf(body: Body, exchange: Exchange, requestId: string): TypedRequest {
+  const asked = promptOf(body);
   const sampling = emptySampling();
   return {
-    ...promptOf(body),
-    method: 'infill',
+    ...asked,
+    method: asked.prompt.kind === 'infill' ? 'infill' : 'complete',
     model: '',
     sampling: {
       ...sampling,
