@@ -1,10 +1,11 @@
 // node scripts/bootstrap.mjs start|test
 // Makes a fresh checkout ready for `npm start` or `npm test`: npm packages, build tools, the native engine, nats-server,
-// bubblewrap and, for tests, strace, promtool, a Python client and the CUDA compiler. Plain JavaScript for Node >= 20,
+// bubblewrap and, for tests, strace, Neovim, promtool, a Python client and the CUDA compiler. Plain JavaScript for Node >= 20,
 // because this is what installs Node 24. Says nothing when nothing is to do.
 import { cudaSkipReason, hasCudaSources, installCudaWheels } from './setup/cuda-wheels.mjs';
 import { buildNative, startTargets, testTargets } from './setup/native-build.mjs';
 import { installNatsServer, installNatsServerOnce } from './setup/nats-server.mjs';
+import { installNeovim } from './setup/neovim.mjs';
 import { installPackages } from './setup/packages.mjs';
 import { checkPlatform } from './setup/prerequisites.mjs';
 import { installPromtool } from './setup/promtool.mjs';
@@ -21,7 +22,7 @@ const parts = {
   start: [[installPackages, () => buildNative({ targets: startTargets }), prepareAudit, prepareSandbox]],
   test: [
     [installPackages, () => buildNative({ targets: testTargets }), prepareNats],
-    [prepareSandboxTests, preparePromtool, preparePythonClients, prepareCuda],
+    [prepareSandboxTests, prepareNeovim, preparePromtool, preparePythonClients, prepareCuda],
   ],
 };
 
@@ -41,6 +42,11 @@ async function prepareSandboxTests() {
   if (skippedSuites().has('sandbox')) return;
   const consequence = 'the sandbox suite will fail (QUERN_TEST_SKIP=sandbox leaves it out)';
   await orSay('bubblewrap and strace', consequence, installSandboxTools);
+}
+
+async function prepareNeovim() {
+  if (skippedSuites().has('e2e')) return;
+  await orSay('Neovim', 'the Neovim test of the e2e suite will fail', installNeovim);
 }
 
 async function preparePromtool() {
