@@ -8,6 +8,7 @@ import {
   StreamMessageWriter,
 } from 'vscode-languageserver/node';
 import { readConfig, targetFrom } from './config.ts';
+import { openFileSurroundings } from './file-surroundings.ts';
 import { openGatewaySource } from './rpc/gateway-source.ts';
 import { startServer } from './server.ts';
 
@@ -46,6 +47,7 @@ function main(args: string[]): number | null {
   startServer({
     connection,
     version: version(),
+    openSurroundings: openFileSurroundings,
     openSource: (settings) => {
       const { target, problems } = targetFrom(settings, base);
       return { source: openGatewaySource(target), problems, target: JSON.stringify(target) };

@@ -27,10 +27,8 @@ import { StatisticsCounter } from './core/statistics.ts';
 import { type EditorNote, type SuggestionEvent, SuggestionEvents } from './core/suggestion-events.ts';
 import { newTraceId } from './core/trace-id.ts';
 import { Warmer } from './core/warmer.ts';
-import { ImportedDeclarations } from './outline/imported-declarations.ts';
-import { Outliner } from './outline/outliner.ts';
 import { ACCEPTED_COMMAND, inlineItems, listItems } from './protocol-items.ts';
-import { Workspace } from './workspace.ts';
+import type { OpenSurroundings, Surroundings } from './surroundings.ts';
 
 export type OpenedSource = { source: MeshSource & { close(): void }; problems: string[]; target: string };
 
@@ -38,6 +36,7 @@ export type ServerParts = {
   connection: Connection;
   /** Opens the mesh with what the editor's settings say, on top of the environment's. `target` tells one from another. */
   openSource: (settings: unknown) => OpenedSource;
+  openSurroundings: OpenSurroundings;
   version: string;
 };
 
@@ -59,7 +58,7 @@ class Server {
   readonly #connection: Connection;
   readonly #parts: ServerParts;
   readonly #documents = new Documents();
-  readonly #workspace = new Workspace();
+  readonly #surroundings: Surroundings;
   readonly #statistics = new StatisticsCounter();
   readonly #completer: Completer;
   readonly #abilities: CapabilityBook;
@@ -69,8 +68,6 @@ class Server {
   readonly #warmer: Warmer;
   /** Where the user is, as far as the editor has told. */
   #at: { uri: string; position: Position } | null = null;
-  readonly #outliner = new Outliner();
-  readonly #declarations: ImportedDeclarations;
   #settings: Settings = defaultSettings;
   #opened: OpenedSource;
   #capabilities: ClientCapabilities = {};
@@ -83,14 +80,12 @@ class Server {
     this.#opened = parts.openSource(undefined);
     const documents = this.#documents;
     const clock = realClock;
-    const pathFor = (uri: string): Promise<string | null> => this.#workspace.pathBeside(uri);
-    this.#declarations = new ImportedDeclarations({
-      ...{ documents, pathFor, roots: () => this.#workspace.roots },
-      outline: (languageId, text) => this.#outliner.outline(languageId, text),
-    });
-    const declarationsBeside = (uri: string) => this.#declarations.beside(uri);
+    const surroundings = parts.openSurroundings(documents);
+    this.#surroundings = surroundings;
     this.#collector = new ChunkCollector({
-      ...{ clock, documents, pathFor, declarationsBeside },
+      ...{ clock, documents },
+      pathFor: (uri) => surroundings.pathBeside(uri),
+      declarationsBeside: (uri) => surroundings.declarationsBeside(uri),
       onChange: () => this.#warmer.noteChange(),
     });
     this.#events = new SuggestionEvents({ clock, documents, sink: (event) => this.#became(event) });
@@ -102,7 +97,7 @@ class Server {
       settings: () => this.#settings,
       newId: () => crypto.randomUUID(),
       newTraceId,
-      describe: ({ uri, text }) => (hasSecretText(text) ? null : this.#workspace.describe(uri)),
+      describe: ({ uri, text }) => (hasSecretText(text) ? null : surroundings.describe(uri)),
       chunksFor: (place) => this.#collector.chunksFor(place),
     });
     this.#warmer = new Warmer({
@@ -134,7 +129,7 @@ class Server {
       this.#completer.close();
       this.#warmer.reset();
       this.#events.close();
-      void this.#outliner.close();
+      this.#surroundings.close();
       await this.#reporter.close();
       this.#opened.source.close();
     });
@@ -144,7 +139,7 @@ class Server {
   #initialize(params: InitializeParams): InitializeResult {
     this.#capabilities = params.capabilities;
     this.#initial = (params.initializationOptions ?? {}) as Record<string, unknown>;
-    this.#workspace.setFolders(foldersOf(params));
+    this.#surroundings.setFolders(foldersOf(params));
     this.#configure(this.#initial);
     const speaksInline = params.capabilities.textDocument?.inlineCompletion !== undefined;
     return {
@@ -170,9 +165,8 @@ class Server {
     }
     if (workspace?.workspaceFolders) {
       this.#connection.workspace.onDidChangeWorkspaceFolders(async () => {
-        this.#workspace.setFolders((await this.#connection.workspace.getWorkspaceFolders()) ?? []);
+        this.#surroundings.setFolders((await this.#connection.workspace.getWorkspaceFolders()) ?? []);
         this.#collector.reset();
-        this.#declarations.reset();
       });
     }
   }
@@ -184,7 +178,7 @@ class Server {
       documents.open(uri, languageId, version, text);
       this.#at = { uri, position: { line: 0, character: 0 } };
       this.#warmer.noteChange();
-      if (this.#settings.enabled && this.#settings.crossFile) this.#declarations.beside(uri);
+      if (this.#settings.enabled && this.#settings.crossFile) this.#surroundings.declarationsBeside(uri);
     });
     connection.onDidChangeTextDocument(({ textDocument: { uri, version }, contentChanges }) => {
       documents.change(uri, version, contentChanges);
@@ -197,11 +191,10 @@ class Server {
     });
     connection.onDidSaveTextDocument(async ({ textDocument: { uri } }) => {
       if (uri.endsWith('/.gitignore')) {
-        this.#workspace.reset();
+        this.#surroundings.reset();
         this.#collector.reset();
-        this.#declarations.reset();
       }
-      this.#declarations.saved();
+      this.#surroundings.saved();
       await this.#collector.takeFrom(uri);
     });
   }

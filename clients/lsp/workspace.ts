@@ -4,13 +4,12 @@ import { basename, dirname, join, relative, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import ignore, { type Ignore } from 'ignore';
 import { isSecretPath } from './core/chunks/secrets.ts';
+import type { FileName } from './surroundings.ts';
 
 /** A larger file of rules is none. */
 const IGNORE_BYTES_MAX = 256 * 1024;
 /** Folders and files whose rules are remembered. */
 const REMEMBERED_MAX = 4_096;
-
-export type FileName = { path: string; repository: string };
 
 type Folder = { path: string; name: string };
 

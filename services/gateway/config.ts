@@ -41,6 +41,12 @@ export const gatewayEnv = {
     pattern: /^[A-Za-z0-9.[\]:-]+$/,
     expected: 'host names',
   }),
+  allowedOrigins: list('QUERN_GATEWAY_HTTP_ALLOWED_ORIGINS', {
+    doc: 'Web pages that may call and read the answers (CORS), as scheme://host[:port]; VS Code in a browser needs its page here',
+    default: null,
+    pattern: /^https?:\/\/[a-z0-9.[\]:-]+$/,
+    expected: 'origins as browsers write them: http://localhost:3000, https://code.example',
+  }),
   tlsCert: certificateFile('QUERN_GATEWAY_TLS_CERT_FILE', { doc: 'Certificate chain of both listeners' }),
   tlsKey: privateKeyFile('QUERN_GATEWAY_TLS_KEY_FILE', { doc: 'Private key of both listeners' }),
   requestsMax: int('QUERN_GATEWAY_MAX_REQUESTS', {
@@ -128,6 +134,7 @@ export type GatewayConfig = {
   /** In the order given. */
   models: { name: string; addresses: string[] }[];
   allowedHosts: ReadonlySet<string> | null;
+  allowedOrigins: ReadonlySet<string>;
   tls: { cert: string; key: string } | null;
   bounds: AdmissionBounds;
   drainGraceMs: number;
@@ -257,6 +264,7 @@ export function readConfig(env: NodeJS.ProcessEnv): GatewayConfig & { tracing: T
     tokenizer: values.tokenizer,
     models: parseModels(values.engines),
     allowedHosts: values.allowedHosts && new Set(values.allowedHosts.map((host) => host.toLowerCase())),
+    allowedOrigins: new Set(values.allowedOrigins ?? []),
     tls: cert && key && { cert: cert.pem, key: key.pem },
     bounds: {
       requestsMax: values.requestsMax,

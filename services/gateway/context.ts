@@ -30,6 +30,8 @@ export type GatewayContext = {
   cacheSalt(tenant: string): string;
   /** Host and Origin values that HTTP callers may name, lower case; null: loopback names and any own address. */
   readonly allowedHosts: ReadonlySet<string> | null;
+  /** Pages that may read answers, as scheme, host and port. */
+  readonly allowedOrigins: ReadonlySet<string>;
   /** True once the process has begun to stop. */
   readonly draining: () => boolean;
 };

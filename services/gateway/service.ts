@@ -199,6 +199,7 @@ function build(options: GatewayOptions, audit: GatewayAudit): Parts {
       return salt;
     },
     allowedHosts: config.allowedHosts,
+    allowedOrigins: config.allowedOrigins,
     draining: () => draining,
   };
   const startDraining = (): void => {

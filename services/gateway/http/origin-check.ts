@@ -22,12 +22,18 @@ export type OriginPolicy = {
   hosts: ReadonlySet<string> | null;
   /** Host names of pages that may call; requests without Origin always may. */
   origins: ReadonlySet<string>;
+  /** Pages, as scheme, host and port, that may also read the answers. */
+  readers: ReadonlySet<string>;
 };
 
 /** `allowed` is the configured list; without it a loopback listener takes loopback names only, another one any Host. */
-export function originPolicy(allowed: ReadonlySet<string> | null, loopbackOnly: boolean): OriginPolicy {
+export function originPolicy(
+  allowed: ReadonlySet<string> | null,
+  loopbackOnly: boolean,
+  readers: ReadonlySet<string> = new Set(),
+): OriginPolicy {
   const named = new Set([...(allowed ?? []), ...LOOPBACK]);
-  return { hosts: allowed || loopbackOnly ? named : null, origins: named };
+  return { hosts: allowed || loopbackOnly ? named : null, origins: named, readers };
 }
 
 /** Throws 403 for a Host or Origin that is not on the list. */
@@ -40,8 +46,8 @@ export function checkOrigin(
     const message = `Host "${host ?? ''}" is not allowed; add it to QUERN_GATEWAY_ALLOWED_HOSTS`;
     throw new HttpFailure(403, 'host_not_allowed', message);
   }
-  if (origin !== undefined && !policy.origins.has(originHost(origin))) {
-    const message = `Origin "${origin}" is not allowed; add its host to QUERN_GATEWAY_ALLOWED_HOSTS`;
+  if (origin !== undefined && !policy.readers.has(origin) && !policy.origins.has(originHost(origin))) {
+    const message = `Origin "${origin}" is not allowed; add it to QUERN_GATEWAY_HTTP_ALLOWED_ORIGINS`;
     throw new HttpFailure(403, 'origin_not_allowed', message);
   }
 }

@@ -29,9 +29,10 @@ import {
 import { authorizeSpan, received } from '../stage-spans.ts';
 import { REQUEST_ID } from '../typed-request.ts';
 import { clientGone, parseJson, readBody } from './body.ts';
+import { answerCors } from './cors.ts';
 import { failureOf, HttpFailure, isClientGone, sendFailure } from './failure.ts';
 import { checkOrigin, type OriginPolicy, originPolicy } from './origin-check.ts';
-import { type FoundRoute, findRoute, type Route } from './routes.ts';
+import { findRoute, type Route } from './routes.ts';
 
 export type HttpFront = {
   /** "127.0.0.1:8000", the real port filled in. */
@@ -167,7 +168,10 @@ async function handle(
   response: ServerResponse,
   facts: RequestFacts,
 ): Promise<void> {
-  const { route, parameter } = checkedRoute(policy, request);
+  // Of a foreign Host no page may read anything, so that comes first.
+  checkOrigin(policy, { host: header(request, 'host'), origin: header(request, 'origin') });
+  if (answerCors(policy.readers, request, response)) return;
+  const { route, parameter } = findRoute(request.method ?? 'GET', request.url ?? '/');
   facts.path = route.path;
   if (context.draining() && !route.open) {
     throw new QuernError('UNAVAILABLE', 'this gateway is shutting down; another one may answer', {
@@ -197,11 +201,6 @@ async function handle(
     trace,
     signal: controller.signal,
   });
-}
-
-function checkedRoute(policy: OriginPolicy, request: IncomingMessage): FoundRoute {
-  checkOrigin(policy, { host: header(request, 'host'), origin: header(request, 'origin') });
-  return findRoute(request.method ?? 'GET', request.url ?? '/');
 }
 
 function refuseMalformed(error: Error & { code?: string }, socket: Socket): void {
@@ -257,7 +256,7 @@ function watchSilent(server: Server): Map<string, Socket> {
 
 /** Listens. Throws UNAVAILABLE when the address is taken. */
 export async function startHttpFront(context: GatewayContext, options: HttpFrontOptions): Promise<HttpFront> {
-  const policy = originPolicy(context.allowedHosts, options.loopbackOnly);
+  const policy = originPolicy(context.allowedHosts, options.loopbackOnly, context.allowedOrigins);
   const server = build(options, createListener(context, policy));
   const silent = watchSilent(server);
   await new Promise<void>((resolve, reject) => {

@@ -55,6 +55,32 @@ test('DNS rebinding: foreign Host and Origin are refused, loopback names pass, n
   assert.equal(await rawGet(named, '/v1/models', { host: 'quern.lan', origin: 'https://quern.lan' }), 200);
 });
 
+test('CORS: pages that are named may read answers, after a preflight; others may not', async (t) => {
+  const page = 'https://code.example';
+  const mesh = await startMesh(t, { env: { QUERN_GATEWAY_HTTP_ALLOWED_ORIGINS: `${page},http://localhost:3000` } });
+  const asked = { 'access-control-request-method': 'POST', 'access-control-request-headers': 'authorization' };
+  const preflight = (headers: Record<string, string>): Promise<Response> =>
+    fetch(`${mesh.url}/infill`, { method: 'OPTIONS', headers });
+  const allowed = await preflight({ origin: page, ...asked });
+  assert.equal(allowed.status, 204);
+  assert.equal(allowed.headers.get('access-control-allow-origin'), page);
+  assert.match(allowed.headers.get('access-control-allow-headers') ?? '', /authorization.*traceparent/);
+  assert.equal(allowed.headers.get('access-control-allow-credentials'), null);
+  const answer = await fetch(`${mesh.url}/v1/models`, { headers: { origin: page } });
+  assert.equal(answer.status, 200);
+  assert.equal(answer.headers.get('access-control-allow-origin'), page);
+  assert.equal(answer.headers.get('vary'), 'origin');
+  assert.match(answer.headers.get('access-control-expose-headers') ?? '', /x-trace-id/);
+  assert.match(answer.headers.get('x-trace-id') ?? '', /^[0-9a-f]{32}$/);
+  // Another port, another scheme or an unnamed loopback page: as without the setting.
+  for (const origin of ['https://code.example:8443', 'http://code.example', 'https://evil.example']) {
+    const refused = await preflight({ origin, ...asked });
+    assert.deepEqual([refused.status, refused.headers.get('access-control-allow-origin')], [403, null], origin);
+  }
+  const unnamed = await preflight({ origin: 'http://localhost:4000', ...asked });
+  assert.deepEqual([unnamed.status, unnamed.headers.get('access-control-allow-origin')], [405, null]);
+});
+
 test('keys over HTTP: Bearer and x-api-key, 401 without, open health and metrics', async (t) => {
   const plain = await startMesh(t);
   const path = join(plain.folder, 'keys.json');

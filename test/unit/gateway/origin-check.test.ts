@@ -39,6 +39,15 @@ test('pages may call only from listed hosts, whatever the listener', () => {
   }
 });
 
+test('a page that is named with scheme and port may call from there, and from nowhere else', () => {
+  const policy = originPolicy(null, true, new Set(['https://code.example:8443']));
+  assert.equal(allowed(policy, 'localhost', 'https://code.example:8443'), true);
+  for (const origin of ['https://code.example', 'http://code.example:8443', 'https://code.example:8443.evil.example']) {
+    assert.equal(allowed(policy, 'localhost', origin), false, origin);
+  }
+  assert.equal(allowed(policy, 'code.example:8443', 'https://code.example:8443'), false, 'its name is not our name');
+});
+
 test('a public listener takes any Host until a list is given', () => {
   assert.equal(allowed(originPolicy(null, false), 'api.example'), true);
   const listed = originPolicy(new Set(['api.example']), false);
