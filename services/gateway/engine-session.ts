@@ -12,9 +12,11 @@ import {
   type TokenEvent,
 } from '#gen/quern/engine/v1/engine.ts';
 import { MODEL_REJECTED, QuernError, toQuernError } from '#kit/errors.ts';
+import { LiveMap } from '#kit/live-map.ts';
 import type { Log } from '#kit/log.ts';
 import { type Bidi, bidi, type ClientTls, openChannel, unary } from '#kit/rpc/client.ts';
 import { DESCRIBE_TIMEOUT_MS, RECONNECT_MAX_MS, RECONNECT_MIN_MS, ZOMBIE_AFTER_MS } from './limits.ts';
+import { StepTurns, type Told } from './step-turns.ts';
 
 /** What a request hears of its handle. onStep comes once per engine step, after that step's other events. */
 export type HandleListener = {
@@ -27,19 +29,11 @@ export type HandleListener = {
   onFault(error: unknown): void;
 };
 
-type Handle = {
+type Handle = Told & {
   listener: HandleListener | null;
   touched: boolean;
-  /** A step of it has been told. */
-  hasBegun: boolean;
   cancelledAtMs: number;
 };
-
-/** Those whose first step this is come first: a caller waits longer for the first token than for any other. */
-export function newestFirst<H extends { readonly hasBegun: boolean }>(touched: readonly H[]): readonly H[] {
-  if (touched.every((handle) => handle.hasBegun)) return touched;
-  return [...touched.filter(({ hasBegun }) => !hasBegun), ...touched.filter(({ hasBegun }) => hasBegun)];
-}
 
 export type EngineOptions = {
   /** Stable over restarts: the address. */
@@ -75,7 +69,8 @@ export class EngineSession {
   readonly #options: EngineOptions;
   readonly #client: EngineServiceClient;
   readonly #stop = new AbortController();
-  readonly #handles = new Map<number, Handle>();
+  readonly #handles = new LiveMap<number, Handle>();
+  readonly #turns = new StepTurns<Handle>((handle) => this.#tellStep(handle));
   #call: Bidi<SessionRequest, SessionResponse> | null = null;
   #description: DescribeResponse | null = null;
   /** The instance that onLoaded was told of last, and the refusal that onRejected was. */
@@ -222,6 +217,7 @@ export class EngineSession {
     this.#call = null;
     this.#running = 0;
     this.#waiting = 0;
+    this.#turns.finish(); // what came before the break
     const lost = [...this.#handles.values()];
     this.#handles.clear();
     if (!this.#stop.signal.aborted && (wasOpen || loud)) {
@@ -234,6 +230,7 @@ export class EngineSession {
   }
 
   #onBatch(batch: StepBatch): void {
+    this.#turns.finish();
     this.#running = batch.running;
     this.#waiting = batch.waiting;
     const touched: Handle[] = [];
@@ -251,15 +248,16 @@ export class EngineSession {
       }
     }
     for (const finished of batch.finished) this.#onFinished(finished, touched);
-    for (const handle of newestFirst(touched)) {
-      handle.touched = false;
-      handle.hasBegun = true;
-      try {
-        handle.listener?.onStep();
-      } catch (error) {
-        handle.listener?.onFault(error);
-        handle.listener = null;
-      }
+    this.#turns.add(touched);
+  }
+
+  #tellStep(handle: Handle): void {
+    handle.touched = false;
+    try {
+      handle.listener?.onStep();
+    } catch (error) {
+      handle.listener?.onFault(error);
+      handle.listener = null;
     }
   }
 

@@ -34,6 +34,9 @@ export const SUGGESTION_CHARACTERS_MAX = 1 << 20;
 export const GENERATE_TOKENS_DEFAULT = 128;
 export const CHAT_REPLY_TOKENS_DEFAULT = 512;
 
+/** Of one engine step, told in one turn of the event loop: about half a millisecond of work. */
+export const STEP_TURN_HANDLES = 16;
+
 /** A body larger than this is 413 before it is read to its end. */
 export const HTTP_BODY_BYTES_MAX = 16 * MIB;
 /** Tool schemas nest a dozen levels; recursion over thousands would exhaust the stack. */

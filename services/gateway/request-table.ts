@@ -1,5 +1,6 @@
 // Running requests by principal and request id: what RequestService.Cancel looks in and what refuses duplicates.
 import { QuernError } from '#kit/errors.ts';
+import { LiveMap } from '#kit/live-map.ts';
 import { type Principal, principalKey } from '#kit/principal.ts';
 
 export type Running = {
@@ -11,7 +12,7 @@ export type Running = {
 
 /** A request id belongs to its principal: others can neither see, cancel nor collide with it. */
 export class RequestTable {
-  readonly #running = new Map<string, Running>();
+  readonly #running = new LiveMap<string, Running>();
 
   get size(): number {
     return this.#running.size;

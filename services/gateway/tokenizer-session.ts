@@ -12,6 +12,7 @@ import type {
   TokenizerServiceClient,
 } from '#gen/quern/tokenizer/v1/tokenizer.ts';
 import { QuernError, throwIfAborted, toQuernError } from '#kit/errors.ts';
+import { LiveMap } from '#kit/live-map.ts';
 import { type Bidi, bidi } from '#kit/rpc/client.ts';
 import { fromStatusProto } from '#kit/rpc/status.ts';
 import { ERROR_TYPE, GEN_AI_USAGE_INPUT_TOKENS, RPC_METHOD, RPC_STATUS_CODE, RPC_SYSTEM_NAME } from '#kit/semconv.ts';
@@ -49,7 +50,7 @@ function endCall(span: Span | null, error: QuernError | null, tokens: number): v
 export class TokenizerSession {
   readonly #client: TokenizerServiceClient;
   readonly #spans: SpanSink;
-  readonly #pending = new Map<number, Pending>();
+  readonly #pending = new LiveMap<number, Pending>();
   readonly #stop = new AbortController();
   #call: Bidi<SessionRequest, SessionResponse> | null = null;
   #nextId = 1;

@@ -1,9 +1,10 @@
 // What the gateway costs: added TTFT and ITL over bare one-hop streams paced the same, and saturated throughput.
 // Three processes: mock engine (10 ms step, one token per sequence and step) with the bare streams, the gateway, this client.
-//   npm run bench:mesh [-- --seconds 6 --streams 1,64,256 --tokens 24 --skip-paced --skip-saturated --prof DIR]
+//   npm run bench:mesh [-- --seconds 6 --streams 1,64,256 --tokens 24 --stages --skip-paced --skip-saturated --prof DIR]
 import { loadavg } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
+import { RequestServiceClient } from '#gen/quern/gateway/v1/gateway.ts';
 import { TokenizerServiceClient } from '#gen/quern/tokenizer/v1/tokenizer.ts';
 import { openChannel, unary } from '#kit/rpc/client.ts';
 import {
@@ -28,6 +29,7 @@ const { values } = parseArgs({
   options: {
     seconds: { type: 'string', default: '6' },
     streams: { type: 'string', default: '1,64,256' },
+    stages: { type: 'boolean', default: false },
     'skip-paced': { type: 'boolean', default: false },
     'skip-saturated': { type: 'boolean', default: false },
     tokens: { type: 'string', default: '24' },
@@ -127,6 +129,40 @@ async function benchPaced(mesh: Mesh, seconds: number): Promise<void> {
   }
 }
 
+const STAGES = ['admit', 'tokenize', 'route', 'finish'] as const;
+/** Every so many-th request is asked about. */
+const EXPLAINED_SHARE = 4;
+
+/** Where the gateway's own share of the time lies: the stages before the engine and after it, as RequestService.Explain has them. */
+async function benchStages(mesh: Mesh, seconds: number): Promise<void> {
+  const requests = openChannel(RequestServiceClient, { address: mesh.grpc });
+  print(['stages at 64 streams', ...STAGES.flatMap((name) => [`${name} p50`, 'p99']), 'requests']);
+  for (const [name, open, address] of [
+    ['gRPC', grpcCall, mesh.grpc],
+    ['SSE', sseCall, mesh.http],
+  ] as const) {
+    const { call, close } = open(address);
+    const ids: string[] = [];
+    let made = 0;
+    const named: Call = (tokens, onDelta) => {
+      made += 1;
+      if (made % EXPLAINED_SHARE > 0) return call(tokens, onDelta);
+      const id = `${name}-${made}`;
+      return call(tokens, onDelta, id).then(() => void ids.push(id));
+    };
+    await paced(named, WARM_UP_STREAMS, seconds);
+    const took = new Map<string, number[]>(STAGES.map((stage) => [stage, []]));
+    for (const requestId of ids) {
+      const { stages } = await unary(requests, 'explain', { requestId }, {});
+      for (const stage of stages) took.get(stage.name)?.push(Number(stage.durationUs) / 1000);
+    }
+    const values = STAGES.flatMap((stage) => [0.5, 0.99].map((share) => percentile(took.get(stage) ?? [], share)));
+    print([`  ${name}`, ...values, String(ids.length)]);
+    close();
+  }
+  requests.close();
+}
+
 async function benchSaturated(mesh: Mesh): Promise<void> {
   mesh.mock.send({ stepMs: 0 });
   print(['saturated, 64 streams', 'tok/s', 'msg/s', 'gw cpu us', 'tok/gw-cpu-s', 'client us', 'mock us']);
@@ -173,6 +209,7 @@ const mesh = await startProcesses({ prof: values.prof });
 try {
   await calibrate(mesh);
   if (!values['skip-paced']) await benchPaced(mesh, Number(values.seconds));
+  if (values.stages) await benchStages(mesh, Number(values.seconds));
   if (!values['skip-saturated']) await benchSaturated(mesh);
 } finally {
   await mesh.close();

@@ -2,6 +2,7 @@
 import { Metadata, type ServiceError } from '@grpc/grpc-js';
 import { type Code, QuernError, toQuernError } from '#kit/errors.ts';
 import { RPC_DEADLINE_SLACK_MS, RPC_DRAIN_RETRY_MS } from '#kit/limits.ts';
+import type { LiveMap } from '#kit/live-map.ts';
 import type { Log } from '#kit/log.ts';
 import type { GaugeMetric, HistogramMetric } from '#kit/metrics.ts';
 import { localPrincipal, type Principal, principalKey, strangerPrincipal } from '#kit/principal.ts';
@@ -41,7 +42,7 @@ export type CallScope = {
   authorizeSpan: string | null;
   durations: HistogramMetric;
   inFlight: GaugeMetric;
-  running: Set<ActiveCall>;
+  running: LiveMap<number, ActiveCall>;
   /** True once the drain has begun. */
   refusing: boolean;
   authenticate(surface: Surface, peer: string): Principal | Promise<Principal>;
@@ -65,12 +66,20 @@ function isExpired(deadlineUnixMs: number | null, arrivedUnixMs: number): boolea
   return Date.now() >= deadlineUnixMs - slackMs;
 }
 
+let numbered = 0;
+
+function takeNumber(): number {
+  numbered += 1;
+  return numbered;
+}
+
 export class ActiveCall {
   readonly context: CallContext;
   readonly background: boolean;
   /** Sent with the final status. */
   readonly trailers = new Metadata();
   readonly #scope: CallScope;
+  readonly #number = takeNumber();
   readonly #surface: Surface;
   readonly #open: boolean;
   readonly #startedUnixNs: bigint;
@@ -93,7 +102,7 @@ export class ActiveCall {
     this.#meterKey = peer;
     this.#startedUnixNs = this.#tracing ? nowUnixNs() : 0n;
     this.context = this.#buildContext(method, peer);
-    scope.running.add(this);
+    scope.running.set(this.#number, this);
     scope.inFlight.inc({ method });
     eventsOf(surface).once('cancelled', () => this.#onCancelled());
   }
@@ -220,7 +229,7 @@ export class ActiveCall {
     const mute = this.#answered;
     const error = this.#verdict(thrown);
     this.#answered = true;
-    running.delete(this);
+    running.delete(this.#number);
     inFlight.dec({ method });
     const durationMs = performance.now() - this.#startedMs;
     const code = error?.code ?? 'OK';

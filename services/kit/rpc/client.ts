@@ -63,6 +63,7 @@ export function openChannel<C extends Client>(Ctor: ClientConstructor<C>, channe
     'grpc.per_rpc_retry_buffer_size': RPC_RETRY_BUFFER_BYTES,
     'grpc.max_receive_message_length': RPC_MESSAGE_BYTES_MAX,
     'grpc.max_send_message_length': RPC_MESSAGE_BYTES_MAX,
+    'grpc.enable_channelz': 0, // nobody serves it, and it counts every message
     'grpc.keepalive_time_ms': RPC_KEEPALIVE_MS,
     'grpc.keepalive_timeout_ms': RPC_KEEPALIVE_TIMEOUT_MS,
     'grpc.initial_reconnect_backoff_ms': RPC_RECONNECT_MIN_MS,

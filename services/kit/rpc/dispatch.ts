@@ -2,6 +2,7 @@
 // cancel it only ends the log line.
 import type { sendUnaryData, UntypedServiceImplementation } from '@grpc/grpc-js';
 import { QuernError } from '#kit/errors.ts';
+import { LiveMap } from '#kit/live-map.ts';
 import type { Log } from '#kit/log.ts';
 import { type Metrics, RPC_BUCKETS_SECONDS } from '#kit/metrics.ts';
 import type { SpanSink } from '#kit/trace.ts';
@@ -173,7 +174,7 @@ function createScope(options: DispatchOptions, onEnd: () => void): CallScope {
     spans,
     authorizeSpan,
     onEnd,
-    running: new Set(),
+    running: new LiveMap(),
     refusing: false,
     durations: metrics.histogram({
       name: 'quern_rpc_server_duration_seconds',
@@ -197,7 +198,7 @@ export function createDispatcher(options: DispatchOptions): Dispatcher {
 
   function foreground(): number {
     let count = 0;
-    for (const call of scope.running) if (!call.background) count += 1;
+    for (const call of scope.running.values()) if (!call.background) count += 1;
     return count;
   }
 
@@ -225,7 +226,7 @@ export function createDispatcher(options: DispatchOptions): Dispatcher {
       });
     },
     abortAll(reason, { background } = { background: false }) {
-      for (const call of scope.running) if (background || !call.background) call.abort(reason);
+      for (const call of scope.running.values()) if (background || !call.background) call.abort(reason);
     },
   };
 }

@@ -226,6 +226,7 @@ export async function startRpcServer(options: RpcServerOptions): Promise<RpcServ
     'grpc.max_receive_message_length': maxMessageBytes,
     'grpc.max_send_message_length': maxMessageBytes,
     'grpc.max_concurrent_streams': RPC_CONCURRENT_STREAMS_MAX,
+    'grpc.enable_channelz': 0, // nobody serves it, and it counts every message
     'grpc.keepalive_time_ms': RPC_KEEPALIVE_MS,
     'grpc.keepalive_timeout_ms': RPC_KEEPALIVE_TIMEOUT_MS,
   });

@@ -8,6 +8,7 @@ import { cpus, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { Metadata } from '@grpc/grpc-js';
 import { CompletionServiceClient } from '#gen/quern/gateway/v1/gateway.ts';
 import { openChannel } from '#kit/rpc/client.ts';
 import { emptySampling } from '../../../services/gateway/typed-request.ts';
@@ -16,8 +17,8 @@ import type { MockMainReady } from '../../contract/gateway/fakes/mock-main.ts';
 const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
 export const STEP_MS = 10;
 
-/** Streams one answer; calls onDelta per message that carries text; resolves at its end. */
-export type Call = (maxTokens: number, onDelta: () => void) => Promise<void>;
+/** Streams one answer, under a request id if one is given; calls onDelta per message that carries text; resolves at its end. */
+export type Call = (maxTokens: number, onDelta: () => void, requestId?: string) => Promise<void>;
 export type Caller = { call: Call; close(): void };
 
 export function percentile(samples: readonly number[], share: number): number {
@@ -27,7 +28,7 @@ export function percentile(samples: readonly number[], share: number): number {
 
 export function grpcCall(address: string): Caller {
   const client = openChannel(CompletionServiceClient, { address });
-  const call: Call = (maxTokens, onDelta) =>
+  const call: Call = (maxTokens, onDelta, requestId = '') =>
     new Promise((resolve, reject) => {
       const request = {
         model: '',
@@ -37,7 +38,9 @@ export function grpcCall(address: string): Caller {
         options: undefined,
         echo: false,
       };
-      const stream = client.streamComplete({ request });
+      const metadata = new Metadata();
+      if (requestId !== '') metadata.set('x-request-id', requestId);
+      const stream = client.streamComplete({ request }, metadata);
       stream.on('data', (message) => {
         if (message.event?.$case === 'delta') onDelta();
       });
@@ -50,10 +53,14 @@ export function grpcCall(address: string): Caller {
 export function sseCall(address: string): Caller {
   const [host, port] = address.split(':') as [string, string];
   const agent = new Agent({ keepAlive: true, maxSockets: 1024 });
-  const call: Call = (maxTokens, onDelta) =>
+  const call: Call = (maxTokens, onDelta, requestId = '') =>
     new Promise((resolve, reject) => {
       const body = JSON.stringify({ prompt: 'def main():\n', max_tokens: maxTokens, stream: true, ignore_eos: true });
-      const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) };
+      const headers = {
+        'content-type': 'application/json',
+        'content-length': Buffer.byteLength(body),
+        ...(requestId !== '' && { 'x-request-id': requestId }),
+      };
       const request = httpRequest(
         { host, port, agent, path: '/v1/completions', method: 'POST', headers },
         (response) => {
