@@ -31,15 +31,14 @@ export function inlineItems(answer: Answer): InlineCompletionItem[] {
 /** For editors without inline completion: items of the ordinary list. `line`: the cursor's line up to the cursor. */
 export function listItems(answer: Answer, line: string, position: Position): CompletionItem[] {
   return answer.suggestions.map((suggestion, index) => {
-    const { insertText, range } = behindCursor(suggestion, line, position);
+    const { insertText, range } = fromWord(suggestion, line, position);
     const label = insertText.trim().split(/\r?\n/)[0] ?? '';
     return {
       label: label.length > LABEL_CHARS_MAX ? `${label.slice(0, LABEL_CHARS_MAX - 1)}…` : label,
       kind: CompletionItemKind.Text,
       detail: 'quern',
       documentation: insertText,
-      // Editors filter by what stands between the range's start and the cursor.
-      filterText: line.slice(range.start.character) || label,
+      // Without filterText: Neovim before 0.10 does not look at the range of an item that has one.
       sortText: `0${index}`,
       insertTextMode: InsertTextMode.asIs,
       textEdit: { range, newText: insertText },
@@ -48,9 +47,11 @@ export function listItems(answer: Answer, line: string, position: Position): Com
   });
 }
 
-/** Leaves out what stands before the cursor already, so that lists which filter by words take the item. */
-function behindCursor({ insertText, range }: Suggestion, line: string, position: Position): Suggestion {
+/** Begins with the word that the cursor stands behind, and with nothing before it: lists filter by that word. */
+function fromWord({ insertText, range }: Suggestion, line: string, position: Position): Suggestion {
   const before = line.slice(range.start.character);
   if (!insertText.startsWith(before)) return { insertText, range };
-  return { insertText: insertText.slice(before.length), range: { start: position, end: range.end } };
+  const word = /[\p{L}\p{N}_]*$/u.exec(line)?.[0] ?? '';
+  const start = { line: position.line, character: position.character - word.length };
+  return { insertText: word + insertText.slice(before.length), range: { start, end: range.end } };
 }
