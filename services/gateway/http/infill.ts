@@ -43,7 +43,16 @@ function tokensOf(body: Body): number {
   return wanted === undefined || wanted === null || wanted < 0 ? INFILL_TOKENS_DEFAULT : wanted;
 }
 
-function requestOf(body: Body, exchange: Exchange): TypedRequest {
+/**
+ * llama.cpp's server has one model and pays no heed to a name; llama.vscode sends by default one that no mesh serves. Of several
+ * models an unknown name is a mistake here too.
+ */
+function modelOf({ model }: Body, { models }: GatewayContext): string {
+  const served = models.all();
+  return served.length > 1 || served.some(({ name }) => name === model) ? (model ?? '') : '';
+}
+
+function requestOf(body: Body, exchange: Exchange, context: GatewayContext): TypedRequest {
   const prefix = body.input_prefix + (body.prompt ?? '');
   const suffix = body.input_suffix;
   const maxTokens = tokensOf(body);
@@ -52,6 +61,7 @@ function requestOf(body: Body, exchange: Exchange): TypedRequest {
   const softDeadlineMs = maxTokens > 0 && body.t_max_predict_ms ? body.t_max_predict_ms : null;
   return {
     ...sharedRequest(body, exchange),
+    model: modelOf(body, context),
     ...infillEnd(InfillMode.INFILL_MODE_MULTI_LINE, { prefix, suffix, path: '' }),
     method: 'infill',
     prompt: { kind: 'infill', prefix, suffix, path: '', repository: '', chunks },
@@ -95,7 +105,18 @@ function stopType(reason: FinishReason, stopString: string): string {
 
 type Ended = { index: number; reason: FinishReason; stopString: string; text: string; tokens: number };
 
-function answerOf(choice: Ended, end: GenerationEnd): Record<string, unknown> {
+type Settings = (end: GenerationEnd) => { n_ctx: number; n_predict: number; stream: boolean };
+
+/** llama.vscode shows n_ctx beside what is cached, and fails without generation_settings. */
+function settingsOf({ models }: GatewayContext, { sampling }: TypedRequest, stream: boolean): Settings {
+  return ({ model }) => {
+    const served = models.all().find(({ name }) => name === model);
+    const contextLength = served && models.description(served)?.contextLength;
+    return { n_ctx: contextLength ?? 0, n_predict: sampling.maxTokens ?? INFILL_TOKENS_DEFAULT, stream };
+  };
+}
+
+function answerOf(choice: Ended, end: GenerationEnd, settings: Settings): Record<string, unknown> {
   const { droppedPrefixTokens = 0, droppedSuffixTokens = 0, droppedChunks = 0 } = end.infill ?? {};
   return {
     index: choice.index,
@@ -104,6 +125,7 @@ function answerOf(choice: Ended, end: GenerationEnd): Record<string, unknown> {
     id_slot: 0,
     stop: true,
     model: end.model,
+    generation_settings: settings(end),
     tokens_predicted: choice.tokens,
     tokens_evaluated: end.usage?.promptTokens ?? 0,
     tokens_cached: (end.usage?.promptTokens ?? 0) + choice.tokens, // what the cache holds after it, as there
@@ -146,17 +168,24 @@ function endedOf(choice: CollectedChoice, tokens: number): Ended {
 export function infill(context: GatewayContext): Handler {
   return async (exchange) => {
     const body = validate(schema, exchange.body);
-    const request = requestOf(body, exchange);
+    const request = requestOf(body, exchange, context);
+    const settings = settingsOf(context, request, body.stream ?? false);
     if (body.stream) {
       const events = new EventStream(exchange.response, {});
-      await streamAnswer(context, [request], exchange, events, createShape(body, request.sampling.n ?? 1));
+      await streamAnswer(context, [request], exchange, events, createShape(body, request.sampling.n ?? 1, settings));
       return;
     }
     const { choices, end } = await collect(context, request, callerOf(exchange));
     const tokens = shareOf(end, choices.length);
-    const answers = choices.map((choice) => picked(answerOf(endedOf(choice, tokens), end), body.response_fields));
+    const answers = choices.map((choice) =>
+      picked(answerOf(endedOf(choice, tokens), end, settings), body.response_fields),
+    );
     const empty = picked(
-      answerOf({ index: 0, reason: FinishReason.FINISH_REASON_LENGTH, stopString: '', text: '', tokens: 0 }, end),
+      answerOf(
+        { index: 0, reason: FinishReason.FINISH_REASON_LENGTH, stopString: '', text: '', tokens: 0 },
+        end,
+        settings,
+      ),
       body.response_fields,
     );
     const answer = answers.length > 1 ? answers : (answers[0] ?? empty);
@@ -164,7 +193,7 @@ export function infill(context: GatewayContext): Handler {
   };
 }
 
-function createShape(body: Body, choices: number): StreamShape {
+function createShape(body: Body, choices: number, settings: Settings): StreamShape {
   const event = (value: unknown): string => `data: ${JSON.stringify(value)}\n\n`;
   const finished: { index: number; reason: FinishReason; stop: string }[] = [];
   return {
@@ -182,7 +211,7 @@ function createShape(body: Body, choices: number): StreamShape {
       if (!end) return '';
       const tokens = shareOf(end, choices);
       const last = finished.map(({ index, reason, stop: stopString }) =>
-        event(picked(answerOf({ index, reason, stopString, text: '', tokens }, end), body.response_fields)),
+        event(picked(answerOf({ index, reason, stopString, text: '', tokens }, end, settings), body.response_fields)),
       );
       return last.join('');
     },

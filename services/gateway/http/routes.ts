@@ -12,7 +12,8 @@ import { infill } from './infill.ts';
 import { invoke } from './invoke.ts';
 import { metrics } from './metrics.ts';
 import { getModel, listModels } from './models.ts';
-import { tabbyHealth } from './tabby-completions.ts';
+import { tabbyEvents } from './tabby-events.ts';
+import { tabbyHealth, tabbyServerSetting } from './tabby-server.ts';
 import { tokenize } from './tokenize.ts';
 
 export type Route = {
@@ -30,6 +31,8 @@ const ROUTES: readonly Route[] = [
   { method: 'GET', path: '/v1/models/*', open: false, handler: getModel },
   { method: 'POST', path: '/infill', open: false, handler: infill },
   { method: 'GET', path: '/v1/health', open: false, handler: tabbyHealth },
+  { method: 'GET', path: '/v1beta/server_setting', open: false, handler: tabbyServerSetting },
+  { method: 'POST', path: '/v1/events', open: false, handler: tabbyEvents },
   { method: 'POST', path: '/tokenize', open: false, handler: tokenize },
   { method: 'POST', path: '/detokenize', open: false, handler: detokenize },
   { method: 'POST', path: '/generate', open: false, handler: generate },

@@ -1,5 +1,4 @@
-// Tabby's code completion: POST /v1/completions with `segments` in place of a prompt. Its client's settings need /v1/health.
-import { cpus } from 'node:os';
+// Tabby's code completion: POST /v1/completions with `segments` in place of a prompt.
 import { z } from 'zod';
 import { PriorityClass } from '#gen/quern/common/v1/common.ts';
 import { InfillMode } from '#gen/quern/gateway/v1/gateway.ts';
@@ -9,10 +8,9 @@ import { collect } from '../collector.ts';
 import type { GatewayContext } from '../context.ts';
 import { INFILL_CHUNKS_MAX, INFILL_TOKENS_DEFAULT } from '../limits.ts';
 import { infillEnd } from '../scope/infill-end.ts';
-import { describeModel } from '../served-model.ts';
 import { emptySampling, type Prompt, type TypedRequest } from '../typed-request.ts';
 import { validate } from './body.ts';
-import { callerOf, type Exchange, type Handler, requestTimeoutMs, sendJson } from './exchange.ts';
+import { callerOf, type Exchange, requestTimeoutMs, sendJson } from './exchange.ts';
 
 const snippet = z.looseObject({ filepath: z.string(), body: z.string() });
 const snippets = z.array(snippet).max(INFILL_CHUNKS_MAX).nullish();
@@ -113,23 +111,4 @@ export async function tabbyCompletions(context: GatewayContext, exchange: Exchan
   const texts = choices.map(({ index, text }) => ({ index, text: withLineEnds(text, body) }));
   const answer = { id: `cmpl-${requestId}`, choices: texts.length > 0 ? texts : [{ index: 0, text: '' }] };
   sendJson(exchange.response, answer, { 'x-request-id': requestId });
-}
-
-/** GET and POST /v1/health: what Tabby's clients ask before anything else. */
-export function tabbyHealth(context: GatewayContext): Handler {
-  return ({ response }) => {
-    const models = context.models.all().map((model) => describeModel(context, model));
-    const completion = models.filter(({ fimFamily }) => fimFamily !== '').map(({ name }) => name);
-    const chat = models.filter((model) => model.chat).map(({ name }) => name);
-    const processors = cpus();
-    sendJson(response, {
-      model: completion[0] ?? null,
-      chat_model: chat[0] ?? null,
-      models: { completion, chat },
-      device: models[0]?.backend || 'unknown',
-      arch: process.arch,
-      cpu_info: processors[0]?.model ?? '',
-      cpu_count: processors.length,
-    });
-  };
 }

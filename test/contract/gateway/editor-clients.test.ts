@@ -1,16 +1,10 @@
 /** Editor plug-ins that speak llama.cpp's /infill or Tabby's completions: their bodies get what they read of the answer. */
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { post } from './fakes/http-calls.ts';
 import { startMesh, type TestMesh } from './fakes/mesh.ts';
 import { bytesOf } from './fakes/mock-tokenizer.ts';
-
-type Bodies = Record<string, Record<string, unknown>>;
-
-function bodies(client: string): Bodies & { infill: Record<string, unknown> } {
-  return JSON.parse(readFileSync(new URL(`../../golden/editor-clients/${client}.json`, import.meta.url), 'utf8'));
-}
+import { recordedBody } from './fakes/recorded-requests.ts';
 
 const promptText = (mesh: TestMesh): string =>
   Buffer.from((mesh.engine.requests.at(-1)?.tokenIds ?? []).filter((id) => id < 256)).toString();
@@ -18,7 +12,7 @@ const promptText = (mesh: TestMesh): string =>
 test('llama.vim: a completion, with the members that it asks for under their paths', async (t) => {
   const mesh = await startMesh(t);
   mesh.engine.settings.script = () => bytesOf('area(2, 3))\n\n\ndef other():\n    pass\n');
-  const { status, json } = await post(mesh, '/infill', bodies('llama-vim').infill);
+  const { status, json } = await post(mesh, '/infill', recordedBody('llama-vim', 'infill'));
   assert.equal(status, 200);
   assert.equal(json.content, 'area(2, 3))', 'it ends with the block around the cursor');
   assert.equal(json['timings/predicted_n'], 'area(2, 3))'.length);
@@ -37,18 +31,18 @@ test('llama.vim: a completion, with the members that it asks for under their pat
 test('llama.vim and llama.vscode warm the cache: the prompt is read, nothing is generated', async (t) => {
   const mesh = await startMesh(t);
   for (const client of ['llama-vim', 'llama-vscode']) {
-    const { status, json } = await post(mesh, '/infill', bodies(client).warm);
+    const { status, json } = await post(mesh, '/infill', recordedBody(client, 'warm'));
     assert.equal(status, 200, JSON.stringify(json));
     assert.equal(mesh.engine.requests.at(-1)?.sampling?.maxTokens, 0);
   }
-  assert.deepEqual((await post(mesh, '/infill', bodies('llama-vim').warm)).json, {});
+  assert.deepEqual((await post(mesh, '/infill', recordedBody('llama-vim', 'warm'))).json, {});
   assert.equal(mesh.engine.live, 0);
 });
 
 test('llama.vscode: several completions are an array', async (t) => {
   const mesh = await startMesh(t);
   mesh.engine.settings.script = (_, choice) => bytesOf(`a + ${choice};\n`);
-  const { json } = await post(mesh, '/infill', bodies('llama-vscode').infill);
+  const { json } = await post(mesh, '/infill', recordedBody('llama-vscode', 'infill'));
   const answers = json as unknown as { index: number; content: string; stop_type: string }[];
   assert.deepEqual(
     answers.map(({ index, content, stop_type }) => [index, content, stop_type]),
@@ -59,7 +53,7 @@ test('llama.vscode: several completions are an array', async (t) => {
 test('/infill streams as llama.cpp does: content pieces, one last event with the figures, no [DONE]', async (t) => {
   const mesh = await startMesh(t);
   mesh.engine.settings.script = () => bytesOf('one + two');
-  const { response_fields: _, ...rest } = bodies('llama-vim').infill;
+  const { response_fields: _, ...rest } = recordedBody('llama-vim', 'infill');
   const response = await fetch(`${mesh.url}/infill`, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
@@ -87,7 +81,7 @@ test('/infill: mistakes are named', async (t) => {
 test("Tabby's agent: segments make an infill; line ends come back as the document has them", async (t) => {
   const mesh = await startMesh(t);
   mesh.engine.settings.script = () => bytesOf('if n < 2:\n        return n\n    return 1\n\n\nx = 1');
-  const { status, json } = await post(mesh, '/v1/completions', bodies('tabby-agent').infill);
+  const { status, json } = await post(mesh, '/v1/completions', recordedBody('tabby-agent', 'infill'));
   assert.equal(status, 200);
   assert.deepEqual(json.choices, [{ index: 0, text: 'if n < 2:\r\n        return n\r\n    return 1' }]);
   assert.match(String(json.id), /^cmpl-/);
@@ -107,7 +101,7 @@ test("Tabby's agent: segments make an infill; line ends come back as the documen
 test("Tabby's raw prompt and its health", async (t) => {
   const mesh = await startMesh(t);
   mesh.engine.settings.script = () => bytesOf('1');
-  const { json } = await post(mesh, '/v1/completions', bodies('tabby-agent').raw);
+  const { json } = await post(mesh, '/v1/completions', { debug_options: { raw_prompt: 'def f():\n    return ' } });
   assert.deepEqual(json.choices, [{ index: 0, text: '1' }]);
   assert.equal(promptText(mesh), 'def f():\n    return ');
   const health = (await (await fetch(`${mesh.url}/v1/health`)).json()) as Record<string, unknown>;
