@@ -49,7 +49,7 @@ export const VERIFY_SLICE_RECORDS = 1_000;
 export const CHECKPOINT_NOTE_BYTES_MAX = 4_096;
 /** Records applied to the view in one transaction while it is made from the ledger. */
 export const CATCH_UP_RECORDS = 5_000;
-/** Messages stored and acknowledged at once; each is a group commit of up to 64 records. */
+/** Messages stored and acknowledged at once; each holds up to 60 KiB of records. */
 export const CONSUMER_BATCH_MESSAGES = 100;
 /** How long a request for messages waits for the first. */
 export const CONSUMER_WAIT_MS = 1_000;

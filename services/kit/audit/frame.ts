@@ -38,6 +38,13 @@ export function payloadAt(bytes: Buffer, at: number): Buffer | null {
   return crc32(payload) === bytes.readUInt32LE(at + 8) ? payload : null;
 }
 
+/** The payload that holds the records of all these, in order. */
+export function joinPayloads(payloads: readonly Buffer[]): Buffer {
+  if (payloads.length === 1) return payloads[0] as Buffer;
+  const separator = Buffer.of(NEWLINE);
+  return Buffer.concat(payloads.flatMap((payload, i) => (i === 0 ? [payload] : [separator, payload])));
+}
+
 /** The exact bytes of each record in a payload. */
 export function recordsOf(payload: Buffer): Buffer[] {
   const records: Buffer[] = [];

@@ -6,9 +6,10 @@ const MIB = 1024 * KIB;
 
 /** One record's canonical bytes. Records hold digests and references, never content. */
 export const AUDIT_RECORD_BYTES_MAX = 16 * KIB;
-/** One group commit, which is one message on the stream: below its max_msg_size with headers. */
+/** One group commit, and one message on the stream, which holds as many frames as fit: below its max_msg_size with headers. */
 export const AUDIT_FRAME_BYTES_MAX = 60 * KIB;
-export const AUDIT_FRAME_RECORDS_MAX = 64;
+/** Of records of 650 bytes the bytes are the bound: a full frame holds some 90. */
+export const AUDIT_FRAME_RECORDS_MAX = 256;
 /** A segment is deleted whole, so it is small beside the outbox and large beside a frame. */
 export const AUDIT_SEGMENT_BYTES_MAX = 16 * MIB;
 /** Outbox size at which it warns; audit has stood still for long. */

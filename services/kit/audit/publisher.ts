@@ -1,16 +1,18 @@
-// From the outbox to the stream: one frame in flight, oldest first, until the stream has it. What the stream holds of this
-// producer is asked of the stream itself, never remembered here: so a lost tail or a new stream is sent again by itself.
+// From the outbox to the stream: one message in flight, oldest frames first, until the stream has it. The stream waits for its disk
+// with each message, so frames that wait meanwhile go together. What the stream holds of this producer is asked of the stream
+// itself, never remembered here: so a lost tail or a new stream is sent again by itself.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { QuernError, toQuernError } from '#kit/errors.ts';
 import type { Log } from '#kit/log.ts';
 import { noSpans, type SpanSink, type TraceContext } from '#kit/trace.ts';
-import { PUBLISH_RETRY_MAX_MS, PUBLISH_RETRY_MIN_MS } from './limits.ts';
+import { joinPayloads } from './frame.ts';
+import { AUDIT_FRAME_BYTES_MAX, PUBLISH_RETRY_MAX_MS, PUBLISH_RETRY_MIN_MS } from './limits.ts';
 import { startSendSpan } from './message-spans.ts';
 import type { Outbox, OutboxFrame, OutboxPosition } from './outbox.ts';
 import { sha256Hex } from './record.ts';
 
-/** One frame as it travels. `id`: by which the stream drops a frame that it has just seen. `trace`: its sender's span. */
-export type StreamFrame = { id: string; bytes: Buffer; sha256: string; trace?: TraceContext };
+/** One message: frames as they travel. `id`: by which the stream drops what it has just seen. `trace`: its sender's span. */
+export type StreamMessage = { id: string; bytes: Buffer; sha256: string; trace?: TraceContext };
 
 /**
  * wrong_last: the subject's last sequence is not the expected one; nothing was stored.
@@ -22,8 +24,8 @@ export type PublishVerdict =
 
 /** The subject of this producer on the stream. */
 export type ProducerStream = {
-  publish(frame: StreamFrame, options: { expectedSeq: number; signal: AbortSignal }): Promise<PublishVerdict>;
-  /** The newest frame there, or null. Throws when the stream does not answer. */
+  publish(message: StreamMessage, options: { expectedSeq: number; signal: AbortSignal }): Promise<PublishVerdict>;
+  /** The newest message there, or null. Throws when the stream does not answer. */
   last(options: { signal: AbortSignal }): Promise<{ id: string; sha256: string; streamSeq: number } | null>;
 };
 
@@ -52,7 +54,8 @@ export type PublisherStats = {
   oldestUnsentMs: number;
 };
 
-export function frameId(producer: string, { epoch, firstSeq }: Pick<OutboxFrame, 'epoch' | 'firstSeq'>): string {
+/** A message is named for its last frame: behind that the next one begins. */
+export function messageId(producer: string, { epoch, firstSeq }: Pick<OutboxFrame, 'epoch' | 'firstSeq'>): string {
   return `${producer}/${epoch}/${firstSeq}`;
 }
 
@@ -148,7 +151,21 @@ export class Publisher {
     this.#oldestUnsentTs = unsent?.firstTs ?? null;
   }
 
-  /** Sends one frame, or waits for one. Throws when the stream does not take it. */
+  /** `first` and the frames behind it that fit one message with it. A damaged one is the next step's own error. */
+  async #together(first: OutboxFrame): Promise<OutboxFrame[]> {
+    const frames = [first];
+    let bytes = first.bytes.length;
+    for (let last = first; ; ) {
+      const next = await this.#outbox.frameAt(last.next).catch(() => null);
+      if (!next) return frames;
+      bytes += 1 + next.bytes.length;
+      if (bytes > AUDIT_FRAME_BYTES_MAX) return frames;
+      frames.push(next);
+      last = next;
+    }
+  }
+
+  /** Sends one message, or waits for a frame. Throws when the stream does not take it. */
   async #step(signal: AbortSignal): Promise<boolean> {
     this.#position ??= await this.#synchronise(signal);
     const committed = this.#outbox.committed(signal); // before the look, so that no commit is missed
@@ -158,10 +175,13 @@ export class Publisher {
       await committed;
       return true;
     }
-    const id = frameId(this.#outbox.producer, frame);
-    const records = frame.lastSeq - frame.firstSeq + 1;
-    const span = startSendSpan(this.#spans, { id, payload: frame.bytes, records });
-    const sent = { id, bytes: frame.bytes, sha256: sha256Hex(frame.bytes), trace: span.context };
+    const frames = await this.#together(frame);
+    const last = frames.at(-1) as OutboxFrame;
+    const id = messageId(this.#outbox.producer, last);
+    const payload = joinPayloads(frames.map(({ bytes }) => bytes));
+    const records = last.lastSeq - frame.firstSeq + 1;
+    const span = startSendSpan(this.#spans, { id, payload, records });
+    const sent = { id, bytes: payload, sha256: sha256Hex(payload), trace: span.context };
     const verdict = await this.#stream.publish(sent, { expectedSeq: this.#expectedSeq, signal });
     span.end({ error: verdict.ok ? null : verdict.reason });
     if (!verdict.ok) {
@@ -169,8 +189,8 @@ export class Publisher {
       throw new QuernError('UNAVAILABLE', verdict.message, { reason: `PUBLISH_${verdict.reason.toUpperCase()}` });
     }
     this.#expectedSeq = verdict.streamSeq;
-    this.#publishedSeq = frame.lastSeq;
-    this.#position = frame.next;
+    this.#publishedSeq = last.lastSeq;
+    this.#position = last.next;
     this.#sends();
     return true;
   }

@@ -18,11 +18,11 @@ import {
   AUDIT_STREAM_MESSAGE_BYTES_MAX,
   PUBLISH_TIMEOUT_MS,
 } from './limits.ts';
-import type { ProducerStream, PublishVerdict, StreamFrame } from './publisher.ts';
+import type { ProducerStream, PublishVerdict, StreamMessage } from './publisher.ts';
 
 export const AUDIT_STREAM = 'AUDIT';
 export const AUDIT_SUBJECTS = 'audit.v1.*.*';
-/** SHA-256 of the frame's bytes, hex: tells a frame of ours from another writer's with the same id. */
+/** SHA-256 of the message's bytes, hex: tells one of ours from another writer's with the same id. */
 export const FRAME_SHA256_HEADER = 'Quern-Frame-Sha256';
 
 /** JetStream error codes (nats-server, errors.json). */
@@ -103,14 +103,14 @@ export function producerStream(
   prepare: () => Promise<void>,
 ): ProducerStream {
   return {
-    async publish({ id, bytes, sha256, trace }: StreamFrame, { expectedSeq }): Promise<PublishVerdict> {
-      const frameHeaders = headers();
-      frameHeaders.set(FRAME_SHA256_HEADER, sha256);
-      if (trace) for (const [name, value] of Object.entries(inject(trace))) frameHeaders.set(name, value);
+    async publish({ id, bytes, sha256, trace }: StreamMessage, { expectedSeq }): Promise<PublishVerdict> {
+      const messageHeaders = headers();
+      messageHeaders.set(FRAME_SHA256_HEADER, sha256);
+      if (trace) for (const [name, value] of Object.entries(inject(trace))) messageHeaders.set(name, value);
       try {
         const { seq, duplicate } = await jetstream(connect()).publish(subject, bytes, {
           msgID: id,
-          headers: frameHeaders,
+          headers: messageHeaders,
           expect: { streamName: AUDIT_STREAM, lastSubjectSequence: expectedSeq },
           timeout: PUBLISH_TIMEOUT_MS,
           retries: 0,

@@ -108,14 +108,14 @@ test('without a server records stay in the outbox, it says so, and all arrive wh
 
 test('a full stream refuses, the outbox keeps, and room again lets all through', async (t) => {
   const nats = await startNats(t);
-  const { outbox, publisher, stored, link } = await setUp(t, nats, { maxBytes: 20_000 });
-  for (let i = 0; i < 100; i += 1) await outbox.append(event);
+  const { outbox, publisher, stored, link } = await setUp(t, nats, { maxBytes: 200_000 }); // three messages of 60 KiB
+  await Promise.all(Array.from({ length: 1000 }, () => outbox.append(event)));
   while (publisher.stats.state !== 'waiting') await sleep(5);
   assert.match(publisher.stats.reason, /maximum bytes exceeded/);
   const admin = await jetstreamManager(link.get());
   await admin.streams.update(AUDIT_STREAM, { max_bytes: 64 * MIB });
   assert.ok(await flushed(publisher));
-  assert.deepEqual(await stored(), upTo(100));
+  assert.deepEqual(await stored(), upTo(1000));
 });
 
 test('a stream that was deleted is made again and sent all that the outbox has', async (t) => {

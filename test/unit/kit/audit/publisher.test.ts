@@ -6,12 +6,13 @@ import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createLog } from '#kit/log.ts';
 import { recordsOf } from '../../../../services/kit/audit/frame.ts';
+import { AUDIT_FRAME_BYTES_MAX } from '../../../../services/kit/audit/limits.ts';
 import { Outbox } from '../../../../services/kit/audit/outbox.ts';
 import {
   type ProducerStream,
   Publisher,
   type PublishVerdict,
-  type StreamFrame,
+  type StreamMessage,
 } from '../../../../services/kit/audit/publisher.ts';
 import { type AuditEvent, placeOf } from '../../../../services/kit/audit/record.ts';
 
@@ -20,14 +21,14 @@ const event: AuditEvent = { tenant: 't', actor: { kind: 'user', ref: 'p' }, acti
 
 /** One subject of a stream, with the order of checks that nats-server has: expectation first, then duplicates. */
 class FakeStream implements ProducerStream {
-  stored: (StreamFrame & { streamSeq: number })[] = [];
+  stored: (StreamMessage & { streamSeq: number })[] = [];
   nextSeq = 1;
   publishes = 0;
   /** Called before each publish; what it answers is given instead of, or after, the real verdict. */
   fault: (n: number) => 'lose' | 'lose_answer' | 'full' | 'down' | null = () => null;
   down = false;
 
-  async publish(frame: StreamFrame, { expectedSeq }: { expectedSeq: number }): Promise<PublishVerdict> {
+  async publish(message: StreamMessage, { expectedSeq }: { expectedSeq: number }): Promise<PublishVerdict> {
     this.publishes += 1;
     const fault = this.down ? 'down' : this.fault(this.publishes);
     if (fault === 'down') throw new Error('not connected');
@@ -37,7 +38,7 @@ class FakeStream implements ProducerStream {
     if (expectedSeq !== last) return { ok: false, reason: 'wrong_last', message: `wrong last sequence: ${last}` };
     const streamSeq = this.nextSeq;
     this.nextSeq += 1;
-    this.stored.push({ ...frame, streamSeq });
+    this.stored.push({ ...message, streamSeq });
     if (fault === 'lose_answer') return { ok: false, reason: 'failed', message: 'timeout' };
     return { ok: true, streamSeq, duplicate: false };
   }
@@ -99,9 +100,29 @@ test('lost messages, lost answers and a full stream: in the end every frame once
   stream.fault = (n) => (['lose', null, 'lose_answer', 'full', null, 'down'] as const)[n % 6]!;
   const { publisher, append } = await setUp(t, stream);
   publisher.start();
-  await append(40);
+  for (let i = 0; i < 40 || stream.publishes < 12; i += 1) await append(1); // every fault twice
   assert.ok(await flushed(publisher));
-  assert.deepEqual(stream.seqs, upTo(40));
+  assert.deepEqual(stream.seqs, upTo(stream.seqs.length));
+  assert.equal(publisher.stats.unsentRecords, 0);
+});
+
+test('frames that wait go together, up to the size of a message; it is named for the last of them', async (t) => {
+  const { outbox, publisher, stream, append } = await setUp(t);
+  await append(300);
+  publisher.start();
+  assert.ok(await flushed(publisher));
+  assert.deepEqual(stream.seqs, upTo(300));
+  const sizes = stream.stored.map(({ bytes }) => bytes.length);
+  assert.ok(sizes.length > 1 && sizes.every((size) => size <= AUDIT_FRAME_BYTES_MAX), `${sizes}`);
+  const frameBytes = recordsOf(stream.stored[0]!.bytes)[0]!.length;
+  assert.ok(
+    sizes.slice(0, -1).every((size) => size > AUDIT_FRAME_BYTES_MAX - 2 * frameBytes),
+    `full but the last: ${sizes}`,
+  );
+  for (const { id, bytes } of stream.stored) {
+    const last = placeOf(recordsOf(bytes).at(-1)!); // every frame of this outbox has one record
+    assert.equal(id, `${outbox.producer}/${last.epoch}/${last.seq}`);
+  }
 });
 
 test('while the stream is away it waits and says since when; then it catches up', async (t) => {
@@ -125,7 +146,7 @@ test('a stream that lost its tail, or everything, is sent it again from the outb
   publisher.start();
   await append(10);
   await flushed(publisher);
-  stream.stored.splice(6);
+  stream.stored.pop();
   await append(1);
   assert.ok(await flushed(publisher));
   assert.deepEqual(stream.seqs, upTo(11));
