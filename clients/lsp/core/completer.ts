@@ -89,6 +89,8 @@ export class Completer {
   readonly #debounce = new Debounce();
   readonly #flights: Flights;
   readonly #gate: SendGate;
+  /** A mesh under load sheds what is asked ahead first: that says nothing about what somebody waits for. */
+  readonly #aheadGate: SendGate;
   readonly #speculation = new Speculation();
   /** Tells the queries of this editor from those of another with the same file open. */
   readonly #session: string;
@@ -103,6 +105,7 @@ export class Completer {
     this.#cache = new SuggestionCache(parts.clock);
     this.#flights = new Flights(parts.clock);
     this.#gate = new SendGate(parts.clock);
+    this.#aheadGate = new SendGate(parts.clock);
     this.#stopListening = parts.documents.onEdit(() => this.#debounce.noteTyping(parts.clock.now()));
   }
 
@@ -117,6 +120,7 @@ export class Completer {
     this.#flights.cancelAll();
     this.#cache.clear();
     this.#gate.reset();
+    this.#aheadGate.reset();
   }
 
   /** A request waits, or a query runs. */
@@ -277,11 +281,15 @@ export class Completer {
     this.#speculation.noteGenerated(query.priority, chars);
     if (failure) {
       if (failure.kind !== 'cancelled') this.lastFailure = failure.message;
+      const gate = query.priority === 'speculative' && failure.kind === 'overloaded' ? this.#aheadGate : this.#gate;
       // A mesh that did not even accept the query in all that time is not there.
-      this.#gate.failed(failure.kind === 'timeout' && !flight.accepted ? 'offline' : failure.kind);
+      gate.failed(failure.kind === 'timeout' && !flight.accepted ? 'offline' : failure.kind, failure.retryAfterMs);
       if (failure.kind === 'offline') this.#parts.capabilities.doubt();
       if (failure.kind !== 'timeout') return;
-    } else this.#gate.reset();
+    } else {
+      this.#gate.reset();
+      if (query.priority === 'speculative') this.#aheadGate.reset();
+    }
     if (firstTextAt !== null && query.priority !== 'speculative') this.#debounce.noteResponse(firstTextAt - startedAt);
     this.#cache.put(query.requestId, key, flight.textsBehind(''), query.singleLine);
   }
@@ -352,7 +360,8 @@ export class Completer {
   #speculate(turn: Turn, shown: Presentation, chunks: readonly ContextChunk[]): void {
     const [draft] = shown.drafts;
     const settings = this.#parts.settings();
-    if (!draft || turn.request.invoked || turn.place.selected || !settings.speculate || this.#gate.closed) return;
+    if (!draft || turn.request.invoked || turn.place.selected || !settings.speculate) return;
+    if (this.#gate.closed || this.#aheadGate.closed) return;
     if (!this.#speculation.allowed(settings.maxTokens)) return;
     const next = Speculation.placeBehind(turn.place, draft);
     const singleLine = wantsSingleLine(next, settings, false);

@@ -19,6 +19,8 @@ export type InfillQuery = {
   suffix: string;
   /** Relative to the workspace. */
   path: string;
+  /** As the editor names it. */
+  languageId: string;
   repository: string;
   /** Oldest first. */
   chunks: readonly ContextChunk[];
@@ -48,11 +50,14 @@ export type FailureKind = 'offline' | 'overloaded' | 'unauthenticated' | 'no_fim
 /** Why a query has no answer. `message` says what to do and holds none of the text. */
 export class InfillFailure extends Error {
   readonly kind: FailureKind;
+  /** After how long the mesh says that it may be tried again; null: it does not say. */
+  readonly retryAfterMs: number | null;
 
-  constructor(kind: FailureKind, message: string, options?: ErrorOptions) {
+  constructor(kind: FailureKind, message: string, options: ErrorOptions & { retryAfterMs?: number | null } = {}) {
     super(message, options);
     this.name = 'InfillFailure';
     this.kind = kind;
+    this.retryAfterMs = options.retryAfterMs ?? null;
   }
 }
 

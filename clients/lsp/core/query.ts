@@ -44,6 +44,7 @@ export function queryOf(facts: QueryFacts): InfillQuery {
     prefix: place.prefix,
     suffix: place.suffix,
     path,
+    languageId: place.languageId,
     repository,
     chunks,
     singleLine,

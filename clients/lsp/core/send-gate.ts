@@ -27,12 +27,14 @@ export class SendGate {
     return this.#clock.now() < this.#until ? this.#reason : null;
   }
 
-  failed(kind: FailureKind): void {
+  /** `retryAfterMs` is the mesh's own word, and counts where there is one. */
+  failed(kind: FailureKind, retryAfterMs: number | null = null): void {
     const reason = LASTING[kind];
     if (reason === undefined) return;
-    this.#waitMs = Math.min(OFFLINE_RETRY_MAX_MS, Math.max(OFFLINE_RETRY_MIN_MS, this.#waitMs * 2));
+    if (retryAfterMs === null)
+      this.#waitMs = Math.min(OFFLINE_RETRY_MAX_MS, Math.max(OFFLINE_RETRY_MIN_MS, this.#waitMs * 2));
     this.#reason = reason;
-    this.#until = this.#clock.now() + this.#waitMs;
+    this.#until = this.#clock.now() + Math.min(OFFLINE_RETRY_MAX_MS, retryAfterMs ?? this.#waitMs);
   }
 
   /** The mesh answered, or its address or key is new. */

@@ -7,6 +7,8 @@ import {
   type ServiceError,
   status,
 } from '@grpc/grpc-js';
+import { RetryInfo } from '#gen/google/rpc/error_details.ts';
+import { Status } from '#gen/google/rpc/status.ts';
 import { FinishReason, PriorityClass } from '#gen/quern/common/v1/common.ts';
 import {
   CompletionServiceClient,
@@ -47,6 +49,9 @@ const RECONNECT_MIN_MS = 100;
 const RECONNECT_MAX_MS = 5_000;
 /** Of a call that generates nothing: a mesh that takes longer is not there. */
 const CALL_MS_MAX = 10_000;
+
+const STATUS_KEY = 'grpc-status-details-bin';
+const RETRY_INFO = 'type.googleapis.com/google.rpc.RetryInfo';
 
 const KINDS: Partial<Record<number, FailureKind>> = {
   [status.CANCELLED]: 'cancelled',
@@ -190,7 +195,20 @@ function failureOf(thrown: unknown, signal: AbortSignal): InfillFailure {
   if (signal.aborted) return new InfillFailure('cancelled', 'cancelled');
   const { code, details } = thrown as ServiceError;
   const kind = (typeof code === 'number' ? KINDS[code] : undefined) ?? 'failed';
-  return new InfillFailure(kind, details ?? String(thrown), { cause: thrown });
+  return new InfillFailure(kind, details ?? String(thrown), { cause: thrown, retryAfterMs: retryAfterOf(thrown) });
+}
+
+/** google.rpc.RetryInfo of the status, in milliseconds. */
+function retryAfterOf(thrown: unknown): number | null {
+  const packed = (thrown as Partial<ServiceError>).metadata?.get(STATUS_KEY)[0];
+  if (!Buffer.isBuffer(packed)) return null;
+  try {
+    const found = Status.decode(packed).details.find(({ typeUrl }) => typeUrl === RETRY_INFO);
+    const delay = found && RetryInfo.decode(found.value).retryDelay;
+    return delay ? Number(delay.seconds) * 1_000 + delay.nanos / 1e6 : null;
+  } catch {
+    return null; // details that do not decode are as good as none
+  }
 }
 
 function eventOf(event: ReportedEvent): SuggestionEvent {
@@ -209,6 +227,7 @@ function requestOf(query: InfillQuery): InfillRequest {
     prefix: query.prefix,
     suffix: query.suffix,
     path: query.path,
+    languageId: query.languageId,
     repository: query.repository,
     chunks: query.chunks.map(({ path, text }) => ({ path, text })),
     sampling: {

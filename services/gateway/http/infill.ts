@@ -32,6 +32,8 @@ const schema = z.looseObject({
   repeat_penalty: sharedFields.repetition_penalty,
   /** Milliseconds for the answer; 0 = as long as it takes. */
   t_max_predict_ms: count(DAY_MS).nullish(),
+  /** Ours: as LSP names it; where the answer ends is read by it. */
+  language_id: z.string().nullish(),
   /** Which members of the answer to give, with a path a/b for inner ones. */
   response_fields: z.array(z.string()).nullish(),
 });
@@ -62,7 +64,7 @@ function requestOf(body: Body, exchange: Exchange, context: GatewayContext): Typ
   return {
     ...sharedRequest(body, exchange),
     model: modelOf(body, context),
-    ...infillEnd(InfillMode.INFILL_MODE_MULTI_LINE, { prefix, suffix, path: '' }),
+    ...infillEnd(InfillMode.INFILL_MODE_MULTI_LINE, { prefix, suffix, path: '', languageId: body.language_id ?? '' }),
     method: 'infill',
     prompt: { kind: 'infill', prefix, suffix, path: '', repository: '', chunks },
     sampling: {

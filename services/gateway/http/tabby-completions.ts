@@ -67,7 +67,7 @@ function promptOf(body: Body): { prompt: Prompt } & ReturnType<typeof infillEnd>
   const place = { prefix: given.prefix, suffix: given.suffix ?? '', path: given.filepath ?? '' };
   const repository = repositoryOf(given.git_url);
   const prompt = { kind: 'infill' as const, ...place, repository, chunks: chunksOf(given) };
-  return { prompt, ...infillEnd(InfillMode.INFILL_MODE_AUTO, place) };
+  return { prompt, ...infillEnd(InfillMode.INFILL_MODE_AUTO, { ...place, languageId: body.language ?? '' }) };
 }
 
 function requestOf(body: Body, exchange: Exchange, requestId: string): TypedRequest {

@@ -87,7 +87,7 @@ export function typedInfill(request: InfillRequest, call: CallContext): TypedReq
     prompt: { kind: 'infill', prefix, suffix, path, repository, chunks },
     sampling: { ...sampling, maxTokens: sampling.maxTokens ?? INFILL_TOKENS_DEFAULT },
     stop: request.stop,
-    ...infillEnd(request.mode, { prefix, suffix, path }),
+    ...infillEnd(request.mode, { prefix, suffix, path, languageId: request.languageId }),
     echo: false,
     softDeadlineMs: request.softDeadlineMs ?? null,
   };

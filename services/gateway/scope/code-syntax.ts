@@ -46,6 +46,7 @@ const SHELL: CodeSyntax = { ...HASH, continuations: words('fi done esac else eli
 const GO: CodeSyntax = { ...C_LIKE, textQuotes: '`' };
 const RUST: CodeSyntax = { ...C_LIKE, lineQuotes: '"' }; // a single quote is a lifetime more often than a character
 const SQL: CodeSyntax = { ...HASH, lineComments: ['--'], continuations: words('end else when from where') };
+const HASKELL: CodeSyntax = { ...LUA, lineQuotes: '"', continuations: words('where else then of') };
 const PLAIN: CodeSyntax = { ...HASH, lineQuotes: '', lineComments: [] };
 
 const BY_EXTENSION: Readonly<Record<string, CodeSyntax>> = {
@@ -61,10 +62,30 @@ const BY_EXTENSION: Readonly<Record<string, CodeSyntax>> = {
   '.go': GO,
   '.rs': RUST,
   '.sql': SQL,
-  '.hs': { ...LUA, lineQuotes: '"', continuations: words('where else then of') },
+  '.hs': HASKELL,
 };
 
-/** By the file's name; what is not known is read as the C family. */
-export function syntaxOf(path: string): CodeSyntax {
-  return BY_EXTENSION[extname(path).toLowerCase()] ?? C_LIKE;
+/** As LSP names languages. */
+const BY_LANGUAGE: ReadonlyMap<string, CodeSyntax> = new Map([
+  ['python', PYTHON],
+  ...['javascript', 'javascriptreact', 'typescript', 'typescriptreact', 'vue', 'svelte'].map(entry(SCRIPT)),
+  ...['ruby', 'elixir', 'julia'].map(entry(RUBY)),
+  ['shellscript', SHELL],
+  ...['markdown', 'plaintext', 'restructuredtext', 'latex', 'tex', 'html', 'xml'].map(entry(PLAIN)),
+  ...['yaml', 'toml', 'ini', 'r', 'perl', 'terraform', 'makefile', 'dockerfile', 'properties'].map(entry(HASH)),
+  ...['c', 'cpp', 'csharp', 'java', 'kotlin', 'scala', 'swift', 'php', 'dart', 'css', 'zig'].map(entry(C_LIKE)),
+  ['lua', LUA],
+  ['go', GO],
+  ['rust', RUST],
+  ['sql', SQL],
+  ['haskell', HASKELL],
+]);
+
+function entry(syntax: CodeSyntax): (languageId: string) => [string, CodeSyntax] {
+  return (languageId) => [languageId, syntax];
+}
+
+/** By the language, else by the file's name; what is not known is read as the C family. */
+export function syntaxOf(path: string, languageId = ''): CodeSyntax {
+  return BY_LANGUAGE.get(languageId) ?? BY_EXTENSION[extname(path).toLowerCase()] ?? C_LIKE;
 }

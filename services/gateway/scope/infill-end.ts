@@ -1,12 +1,10 @@
 // How an infill mode ends a completion, decided from what stands around the cursor.
 import { InfillMode } from '#gen/quern/gateway/v1/gateway.ts';
-import { hasCodeBehind, readContext, type ScopeContext } from './scope-context.ts';
+import { hasCodeBehind, type InfillPlace, readContext, type ScopeContext } from './scope-context.ts';
 import type { ScopeKind } from './scope-stop.ts';
 
 /** Null: the whole text belongs to it. */
 export type Scope = { readonly context: ScopeContext; readonly kind: ScopeKind } | null;
-
-export type InfillPlace = { readonly prefix: string; readonly suffix: string; readonly path: string };
 
 const ONE_LINE = { modeStop: ['\n'], scope: null };
 

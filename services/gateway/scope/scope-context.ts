@@ -67,9 +67,17 @@ function lastPart(prefix: string): string {
   return prefix.slice(prefix.indexOf('\n', cut) + 1 || cut);
 }
 
+export type InfillPlace = {
+  readonly prefix: string;
+  readonly suffix: string;
+  readonly path: string;
+  /** As LSP names it; what is not known goes by the path. */
+  readonly languageId?: string | undefined;
+};
+
 /** `prefix` and `suffix` have LF line ends. */
-export function readContext(place: { prefix: string; suffix: string; path: string }): ScopeContext {
-  const syntax = syntaxOf(place.path);
+export function readContext(place: InfillPlace): ScopeContext {
+  const syntax = syntaxOf(place.path, place.languageId);
   const before = lastPart(place.prefix);
   const after = place.suffix.slice(0, READ_UNITS_MAX);
   const headAt = before.lastIndexOf('\n') + 1;

@@ -98,6 +98,18 @@ test("Tabby's agent: segments make an infill; line ends come back as the documen
   );
 });
 
+test("Tabby's language and /infill's language_id say where a text ends", async (t) => {
+  const mesh = await startMesh(t);
+  mesh.engine.settings.script = () => bytesOf('"""\nusage\n"""\n\nother()\n');
+  const tabby = { language: 'python', segments: { prefix: 'text = ', suffix: '\n' } };
+  const { json } = await post(mesh, '/v1/completions', tabby);
+  assert.deepEqual(json.choices, [{ index: 0, text: '"""\nusage\n"""' }]);
+  mesh.engine.settings.script = () => bytesOf('if a:  # if (\n        b()\nc()\n');
+  const place = { input_prefix: 'def f():\n    ', input_suffix: '\n', n_predict: 100 };
+  const python = await post(mesh, '/infill', { ...place, language_id: 'python' });
+  assert.equal(python.json.content, 'if a:  # if (\n        b()');
+});
+
 test("Tabby's raw prompt and its health", async (t) => {
   const mesh = await startMesh(t);
   mesh.engine.settings.script = () => bytesOf('1');

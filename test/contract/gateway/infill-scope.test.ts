@@ -51,6 +51,22 @@ test('AUTO and MULTI_LINE end with the block around the cursor; the engine makes
   );
 });
 
+test('the language says how code is read; where it is not known, the path does', async (t) => {
+  const { mesh, infill } = await startInfill(t);
+  mesh.engine.settings.script = () => bytesOf('"""\nusage\n"""\n\nother()\n');
+  const place = { prefix: 'text = ', suffix: '\n' };
+  const whole = '"""\nusage\n"""';
+  const cases: [Partial<InfillRequest>, string][] = [
+    [{ path: '', languageId: 'python' }, whole],
+    [{ path: 'usage', languageId: 'python' }, whole],
+    [{ path: 'a.py', languageId: 'my-own' }, whole],
+    [{ path: 'a.py' }, whole],
+    [{ path: '' }, '"""'],
+    [{ path: 'a.py', languageId: 'cpp' }, '"""'],
+  ];
+  for (const [over, text] of cases) assert.deepEqual((await infill({ ...place, ...over })).texts, [text]);
+});
+
 test('every choice of a request ends with the scope by itself', async (t) => {
   const { infill } = await startInfill(t);
   const { texts, finished } = await infill({ ...PLACE, sampling: { ...emptySampling(), maxTokens: 1_000, n: 3 } });

@@ -2,7 +2,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { PriorityClass } from '#gen/quern/common/v1/common.ts';
+import { QuernError } from '#kit/errors.ts';
 import { extract } from '#kit/trace.ts';
+import { InfillFailure, type InfillQuery } from '../../../clients/lsp/core/infill-source.ts';
+import { newTraceId } from '../../../clients/lsp/core/trace-id.ts';
+import { openGatewaySource } from '../../../clients/lsp/rpc/gateway-source.ts';
 import { eventually, startMesh } from '../gateway/fakes/mesh.ts';
 import { bytesOf } from '../gateway/fakes/mock-tokenizer.ts';
 import { startEditor } from './support/editor.ts';
@@ -29,6 +33,24 @@ test('the trace that an outcome names is the one that the engine got, and is kno
   assert.match(offline?.traceId ?? '', /^[0-9a-f]{32}$/);
 });
 
+test('a mesh that is full says after how long it may be asked again', async (t) => {
+  const mesh = await startMesh(t);
+  const source = openGatewaySource({ address: mesh.gateway.grpcAddress, apiKey: null, ca: null });
+  t.after(() => source.close());
+  const settings = { reason: 'QUEUE_FULL', retryAfterMs: 2_500 };
+  mesh.engine.settings.refuse = new QuernError('RESOURCE_EXHAUSTED', 'the queue is full', settings);
+  const query: InfillQuery = {
+    ...{ requestId: crypto.randomUUID(), traceId: newTraceId(), model: '', prefix: 'a = ', suffix: '\n', path: 'a.py' },
+    ...{ languageId: 'python', repository: '', chunks: [], singleLine: true, ending: 'single_line', candidates: 1 },
+    ...{ maxTokens: 8, temperature: 0, priority: 'automatic', supersedeKey: 'one', softDeadlineMs: 60_000 },
+  };
+  const failure = await (async () => {
+    for await (const _ of source.infill(query, { signal: new AbortController().signal }));
+  })().catch((thrown: unknown) => thrown);
+  assert(failure instanceof InfillFailure);
+  assert.deepEqual([failure.kind, failure.retryAfterMs], ['overloaded', 2_500]);
+});
+
 /** File and what stands in it, what the model says, and what of that belongs there. */
 const SCOPES: [name: string, before: string, after: string, model: string, shown: string][] = [
   [
@@ -39,6 +61,7 @@ const SCOPES: [name: string, before: string, after: string, model: string, shown
     '    return sum(xs)',
   ],
   ['a.py', 'def usage():\n    text = ', '\n', '"""\nusage: quern\n"""\n\nother()\n', '"""\nusage: quern\n"""'],
+  ['usage', 'def usage():\n    text = ', '\n', '"""\nusage: quern\n"""\n\nother()\n', '"""\nusage: quern\n"""'],
   [
     'a.ts',
     'function f(xs: number[]) {\n  for (const x of xs) {',
@@ -55,7 +78,7 @@ test('what the mesh ended with its scope is shown as it came', async (t) => {
   for (const [i, [name, before, after, model, shown]] of SCOPES.entries()) {
     mesh.engine.settings.script = () => bytesOf(model);
     const at = `file:///project/${i}/${name}`;
-    await editor.open(at, before + after, name.endsWith('.py') ? 'python' : 'typescript');
+    await editor.open(at, before + after, name.endsWith('.ts') ? 'typescript' : 'python');
     const lines = before.split('\n');
     const position = { line: lines.length - 1, character: (lines.at(-1) ?? '').length };
     // A gateway that is slow to say what it can do leaves the first texts to the client's own, coarser reading.

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Answer } from '../../../../clients/lsp/core/completer.ts';
-import { InfillFailure } from '../../../../clients/lsp/core/infill-source.ts';
-import { startBench } from './support/scripted-mesh.ts';
+import { type ContextChunk, InfillFailure } from '../../../../clients/lsp/core/infill-source.ts';
+import { type Bench, startBench } from './support/scripted-mesh.ts';
 import { Typist } from './support/typist.ts';
 
 const shown = (answer: Answer | null): string | undefined => answer?.suggestions[0]?.insertText;
@@ -315,6 +315,46 @@ test('a speculative query makes way for what the user asks', async () => {
   assert.equal(speculative?.outcome, 'cancelled');
   await bench.clock.advance(1_000);
   assert.equal(shown(asking.got), 'first');
+});
+
+test('what is shed of asking ahead keeps nothing back that somebody waits for, and is not tried again at once', async () => {
+  const bench = startBench(({ prefix }) => (prefix.endsWith('= ') ? 'first' : 'second'), { speculate: true });
+  bench.mesh.failsFor = ({ priority }) =>
+    priority === 'speculative' ? new InfillFailure('overloaded', 'full', { retryAfterMs: 20_000 }) : null;
+  const typist = new Typist(bench, 'x = ');
+  for (const seconds of [3, 3, 20]) {
+    typist.edit(`\ny${seconds} = `);
+    const asking = typist.ask();
+    await bench.clock.advance(seconds * 1_000);
+    assert.equal(shown(asking.got), 'first');
+  }
+  const ahead = () => bench.mesh.asked.filter(({ query }) => query.priority === 'speculative').length;
+  assert.equal(ahead(), 1);
+  typist.edit('\nz = ');
+  typist.ask();
+  await bench.clock.advance(3_000);
+  assert.equal(ahead(), 2, 'after as long as the mesh said');
+});
+
+test('what is late to stand beside the prompt is left out after 100 ms; what fails, at once', async () => {
+  const chunk = { path: 'b.py', text: 'b = 2\n' };
+  const cases: [number | null, readonly ContextChunk[], number][] = [
+    [99, [chunk], 99],
+    [101, [], 100],
+    [null, [], 0],
+  ];
+  for (const [lateMs, expected, sentAt] of cases) {
+    const chunksFor = (): Promise<ContextChunk[]> =>
+      lateMs === null
+        ? Promise.reject(new Error('the disk is gone'))
+        : new Promise((resolve) => bench.clock.after(lateMs, () => resolve([chunk])));
+    const bench: Bench = startBench(() => 'text', {}, { chunksFor });
+    new Typist(bench, 'x = ').ask(true);
+    await bench.clock.advance(200);
+    const [asked] = bench.mesh.asked;
+    assert.deepEqual(asked?.query.chunks, expected);
+    assert.equal(asked?.at, sentAt);
+  }
 });
 
 test('speculation makes at most a fifth of all generated text, past a small start', async () => {

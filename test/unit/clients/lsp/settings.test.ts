@@ -66,4 +66,15 @@ test('the gate stays shut for longer each time, and opens when the mesh answers'
   gate.failed('overloaded');
   await clock.advance(1_000);
   assert.equal(gate.closed, null);
+  for (const [said, waited] of [
+    [250, 250],
+    [5_000, 5_000],
+    [3_600_000, 30_000],
+  ] as const) {
+    gate.failed('overloaded', said);
+    await clock.advance(waited - 1);
+    assert.equal(gate.closed, 'OVERLOADED', `the mesh said ${said} ms`);
+    await clock.advance(1);
+    assert.equal(gate.closed, null);
+  }
 });

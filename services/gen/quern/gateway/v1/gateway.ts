@@ -336,7 +336,11 @@ export interface InfillRequest {
   /** unspecified = AUTO */
   mode: InfillMode;
   /** milliseconds, at most a day; ends with what there is, reason LENGTH; absent = none */
-  softDeadlineMs?: number | undefined;
+  softDeadlineMs?:
+    | number
+    | undefined;
+  /** as LSP names it; where a scope ends is read by it; absent or not known = by the path */
+  languageId?: string | undefined;
 }
 
 export interface InfillResponse {
@@ -661,6 +665,8 @@ export interface Model {
   toolParser: string;
   /** format in which its reasoning is read, e.g. think; "" = it stays text */
   reasoningParser: string;
+  /** sha256 over the configuration and the weights' headers, hex; "" = no engine has told yet */
+  modelHash: string;
 }
 
 export interface CancelRequest {
@@ -2062,6 +2068,7 @@ function createBaseInfillRequest(): InfillRequest {
     options: undefined,
     mode: 0,
     softDeadlineMs: undefined,
+    languageId: undefined,
   };
 }
 
@@ -2099,6 +2106,9 @@ export const InfillRequest: MessageFns<InfillRequest> = {
     }
     if (message.softDeadlineMs !== undefined) {
       writer.uint32(88).uint32(message.softDeadlineMs);
+    }
+    if (message.languageId !== undefined) {
+      writer.uint32(98).string(message.languageId);
     }
     return writer;
   },
@@ -2202,6 +2212,14 @@ export const InfillRequest: MessageFns<InfillRequest> = {
             }
 
             message.softDeadlineMs = reader.uint32();
+            continue;
+          }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.languageId = reader.string();
             continue;
           }
         }
@@ -4109,6 +4127,7 @@ function createBaseModel(): Model {
     replicas: 0,
     toolParser: "",
     reasoningParser: "",
+    modelHash: "",
   };
 }
 
@@ -4155,6 +4174,9 @@ export const Model: MessageFns<Model> = {
     }
     if (message.reasoningParser !== "") {
       writer.uint32(106).string(message.reasoningParser);
+    }
+    if (message.modelHash !== "") {
+      writer.uint32(114).string(message.modelHash);
     }
     return writer;
   },
@@ -4274,6 +4296,14 @@ export const Model: MessageFns<Model> = {
             }
 
             message.reasoningParser = reader.string();
+            continue;
+          }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.modelHash = reader.string();
             continue;
           }
         }

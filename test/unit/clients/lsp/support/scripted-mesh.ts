@@ -29,6 +29,7 @@ export class ScriptedMesh implements InfillSource {
   stepMs = 10;
   charsPerStep = 4;
   fails: InfillFailure | null = null;
+  failsFor: (query: InfillQuery) => InfillFailure | null = () => this.fails;
   runningMax = 0;
   /** Queries that would have ended another one at a mesh, as both had the same supersede key. */
   clashes = 0;
@@ -50,7 +51,8 @@ export class ScriptedMesh implements InfillSource {
     this.asked.push(asked);
     this.runningMax = Math.max(this.runningMax, this.running);
     try {
-      if (this.fails) throw this.fails;
+      const failure = this.failsFor(query);
+      if (failure) throw failure;
       await this.#wait(1, signal);
       yield { kind: 'accepted', traceId: `trace-${query.requestId}` };
       await this.#wait(this.firstTextMs, signal);
