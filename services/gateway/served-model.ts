@@ -20,5 +20,6 @@ export function describeModel({ models, tokenizer }: GatewayContext, model: Serv
     replicas: model.replicas.length,
     toolParser: header?.toolParser ?? '',
     reasoningParser: header?.reasoningParser ?? '',
+    modelHash: description?.modelHash ?? '',
   };
 }
