@@ -258,6 +258,8 @@ test('service-import: gen <- kit <- each service, and clients only gen', () => {
     'clients/lsp/main.ts',
     "import { a } from '../../services/gen/x.ts';\nimport { b } from './b.ts';",
   );
+  keeps(serviceImports, 'clients/vscode/web/a.ts', "import { a } from '../../lsp/server.ts';");
+  breaks(serviceImports, 'clients/lsp/main.ts', "import { a } from '../vscode/web.ts';", /clients import services/);
 });
 
 test('client-core: the completion core imports itself and needs no Node', () => {

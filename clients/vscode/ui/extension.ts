@@ -1,0 +1,119 @@
+/** The extension beside its back end: the same in a desktop's and in a browser's extension host. */
+import type { ExtensionContext } from 'vscode';
+import type { BaseLanguageClient, LanguageClientOptions } from 'vscode-languageclient';
+import { type Api, SECTION } from './api.ts';
+import { onKeyChange, storedKey } from './api-key.ts';
+import { registerCommands } from './commands.ts';
+import { diagnosticsText } from './diagnostics.ts';
+import { type Note, Offered } from './offered.ts';
+import { type Outcome, OutcomeBook } from './outcome.ts';
+import { provideBy } from './requests.ts';
+import { completesIn, isEnabled, plainSettings } from './settings.ts';
+import { StatusBar } from './status-bar.ts';
+
+/** What is used of a LanguageClient. */
+export type Client = Pick<BaseLanguageClient, 'start' | 'stop' | 'sendNotification' | 'sendRequest' | 'onNotification'>;
+
+export type Backend = {
+  /** For diagnostics. */
+  name: string;
+  /** What this back end cannot do, over the settings. */
+  fixed: Record<string, unknown>;
+  open(options: LanguageClientOptions): Client;
+};
+
+/** Where people write code; not the output channels, diffs and input boxes, which are documents too. */
+const SCHEMES = ['file', 'untitled', 'vscode-remote', 'vscode-vfs', 'vscode-notebook-cell', 'memfs'];
+
+export type Extension = { ready: Promise<void>; close(): Promise<void> };
+
+export function startExtension(api: Api, context: ExtensionContext, backend: Backend): Extension {
+  const status = new StatusBar(api);
+  const outcomes = new OutcomeBook();
+  const tell = (note: Note): void => void client.sendNotification('quern/note', note).catch(() => undefined);
+  const offered = new Offered(tell);
+  const settings = async (): Promise<Record<string, unknown>> => ({
+    ...plainSettings(api),
+    ...backend.fixed,
+    apiKey: await storedKey(context.secrets),
+  });
+  const onDisabled = (uri: string): void => {
+    const end = { id: '', rule: null, from: 'none' as const, partial: false, traceId: '', count: 0 };
+    outcomes.add({ uri, invoked: false, reason: 'DISABLED', ...end });
+  };
+  const client = backend.open({
+    documentSelector: SCHEMES.map((scheme) => ({ scheme })),
+    outputChannelName: 'Quern',
+    // Turned off at the start, it must not ask with settings that are not its own before the real ones come.
+    initializationOptions: { ...plainSettings(api), ...backend.fixed, outcomes: true },
+    middleware: {
+      workspace: { configuration: async ({ items }) => Promise.all(items.map(() => settings())) },
+      provideInlineCompletionItems: provideBy({ api, status, offered, onDisabled }),
+      executeCommand: (command, args, next) => {
+        if (command === 'quern.accepted') offered.accepted(String(args[0]));
+        return next(command, args);
+      },
+    },
+  });
+  const pushSettings = (): void =>
+    void client.sendNotification('workspace/didChangeConfiguration', { settings: null }).catch(() => undefined);
+  const look = (): void => status.off(whyOff(api));
+  const facts = async (): Promise<string> =>
+    diagnosticsText({
+      extensionVersion: String((context.extension.packageJSON as { version?: string }).version ?? ''),
+      editor: `${api.env.appName} ${api.version}`,
+      backend: backend.name,
+      settings: plainSettings(api),
+      hasKey: (await storedKey(context.secrets)) !== '',
+      state: status.state,
+      outcomes: outcomes.all,
+      statistics: await client.sendRequest('quern/statistics').catch(() => null),
+    });
+  context.subscriptions.push(
+    status,
+    ...registerCommands({
+      ...{ api, outcomes, secrets: context.secrets },
+      diagnostics: facts,
+      extensionId: context.extension.id,
+    }),
+    client.onNotification('quern/outcome', (outcome: Outcome) => {
+      outcomes.add(outcome);
+      status.ended(outcome);
+    }),
+    onKeyChange(context.secrets, () => {
+      status.forget();
+      pushSettings();
+    }),
+    api.workspace.onDidChangeConfiguration((change) => {
+      if (!change.affectsConfiguration(SECTION)) return;
+      status.forget();
+      look();
+    }),
+    api.workspace.onDidChangeTextDocument((change) => offered.changed(change)),
+    api.window.onDidChangeTextEditorSelection(({ textEditor, selections }) => {
+      const [selection] = selections;
+      const at = selections.length === 1 && selection?.isEmpty ? selection.active : null;
+      if (textEditor === api.window.activeTextEditor) offered.left(textEditor.document.uri.toString(), at);
+    }),
+    api.window.onDidChangeActiveTextEditor((editor) => {
+      offered.left(editor?.document.uri.toString() ?? null, editor?.selection.active ?? null);
+      status.forget();
+      look();
+    }),
+  );
+  look();
+  const ready = client.start().then(
+    () => {
+      pushSettings(); // the key, which could not be had before
+      status.started();
+    },
+    (error: unknown) => status.broken(error instanceof Error ? error.message : String(error)),
+  );
+  return { ready, close: () => client.stop() };
+}
+
+function whyOff(api: Api): string | null {
+  if (!isEnabled(api)) return 'for all languages';
+  const languageId = api.window.activeTextEditor?.document.languageId;
+  return languageId !== undefined && !completesIn(api, languageId) ? `for ${languageId}` : null;
+}
