@@ -14,6 +14,8 @@ import {
   CompletionServiceClient,
   type ExplainRequest,
   type ExplainResponse,
+  type GetCapabilitiesRequest,
+  type GetCapabilitiesResponse,
   type InfillRequest,
   type InfillResponse,
   type ListModelsResponse,
@@ -122,6 +124,8 @@ export function connect(values: GatewayValues, io: Io) {
       unary(model, 'listModels', {}, { signal, timeoutMs: CONNECT_TIMEOUT_MS, metadata }).catch(failed),
     explain: (request: ExplainRequest, { signal }: Cancel): Promise<ExplainResponse> =>
       unary(requests, 'explain', request, { signal, timeoutMs: CONNECT_TIMEOUT_MS, metadata }).catch(failed),
+    getCapabilities: (request: GetCapabilitiesRequest, { signal }: Cancel): Promise<GetCapabilitiesResponse> =>
+      unary(completion, 'getCapabilities', request, { signal, timeoutMs: CONNECT_TIMEOUT_MS, metadata }).catch(failed),
     streamComplete: (request: StreamCompleteRequest, cancel: Cancel): AsyncIterable<StreamCompleteResponse> =>
       guarded(completion, cancel, (signal) =>
         serverStream(completion, 'streamComplete', request, { signal, metadata }),

@@ -35,6 +35,10 @@ const COMMANDS: Record<string, { summary: string; load: () => Promise<Command> }
     load: async () => (await import('./commands/tools.ts')).tools,
   },
   bench: { summary: 'measure a running mesh', load: async () => (await import('./commands/bench.ts')).bench },
+  eval: {
+    summary: 'measure how good a served model is',
+    load: async () => (await import('./commands/eval.ts')).evaluate,
+  },
   doctor: {
     summary: 'say what is missing or slow here',
     load: async () => (await import('./commands/doctor.ts')).doctor,

@@ -1,0 +1,57 @@
+/** Intervals and tests of `quern eval` against published values and ones computed by hand. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { bootstrapMean, mcNemar, proportion } from '../../../services/cli/eval/intervals.ts';
+import { seededRandom } from '../../../services/cli/eval/random.ts';
+
+test("Wilson's interval gives the values of Newcombe's comparison of 1998", () => {
+  const cases: [hits: number, n: number, low: number, high: number][] = [
+    [81, 263, 0.2553, 0.3662],
+    [15, 148, 0.0624, 0.1605],
+    [0, 20, 0, 0.1611],
+    [1, 29, 0.0061, 0.1718],
+  ];
+  for (const [hits, n, low, high] of cases) {
+    const found = proportion(hits, n);
+    assert.equal(found.value, hits / n);
+    assert.ok(
+      Math.abs(found.low - low) < 5e-5 && Math.abs(found.high - high) < 5e-5,
+      `${hits}/${n}: ${JSON.stringify(found)}`,
+    );
+  }
+  assert.equal(proportion(20, 20).high, 1);
+  assert.deepEqual(proportion(0, 0), { value: 0, low: 0, high: 0, n: 0 });
+});
+
+test('the bootstrap is decided by its seed and comes near the normal interval for many values', () => {
+  const values = Array.from({ length: 1000 }, (_, at) => at % 2);
+  const found = bootstrapMean(values, 7);
+  assert.deepEqual(found, bootstrapMean(values, 7));
+  assert.notDeepEqual(found, bootstrapMean(values, 8));
+  assert.equal(found.value, 0.5);
+  // 1.96 * 0.5 / sqrt(1000) = 0.031; the bootstrap's own noise with 2,000 resamples is about 0.001.
+  assert.ok(Math.abs(found.low - 0.469) < 0.005 && Math.abs(found.high - 0.531) < 0.005, JSON.stringify(found));
+  assert.deepEqual(bootstrapMean([0.25, 0.25, 0.25], 1), { value: 0.25, low: 0.25, high: 0.25, n: 3 });
+  assert.deepEqual(bootstrapMean([], 1), { value: 0, low: 0, high: 0, n: 0 });
+});
+
+test("McNemar's exact test doubles the binomial tail", () => {
+  assert.equal(mcNemar(0, 0), 1);
+  assert.ok(Math.abs(mcNemar(1, 9) - 22 / 1024) < 1e-12); // 2 * (1 + 10) / 2^10
+  assert.ok(Math.abs(mcNemar(5, 0) - 2 / 32) < 1e-12);
+  assert.equal(mcNemar(5, 5), 1);
+  assert.ok(mcNemar(700, 1300) < 1e-30 && mcNemar(700, 1300) > 0, 'no power underflows');
+});
+
+test('random numbers repeat by seed and fill their range', () => {
+  const draw = (seed: number): number[] => {
+    const random = seededRandom(seed);
+    return Array.from({ length: 3000 }, () => random.below(3));
+  };
+  assert.deepEqual(draw(1), draw(1));
+  assert.notDeepEqual(draw(1), draw(2));
+  for (const value of [0, 1, 2]) {
+    const share = draw(1).filter((one) => one === value).length / 3000;
+    assert.ok(Math.abs(share - 1 / 3) < 0.04, `${value}: ${share}`);
+  }
+});
