@@ -194,9 +194,9 @@ export class Completer {
     const { capabilities } = this.#parts;
     const learning = capabilities.learn(this.#parts.settings().model, { again: request.invoked });
     if (!learning && capabilities.cannotInfill) return this.#cannotInfill();
-    const survive = !request.invoked && this.#flights.starving;
+    const survive = !request.invoked && this.#flights.starving && !this.#flights.spent;
     if (!request.invoked && !survive) {
-      await this.#sleep(this.#debounce.delayMs(turn.place), signal);
+      await this.#sleep(this.#debounce.delayMs(turn.place, this.#flights), signal);
       if (signal.aborted) return nothing('DEBOUNCED');
     }
     const chunks = await this.#chunks(turn);

@@ -15,12 +15,17 @@ import type { Place } from './place.ts';
 
 const clamp = (min: number, max: number, value: number): number => Math.min(max, Math.max(min, value));
 
+const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1] ?? 0;
+
 const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
 
-/** 0..1: how well a place lends itself to a suggestion; the better, the shorter the wait. */
+/**
+ * 0..1: how well a place lends itself to a suggestion; the better, the shorter the wait. Something begins at the start of a
+ * line, behind a blank, an opening bracket or a dot: there people pause. Behind what ends or joins the next key is known.
+ */
 export function placeScore({ linePrefix, lineSuffix, suffix }: Place): number {
-  const afterSign = /\W$/.test(linePrefix) ? 0.5 : 0;
-  const atLineEnd = lineSuffix.trim() === '' ? 0.4 : 0;
+  const afterSign = linePrefix === '' || /[\s([{.]$/.test(linePrefix) ? 0.5 : 0;
+  const atLineEnd = /\w/.test(lineSuffix) ? 0 : 0.4; // brackets that closed themselves are no text
   const atDocumentEnd = suffix.trim() === '' ? 0.1 : 0;
   return afterSign + atLineEnd + atDocumentEnd;
 }
@@ -45,11 +50,12 @@ export class Debounce {
     if (this.#responses.length > TYPING_SAMPLES_MIN) this.#responses.shift();
   }
 
-  /** Milliseconds to wait before a request for `place` is sent. */
-  delayMs(place: Place): number {
+  /** Milliseconds to wait before a request for `place` is sent. `spent`: so much was asked that only a real pause counts. */
+  delayMs(place: Place, { spent = false } = {}): number {
+    if (spent) return DEBOUNCE_MAX_MS;
     const learnt = this.#intervals.length >= TYPING_SAMPLES_MIN;
     const base = learnt
-      ? clamp(TYPING_INTERVAL_MIN_MS, TYPING_INTERVAL_MAX_MS, mean(this.#intervals))
+      ? clamp(TYPING_INTERVAL_MIN_MS, TYPING_INTERVAL_MAX_MS, median(this.#intervals))
       : TYPING_INTERVAL_START_MS;
     const rate = DEBOUNCE_RATE_MAX - (DEBOUNCE_RATE_MAX - DEBOUNCE_RATE_MIN) * placeScore(place);
     const response = this.#responses.length === 0 ? 0 : mean(this.#responses);

@@ -4,8 +4,9 @@
  */
 import type { Clock } from './clock.ts';
 import { Flight, type FlightOptions } from './flight.ts';
-import { PROMOTE_AFTER_MS, PROMOTE_AFTER_TRIGGERS } from './limits.ts';
+import { PROMOTE_AFTER_MS, PROMOTE_AFTER_TRIGGERS, SPECULATE_AFTER_MS, SPECULATION_BUDGET_MIN } from './limits.ts';
 import type { Place } from './place.ts';
+import { RequestBudget } from './request-budget.ts';
 
 export class Flights {
   readonly #clock: Clock;
@@ -14,9 +15,12 @@ export class Flights {
   #speculative: Flight | null = null;
   #unanswered = 0;
   #promotedAt = Number.NEGATIVE_INFINITY;
+  readonly #budget: RequestBudget;
+  #stopAhead: () => void = () => {};
 
   constructor(clock: Clock) {
     this.#clock = clock;
+    this.#budget = new RequestBudget(clock);
   }
 
   get running(): Flight[] {
@@ -26,6 +30,13 @@ export class Flights {
   /** An automatic request came in. */
   noteTrigger(): void {
     this.#unanswered++;
+    this.#stopAhead();
+    this.#budget.noteKey();
+  }
+
+  /** So much was asked lately that only a real pause is worth another request. */
+  get spent(): boolean {
+    return this.#budget.left < 1;
   }
 
   /** The user saw an answer, or was told that there is none. */
@@ -53,6 +64,8 @@ export class Flights {
   }
 
   start(options: FlightOptions, survive: boolean): Flight {
+    this.#stopAhead();
+    this.#budget.noteSent();
     this.#current?.cancel();
     this.#speculative?.cancel();
     const flight = new Flight(options);
@@ -61,11 +74,14 @@ export class Flights {
     return flight;
   }
 
-  /** Asks for what may be wanted next; only while nothing else runs. */
-  speculate(options: FlightOptions): Flight | null {
-    if (this.running.length > 0) return null;
-    this.#speculative = new Flight(options);
-    return this.#speculative;
+  /** Asks for what may be wanted next, once somebody may have read what is shown; only while nothing else runs. */
+  speculate(options: FlightOptions): void {
+    this.#stopAhead();
+    this.#stopAhead = this.#clock.after(SPECULATE_AFTER_MS, () => {
+      if (this.running.length > 0 || this.#budget.left < SPECULATION_BUDGET_MIN) return;
+      this.#budget.noteSent();
+      this.#speculative = new Flight(options);
+    });
   }
 
   /** The request that waited for `flight` is gone. */
@@ -81,6 +97,7 @@ export class Flights {
   }
 
   cancelAll(): void {
+    this.#stopAhead();
     for (const flight of this.running) flight.cancel();
   }
 

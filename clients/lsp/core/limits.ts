@@ -21,15 +21,21 @@ export const TYPING_INTERVAL_MAX_MS = 400;
 export const TYPING_INTERVAL_START_MS = 200;
 /** A pause longer than this is thinking, not typing. */
 export const TYPING_PAUSE_MS = 2_000;
-export const DEBOUNCE_MIN_MS = 100;
-export const DEBOUNCE_MAX_MS = 1_000;
+/** With what a small model takes, a suggestion is seen within 350 ms of its key: test/bench/replay measures it. */
+export const DEBOUNCE_MIN_MS = 60;
+export const DEBOUNCE_MAX_MS = 300;
 /** The wait is this many typing intervals in a poor place for a suggestion, and so many in the best. */
 export const DEBOUNCE_RATE_MAX = 3;
-export const DEBOUNCE_RATE_MIN = 1.5;
+export const DEBOUNCE_RATE_MIN = 0.4;
+
+/** Requests that a key earns, that a key behind a pause earns, and that are kept; without one the wait is the longest. */
+export const REQUESTS_PER_KEY = 0.17; // with those behind pauses at most 25 per 100 keys
+export const REQUESTS_PER_PAUSE = 2; // one, and one ahead of it
+export const REQUEST_BUDGET_MAX = 4;
 
 /** While somebody types without a pause, one request per so many triggers and milliseconds survives the typing. */
-export const PROMOTE_AFTER_MS = 250;
-export const PROMOTE_AFTER_TRIGGERS = 4;
+export const PROMOTE_AFTER_MS = 1_000;
+export const PROMOTE_AFTER_TRIGGERS = 8;
 /** Requests in flight for the user; a speculative one may run beside them while nobody waits. */
 export const FLIGHTS_MAX = 2;
 
@@ -54,6 +60,10 @@ export const CACHE_DISTRUSTED_CHARS = 10;
 export const SPECULATION_SHARE = 0.2;
 /** Speculation is allowed that much before there is a share to speak of. */
 export const SPECULATION_FREE_CHARS = 512;
+/** It waits until somebody may have read what is shown: who types on meant something else. */
+export const SPECULATE_AFTER_MS = 200;
+/** Of the budget of requests it leaves one to what the user does next. */
+export const SPECULATION_BUDGET_MIN = 2;
 
 /** After a failure to connect, calls are not tried for this long; doubled each time. */
 export const OFFLINE_RETRY_MIN_MS = 1_000;

@@ -115,7 +115,7 @@ test('who typed all that a running query says is asked about anew', async () => 
   Object.assign(bench.mesh, { charsPerStep: 2, stepMs: 200 });
   const typist = new Typist(bench, 'x = ');
   typist.ask();
-  await bench.clock.advance(450);
+  await bench.clock.advance(250);
   assert.equal(bench.mesh.running, 1);
   typist.edit('ab');
   const asking = typist.ask(false, false);

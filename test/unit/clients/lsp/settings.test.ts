@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Debounce } from '../../../../clients/lsp/core/debounce.ts';
+import { Debounce, placeScore } from '../../../../clients/lsp/core/debounce.ts';
 import type { Place } from '../../../../clients/lsp/core/place.ts';
 import { SendGate } from '../../../../clients/lsp/core/send-gate.ts';
 import { defaultSettings, languageEnabled, readSettings } from '../../../../clients/lsp/core/settings.ts';
@@ -39,15 +39,29 @@ test('the wait follows the typing, the place and the answers, within its bounds'
   const good = { linePrefix: 'f(', lineSuffix: '', suffix: '' } as Place;
   const poor = { linePrefix: 'f', lineSuffix: 'g', suffix: 'g\nh' } as Place;
   const debounce = new Debounce();
-  assert.equal(debounce.delayMs(good), 300);
-  assert.equal(debounce.delayMs(poor), 600);
-  for (let at = 0; at <= 2_400; at += 120) debounce.noteTyping(at);
-  assert.equal(debounce.delayMs(good), 180);
+  const near = (place: Place, wanted: number): void => assert.equal(Math.round(debounce.delayMs(place)), wanted);
+  near(good, 80);
+  near(poor, 300);
+  for (let at = 0; at <= 6_000; at += 300) debounce.noteTyping(at);
+  near(good, 120);
   debounce.noteTyping(60_000); // a pause is no typing
-  assert.equal(debounce.delayMs(good), 180);
-  debounce.noteResponse(150);
-  assert.equal(debounce.delayMs(good), 100);
-  assert.equal(debounce.delayMs(poor), 210);
+  near(good, 120);
+  debounce.noteResponse(40);
+  near(good, 80);
+  debounce.noteResponse(200);
+  near(good, 60);
+  near(poor, 300);
+  assert.equal(debounce.delayMs(good, { spent: true }), 300, 'who asked enough waits for a real pause');
+});
+
+test('a place is better the more likely something begins there', () => {
+  const at = (linePrefix: string, lineSuffix = '', suffix = '\nx'): number =>
+    placeScore({ linePrefix, lineSuffix, suffix } as Place);
+  const best = at('total = ');
+  for (const begins of ['', '    ', 'f(', 'a.']) assert.equal(at(begins), best, begins);
+  for (const goesOn of ['tot', 'f();', 'a,', 'f(x)']) assert(at(goesOn) < best, goesOn);
+  assert.equal(at('f(', ')'), best, 'brackets that closed themselves are no text');
+  assert(at('f(', 'x)') < best);
 });
 
 test('the gate stays shut for longer each time, and opens when the mesh answers', async () => {

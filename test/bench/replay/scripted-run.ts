@@ -1,0 +1,80 @@
+// The run without a mesh: time is turned by hand, and what a model would say is scripted. The same in every run, in seconds.
+import type { InfillEvent, InfillQuery } from '../../../clients/lsp/core/infill-source.ts';
+import { InfillFailure } from '../../../clients/lsp/core/infill-source.ts';
+import type { MeshSource } from '../../../clients/lsp/core/mesh-source.ts';
+import type { Settings } from '../../../clients/lsp/core/settings.ts';
+import { VirtualClock } from '../../unit/clients/lsp/support/virtual-clock.ts';
+import { seeded } from './random.ts';
+import { ReplayEditor } from './replay-editor.ts';
+import { type Played, ReplayTypist, textWithout } from './replay-typist.ts';
+import { type Asked, TappedSource } from './tapped-source.ts';
+import type { Trace } from './trace.ts';
+
+/** What quern-mini takes on two CPU cores, and how often the script is right. */
+const FIRST_TEXT_MS = 12;
+const STEP_MS = 1.3;
+const CHARS_PER_STEP = 3;
+const RIGHT_SHARE = 0.15;
+/** Of the texts that are wrong, so many end soon. */
+const SHORT_SHARE = 0.6;
+
+export type Run = { trace: Trace; played: Played; asked: Asked[]; inFlightMax: number; warms: number; whole: boolean };
+
+/** Goes on as the trace does, or as it does elsewhere; which, follows from the place. */
+function scriptedText(trace: Trace, { prefix, suffix, singleLine }: InfillQuery): string {
+  const random = seeded(trace.seed, 'script', prefix.length, suffix.length);
+  const last = prefix.slice(-24);
+  const found = trace.text.indexOf(last);
+  const isRight = found >= 0 && random.next() < RIGHT_SHARE;
+  const from = isRight ? found + last.length : random.below(Math.max(1, trace.text.length - 120));
+  const isShort = !isRight && random.next() < SHORT_SHARE;
+  const text = trace.text.slice(from, from + (isShort ? 4 + random.below(16) : 40 + random.below(120)));
+  return singleLine ? (text.split('\n').find((line) => line.trim() !== '') ?? '') : text;
+}
+
+function scriptedSource(trace: Trace, clock: VirtualClock): MeshSource {
+  const wait = (ms: number, signal: AbortSignal): Promise<void> =>
+    new Promise((resolve, reject) => {
+      const stop = clock.after(ms, () => {
+        signal.removeEventListener('abort', gone);
+        resolve();
+      });
+      const gone = (): void => {
+        stop();
+        reject(new InfillFailure('cancelled', 'cancelled'));
+      };
+      signal.addEventListener('abort', gone, { once: true });
+      if (signal.aborted) gone();
+    });
+  async function* infill(query: InfillQuery, { signal }: { signal: AbortSignal }): AsyncGenerator<InfillEvent> {
+    await wait(4, signal);
+    yield { kind: 'accepted', traceId: query.traceId };
+    await wait(FIRST_TEXT_MS, signal);
+    const text = scriptedText(trace, query);
+    for (let at = 0; at < text.length; at += CHARS_PER_STEP) {
+      yield { kind: 'delta', index: 0, text: text.slice(at, at + CHARS_PER_STEP) };
+      await wait(STEP_MS, signal);
+    }
+    yield { kind: 'finished', index: 0, cut: false, scopeEnded: false };
+    yield { kind: 'end', superseded: false };
+  }
+  return {
+    infill,
+    capabilities: () =>
+      Promise.resolve({ infill: true, fimFamily: 'scripted', tokenizerHash: 'scripted', chunksMax: 64, endings: [] }),
+    report: () => Promise.resolve(),
+    warm: (_query, { signal }) => wait(FIRST_TEXT_MS, signal),
+  };
+}
+
+export async function playScripted(trace: Trace, settings: Partial<Settings> = {}): Promise<Run> {
+  const clock = new VirtualClock();
+  const source = new TappedSource(scriptedSource(trace, clock), clock);
+  const editor = new ReplayEditor(trace, textWithout(trace), { clock, source, name: 'scripted', settings });
+  const typist = new ReplayTypist(trace, editor, { clock, wait: (ms) => clock.advance(ms) });
+  const whole = await typist.play();
+  await clock.advance(60_000);
+  if (clock.pending > 0) throw new Error(`${trace.name}: ${clock.pending} timers are left behind`);
+  const { asked, inFlightMax, warms } = source;
+  return { trace, played: typist.played, asked, inFlightMax, warms, whole };
+}
