@@ -1,6 +1,7 @@
 // Prefix, suffix and files of the repository as the FIM prompt of a model's family, joined as ids and cut to a budget.
 // Laid out for prefix-cache hits: stable things first, the prefix window starts on a grid of lines, and the current line
 // is tokenized apart, so that typing never changes an earlier token.
+import { ChunkKind } from '#gen/quern/tokenizer/v1/tokenizer.ts';
 import { QuernError } from '#kit/errors.ts';
 import type { FimFamily, InfillPart } from './fim-families.ts';
 import { IdBuffer } from './id-buffer.ts';
@@ -14,7 +15,7 @@ export type InfillInput = {
   path: string;
   repository: string;
   /** Oldest first; the order is kept. */
-  chunks: readonly { path: string; text: string }[];
+  chunks: readonly { path: string; text: string; kind?: ChunkKind | undefined }[];
   /** Ids of the whole prompt; null = no bound. */
   maxPromptTokens: number | null;
 };
@@ -23,7 +24,7 @@ export type InfillPrompt = {
   ids: Uint32Array;
   droppedPrefixTokens: number;
   droppedSuffixTokens: number;
-  /** The oldest chunks are dropped first. */
+  /** The oldest chunks are dropped first, declarations behind all others. */
   droppedChunks: number;
 };
 
@@ -114,6 +115,7 @@ export function createInfillRenderer(family: FimFamily, tokenizer: TextTokenizer
     if (budget < INFILL_TEXT_TOKENS_MIN) throw tooSmall(input.maxPromptTokens!, fixed);
     const kept = keepChunks(
       parts.filter(({ part }) => part.kind === 'chunk'),
+      input.chunks.map(({ kind }) => kind === ChunkKind.CHUNK_KIND_DECLARATION),
       budget - prefixIds.length - suffixIds.length,
     );
     const room = budget - sum(kept.chunks);
@@ -150,16 +152,25 @@ function tooSmall(max: number, fixed: number): QuernError {
   });
 }
 
-/** The newest chunks that fit. What they get moves in steps, so that a typed token seldom changes which are kept. */
-function keepChunks(chunks: readonly Sized[], room: number): { chunks: Sized[]; dropped: number } {
+/**
+ * The declarations that fit, then the newest of the other chunks; `declares` says of each which it is. What they get moves in steps,
+ * so that a typed token seldom changes which are kept.
+ */
+function keepChunks(
+  chunks: readonly Sized[],
+  declares: readonly boolean[],
+  room: number,
+): { chunks: Sized[]; dropped: number } {
   if (sum(chunks) <= room) return { chunks: [...chunks], dropped: 0 };
   let left = Math.floor(Math.max(0, room) / CHUNK_BUDGET_STEP_TOKENS) * CHUNK_BUDGET_STEP_TOKENS;
-  let first = chunks.length;
-  while (first > 0 && chunks[first - 1]!.ids.length <= left) {
-    first -= 1;
-    left -= chunks[first]!.ids.length;
+  const newest = [...chunks.keys()].reverse();
+  const kept = new Set<number>();
+  for (const i of [...newest.filter((i) => declares[i]), ...newest.filter((i) => !declares[i])]) {
+    left -= chunks[i]!.ids.length;
+    if (left < 0) break;
+    kept.add(i);
   }
-  return { chunks: chunks.slice(first), dropped: first };
+  return { chunks: chunks.filter((_, i) => kept.has(i)), dropped: chunks.length - kept.size };
 }
 
 /** 3:1, and what one of them does not need goes to the other. */

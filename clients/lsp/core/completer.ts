@@ -208,7 +208,7 @@ export class Completer {
     if (!flight) return nothing('EXCLUDED');
     const answer = await this.#follow(flight, turn);
     if (answer === null) this.#flights.noteAnswer();
-    return answer ?? nothing('EMPTY', { traceId: flight.traceId });
+    return answer ?? nothing('EMPTY', { id: flight.query.requestId, traceId: flight.traceId, from: 'stream' });
   }
 
   #cannotInfill(): Answer {

@@ -2,7 +2,10 @@
 
 export type Priority = 'invoked' | 'automatic' | 'speculative';
 
-export type ContextChunk = { path: string; text: string };
+/** What a chunk is: declarations of what the file imports, the head of an open file, or where the user was. */
+export type ChunkKind = 'declaration' | 'open_file' | 'recent';
+
+export type ContextChunk = { path: string; text: string; kind?: ChunkKind };
 
 /** Where the mesh ends a text by itself: at the line's end, with the block around the cursor, or as that place asks for. */
 export type InfillEnding = 'single_line' | 'multi_line' | 'auto';

@@ -85,7 +85,9 @@ export class ImportedDeclarations {
       const taken = found.declarations.slice(0, room);
       room -= taken.length;
       const signatures = taken.map(({ signature }) => signature.slice(0, DECLARATION_CHARS_MAX));
-      if (taken.length > 0) chunks.push({ path: found.path, text: `${signatures.join('\n')}\n` });
+      if (taken.length > 0) {
+        chunks.push({ path: found.path, text: `${signatures.join('\n')}\n`, kind: 'declaration' });
+      }
     }
     return chunks;
   }

@@ -21,9 +21,11 @@ import {
   SuggestionEventKind,
   type WarmResponse,
 } from '#gen/quern/gateway/v1/gateway.ts';
+import { ChunkKind as WireChunkKind } from '#gen/quern/tokenizer/v1/tokenizer.ts';
 import type { Capabilities } from '../core/capabilities.ts';
 import type { ReportedEvent } from '../core/event-reporter.ts';
 import {
+  type ChunkKind,
   type FailureKind,
   type InfillEnding,
   type InfillEvent,
@@ -77,6 +79,12 @@ const EVENTS: Record<ReportedEvent['kind'], SuggestionEventKind> = {
   dismissed: SuggestionEventKind.SUGGESTION_EVENT_KIND_DISMISSED,
   kept: SuggestionEventKind.SUGGESTION_EVENT_KIND_KEPT,
   not_shown: SuggestionEventKind.SUGGESTION_EVENT_KIND_NOT_SHOWN,
+};
+
+const CHUNK_KINDS: Record<ChunkKind, WireChunkKind> = {
+  declaration: WireChunkKind.CHUNK_KIND_DECLARATION,
+  open_file: WireChunkKind.CHUNK_KIND_OPEN_FILE,
+  recent: WireChunkKind.CHUNK_KIND_RECENT,
 };
 
 const MODES: Record<InfillEnding, InfillMode> = {
@@ -229,7 +237,7 @@ function requestOf(query: InfillQuery): InfillRequest {
     path: query.path,
     languageId: query.languageId,
     repository: query.repository,
-    chunks: query.chunks.map(({ path, text }) => ({ path, text })),
+    chunks: query.chunks.map(({ path, text, kind }) => ({ path, text, kind: kind && CHUNK_KINDS[kind] })),
     sampling: {
       maxTokens: query.maxTokens,
       temperature: query.temperature,

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { PriorityClass } from '#gen/quern/common/v1/common.ts';
 import { InfillMode } from '#gen/quern/gateway/v1/gateway.ts';
-import { ParseSpecial } from '#gen/quern/tokenizer/v1/tokenizer.ts';
+import { ChunkKind, type InfillChunk, ParseSpecial } from '#gen/quern/tokenizer/v1/tokenizer.ts';
 import { uuidv7 } from '#kit/ids.ts';
 import { collect } from '../collector.ts';
 import type { GatewayContext } from '../context.ts';
@@ -43,11 +43,18 @@ export function isTabbyBody(body: unknown): boolean {
 }
 
 /** The best last: what stands next to the file is looked at most. */
-function chunksOf(given: z.output<typeof segments>): { path: string; text: string }[] {
+function chunksOf(given: z.output<typeof segments>): InfillChunk[] {
   const opened = given.relevant_snippets_from_recently_opened_files ?? [];
   const changed = given.relevant_snippets_from_changed_files ?? [];
-  const all = [...[...opened].reverse(), ...[...changed].reverse(), ...(given.declarations ?? [])];
-  return all.slice(-INFILL_CHUNKS_MAX).map(({ filepath, body }) => ({ path: filepath, text: body }));
+  const as =
+    (kind: ChunkKind) =>
+    ({ filepath, body }: z.output<typeof snippet>): InfillChunk => ({ path: filepath, text: body, kind });
+  const all = [
+    ...[...opened].reverse().map(as(ChunkKind.CHUNK_KIND_OPEN_FILE)),
+    ...[...changed].reverse().map(as(ChunkKind.CHUNK_KIND_RECENT)),
+    ...(given.declarations ?? []).map(as(ChunkKind.CHUNK_KIND_DECLARATION)),
+  ];
+  return all.slice(-INFILL_CHUNKS_MAX);
 }
 
 /** The repository's name out of its remote's address: no credentials and no host reach the prompt. */

@@ -1,6 +1,7 @@
 /** Editor plug-ins that speak llama.cpp's /infill or Tabby's completions: their bodies get what they read of the answer. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { ChunkKind } from '#gen/quern/tokenizer/v1/tokenizer.ts';
 import { post } from './fakes/http-calls.ts';
 import { startMesh, type TestMesh } from './fakes/mesh.ts';
 import { bytesOf } from './fakes/mock-tokenizer.ts';
@@ -85,6 +86,11 @@ test("Tabby's agent: segments make an infill; line ends come back as the documen
   assert.equal(status, 200);
   assert.deepEqual(json.choices, [{ index: 0, text: 'if n < 2:\r\n        return n\r\n    return 1' }]);
   assert.match(String(json.id), /^cmpl-/);
+  const { CHUNK_KIND_OPEN_FILE, CHUNK_KIND_RECENT, CHUNK_KIND_DECLARATION } = ChunkKind;
+  assert.deepEqual(
+    mesh.tokenizer.chunks.map(({ kind }) => kind),
+    [CHUNK_KIND_OPEN_FILE, CHUNK_KIND_RECENT, CHUNK_KIND_DECLARATION],
+  );
   const prompt = promptText(mesh);
   assert(!prompt.includes('secret'), 'what the remote address holds of credentials stays out');
   const order = ['b = 2', 'a = 1', 'MAX = 100', 'def fib'].map((text) => prompt.indexOf(text));

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import type { CompletionList } from 'vscode-languageserver/node';
+import { ChunkKind } from '#gen/quern/tokenizer/v1/tokenizer.ts';
 import { eventually, startMesh, type TestMesh } from '../gateway/fakes/mesh.ts';
 import { bytesOf } from '../gateway/fakes/mock-tokenizer.ts';
 import { startEditor } from './support/editor.ts';
@@ -99,6 +100,18 @@ test('signatures of what a file imports go first beside its prompts', async (t) 
     return promptsOf(mesh).at(-1)?.startsWith('shapes.py\ndef circle(radius: float) -> float: ...\n') === true;
   }, 'the signature stands before the prompt');
   assert(!promptsOf(mesh).at(-1)?.includes('3.14'));
+  await editor.open(pathToFileURL(join(root, 'other.py')).href, 'other = 1\n');
+  await eventually(async () => {
+    await editor.complete(main, { line: 1, character: 8 });
+    return mesh.tokenizer.chunks.length === 2;
+  }, 'the open file stands behind it');
+  assert.deepEqual(
+    mesh.tokenizer.chunks.map(({ path, kind }) => [path, kind]),
+    [
+      ['shapes.py', ChunkKind.CHUNK_KIND_DECLARATION],
+      ['other.py', ChunkKind.CHUNK_KIND_OPEN_FILE],
+    ],
+  );
 });
 
 test('each answer has its outcome, and accepted suggestions are counted', async (t) => {

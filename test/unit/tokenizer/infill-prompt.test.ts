@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
+import { ChunkKind } from '#gen/quern/tokenizer/v1/tokenizer.ts';
 import { FIM_FAMILIES, FIM_LITERALS } from '../../../services/tokenizer/fim-families.ts';
 import type { InfillInput } from '../../../services/tokenizer/infill-prompt.ts';
 import { type LoadedModel, loadModel } from '../../../services/tokenizer/loaded-model.ts';
@@ -307,6 +308,23 @@ test('the budget is kept: chunks go first, then prefix and suffix at 3:1, and wh
   assert(some.droppedChunks > 0 && some.droppedChunks < 10);
   const text = shown(qwen, { prefix, suffix, chunks, maxPromptTokens: whole.ids.length - 500 });
   assert(!text.includes('c0.ts') && text.includes('c9.ts'), 'the oldest chunks go first');
+});
+
+test('declarations are dropped when nothing else is left to drop, and stand where they stood', () => {
+  const chunks = ['d0', 'd1', 'r0', 'r1', 'r2'].map((name, i) => ({
+    path: `${name}.ts`,
+    text: LINES.slice(80 * i, 80 * i + 80).join(''),
+    ...(name.startsWith('d') && { kind: ChunkKind.CHUNK_KIND_DECLARATION }),
+  }));
+  const around = { prefix: 'x', suffix: 'y', chunks };
+  const whole = qwen.infill!.render(input(around)).ids.length;
+  const keptOf = (max: number): string => {
+    const text = shown(qwen, { ...around, maxPromptTokens: max });
+    return (text.match(/[dr]\d(?=\.ts)/g) ?? []).join(' ');
+  };
+  const seen = new Set<string>();
+  for (let max = whole; max > 64; max -= 20) seen.add(keptOf(max));
+  assert.deepEqual([...seen], ['d0 d1 r0 r1 r2', 'd0 d1 r1 r2', 'd0 d1 r2', 'd0 d1', 'd1', '']);
 });
 
 test('what prefix or suffix does not need the other gets', () => {

@@ -83,7 +83,7 @@ export class ChunkCollector {
       if (document.uri === except) continue;
       const path = await pathFor(document.uri);
       const text = path === null ? '' : headOf(document);
-      if (path !== null && text.trim() !== '' && !hasSecretText(text)) found.push({ path, text });
+      if (path !== null && text.trim() !== '' && !hasSecretText(text)) found.push({ path, text, kind: 'open_file' });
     }
     return found.reverse();
   }

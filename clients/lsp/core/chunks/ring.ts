@@ -70,7 +70,7 @@ export class ChunkRing {
     const bag = bagOf(local);
     return this.#held
       .filter((held) => similarity(held.bag, bag) <= RING_LOCAL_SIMILARITY)
-      .map(({ path, text }) => ({ path, text }));
+      .map(({ path, text }) => ({ path, text, kind: 'recent' }));
   }
 
   #settle(): void {

@@ -2,6 +2,7 @@
 // Text round-trips exactly, so tests can say what a prompt was and what a completion must be.
 import {
   GetVocabularyResponse,
+  type InfillChunk,
   ParseSpecial,
   Role,
   TokenizerServiceService,
@@ -74,6 +75,8 @@ function pieces(): VocabularyPiece[] {
 export type MockTokenizer = {
   readonly address: string;
   readonly calls: { encode: number; chat: number; infill: number };
+  /** Of the last infill. */
+  readonly chunks: InfillChunk[];
   close(): Promise<void>;
 };
 
@@ -89,6 +92,7 @@ export async function startMockTokenizer(options: {
 }): Promise<MockTokenizer> {
   const models = options.models ?? ['mock'];
   const calls = { encode: 0, chat: 0, infill: 0 };
+  const chunks: InfillChunk[] = [];
   const vocabulary = pieces();
   const header: GetVocabularyResponse = {
     contentHash: vocabularyHash(vocabulary),
@@ -125,6 +129,7 @@ export async function startMockTokenizer(options: {
     },
     renderInfill(request) {
       calls.infill += 1;
+      chunks.splice(0, chunks.length, ...request.chunks);
       const max = request.maxPromptTokens ?? 1 << 20;
       const prefix = bytesOf(request.prefix);
       const suffix = bytesOf(request.suffix);
@@ -175,6 +180,7 @@ export async function startMockTokenizer(options: {
   return {
     address: server.addresses[0] as string,
     calls,
+    chunks,
     close() {
       draining.abort();
       return server.close();

@@ -213,6 +213,17 @@ test('every kind of failure has its reason; the lasting ones keep typing from be
   }
 });
 
+test('a model that has nothing to say is EMPTY, by the name and the trace of what was asked', async () => {
+  const bench = startBench(() => '');
+  const asking = new Typist(bench, 'x = ').ask(true);
+  await bench.clock.advance(1_000);
+  const { query } = bench.mesh.asked[0]!;
+  assert.deepEqual(asking.got, {
+    ...{ id: query.requestId, suggestions: [], reason: 'EMPTY', rule: null, from: 'stream', partial: false },
+    traceId: `trace-${query.requestId}`,
+  });
+});
+
 test('a filtered text names its rule, and is not asked for again', async () => {
   const bench = startBench(() => ' );');
   const typist = new Typist(bench, 'x = ');

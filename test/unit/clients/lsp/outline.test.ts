@@ -119,7 +119,7 @@ test('what a file imports is known after a while, from the disk or from the open
   documents.open(uri, 'typescript', 1, "import { area } from './lib/shapes.js';\nimport { hidden } from './secret';\n");
   assert.deepEqual(known.beside(uri), [], 'a request does not wait');
   const found = await until((chunks) => chunks.length > 0);
-  assert.deepEqual(found, [{ path: 'shapes.ts', text: 'function area(w: number): number;\n' }]);
+  assert.deepEqual(found, [{ path: 'shapes.ts', text: 'function area(w: number): number;\n', kind: 'declaration' }]);
   const shapes = pathToFileURL(join(root, 'lib/shapes.ts')).href;
   documents.open(shapes, 'typescript', 1, 'export function area(w: number, h: number): number { return w * h; }\n');
   known.saved();

@@ -75,6 +75,27 @@ export namespace Role {
   export type UNRECOGNIZED = typeof Role.UNRECOGNIZED;
 }
 
+export const ChunkKind = {
+  CHUNK_KIND_UNSPECIFIED: 0,
+  /** CHUNK_KIND_DECLARATION - signatures of what the file imports: dropped only when nothing else is left to drop */
+  CHUNK_KIND_DECLARATION: 1,
+  /** CHUNK_KIND_OPEN_FILE - the beginning of a file that the editor has open */
+  CHUNK_KIND_OPEN_FILE: 2,
+  /** CHUNK_KIND_RECENT - lines that the user was at lately */
+  CHUNK_KIND_RECENT: 3,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type ChunkKind = typeof ChunkKind[keyof typeof ChunkKind];
+
+export namespace ChunkKind {
+  export type CHUNK_KIND_UNSPECIFIED = typeof ChunkKind.CHUNK_KIND_UNSPECIFIED;
+  export type CHUNK_KIND_DECLARATION = typeof ChunkKind.CHUNK_KIND_DECLARATION;
+  export type CHUNK_KIND_OPEN_FILE = typeof ChunkKind.CHUNK_KIND_OPEN_FILE;
+  export type CHUNK_KIND_RECENT = typeof ChunkKind.CHUNK_KIND_RECENT;
+  export type UNRECOGNIZED = typeof ChunkKind.UNRECOGNIZED;
+}
+
 export interface EncodeRequest {
   /** served name, 1..128 characters; "" = the only one */
   model: string;
@@ -189,6 +210,8 @@ export interface InfillChunk {
   path: string;
   /** untrusted */
   text: string;
+  /** absent = nothing is known of it */
+  kind?: ChunkKind | undefined;
 }
 
 export interface RenderInfillRequest {
@@ -1127,7 +1150,7 @@ export const RenderChatResponse: MessageFns<RenderChatResponse> = {
 };
 
 function createBaseInfillChunk(): InfillChunk {
-  return { path: "", text: "" };
+  return { path: "", text: "", kind: undefined };
 }
 
 export const InfillChunk: MessageFns<InfillChunk> = {
@@ -1137,6 +1160,9 @@ export const InfillChunk: MessageFns<InfillChunk> = {
     }
     if (message.text !== "") {
       writer.uint32(18).string(message.text);
+    }
+    if (message.kind !== undefined) {
+      writer.uint32(24).int32(message.kind);
     }
     return writer;
   },
@@ -1168,6 +1194,14 @@ export const InfillChunk: MessageFns<InfillChunk> = {
             }
 
             message.text = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.kind = reader.int32() as any;
             continue;
           }
         }
