@@ -321,7 +321,7 @@ export interface InfillRequest {
   path: string;
   /** its name, at most 4096 characters; "" = unnamed */
   repository: string;
-  /** other files, oldest first, at most 256; the oldest are dropped first, declarations last */
+  /** other files, oldest first, at most 256; the oldest go first, declarations last */
   chunks: InfillChunk[];
   /** absent = defaults; max_tokens absent = 64; no prompt_logprobs */
   sampling:
