@@ -26,6 +26,7 @@ The same sources, kind and seed make the same holes. docs/evaluation.md defines 
   --kind block          the 2 to 10 lines of a block
   --holes N             how many (default 200); languages take turns
   --seed S              which (default 1)
+  --before N, --after N lines around the hole that are sent (default 255 and 64, as editors do)
   --concurrency N       requests at a time, 1..64 (default 2); latency is measured under it
   --out FILE            store the run as JSON lines: settings, model and a line per hole, without source text
   --with-text           with what was there and what came instead

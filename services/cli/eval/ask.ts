@@ -3,7 +3,7 @@ import { FinishReason } from '#gen/quern/common/v1/common.ts';
 import { InfillMode, type InfillRequest } from '#gen/quern/gateway/v1/gateway.ts';
 import { toQuernError } from '#kit/errors.ts';
 import type { GatewayClient } from '../gateway-client.ts';
-import { around, type Hole, type Kind } from './holes.ts';
+import { around, type Hole, type Kind, type Window } from './holes.ts';
 import { score } from './metrics.ts';
 import type { Row } from './result.ts';
 import type { Reading, Syntax } from './syntax.ts';
@@ -24,6 +24,7 @@ export type Asking = {
   syntax: Syntax;
   /** Of each source by its hash. */
   readings: ReadonlyMap<string, Reading>;
+  window: Window;
   concurrency: number;
   withText: boolean;
   signal: AbortSignal;
@@ -45,9 +46,9 @@ export async function askAll(holes: readonly Hole[], asking: Asking): Promise<Ro
   return rows;
 }
 
-function requestFor(hole: Hole, model: string): InfillRequest {
+function requestFor(hole: Hole, { model, window }: Asking): InfillRequest {
   return {
-    ...{ model, ...around(hole), repository: '', chunks: [], stop: [], options: undefined },
+    ...{ model, ...around(hole, window), repository: '', chunks: [], stop: [], options: undefined },
     path: hole.source.path.split('/').at(-1) ?? '',
     sampling: { maxTokens: MAX_TOKENS[hole.kind], temperature: TEMPERATURE, logitBias: new Map(), stopTokenIds: [] },
     mode: MODES[hole.kind],
@@ -92,11 +93,11 @@ const FINISHES: Partial<Record<FinishReason, string>> = {
   [FinishReason.FINISH_REASON_LENGTH]: 'length',
 };
 
-async function fillFor(hole: Hole, { gateway, model, signal }: Asking) {
+async function fillFor(hole: Hole, asking: Asking) {
   let text = '';
   let finish = 'other';
   let tokens = 0;
-  for await (const { event } of gateway.infill(requestFor(hole, model), { signal })) {
+  for await (const { event } of asking.gateway.infill(requestFor(hole, asking), { signal: asking.signal })) {
     if (event?.$case === 'delta') text += event.value.text;
     if (event?.$case === 'choiceFinished') finish = FINISHES[event.value.finishReason] ?? 'other';
     if (event?.$case === 'end') tokens = event.value.end?.usage?.completionTokens ?? 0;

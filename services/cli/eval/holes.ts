@@ -114,12 +114,14 @@ function poolsOf(files: readonly Read[], kind: Kind): Pool[] {
   return [...pools.keys()].sort().map((language) => pools.get(language) as Pool);
 }
 
+/** Lines that are sent, the hole's own counted on both sides. */
+export type Window = { before: number; after: number };
+
 /** As the language server does: what an editor would send. */
-const PREFIX_LINES = 255;
-const SUFFIX_LINES = 64;
+export const EDITOR_WINDOW: Window = { before: 255, after: 64 };
 
 /** What is sent of the text around a hole. */
-export function around({ source: { text }, start, end }: Hole): { prefix: string; suffix: string } {
-  const prefix = text.slice(0, start).split('\n').slice(-PREFIX_LINES).join('\n');
-  return { prefix, suffix: text.slice(end).split('\n').slice(0, SUFFIX_LINES).join('\n') };
+export function around({ source: { text }, start, end }: Hole, window: Window): { prefix: string; suffix: string } {
+  const prefix = text.slice(0, start).split('\n').slice(-window.before).join('\n');
+  return { prefix, suffix: text.slice(end).split('\n').slice(0, window.after).join('\n') };
 }

@@ -9,7 +9,7 @@ import { choice, parseOptions, wholeNumber } from '../options.ts';
 import { askAll, MAX_TOKENS, TEMPERATURE } from './ask.ts';
 import { compareAndPrint, demandsOf, failedDemands } from './demands.ts';
 import { figuresOf } from './figures.ts';
-import { cutHoles, type Hole, KINDS, type Kind } from './holes.ts';
+import { cutHoles, EDITOR_WINDOW, type Hole, KINDS, type Kind, type Window } from './holes.ts';
 import { formatFigures } from './print.ts';
 import { seededRandom } from './random.ts';
 import { type Evaluation, newRun, type Run, readEvaluation, writeEvaluation } from './result.ts';
@@ -24,6 +24,8 @@ const OPTIONS = {
   seed: { type: 'string' },
   kind: { type: 'string' },
   concurrency: { type: 'string' },
+  before: { type: 'string' },
+  after: { type: 'string' },
   out: { type: 'string' },
   compare: { type: 'string' },
   'fail-below': { type: 'string', multiple: true },
@@ -36,8 +38,9 @@ const HOLES_DEFAULT = 200;
 const HOLES_MAX = 100_000;
 const SEED_DEFAULT = 1;
 const CONCURRENCY_DEFAULT = 2;
+const LINES_MAX = 100_000;
 
-type Plan = { kind: Kind; seed: number; wanted: number; concurrency: number; withText: boolean };
+type Plan = { kind: Kind; seed: number; wanted: number; concurrency: number; withText: boolean; window: Window };
 
 export async function evalInfill(args: string[], io: Io): Promise<number> {
   const { values, positionals } = parseOptions(args, OPTIONS);
@@ -53,6 +56,10 @@ export async function evalInfill(args: string[], io: Io): Promise<number> {
     wanted: wholeNumber('holes', values.holes, HOLES_DEFAULT, 1, HOLES_MAX),
     concurrency: wholeNumber('concurrency', values.concurrency, CONCURRENCY_DEFAULT, 1, 64),
     withText: values['with-text'] ?? false,
+    window: {
+      before: wholeNumber('before', values.before, EDITOR_WINDOW.before, 1, LINES_MAX),
+      after: wholeNumber('after', values.after, EDITOR_WINDOW.after, 1, LINES_MAX),
+    },
   };
   const demands = demandsOf(values['fail-below'] ?? [], values['fail-on-regression'] ?? false, values.compare);
   // Everything that can be wrong here is found before the model works.
@@ -64,9 +71,9 @@ export async function evalInfill(args: string[], io: Io): Promise<number> {
     const model = await describe(gateway, values.model ?? '', io.signal);
     const { holes, readings } = await cut(sources, plan, syntax, io);
     const run = newRun({ ...(await here()), model, settings: settingsOf(plan, sources, values.sources) });
-    const { concurrency, withText } = plan;
+    const { concurrency, withText, window } = plan;
     const rows = await askAll(holes, {
-      ...{ gateway, model: model.name, syntax, readings, concurrency, withText, signal: io.signal },
+      ...{ gateway, model: model.name, syntax, readings, concurrency, withText, window, signal: io.signal },
       onProgress: (done) => progress(io, done, holes.length),
     });
     const evaluation = { run, rows };
@@ -134,6 +141,7 @@ function settingsOf(plan: Plan, sources: readonly Source[], given: readonly stri
   return {
     ...{ kind: plan.kind, seed: plan.seed, holes_wanted: plan.wanted, max_tokens: MAX_TOKENS[plan.kind] },
     ...{ temperature: TEMPERATURE, concurrency: plan.concurrency, files: sources.length },
+    ...{ lines_before: plan.window.before, lines_after: plan.window.after },
     sources: given === undefined ? 'the held-out set' : 'the given folders',
     sources_hash: sha256(
       sources

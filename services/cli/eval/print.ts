@@ -27,9 +27,11 @@ export function formatFigures(run: Run, groups: readonly Figures[]): string {
     latency.p50.toFixed(0),
     latency.p95.toFixed(0),
   ]);
-  const what = `${model.name} (${model.fim_family}, ${model.prompt_order || 'order unknown'}, ${model.dtype} on ${model.backend})`;
-  const where = `${settings.kind} holes, seed ${settings.seed}, ${settings.files} files of ${settings.sources}`;
-  return `${what}\n${where}; brackets: 95 %\n\n${formatTable(header, rows)}${failuresOf(groups)}`;
+  const order = model.prompt_order || 'order unknown';
+  const what = `${model.name} (${model.fim_family}, ${order}, ${model.dtype} on ${model.backend})`;
+  const { kind, seed, files, sources, lines_before: before, lines_after: after } = settings;
+  const where = `${kind} holes, seed ${seed}, ${files} files of ${sources}, ${before} and ${after} lines around; brackets: 95 %`;
+  return `${what}\n${where}; ${settings.lines_before} and ${settings.lines_after} lines around; brackets: 95 %\n\n${formatTable(header, rows)}${failuresOf(groups)}`;
 }
 
 function failuresOf(groups: readonly Figures[]): string {

@@ -52,6 +52,8 @@ const run = z.object({
     max_tokens: z.number(),
     temperature: z.number(),
     concurrency: z.number(),
+    lines_before: z.number(),
+    lines_after: z.number(),
     sources: z.string(),
     files: z.number(),
     /** Of the files' hashes: equal for the same files. */

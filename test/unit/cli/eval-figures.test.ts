@@ -59,7 +59,7 @@ const RUN = newRun({
   },
   settings: {
     ...{ kind: 'line', seed: 1, holes_wanted: 4, max_tokens: 64, temperature: 0, concurrency: 2, files: 2 },
-    ...{ sources: 'the held-out set', sources_hash: 'c' },
+    ...{ sources: 'the held-out set', sources_hash: 'c', lines_before: 255, lines_after: 64 },
   },
 });
 

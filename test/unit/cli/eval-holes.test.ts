@@ -4,7 +4,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { around, cutHoles, KINDS, type Kind, placesIn } from '../../../services/cli/eval/holes.ts';
+import { around, cutHoles, EDITOR_WINDOW, KINDS, type Kind, placesIn } from '../../../services/cli/eval/holes.ts';
 import { seededRandom } from '../../../services/cli/eval/random.ts';
 import { heldOutSources, sha256, sourcesIn } from '../../../services/cli/eval/sources.ts';
 import { languageOf, openSyntax } from '../../../services/cli/eval/syntax.ts';
@@ -117,9 +117,10 @@ test('what is sent is what an editor sends: 255 lines before, 64 from the line o
     start,
     end: start + 7,
   };
-  const { prefix, suffix } = around(hole);
+  const { prefix, suffix } = around(hole, EDITOR_WINDOW);
   assert.deepEqual([prefix.split('\n').length, prefix.endsWith('line499\n')], [255, true]);
   assert.deepEqual([suffix.split('\n').length, suffix.startsWith('\nline501\n')], [64, true]);
+  assert.deepEqual(around(hole, { before: 2, after: 1 }), { prefix: 'line499\n', suffix: '' });
 });
 
 test("the default sources are files that quern-mini's training leaves out, unchanged and under their licences", async () => {
