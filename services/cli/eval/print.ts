@@ -31,7 +31,7 @@ export function formatFigures(run: Run, groups: readonly Figures[]): string {
   const what = `${model.name} (${model.fim_family}, ${order}, ${model.dtype} on ${model.backend})`;
   const { kind, seed, files, sources, lines_before: before, lines_after: after } = settings;
   const where = `${kind} holes, seed ${seed}, ${files} files of ${sources}, ${before} and ${after} lines around; brackets: 95 %`;
-  return `${what}\n${where}; ${settings.lines_before} and ${settings.lines_after} lines around; brackets: 95 %\n\n${formatTable(header, rows)}${failuresOf(groups)}`;
+  return `${what}\n${where}\n\n${formatTable(header, rows)}${failuresOf(groups)}`;
 }
 
 function failuresOf(groups: readonly Figures[]): string {
