@@ -2,6 +2,7 @@
 // Runs the test suites in order and ends with "N passed, N failed, N skipped". Names of suites choose suites; any other
 // word chooses test files whose path contains it: `npm test -- unit kit`. QUERN_TEST_SKIP=cuda,tsan leaves suites out.
 import { formatSeconds, SetupError, say } from './setup/steps.mjs';
+import { buildAhead } from './testing/build-ahead.mjs';
 import { skippedSuites } from './testing/skip.mjs';
 import { suites } from './testing/suites.mjs';
 
@@ -50,6 +51,7 @@ async function main(words) {
   const unknown = [...skipped].filter((name) => !suites.some((suite) => suite.name === name));
   if (unknown.length > 0) throw new SetupError(`QUERN_TEST_SKIP names no suite: ${unknown.join(', ')}.`);
   const results = [];
+  void buildAhead(chosen.map(({ name }) => name).filter((name) => !skipped.has(name)));
   for (const suite of chosen) results.push(await runSuite(suite, filters, skipped));
   const sum = (key) => results.reduce((total, result) => total + result[key], 0);
   const total = { passed: sum('passed'), failed: sum('failed'), skipped: sum('skipped'), seconds: sum('seconds') };

@@ -1,7 +1,9 @@
 // What tracing every request costs, and how much of a call its spans leave unexplained.
-//   npm run bench:tracing [-- --rounds 12 --tokens 6000,256]
+//   npm run bench:tracing [-- --pairs 5 --rounds 4 --tokens 6000,256 --same]
 // Two gateways over mock engines, one exporting every span to a collector in a process of its own, one exporting none, take
-// turns at the same load: what else runs on the machine meets both alike. Medians of the rounds, and of the ratio in each.
+// turns at the same load: what else runs on the machine meets both alike. Two processes of one program differ by themselves (what
+// was compiled when), so there are several pairs; --same pairs gateways that both export nothing and says by how much. Medians
+// of all rounds, and of the ratio in each.
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { loadavg } from 'node:os';
@@ -31,12 +33,19 @@ const COVERAGE_SECONDS = 10;
 const COVERAGE_TOKENS = 24;
 
 const { values } = parseArgs({
-  options: { rounds: { type: 'string', default: '12' }, tokens: { type: 'string', default: '6000,256' } },
+  options: {
+    pairs: { type: 'string', default: '5' },
+    rounds: { type: 'string', default: '4' },
+    tokens: { type: 'string', default: '6000,256' },
+    same: { type: 'boolean', default: false },
+  },
 });
 const ROUNDS = Number(values.rounds);
+const PAIRS = Number(values.pairs);
 
 type Round = { tokensPerSecond: number; cpuMicros: number };
-type Side = { name: string; mesh: Mesh; caller: Caller; rounds: Round[] };
+type Side = { mesh: Mesh; caller: Caller; rounds: Round[] };
+type Pair = { off: Mesh; on: Mesh };
 
 const median = (samples: readonly number[]): number => percentile(samples, 0.5);
 
@@ -54,34 +63,39 @@ async function round({ mesh, caller }: Side, tokens: number): Promise<Round> {
   return { tokensPerSecond: made / seconds, cpuMicros: ((cpuSeconds(pid) - cpu) / made) * 1e6 };
 }
 
-async function benchCost(
-  transport: string,
+/** Rounds of two gateways in turns. */
+async function pair(
   open: (mesh: Mesh) => Caller,
-  meshes: { off: Mesh; on: Mesh },
+  meshes: Pair,
   tokens: number,
-) {
-  const sides: Side[] = [
-    { name: 'off', mesh: meshes.off, caller: open(meshes.off), rounds: [] },
-    { name: 'on', mesh: meshes.on, caller: open(meshes.on), rounds: [] },
-  ];
+): Promise<{ off: Round[]; on: Round[] }> {
+  const sides: Side[] = [meshes.off, meshes.on].map((mesh) => ({ mesh, caller: open(mesh), rounds: [] }));
   for (let i = 0; i < WARM_UP_ROUNDS + ROUNDS; i += 1) {
     for (const side of i % 2 === 0 ? sides : sides.toReversed()) {
       const one = await round(side, tokens);
       if (i >= WARM_UP_ROUNDS) side.rounds.push(one);
     }
   }
+  for (const { caller } of sides) caller.close();
   const [off, on] = sides.map(({ rounds }) => rounds) as [Round[], Round[]];
-  const ratios = on.map(({ tokensPerSecond }, i) => tokensPerSecond / (off[i]?.tokensPerSecond ?? Number.NaN) - 1);
-  const cpu = on.map(({ cpuMicros }, i) => cpuMicros / (off[i]?.cpuMicros ?? Number.NaN) - 1);
+  return { off, on };
+}
+
+function printCost(name: string, pairs: readonly { off: Round[]; on: Round[] }[]): void {
+  const [off, on] = [pairs.flatMap((one) => one.off), pairs.flatMap((one) => one.on)];
+  const ratiosOf = (from: readonly Round[], to: readonly Round[], read: (one: Round) => number): number[] =>
+    to.map((one, i) => read(one) / read(from[i] as Round) - 1);
+  const ratios = ratiosOf(off, on, ({ tokensPerSecond }) => tokensPerSecond);
+  const cpu = ratiosOf(off, on, ({ cpuMicros }) => cpuMicros);
+  const ofPairs = pairs.map((one) => median(ratiosOf(one.off, one.on, ({ tokensPerSecond }) => tokensPerSecond)));
   const percent = (share: number): string => `${(share * 100).toFixed(1)} %`;
   print([
-    `  ${transport}, ${tokens}`,
+    `  ${name}`,
     ...[off, on].map((rounds) => String(Math.round(median(rounds.map((one) => one.tokensPerSecond))))),
     percent(median(ratios)),
-    `${percent(percentile(ratios, 0.25))}..${percent(percentile(ratios, 0.75))}`,
     percent(median(cpu)),
+    `   of each pair: ${ofPairs.map(percent).join(', ')}`,
   ]);
-  for (const { caller } of sides) caller.close();
 }
 
 async function loop(call: Call, seconds: number): Promise<void> {
@@ -132,17 +146,29 @@ async function startSink(): Promise<{ sink: ChildProcess; url: string }> {
 
 async function benchCosts(): Promise<void> {
   const { sink, url } = await startSink();
-  const meshes = { off: await startProcesses(), on: await startProcesses({ env: { QUERN_OTLP_ENDPOINT: url } }) };
-  for (const { mock } of Object.values(meshes)) mock.send({ stepMs: 0 });
-  print([`saturated, ${STREAMS} streams`, 'tok/s off', 'tok/s on', 'ratio - 1', 'quartiles', 'gw CPU']);
-  for (const tokens of values.tokens.split(',').map(Number)) {
-    await benchCost('gRPC', (mesh) => grpcCall(mesh.grpc), meshes, tokens);
-    await benchCost('SSE', (mesh) => sseCall(mesh.http), meshes, tokens);
+  const shapes = values.tokens
+    .split(',')
+    .map(Number)
+    .flatMap((tokens) => [
+      { name: `gRPC, ${tokens}`, tokens, open: (mesh: Mesh) => grpcCall(mesh.grpc) },
+      { name: `SSE, ${tokens}`, tokens, open: (mesh: Mesh) => sseCall(mesh.http) },
+    ]);
+  const took = shapes.map((): { off: Round[]; on: Round[] }[] => []);
+  for (let i = 0; i < PAIRS; i += 1) {
+    const meshes: Pair = {
+      off: await startProcesses(),
+      on: await startProcesses({ env: values.same ? {} : { QUERN_OTLP_ENDPOINT: url } }),
+    };
+    for (const { mock } of Object.values(meshes)) mock.send({ stepMs: 0 });
+    for (const [at, { open, tokens }] of shapes.entries()) took[at]?.push(await pair(open, meshes, tokens));
+    for (const mesh of Object.values(meshes)) await mesh.close();
+    process.stdout.write(`pair ${i + 1} of ${PAIRS}\n`);
   }
+  print([`saturated, ${STREAMS} streams`, 'tok/s off', values.same ? 'tok/s off' : 'tok/s on', 'ratio - 1', 'gw CPU']);
+  for (const [at, { name }] of shapes.entries()) printCost(name, took[at] ?? []);
   sink.send('?');
-  const [took] = (await once(sink, 'message')) as [SinkTook];
-  process.stdout.write(`the collector took ${took.requests} posts, ${(took.bytes / 1e6).toFixed(1)} MB\n`);
-  for (const mesh of Object.values(meshes)) await mesh.close();
+  const [sank] = (await once(sink, 'message')) as [SinkTook];
+  process.stdout.write(`the collector took ${sank.requests} posts, ${(sank.bytes / 1e6).toFixed(1)} MB\n`);
   sink.disconnect();
 }
 

@@ -1,0 +1,18 @@
+// Compiles what later suites need while earlier ones run: those wait for processes most of the time. At the lowest priority, so
+// that it takes only what they leave. A suite that comes to its build waits for this one (scripts/setup/lock.mjs) and, when it
+// failed, makes it again and shows why.
+import { node24 } from '../setup/paths.mjs';
+import { run } from '../setup/steps.mjs';
+
+/** Suites whose whole build is that of a preset of the same name, in the order of their suites. */
+const presets = ['asan', 'tsan', 'cuda'];
+
+// Where the kernel groups processes by session, nice counts within the group alone, and this is a session of its own.
+const quietly = 'echo 19 > /proc/self/autogroup; exec nice -n 19 "$@"';
+
+/** Builds for those of these suites that compile much, one after the other. */
+export async function buildAhead(suiteNames) {
+  for (const preset of presets.filter((name) => suiteNames.includes(name))) {
+    await run('sh', ['-c', quietly, 'sh', node24, 'scripts/build-native.mjs', '--preset', preset]);
+  }
+}
