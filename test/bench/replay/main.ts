@@ -1,5 +1,5 @@
 // Replays typing against the completion client: first against a script on a virtual clock, then against a real mesh in real time.
-// Prints one table in Markdown; the exit status is 1 when a bar is missed and --strict is given.
+// Prints its tables in Markdown; the exit status is 1 when a bar is missed and --strict is given.
 //
 //   npm run bench:replay [-- --traces 12 --seconds 600 --model DIR --order psm --only scripted|mesh --seed WORD --json FILE --strict]
 import { execFileSync } from 'node:child_process';
@@ -74,7 +74,8 @@ async function playAllReal(traces: readonly Trace[]): Promise<RealRun[]> {
 function traceTable(traces: readonly Trace[]): string {
   const lines = traces.map(({ path, languageId, source, passages, paceMs }) => {
     const chars = passages.reduce((total, { text }) => total + text.length, 0);
-    return `| ${path} | ${languageId} | ${source.from}, ${source.licence} | ${source.hash} | ${passages.length} | ${chars} | ${paceMs} ms |`;
+    const from = `${source.from}, ${source.licence} | ${source.hash}`;
+    return `| ${path} | ${languageId} | ${from} | ${passages.length} | ${chars} | ${paceMs} ms |`;
   });
   const head = '| file | language | source | sha256 | passages | characters | pace |';
   return ['## Traces', '', head, '|---|---|---|---|---|---|---|', ...lines, ''].join('\n');
