@@ -23,7 +23,7 @@ export const TYPING_INTERVAL_START_MS = 200;
 export const TYPING_PAUSE_MS = 2_000;
 /** With what a small model takes, a suggestion is seen within 350 ms of its key: test/bench/replay measures it. */
 export const DEBOUNCE_MIN_MS = 60;
-export const DEBOUNCE_MAX_MS = 300;
+export const DEBOUNCE_MAX_MS = 290;
 /** The wait is this many typing intervals in a poor place for a suggestion, and so many in the best. */
 export const DEBOUNCE_RATE_MAX = 3;
 export const DEBOUNCE_RATE_MIN = 0.4;

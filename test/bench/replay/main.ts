@@ -57,7 +57,9 @@ async function playAllReal(traces: readonly Trace[]): Promise<RealRun[]> {
   try {
     const until = performance.now() + Number(values.seconds) * 1000;
     // As after the first minutes of service: code that ran a few times only is still interpreted.
-    const warmUp = await playReal(traces[0]!, mesh, -1, Math.min(until, performance.now() + 30_000));
+    const [source] = readSources(1);
+    const other = makeTrace(source!, 0, `${values.seed} warm-up`);
+    const warmUp = await playReal(other, mesh, -1, Math.min(until, performance.now() + 30_000));
     print(`warm-up: ${warmUp.played.keys} keys, not counted\n`);
     const runs: RealRun[] = [];
     for (const [index, trace] of traces.entries()) {

@@ -26,8 +26,8 @@ export type Trace = {
 /** About 1,000 tokens of quern-mini, with what is sent of the file beside it. */
 export const EXCERPT_CHARS = 2_300;
 const EXCERPT_LINES_MAX = 90;
-const TYPED_CHARS = 520;
-const PASSAGES_MAX = 9;
+const TYPED_CHARS = 280;
+const PASSAGES_MAX = 7;
 /** A good, a middling and a slow typist's. */
 const PACES_MS = [110, 150, 200] as const;
 

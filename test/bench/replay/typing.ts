@@ -35,13 +35,14 @@ const NEIGHBOURS = 'qwertyuiopasdfghjklzxcvbnm';
 
 const indentOf = (line: string): string => /^[ \t]*/.exec(line)?.[0] ?? '';
 
-/** Offset in the target of what closes the bracket or quote at `at` in the same line; null where nothing does. */
-function closerOf(target: string, at: number): number | null {
+/** Offset of what closes the bracket or quote at the state's place, in its line and within the pairs around it; null: nothing. */
+function closerOf({ target, at, closers }: TypingState): number | null {
   const open = target[at] ?? '';
   const close = PAIRS[open];
   if (close === undefined || (open === close && /\w/.test(target[at - 1] ?? ''))) return null;
   let depth = 0;
-  for (let i = at + 1; i < target.length && target[i] !== '\n'; i++) {
+  const end = closers[0] ?? target.length;
+  for (let i = at + 1; i < end && target[i] !== '\n'; i++) {
     if (target[i] === close && depth === 0) return i;
     if (target[i] === open) depth++;
     else if (target[i] === close) depth--;
@@ -91,7 +92,7 @@ export function nextKey(state: TypingState, currentLine: string, paceMs: number,
   if (/[a-z]/.test(here) && !state.slipped.has(at) && random.next() < SLIP_SHARE) {
     return { kind: 'insert', text: random.pick([...NEIGHBOURS]), behind: 0, advance: 0, waitMs };
   }
-  const closer = closerOf(target, at);
+  const closer = closerOf(state);
   const pair = closer === null ? '' : target[closer]!;
   return { kind: 'insert', text: here + pair, behind: pair.length, advance: 1, waitMs };
 }
@@ -130,7 +131,7 @@ export function typed(state: TypingState, key: Key): void {
     state.indentOff = excess > 0 ? excess : agreed - wanted;
     state.at += key.advance;
   } else {
-    if (key.behind > 0) state.closers.unshift(closerOf(target, at)!);
+    if (key.behind > 0) state.closers.unshift(closerOf(state)!);
     state.indentOff = 0;
     state.at += key.advance;
   }

@@ -41,7 +41,7 @@ test('the wait follows the typing, the place and the answers, within its bounds'
   const debounce = new Debounce();
   const near = (place: Place, wanted: number): void => assert.equal(Math.round(debounce.delayMs(place)), wanted);
   near(good, 80);
-  near(poor, 300);
+  near(poor, 290);
   for (let at = 0; at <= 6_000; at += 300) debounce.noteTyping(at);
   near(good, 120);
   debounce.noteTyping(60_000); // a pause is no typing
@@ -50,8 +50,8 @@ test('the wait follows the typing, the place and the answers, within its bounds'
   near(good, 80);
   debounce.noteResponse(200);
   near(good, 60);
-  near(poor, 300);
-  assert.equal(debounce.delayMs(good, { spent: true }), 300, 'who asked enough waits for a real pause');
+  near(poor, 290);
+  assert.equal(debounce.delayMs(good, { spent: true }), 290, 'who asked enough waits for a real pause');
 });
 
 test('a place is better the more likely something begins there', () => {

@@ -1,0 +1,32 @@
+/** The replay of typing against a script (test/bench/replay), over sources that the lock file pins: its bars, and that it repeats. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { clientRows, keptRows, latencyRows } from '../../../bench/replay/replay-table.ts';
+import { playScripted, type Run } from '../../../bench/replay/scripted-run.ts';
+import { readSources } from '../../../bench/replay/sources.ts';
+import { makeTrace } from '../../../bench/replay/trace.ts';
+
+const traces = readSources(18)
+  .map((source, index) => makeTrace(source, index, 'a'))
+  .filter(({ languageId }) => languageId === 'typescript' || languageId === 'javascript');
+
+const rowsOf = (runs: readonly Run[]) => [...clientRows(runs), ...latencyRows(runs), ...keptRows(runs)];
+
+test('typing is answered within its bars: requests, queries at once, time from the key', async () => {
+  const runs: Run[] = [];
+  for (const trace of traces) runs.push(await playScripted(trace));
+  assert(runs.length >= 8);
+  for (const { what, value, bar, holds } of rowsOf(runs)) assert.notEqual(holds, false, `${what}: ${value}, ${bar}`);
+  assert(
+    runs.every(({ whole }) => whole),
+    'every text was typed to its end',
+  );
+  const shown = runs.reduce((sum, { played }) => sum + played.shown.length, 0);
+  assert(shown > 200, `only ${shown} suggestions were shown: the test shows little`);
+});
+
+test('a trace is the same in every run', async () => {
+  const [trace] = traces;
+  assert(trace);
+  assert.deepEqual(rowsOf([await playScripted(trace)]), rowsOf([await playScripted(trace)]));
+});
