@@ -11,6 +11,7 @@ import { infillEnd } from '../scope/infill-end.ts';
 import { emptySampling, type Prompt, type TypedRequest } from '../typed-request.ts';
 import { validate } from './body.ts';
 import { callerOf, type Exchange, requestTimeoutMs, sendJson } from './exchange.ts';
+import { completionModelName } from './tabby-server.ts';
 
 const snippet = z.looseObject({ filepath: z.string(), body: z.string() });
 const snippets = z.array(snippet).max(INFILL_CHUNKS_MAX).nullish();
@@ -77,13 +78,13 @@ function promptOf(body: Body): { prompt: Prompt } & ReturnType<typeof infillEnd>
   return { prompt, ...infillEnd(InfillMode.INFILL_MODE_AUTO, { ...place, languageId: body.language ?? '' }) };
 }
 
-function requestOf(body: Body, exchange: Exchange, requestId: string): TypedRequest {
+function requestOf(body: Body, exchange: Exchange, model: string, requestId: string): TypedRequest {
   const asked = promptOf(body);
   const sampling = emptySampling();
   return {
     ...asked,
     method: asked.prompt.kind === 'infill' ? 'infill' : 'complete',
-    model: '',
+    model,
     sampling: {
       ...sampling,
       maxTokens: INFILL_TOKENS_DEFAULT,
@@ -114,7 +115,11 @@ function withLineEnds(text: string, body: Body): string {
 export async function tabbyCompletions(context: GatewayContext, exchange: Exchange): Promise<void> {
   const body = validate(schema, exchange.body);
   const requestId = exchange.requestId || uuidv7();
-  const { choices } = await collect(context, requestOf(body, exchange, requestId), callerOf(exchange));
+  const { choices } = await collect(
+    context,
+    requestOf(body, exchange, completionModelName(context), requestId),
+    callerOf(exchange),
+  );
   const texts = choices.map(({ index, text }) => ({ index, text: withLineEnds(text, body) }));
   const answer = { id: `cmpl-${requestId}`, choices: texts.length > 0 ? texts : [{ index: 0, text: '' }] };
   sendJson(exchange.response, answer, { 'x-request-id': requestId });

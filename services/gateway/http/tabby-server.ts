@@ -1,5 +1,6 @@
 // What Tabby's clients ask a server before anything else: GET /v1/health and GET /v1beta/server_setting.
 import { cpus } from 'node:os';
+import type { Model } from '#gen/quern/gateway/v1/gateway.ts';
 import type { GatewayContext } from '../context.ts';
 import { describeModel } from '../served-model.ts';
 import { type Handler, sendJson } from './exchange.ts';
@@ -10,11 +11,24 @@ import { type Handler, sendJson } from './exchange.ts';
  */
 const VERSION = { build_date: '', build_timestamp: '', git_sha: '', git_describe: 'quern' };
 
+/** Tabby completes by one model, and its clients name none: of several it is the first that can fill in. */
+function completionModel(models: readonly Model[]): Model | undefined {
+  return models.find(({ fimFamily }) => fimFamily !== '');
+}
+
+const described = (context: GatewayContext): Model[] =>
+  context.models.all().map((model) => describeModel(context, model));
+
+/** Its name; "" where none can (yet), which means the only one or is refused with the names. */
+export function completionModelName(context: GatewayContext): string {
+  return completionModel(described(context))?.name ?? '';
+}
+
 /** GET /v1/health. */
 export function tabbyHealth(context: GatewayContext): Handler {
   return ({ response }) => {
-    const models = context.models.all().map((model) => describeModel(context, model));
-    const completion = models.find(({ fimFamily }) => fimFamily !== '');
+    const models = described(context);
+    const completion = completionModel(models);
     const chat = models.find((model) => model.chat);
     const device = models[0]?.backend || 'unknown';
     const local = (name: string) => ({ local: { model_id: name, device, cuda_devices: [] } });

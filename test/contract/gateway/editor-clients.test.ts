@@ -116,6 +116,26 @@ test("Tabby's language and /infill's language_id say where a text ends", async (
   assert.equal(python.json.content, 'if a:  # if (\n        b()');
 });
 
+test('of several models Tabby gets the one that its health names', async (t) => {
+  const env = (folder: string) => {
+    const [first, second] = ['engine0', 'engine1'].map((name) => `unix://${folder}/${name}.sock`);
+    return { QUERN_GATEWAY_ENGINES: `first=${first};second=${second}` };
+  };
+  const mesh = await startMesh(t, { engines: 2, model: { models: ['first', 'second'] }, env });
+  mesh.engine.settings.script = () => bytesOf('1');
+  const health = (await (await fetch(`${mesh.url}/v1/health`)).json()) as Record<string, unknown>;
+  assert.equal(health.model, 'first');
+  const { json } = await post(mesh, '/v1/completions', { segments: { prefix: 'a = ', suffix: '\n' } });
+  assert.deepEqual(json.choices, [{ index: 0, text: '1' }]);
+  const { model: _, ...unnamed } = recordedBody('llama-vim', 'infill');
+  for (const [model, status] of [
+    ['second', 200],
+    ['third', 404],
+    ['', 400],
+  ] as const)
+    assert.equal((await post(mesh, '/infill', { ...unnamed, model })).status, status, `/infill with "${model}"`);
+});
+
 test("Tabby's raw prompt and its health", async (t) => {
   const mesh = await startMesh(t);
   mesh.engine.settings.script = () => bytesOf('1');
