@@ -39,7 +39,7 @@ function _G.take_first()
   local answers = vim.lsp.buf_request_sync(0, 'textDocument/completion', vim.lsp.util.make_position_params(), ${LIMIT_MS})
   for _, answer in pairs(answers or {}) do
     local item = answer.result and answer.result.items[1]
-    if item then vim.lsp.util.apply_text_edits({ item.textEdit }, 0, 'utf-16') end
+    if item then vim.lsp.util.apply_text_edits({ item.textEdit }, vim.api.nvim_get_current_buf(), 'utf-16') end
     return item and item.textEdit.newText or ''
   end
   return 'no answer'
