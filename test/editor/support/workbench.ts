@@ -1,5 +1,6 @@
 /** The real VS Code workbench in a headless Chromium, driven as a user does: by keys and by what is on the screen. */
 import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core';
 import type { PageServer } from './page-server.ts';
@@ -76,8 +77,51 @@ export class Workbench {
     await page.keyboard.press(key);
     await input.waitFor();
     await input.fill(text);
-    await page.locator('.quick-input-list .monaco-list-row').filter({ hasText: label }).first().click();
+    const rows = page.locator('.quick-input-list .monaco-list-row');
+    // Titles begin alike, and the palette sorts by what was used last.
+    const whole = new RegExp(`^\\s*${label.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}\\s*$`);
+    await rows.locator('.label-name').filter({ hasText: whole }).first().click();
+    await rows.first().waitFor({ state: 'hidden' }); // a command that asks shows the box again, without a list
+  }
+
+  /** What the status bar's item says to who asks. */
+  async statusText(): Promise<string> {
+    return (await this.page.locator('[id="quern.quern.quern.status"] a').getAttribute('aria-label')) ?? '';
+  }
+
+  /** Answers an input box. */
+  async input(text: string): Promise<void> {
+    const input = this.page.locator('.quick-input-widget input.input');
+    await input.fill(text);
+    await input.press('Enter');
     await input.waitFor({ state: 'hidden' });
+  }
+
+  async notification(text: string): Promise<void> {
+    await this.page.locator('.notification-toast').filter({ hasText: text }).first().waitFor();
+  }
+
+  async clearNotifications(): Promise<void> {
+    await this.command('Notifications: Clear All Notifications');
+    await this.page.locator('.notification-toast').first().waitFor({ state: 'detached' });
+    await this.page.locator('.editor-instance .view-lines').first().focus();
+  }
+
+  /** Events of suggestions as the language server has counted them: kind -> how many. */
+  async events(): Promise<Record<string, number>> {
+    await this.context.grantPermissions(['clipboard-read', 'clipboard-write'], { origin: this.#server.origin });
+    await this.command('Quern: Copy Diagnostics');
+    await this.notification('diagnostics are in the clipboard');
+    const text = await this.page.evaluate('navigator.clipboard.readText()');
+    await this.clearNotifications();
+    const statistics = /^statistics: `(.*)`$/m.exec(String(text))?.[1] ?? '{}';
+    return (JSON.parse(statistics) as { events?: Record<string, number> }).events ?? {};
+  }
+
+  /** For the documentation, where a folder for it is named. */
+  async picture(name: string): Promise<void> {
+    const folder = process.env.EDITOR_PICTURES;
+    if (folder) await this.page.screenshot({ path: join(folder, `${name}.png`) });
   }
 
   press(key: string): Promise<void> {
@@ -97,13 +141,17 @@ export class Workbench {
     await this.page.locator(GHOST).first().waitFor({ state: 'detached' });
   }
 
-  /** Saves, and what stands in the file then. */
-  async saved(name: string, expected: string): Promise<void> {
+  /** Saves until the file is `expected`. */
+  saved(name: string, expected: string): Promise<void> {
+    return this.savedAs(name, (text) => text === expected, expected);
+  }
+
+  async savedAs(name: string, fits: (text: string) => boolean, expected = 'another text'): Promise<void> {
     const until = Date.now() + LIMIT_MS;
     while (true) {
       await this.press('Control+S');
-      const text = this.#server.files.get(name)?.toString();
-      if (text === expected) return;
+      const text = this.#server.files.get(name)?.toString() ?? '';
+      if (fits(text)) return;
       if (Date.now() > until)
         throw new Error(`${name}: expected ${JSON.stringify(expected)}, got ${JSON.stringify(text)}`);
       await new Promise((resolve) => setTimeout(resolve, 50));
