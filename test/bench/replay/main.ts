@@ -1,14 +1,16 @@
 // Replays typing against the completion client: first against a script on a virtual clock, then against a real mesh in real time.
 // Prints its tables in Markdown; the exit status is 1 when a bar is missed and --strict is given.
 //
-//   npm run bench:replay [-- --traces 12 --seconds 600 --model DIR --order psm --only scripted|mesh --seed WORD --json FILE --strict]
+//   npm run bench:replay [-- --traces 12 --seconds 600 --seed WORD --only scripted|mesh --json FILE --strict]
+//                        [--model DIR --order served|psm --shape qwen2.5-1.5b]
 import { execFileSync } from 'node:child_process';
-import { cpSync, existsSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { cpus, loadavg, tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { writeFileSync } from 'node:fs';
+import { cpus, loadavg } from 'node:os';
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { playReal, type RealRun } from './real-run.ts';
 import { startReplayMesh } from './replay-mesh.ts';
+import { prepareModel } from './replay-model.ts';
 import { clientRows, formatRows, keptRows, latencyRows, meshRows, type Row, timeRows } from './replay-table.ts';
 import { playScripted, type Run } from './scripted-run.ts';
 import { ROOT, readSources } from './sources.ts';
@@ -20,6 +22,7 @@ const { values } = parseArgs({
     seconds: { type: 'string', default: '600' },
     model: { type: 'string', default: join(ROOT, 'models/quern-mini') },
     order: { type: 'string', default: 'served' },
+    shape: { type: 'string', default: '' },
     only: { type: 'string', default: '' },
     seed: { type: 'string', default: 'a' },
     json: { type: 'string' },
@@ -37,22 +40,8 @@ function machineLine(): string {
   return `${cpus()[0]?.model ?? 'unknown CPU'}, ${cpus().length} cores, Node ${process.version}, load ${load.join(' ')}, commit ${commit}`;
 }
 
-/** The model with its prompts in another order: a folder of links with a quern.json of its own. */
-function inOrder(modelDir: string, order: string): { dir: string; remove: () => void } {
-  if (order === 'served') return { dir: modelDir, remove: () => {} };
-  if (order !== 'psm') throw new Error(`--order: expected served or psm, got ${order}`);
-  const dir = mkdtempSync(join(tmpdir(), 'quern-replay-model-'));
-  for (const name of readdirSync(modelDir)) {
-    if (name !== 'quern.json') symlinkSync(join(modelDir, name), join(dir, name));
-  }
-  const own = join(modelDir, 'quern.json');
-  if (existsSync(own)) cpSync(own, join(dir, 'quern.json'));
-  writeFileSync(join(dir, 'quern.json'), JSON.stringify({ fim_family: 'qwen2.5-coder' }));
-  return { dir, remove: () => rmSync(dir, { recursive: true, force: true }) };
-}
-
 async function playAllReal(traces: readonly Trace[]): Promise<RealRun[]> {
-  const { dir, remove } = inOrder(resolve(values.model), values.order);
+  const { dir, remove } = prepareModel(values.model, values);
   const mesh = await startReplayMesh(dir);
   try {
     const until = performance.now() + Number(values.seconds) * 1000;
@@ -102,7 +91,8 @@ if (values.only !== 'mesh') {
 if (values.only !== 'scripted') {
   const real = await playAllReal(traces);
   runs.push(...real);
-  add(`Against a mesh (${values.model.split('/').at(-1)}, order ${values.order})`, [
+  const model = values.shape === '' ? values.model.split('/').at(-1) : `${values.shape}, random weights`;
+  add(`Against a mesh (${model}, order ${values.order})`, [
     ...[...clientRows(real), ...meshRows(real), ...latencyRows(real), ...keptRows(real)],
   ]);
   add('Where the time of shown requests went', timeRows(real));
