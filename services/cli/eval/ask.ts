@@ -77,7 +77,7 @@ async function askOne(hole: Hole, asking: Asking): Promise<Row> {
       identifier_precision: rounded(found.identifierPrecision),
       identifier_recall: rounded(found.identifierRecall),
       identifier_f1: rounded(found.identifierF1),
-      ...{ latency_ms: rounded(latency), tokens: answer.tokens, finish: answer.finish },
+      ...{ latency_ms: Math.round(latency * 10) / 10, tokens: answer.tokens, finish: answer.finish },
       ...(asking.withText ? { ...wanted, got: answer.text } : {}),
     };
   } catch (error) {

@@ -46,7 +46,8 @@ export function formatComparison(
   later: Run,
   { pairs, onlyEarlier, onlyLater, differences }: Comparison,
 ): string {
-  const name = ({ model, at }: Run): string => `${model.name} of ${at.slice(0, 16).replace('T', ' ')}`;
+  const name = ({ model, at, settings }: Run): string =>
+    `${model.name} of ${at.slice(0, 16).replace('T', ' ')} (${settings.lines_before} and ${settings.lines_after} lines)`;
   const rows = differences.map(({ metric, earlier: from, later: to, change, p, verdict }) => {
     const sign = change.value > 0 ? '+' : '';
     return [
