@@ -1,12 +1,12 @@
 // node scripts/vscode-extension.mjs [FILE.vsix]
 // Bundles clients/vscode and the language server to plain JavaScript in .cache/vscode/extension, which VS Code can load as it
 // is, and packs that into a .vsix: .cache/vscode/quern-VERSION.vsix, or the file that is named.
-import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
-import { cacheDir, listFiles, root } from './setup/paths.mjs';
+import { cacheDir, listFiles, nodeModules, root } from './setup/paths.mjs';
 import { formatSeconds, say } from './setup/steps.mjs';
 import { vsixOf } from './vsix.mjs';
 
@@ -16,7 +16,8 @@ const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
 const shared = {
   bundle: true,
   minify: true,
-  legalComments: 'none',
+  legalComments: 'none', // THIRD-PARTY.txt has the licences whole
+  metafile: true,
   logLevel: 'warning',
   absWorkingDir: root,
   define: { EXTENSION_VERSION: JSON.stringify(version) },
@@ -54,7 +55,7 @@ export async function buildExtension(folder) {
   const server = { ...desktop, format: 'esm', banner: requireBanner };
   const into = (name, from, options) =>
     build({ ...options, entryPoints: [join(root, from)], outfile: join(dist, name) });
-  await Promise.all([
+  const bundles = await Promise.all([
     into('desktop.js', 'clients/vscode/desktop.ts', { ...desktop, format: 'cjs', external: ['vscode'] }),
     into('web.js', 'clients/vscode/web.ts', { ...browser, format: 'cjs', external: ['vscode'] }),
     into('server-worker.js', 'clients/vscode/web/server-worker.ts', { ...browser, format: 'iife' }),
@@ -68,7 +69,26 @@ export async function buildExtension(folder) {
   cpSync(join(source, 'media'), join(folder, 'media'), { recursive: true });
   cpSync(join(root, 'LICENSE'), join(folder, 'LICENSE.txt'));
   copyGrammars(join(folder, 'node_modules', parser));
+  writeFileSync(join(folder, 'THIRD-PARTY.txt'), licencesOf(packagesIn(bundles).add(parser)));
   return folder;
+}
+
+/** Names of the npm packages of which something went into the bundles. */
+function packagesIn(bundles) {
+  const inputs = bundles.flatMap(({ metafile }) => Object.keys(metafile.inputs));
+  const names = inputs.map((path) => /.*node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(path)?.[1]);
+  return new Set(names.filter(Boolean).sort());
+}
+
+/** What their licences want kept with every copy. */
+function licencesOf(names) {
+  const texts = [...names].map((name) => {
+    const folder = join(nodeModules, name);
+    const { version: at, license } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
+    const file = readdirSync(folder).find((entry) => /^(licen[cs]e|copying)/i.test(entry));
+    return `${name} ${at} (${license})\n\n${file ? readFileSync(join(folder, file), 'utf8').trim() : 'No licence text of its own.'}\n`;
+  });
+  return texts.join(`\n${'-'.repeat(80)}\n\n`);
 }
 
 /** The parser and the grammars that the outline reads, laid out as the package that it looks for. */

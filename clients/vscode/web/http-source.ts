@@ -125,11 +125,12 @@ function bodyOf(query: InfillQuery): Record<string, unknown> {
 async function* infill(call: Call, query: InfillQuery, signal: AbortSignal): AsyncGenerator<InfillEvent> {
   if (signal.aborted) throw new InfillFailure('cancelled', 'cancelled before it was sent');
   const response = await call('/infill', query.traceId, bodyOf(query), signal);
-  yield { kind: 'accepted', traceId: response.headers.get('x-trace-id') ?? query.traceId };
-  if (!response.body) throw new InfillFailure('failed', 'expected events, got an answer without a body');
+  const { body } = response;
+  if (!body) throw new InfillFailure('failed', 'expected events, got an answer without a body');
   let open = query.candidates;
   try {
-    for await (const data of eventData(response.body)) {
+    yield { kind: 'accepted', traceId: response.headers.get('x-trace-id') ?? query.traceId };
+    for await (const data of eventData(body)) {
       const event = eventOf(data);
       if (event === null) continue;
       yield event;
@@ -137,6 +138,8 @@ async function* infill(call: Call, query: InfillQuery, signal: AbortSignal): Asy
     }
   } catch (cause) {
     throw interrupted(signal, cause);
+  } finally {
+    if (!body.locked) await body.cancel().catch(() => undefined); // whoever leaves early frees the place at the engine
   }
   if (open > 0) throw new InfillFailure('offline', 'the mesh went away in the middle of its answer');
   yield { kind: 'end', superseded: false };

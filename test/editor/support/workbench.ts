@@ -121,7 +121,7 @@ export class Workbench {
   /** For the documentation, where a folder for it is named. */
   async picture(name: string): Promise<void> {
     const folder = process.env.EDITOR_PICTURES;
-    if (folder) await this.page.screenshot({ path: join(folder, `${name}.png`) });
+    if (folder) await this.page.screenshot({ path: join(folder, `${name}.png`), animations: 'disabled' });
   }
 
   press(key: string): Promise<void> {

@@ -35,10 +35,13 @@ export type EditorOptions = {
   settings?: Record<string, unknown>;
   capabilities?: Record<string, unknown>;
   rootUri?: string;
+  /** Program and its first words; default: the checkout's quern-lsp. */
+  server?: readonly string[];
 };
 
 export async function startEditor(t: Pick<TestContext, 'after'>, options: EditorOptions): Promise<Editor> {
-  const child = spawn(process.execPath, [BIN, '--stdio'], {
+  const [program = '', ...words] = options.server ?? [process.execPath, BIN];
+  const child = spawn(program, [...words, '--stdio'], {
     stdio: ['pipe', 'pipe', 'inherit'],
     env: { ...process.env, QUERN_GATEWAY: options.gateway },
   });

@@ -1,0 +1,217 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { LanguageClientOptions } from 'vscode-languageclient';
+import { startExtension } from '../../../../clients/vscode/ui/extension.ts';
+import type { Outcome } from '../../../../clients/vscode/ui/outcome.ts';
+import { at, stubApi, stubClient, stubContext, stubDocument } from './support/stub-api.ts';
+
+const outcome = (over: Partial<Outcome>): Outcome => ({
+  ...{ uri: 'file:///project/secret-name.py', invoked: false, id: 'id-1', reason: null, rule: null },
+  ...{ from: 'stream', partial: false, traceId: 'a'.repeat(32), count: 1, ...over },
+});
+
+async function started(defaults: Record<string, unknown> = {}, start?: () => Promise<void>) {
+  const stub = stubApi(defaults);
+  const context = stubContext();
+  const { client, sent, hear } = stubClient(start);
+  let options: LanguageClientOptions = {};
+  const open = (given: LanguageClientOptions) => {
+    options = given;
+    return client;
+  };
+  const extension = startExtension(stub.api, context, { name: 'stub', fixed: { reportEvents: false }, open });
+  await extension.ready;
+  const end = (over: Partial<Outcome>): void => hear.get('quern/outcome')?.(outcome(over) as never);
+  type Provide = NonNullable<NonNullable<LanguageClientOptions['middleware']>['provideInlineCompletionItems']>;
+  const provide = options.middleware?.provideInlineCompletionItems as Provide;
+  return { stub, context, sent, options, end, provide };
+}
+
+const token = { isCancellationRequested: false } as Parameters<Awaited<ReturnType<typeof started>>['provide']>[3];
+const automatic = { triggerKind: 1, selectedCompletionInfo: undefined };
+
+test('the status bar follows the outcomes, and passes over what was typed away', async () => {
+  const { stub, end } = await started();
+  const { item } = stub;
+  assert.match(item.text, /sparkle/);
+  end({ reason: 'FILTERED', rule: 'overlap', count: 0 });
+  assert.match(item.text, /dash/);
+  assert.equal(item.tooltip, "No suggestion (FILTERED). The model's text was of no use here (rule overlap).");
+  end({ reason: 'DEBOUNCED', count: 0 });
+  assert.match(item.text, /dash/, 'typing on says nothing new');
+  end({ reason: 'OFFLINE', count: 0 });
+  assert.match(item.text, /warning/);
+  assert.equal((item.backgroundColor as unknown as { id: string }).id, 'statusBarItem.warningBackground');
+  end({});
+  assert.match(item.text, /sparkle/);
+  assert.equal(item.backgroundColor, undefined);
+});
+
+test('it thinks while a request is on its way', async () => {
+  const { stub, provide } = await started();
+  let answer: (items: []) => void = () => undefined;
+  const next = () =>
+    new Promise<[]>((resolve) => {
+      answer = resolve;
+    });
+  const provided = provide(stubDocument('python', 'x = '), at(0, 4), automatic, token, next);
+  assert.match(stub.item.text, /loading~spin/);
+  answer([]);
+  await provided;
+  assert.match(stub.item.text, /sparkle/);
+});
+
+test('turned off, for all or for a language, nothing goes to the server', async () => {
+  const { stub, provide } = await started({ languages: { '*': true, markdown: false } });
+  let asked = 0;
+  const next = () => {
+    asked += 1;
+    return [];
+  };
+  await provide(stubDocument('markdown', 'x = '), at(0, 4), automatic, token, next);
+  assert.equal(asked, 0);
+  await provide(stubDocument('python', 'x = '), at(0, 4), automatic, token, next);
+  assert.equal(asked, 1);
+  await stub.run('quern.toggle');
+  assert.equal(stub.settings.enabled, false);
+  assert.match(stub.item.text, /circle-slash/);
+  await provide(stubDocument('python', 'x = '), at(0, 4), automatic, token, next);
+  assert.equal(asked, 1);
+  await stub.run('quern.toggle');
+  assert.match(stub.item.text, /sparkle/);
+});
+
+test('one language is turned off and on, and turned on where all was off', async () => {
+  const { stub } = await started();
+  stub.openIn('python');
+  await stub.run('quern.toggleLanguage');
+  assert.deepEqual(stub.settings.languages, { '*': true, python: false });
+  assert.match(String(stub.item.tooltip), /off: for python/);
+  await stub.run('quern.toggle');
+  await stub.run('quern.toggleLanguage');
+  assert.deepEqual([stub.settings.enabled, stub.settings.languages], [true, { '*': true, python: true }]);
+  stub.openIn(null);
+  await stub.run('quern.toggleLanguage');
+  assert.match(stub.messages.at(-1) ?? '', /open a file/);
+});
+
+test('the key lives in the secret storage: settings that are pulled hold it, diagnostics do not', async () => {
+  const { stub, context, sent, options, end } = await started({ gateway: 'mesh.private.example:50051' });
+  const pull = async (): Promise<Record<string, unknown>> => {
+    const configuration = options.middleware?.workspace?.configuration;
+    assert(configuration);
+    const pulled = await configuration({ items: [{ section: 'quern' }] }, token, async () => []);
+    const [first] = pulled as Record<string, unknown>[];
+    return first ?? {};
+  };
+  assert.equal((await pull()).apiKey, '');
+  sent.length = 0;
+  stub.answers.push('  qk-very-secret ');
+  await stub.run('quern.setApiKey');
+  assert.deepEqual([...context.stored.values()], ['qk-very-secret']);
+  assert.deepEqual(sent, [['workspace/didChangeConfiguration', { settings: null }]]);
+  assert.deepEqual(await pull(), { ...stub.settings, reportEvents: false, apiKey: 'qk-very-secret' });
+  assert(!JSON.stringify(options.initializationOptions).includes('secret'));
+  end({ reason: 'EMPTY', count: 0 });
+  await stub.run('quern.copyDiagnostics');
+  assert.match(stub.clipboard, /EMPTY: typed, from stream, 0 shown, trace a{32}/);
+  assert.match(stub.clipboard, /API key stored.*\n.*"gateway":"\(set\)"/);
+  assert.match(stub.clipboard, /extension 1\.2\.3, Code 1\.91\.1, stub/);
+  assert.doesNotMatch(stub.clipboard, /very-secret|secret-name|private\.example/);
+  await stub.run('quern.forgetApiKey');
+  assert.equal((await pull()).apiKey, '');
+});
+
+test('why: turned off, not asked yet, a reason with its remedy, or nothing wrong', async () => {
+  const { stub, end } = await started();
+  await stub.run('quern.why');
+  assert.match(stub.messages.at(-1) ?? '', /not asked for a suggestion yet/);
+  end({ reason: 'UNAUTHENTICATED', count: 0 });
+  stub.answers.push('Open Trace');
+  await stub.run('quern.why');
+  assert.match(stub.messages.at(-1) ?? '', /^No suggestion \(UNAUTHENTICATED\).*Set API Key/);
+  assert.deepEqual(stub.opened, [`http://127.0.0.1:16686/trace/${'a'.repeat(32)}`]);
+  end({ from: 'cache' });
+  await stub.run('quern.why');
+  assert.equal(stub.messages.at(-1), 'The last request had a suggestion from the cache.');
+  stub.openIn('python');
+  stub.settings.enabled = false;
+  stub.answers.push('Turn On');
+  await stub.run('quern.why');
+  assert.match(stub.messages.at(-1) ?? '', /turned off for all languages/);
+  assert.equal(stub.settings.enabled, true);
+});
+
+test('the trace: by the pattern of the settings, which must be one; none before the first request', async () => {
+  const { stub, end } = await started({ traceUrl: 'javascript:alert(1)' });
+  await stub.run('quern.openTrace');
+  assert.match(stub.messages.at(-1) ?? '', /no trace/);
+  end({});
+  await stub.run('quern.openTrace');
+  assert.match(stub.messages.at(-1) ?? '', /expected http:\/\/host\/trace\/\{traceId\}/);
+  stub.settings.traceUrl = 'https://traces.example/t/{traceId}?x';
+  await stub.run('quern.openTrace');
+  assert.deepEqual(stub.opened, [`https://traces.example/t/${'a'.repeat(32)}?x`]);
+});
+
+test('the menu runs what is chosen', async () => {
+  const { stub } = await started();
+  stub.answers.push('quern.trigger');
+  await stub.run('quern.menu');
+  assert.deepEqual(stub.ran, ['quern.trigger', 'editor.action.inlineSuggest.trigger']);
+});
+
+test('a server that does not start is told, and the editor goes on', async () => {
+  const { stub } = await started({}, () => Promise.reject(new Error('no such program')));
+  assert.match(stub.item.text, /warning/);
+  assert.match(String(stub.item.tooltip), /no such program/);
+});
+
+test('a suggestion is told as shown, taken in part, and sent away', async () => {
+  const { stub, sent, provide } = await started();
+  sent.length = 0;
+  const document = stubDocument('python', 'x = ');
+  const item = { insertText: 'price * 2', command: { title: '', command: 'quern.accepted', arguments: ['id-1', 0] } };
+  await provide(document, at(0, 4), automatic, token, () => [item]);
+  const change = { range: { isEmpty: true, start: at(0, 4) }, text: 'price' };
+  stub.edited.fire({ document, contentChanges: [change], reason: undefined });
+  stub.api.window.activeTextEditor = { document } as never;
+  stub.selected.fire({
+    textEditor: stub.api.window.activeTextEditor,
+    selections: [{ isEmpty: true, active: at(0, 9) }],
+  });
+  stub.selected.fire({
+    textEditor: stub.api.window.activeTextEditor,
+    selections: [{ isEmpty: true, active: at(3, 0) }],
+  });
+  assert.deepEqual(
+    sent.map(([, note]) => note),
+    [
+      { kind: 'shown', id: 'id-1', index: 0 },
+      { kind: 'partially_accepted', id: 'id-1', index: 0, chars: 5 },
+      { kind: 'dismissed', id: 'id-1', index: 0 },
+    ],
+  );
+});
+
+test('a request costs the extension host far less than 5 ms, however large the file', async () => {
+  const { stub, provide } = await started();
+  const document = stubDocument('python', 'x'.repeat(4 * 1024 * 1024));
+  const item = {
+    insertText: 'y'.repeat(2_000),
+    command: { title: '', command: 'quern.accepted', arguments: ['id-1', 0] },
+  };
+  const rounds = 200;
+  const before = process.cpuUsage();
+  for (let i = 0; i < rounds; i++) {
+    await provide(document, at(0, 4), automatic, token, () => [item]);
+    stub.edited.fire({
+      document,
+      contentChanges: [{ range: { isEmpty: true, start: at(0, 4) }, text: 'z' }],
+      reason: undefined,
+    });
+  }
+  const { user, system } = process.cpuUsage(before);
+  const ms = (user + system) / 1_000 / rounds;
+  assert(ms < 5, `${ms} ms of CPU time for a request and an edit`);
+});
