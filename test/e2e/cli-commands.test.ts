@@ -18,6 +18,7 @@ test('the commands against one mesh', async (t) => {
   await t.test('bench', () => benches(run));
   await t.test('call', () => calls(run, mesh));
   await t.test('infill', (t) => infills(t, run));
+  await t.test('eval', () => evaluates(run));
   await t.test('models and doctor', () => looks(run, mesh));
   assert.equal(await mesh.stop(), 0);
 });
@@ -212,4 +213,32 @@ async function looks(run: Run, mesh: Mesh): Promise<void> {
   const command = await run(['modles']);
   assert.equal(command.code, 2);
   assert.match(command.stderr, /^quern: no command "modles"; expected one of .*; did you mean models\?\n$/);
+}
+
+async function evaluates(run: Run): Promise<void> {
+  const { code, stdout, stderr } = await run([
+    'eval',
+    'infill',
+    '--holes',
+    '6',
+    '--before',
+    '20',
+    '--after',
+    '5',
+    '--json',
+  ]);
+  assert.equal(code, 0, stderr);
+  type Figures = { group: string; answered: number; metrics: { edit_similarity: { value: number } } };
+  const told = JSON.parse(stdout) as { model: Record<string, string>; figures: Figures[] };
+  assert.equal(told.model.name, 'quern-mini');
+  assert.match(`${told.model.hash} ${told.model.vocabulary}`, /^[0-9a-f]{32,} [0-9a-f]{64}$/);
+  const answered = told.figures.map((figures) => [figures.group, figures.answered]);
+  assert.deepEqual(answered, [
+    ['javascript', 2],
+    ['python', 2],
+    ['typescript', 2],
+    ['all', 6],
+  ]);
+  const similarity = told.figures.at(-1)?.metrics.edit_similarity.value ?? 0;
+  assert(similarity > 0 && similarity <= 1, String(similarity));
 }

@@ -12,7 +12,7 @@ import { figuresOf } from './figures.ts';
 import { cutHoles, EDITOR_WINDOW, type Hole, KINDS, type Kind, type Window } from './holes.ts';
 import { formatFigures } from './print.ts';
 import { seededRandom } from './random.ts';
-import { type Evaluation, newRun, type Run, readEvaluation, writeEvaluation } from './result.ts';
+import { checkWritable, type Evaluation, newRun, type Run, readEvaluation, writeEvaluation } from './result.ts';
 import { heldOutSources, type Source, sha256, sourcesIn } from './sources.ts';
 import { openSyntax, type Reading, type Syntax } from './syntax.ts';
 
@@ -64,6 +64,7 @@ export async function evalInfill(args: string[], io: Io): Promise<number> {
   const demands = demandsOf(values['fail-below'] ?? [], values['fail-on-regression'] ?? false, values.compare);
   // Everything that can be wrong here is found before the model works.
   const earlier = values.compare === undefined ? null : await readEvaluation(values.compare);
+  if (values.out !== undefined) await checkWritable(values.out);
   const sources = values.sources === undefined ? await heldOutSources() : await sourcesIn(values.sources);
   const syntax = await openSyntax();
   const gateway = connect(values, io);

@@ -1,5 +1,5 @@
 /** A finished evaluation as a file: JSON lines, the run first and then a line per hole. No source text unless it was asked for. */
-import { readFile, writeFile } from 'node:fs/promises';
+import { open, readFile, writeFile } from 'node:fs/promises';
 import { z } from 'zod';
 import { QuernError } from '#kit/errors.ts';
 import { KINDS } from './holes.ts';
@@ -67,11 +67,19 @@ export type Evaluation = { run: Run; rows: Row[] };
 
 export const newRun = (rest: Omit<Run, 'format'>): Run => ({ format: FORMAT, ...rest });
 
+const unwritable = (file: string) => (error: NodeJS.ErrnoException) => {
+  throw new QuernError('INVALID_ARGUMENT', `--out: ${file} cannot be written (${error.code})`);
+};
+
+/** Before hours of work: INVALID_ARGUMENT where `file` cannot be written. What is in it stays. */
+export async function checkWritable(file: string): Promise<void> {
+  const handle = await open(file, 'a').catch(unwritable(file));
+  await handle.close();
+}
+
 export async function writeEvaluation(file: string, { run: head, rows }: Evaluation): Promise<void> {
   const lines = [head, ...rows].map((one) => JSON.stringify(one));
-  await writeFile(file, `${lines.join('\n')}\n`).catch((error: NodeJS.ErrnoException) => {
-    throw new QuernError('INVALID_ARGUMENT', `--out: ${file} cannot be written (${error.code})`);
-  });
+  await writeFile(file, `${lines.join('\n')}\n`).catch(unwritable(file));
 }
 
 /** INVALID_ARGUMENT where the file cannot be read or is something else. */

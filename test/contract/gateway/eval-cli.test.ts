@@ -97,6 +97,11 @@ test('what is wrong is said before the model works', async (t) => {
     [['eval', 'infill', ...gateway, '--kind', 'word'], 2, /--kind: expected one of line, span, block, got "word"/],
     [['eval', 'infill', ...gateway, 'src'], 2, /expected no further words, got "src"; folders go after --sources/],
     [['eval', 'infill', ...gateway, '--sources', file('none')], 2, /--sources: expected a folder or file, got .*none/],
+    [
+      ['eval', 'infill', ...gateway, '--out', file('none/run.jsonl')],
+      2,
+      /--out: .*run\.jsonl cannot be written \(ENOENT\)/,
+    ],
     [['eval', 'infill', ...gateway, '--compare', file('other.jsonl')], 2, /other\.jsonl:1: format: /],
     [
       ['eval', 'infill', ...gateway, '--sources', sources, '--kind', 'block'],
