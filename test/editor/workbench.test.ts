@@ -14,27 +14,28 @@ import { prefixOf, scriptOf } from './support/scripted-model.ts';
 import { launchBrowser, Workbench } from './support/workbench.ts';
 
 const AVERAGE = 'def average(numbers):\n    """Arithmetic mean."""\n';
-const SWITCH = 'function nameOf(code: number): string {\n  switch (code) {\n';
+// No language with a server of its own: that would take the processor from what is tested.
+const SWITCH = 'const char *name_of(int code) {\n  switch (code) {\n';
 
 const script = scriptOf([
   [AVERAGE, '    return sum(numbers) / len(numbers)\n'],
   ['total = ', 'price * (1 + tax_rate)\n'],
   ['area = ', 'width * height\n'],
-  [SWITCH, "    case 200:\n      return 'OK';\n    case 404:\n      return 'Not Found';\n  }\n}\n"],
+  [SWITCH, '    case 200:\n      return "OK";\n    case 404:\n      return "Not Found";\n  }\n}\n'],
   ['def greet(name):\r\n', 'never: prompts have no CRLF\n'],
   ['def greet(name):\n', '    text = f"Hello, {name}"\n    print(text)\n'],
   ['secret = ', 'never()\n'],
-  ['const one = ', 'count + 1;\n'],
+  ['int one = ', 'count + 1;\n'],
 ]);
 
 const FILES: Record<string, string> = {
   'average.py': AVERAGE,
   'order.py': 'price = 20\ntax_rate = 0.19\n',
   'area.py': 'width = 3\nheight = 4\n',
-  'status.ts': SWITCH,
+  'status.c': SWITCH,
   'greet.py': 'import sys\r\n\r\ndef greet(name):\r\n',
   'private.py': '# nothing of this is sent\n',
-  'count.ts': 'let count = 0;\n',
+  'count.c': 'int count = 0;\n',
   'empty.py': '# the model has nothing to say here\n',
 };
 
@@ -119,15 +120,15 @@ test('Escape sends it away and changes nothing', async () => {
 });
 
 test('several lines are shown and taken', async () => {
-  await openAtEnd('status.ts');
+  await openAtEnd('status.c');
   await at.type('    ');
   await at.ghost('Not Found');
   await at.picture('4-lines');
   await at.press('Tab');
   await at.noGhost();
-  const lines = "    case 200:\n      return 'OK';\n    case 404:\n      return 'Not Found';";
-  await eventually(() => server.files.get('status.ts') !== undefined, 'the file is there');
-  await at.savedAs('status.ts', (text) => text.startsWith(SWITCH + lines));
+  const lines = '    case 200:\n      return "OK";\n    case 404:\n      return "Not Found";';
+  await eventually(() => server.files.get('status.c') !== undefined, 'the file is there');
+  await at.savedAs('status.c', (text) => text.startsWith(SWITCH + lines));
 });
 
 test('a file with CRLF keeps it, and the mesh sees none of it', async () => {
@@ -172,7 +173,7 @@ test('turned off for a language, for all: not one request', async () => {
   await at.picture('6-off');
   await at.clearNotifications();
   await at.command('Quern: Turn Suggestions On or Off');
-  await openAtEnd('count.ts');
+  await openAtEnd('count.c');
   await at.status('circle-slash');
   await at.type('// ');
   await at.command('Quern: Suggest Now');
@@ -184,7 +185,7 @@ test('turned off for a language, for all: not one request', async () => {
   await at.command('Quern: Turn Suggestions On or Off');
   await at.status('sparkle');
   await at.press('Enter');
-  await at.type('const one = ');
+  await at.type('int one = ');
   await at.ghost('count + 1;');
   assert(!asked().some((text) => text.includes('secret')));
 });
@@ -196,10 +197,10 @@ test('the walkthrough opens', async () => {
 });
 
 test('a mesh that goes away is told, and the editor goes on', async () => {
-  await openAtEnd('count.ts');
+  await openAtEnd('count.c');
   await mesh.gateway.close();
   await at.press('Enter');
-  await at.type('let more');
+  await at.type('int more');
   await at.status('warning');
   assert.match(await at.statusText(), /OFFLINE/);
 });

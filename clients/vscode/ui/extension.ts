@@ -29,6 +29,7 @@ export type Extension = { ready: Promise<void>; close(): Promise<void> };
 
 export function startExtension(api: Api, context: ExtensionContext, backend: Backend): Extension {
   const status = new StatusBar(api);
+  const pulls = new SettingsPulls(status);
   const outcomes = new OutcomeBook();
   const tell = (note: Note): void => void client.sendNotification('quern/note', note).catch(() => undefined);
   const offered = new Offered(tell);
@@ -47,7 +48,7 @@ export function startExtension(api: Api, context: ExtensionContext, backend: Bac
     // Turned off at the start, it must not ask with settings that are not its own before the real ones come.
     initializationOptions: { ...plainSettings(api), ...backend.fixed, outcomes: true },
     middleware: {
-      workspace: { configuration: async ({ items }) => Promise.all(items.map(() => settings())) },
+      workspace: { configuration: ({ items }) => pulls.answer(() => Promise.all(items.map(() => settings()))) },
       provideInlineCompletionItems: provideBy({ api, status, offered, onDisabled }),
       executeCommand: (command, args, next) => {
         if (command === 'quern.accepted') offered.accepted(String(args[0]));
@@ -55,8 +56,10 @@ export function startExtension(api: Api, context: ExtensionContext, backend: Bac
       },
     },
   });
-  const pushSettings = (): void =>
-    void client.sendNotification('workspace/didChangeConfiguration', { settings: null }).catch(() => undefined);
+  const pushSettings = (): void => {
+    pulls.expect();
+    client.sendNotification('workspace/didChangeConfiguration', { settings: null }).catch(() => pulls.end());
+  };
   const look = (): void => status.off(whyOff(api));
   const facts = async (): Promise<string> =>
     diagnosticsText({
@@ -81,11 +84,12 @@ export function startExtension(api: Api, context: ExtensionContext, backend: Bac
       status.ended(outcome);
     }),
     onKeyChange(context.secrets, () => {
-      status.forget();
       pushSettings();
+      status.forget();
     }),
     api.workspace.onDidChangeConfiguration((change) => {
       if (!change.affectsConfiguration(SECTION)) return;
+      if (status.isStarted) pulls.expect(); // the client tells the server by itself
       status.forget();
       look();
     }),
@@ -104,12 +108,36 @@ export function startExtension(api: Api, context: ExtensionContext, backend: Bac
   look();
   const ready = client.start().then(
     () => {
-      pushSettings(); // the key, which could not be had before
       status.started();
+      pushSettings(); // the key, which could not be had before
     },
     (error: unknown) => status.broken(error instanceof Error ? error.message : String(error)),
   );
   return { ready, close: () => client.stop() };
+}
+
+/** What is asked before new settings are with the server would be cancelled by them: the status bar thinks until then. */
+class SettingsPulls {
+  readonly #status: StatusBar;
+  #ends: (() => void)[] = [];
+
+  constructor(status: StatusBar) {
+    this.#status = status;
+  }
+
+  expect(): void {
+    this.#ends.push(this.#status.wait());
+  }
+
+  async answer<T>(read: () => Promise<T>): Promise<T> {
+    const settings = await read();
+    setTimeout(() => this.end(), 0); // what is sent from then on comes behind the answer
+    return settings;
+  }
+
+  end(): void {
+    for (const end of this.#ends.splice(0)) end();
+  }
 }
 
 function whyOff(api: Api): string | null {

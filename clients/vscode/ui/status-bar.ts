@@ -66,6 +66,10 @@ export class StatusBar {
     return { kind: 'nothing', outcome };
   }
 
+  get isStarted(): boolean {
+    return this.#started;
+  }
+
   started(): void {
     this.#started = true;
     this.#broken = null;

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { CancellationToken } from 'vscode';
 import type { LanguageClientOptions } from 'vscode-languageclient';
 import { startExtension } from '../../../../clients/vscode/ui/extension.ts';
 import type { Outcome } from '../../../../clients/vscode/ui/outcome.ts';
@@ -13,21 +14,34 @@ const outcome = (over: Partial<Outcome>): Outcome => ({
 async function started(defaults: Record<string, unknown> = {}, start?: () => Promise<void>) {
   const stub = stubApi(defaults);
   const context = stubContext();
-  const { client, sent, hear } = stubClient(start);
   let options: LanguageClientOptions = {};
+  const pulled: Promise<unknown>[] = [];
+  const pull = (): Promise<unknown> => {
+    const configuration = options.middleware?.workspace?.configuration;
+    const answer = Promise.resolve(configuration?.({ items: [{ section: 'quern' }] }, token, async () => []));
+    pulled.push(answer);
+    return answer;
+  };
+  /** The server has the settings that it asked for, and the extension has seen that. */
+  const settled = async (): Promise<void> => {
+    await Promise.all(pulled);
+    await new Promise((resolve) => setTimeout(resolve, 1)); // behind the extension's own, which is as short
+  };
+  const { client, sent, hear } = stubClient(pull, start);
   const open = (given: LanguageClientOptions) => {
     options = given;
     return client;
   };
   const extension = startExtension(stub.api, context, { name: 'stub', fixed: { reportEvents: false }, open });
   await extension.ready;
+  await settled();
   const end = (over: Partial<Outcome>): void => hear.get('quern/outcome')?.(outcome(over) as never);
   type Provide = NonNullable<NonNullable<LanguageClientOptions['middleware']>['provideInlineCompletionItems']>;
   const provide = options.middleware?.provideInlineCompletionItems as Provide;
-  return { stub, context, sent, options, end, provide };
+  return { stub, context, sent, options, end, provide, pull, settled };
 }
 
-const token = { isCancellationRequested: false } as Parameters<Awaited<ReturnType<typeof started>>['provide']>[3];
+const token = { isCancellationRequested: false } as CancellationToken;
 const automatic = { triggerKind: 1, selectedCompletionInfo: undefined };
 
 test('the status bar follows the outcomes, and passes over what was typed away', async () => {
@@ -62,7 +76,7 @@ test('it thinks while a request is on its way', async () => {
 });
 
 test('turned off, for all or for a language, nothing goes to the server', async () => {
-  const { stub, provide } = await started({ languages: { '*': true, markdown: false } });
+  const { stub, provide, pull, settled } = await started({ languages: { '*': true, markdown: false } });
   let asked = 0;
   const next = () => {
     asked += 1;
@@ -78,6 +92,9 @@ test('turned off, for all or for a language, nothing goes to the server', async 
   await provide(stubDocument('python', 'x = '), at(0, 4), automatic, token, next);
   assert.equal(asked, 1);
   await stub.run('quern.toggle');
+  assert.match(stub.item.text, /loading~spin/, 'the server does not know yet');
+  await pull();
+  await settled();
   assert.match(stub.item.text, /sparkle/);
 });
 

@@ -166,13 +166,17 @@ export function stubContext(): ExtensionContext & { stored: Map<string, string> 
 
 export type StubClient = { client: Client; sent: [method: string, params: unknown][]; hear: Map<string, Hear> };
 
-export function stubClient(start: () => Promise<void> = async () => undefined): StubClient {
+/** `pull`: what the server does about new settings. */
+export function stubClient(pull: () => unknown, start: () => Promise<void> = async () => undefined): StubClient {
   const sent: [string, unknown][] = [];
   const hear = new Map<string, Hear>();
   const client = {
     start,
     stop: async () => undefined,
-    sendNotification: async (method: string, params: unknown) => void sent.push([method, params]),
+    sendNotification: async (method: string, params: unknown) => {
+      sent.push([method, params]);
+      if (method === 'workspace/didChangeConfiguration') await pull();
+    },
     sendRequest: async () => ({ answers: 7 }),
     onNotification(method: string, listener: Hear) {
       hear.set(method, listener);
