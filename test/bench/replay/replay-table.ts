@@ -113,7 +113,10 @@ function psmBound(asked: readonly Asked[]): number {
 export function meshRows(runs: readonly RealRun[]): Row[] {
   const rows = runs.flatMap(({ counts }) => counts.rows).filter(({ priorityClass }) => priorityClass !== WARM);
   const total = (read: (row: EngineRow) => number): number => sum(rows.map(read));
-  const cached = total(({ cachedTokens }) => cachedTokens) / total(({ promptTokens }) => promptTokens);
+  // What was cancelled while it waited was looked up nowhere.
+  const begun = rows.filter(({ prefillMs }) => prefillMs > 0);
+  const cached =
+    sum(begun.map(({ cachedTokens }) => cachedTokens)) / sum(begun.map(({ promptTokens }) => promptTokens));
   const bound = psmBound(runs.flatMap(({ asked }) => asked));
   const generated = total(({ completionTokens }) => completionTokens);
   const freed = rows.flatMap(({ stepsAfterCancel }) => (stepsAfterCancel === null ? [] : [stepsAfterCancel]));
