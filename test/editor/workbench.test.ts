@@ -150,13 +150,16 @@ test('nothing to say: the status bar and the command tell why, and the trace is 
   await at.notification('No suggestion (EMPTY). The model had nothing to say here.');
   await at.picture('5-why');
   await at.clearNotifications();
+  const opening = at.context.waitForEvent('page');
   await at.command('Quern: Open Trace of Last Completion');
+  const tab = await opening;
   const trace = (): string | undefined =>
     server.visited.find((path) => path.startsWith('/trace/'))?.slice('/trace/'.length);
   await eventually(() => trace() !== undefined, 'the trace is opened');
   const traces = mesh.engine.requests.map(({ traceparent }) => traceparent?.split('-')[1]);
   assert(traces.includes(trace()), `${trace()} is not of ${traces}`);
-  for (const page of at.context.pages().slice(1)) await page.close();
+  await tab.close();
+  await at.page.bringToFront(); // a page behind another has slow timers
 });
 
 test('turned off for a language, for all: not one request', async () => {
