@@ -30,6 +30,7 @@ export type HandleListener = {
 };
 
 type Handle = Told & {
+  readonly id: number;
   listener: HandleListener | null;
   touched: boolean;
   cancelledAtMs: number;
@@ -138,7 +139,7 @@ export class EngineSession {
     if (!call)
       throw new QuernError('UNAVAILABLE', `the engine of "${this.model}" is not reachable`, { reason: 'NO_ENGINE' });
     const handle = this.#takeHandle();
-    this.#handles.set(handle, { listener, touched: false, hasBegun: false, cancelledAtMs: 0 });
+    this.#handles.set(handle, { id: handle, listener, touched: false, hasBegun: false, cancelledAtMs: 0 });
     call.write({ command: { $case: 'submit', value: { handle, request } } });
     return handle;
   }
@@ -244,7 +245,7 @@ export class EngineSession {
       try {
         handle.listener.onTokens(event);
       } catch (error) {
-        this.#fault(event.handle, handle, error);
+        this.#fault(handle, error);
       }
     }
     for (const finished of batch.finished) this.#onFinished(finished, touched);
@@ -256,8 +257,7 @@ export class EngineSession {
     try {
       handle.listener?.onStep();
     } catch (error) {
-      handle.listener?.onFault(error);
-      handle.listener = null;
+      this.#fault(handle, error);
     }
   }
 
@@ -274,15 +274,20 @@ export class EngineSession {
     try {
       handle.listener.onFinished(finished);
     } catch (error) {
-      handle.listener.onFault(error);
-      handle.listener = null;
+      this.#fault(handle, error);
     }
   }
 
-  #fault(id: number, handle: Handle, error: unknown): void {
-    const listener = handle.listener;
-    this.cancel(id, { forget: true });
-    listener?.onFault(error);
+  /** Never throws: the others are to be told, and in a turn of the event loop of its own nobody would catch it. */
+  #fault(handle: Handle, error: unknown): void {
+    const { listener } = handle;
+    handle.listener = null;
+    this.cancel(handle.id, { forget: true });
+    try {
+      listener?.onFault(error);
+    } catch (cause) {
+      this.#options.log.error({ err: cause, engine: this.name }, 'a failed request could not be ended');
+    }
   }
 
   /** The engine refused a submit because it drains: no more requests go there until its next Session. */

@@ -74,9 +74,13 @@ function read(origin: Origin, path: string): Source {
   return { languageId, licence, from, path: name, text, hash };
 }
 
-/** `count` files, the origins in turn so that few traces have all languages; again from the first when there are no more. */
-export function readSources(count: number): Source[] {
+/**
+ * `count` files, of some languages if they are named, the origins in turn so that few traces have all of them; again from the
+ * first when there are no more.
+ */
+export function readSources(count: number, languageIds?: readonly string[]): Source[] {
   const all = origins()
+    .filter(({ languageId }) => languageIds?.includes(languageId) ?? true)
     .map((origin) => ({ origin, paths: origin.paths.filter((path) => existsSync(path)) }))
     .filter(({ paths }) => paths.length > 0);
   const longest = Math.max(...all.map(({ paths }) => paths.length));

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ChunkKind } from '#gen/quern/tokenizer/v1/tokenizer.ts';
 import { post } from './fakes/http-calls.ts';
-import { startMesh, type TestMesh } from './fakes/mesh.ts';
+import { eventually, startMesh, type TestMesh } from './fakes/mesh.ts';
 import { bytesOf } from './fakes/mock-tokenizer.ts';
 import { recordedBody } from './fakes/recorded-requests.ts';
 
@@ -37,7 +37,7 @@ test('llama.vim and llama.vscode warm the cache: the prompt is read, nothing is 
     assert.equal(mesh.engine.requests.at(-1)?.sampling?.maxTokens, 0);
   }
   assert.deepEqual((await post(mesh, '/infill', recordedBody('llama-vim', 'warm'))).json, {});
-  assert.equal(mesh.engine.live, 0);
+  await eventually(() => mesh.engine.live === 0, 'the engine has ended all');
 });
 
 test('llama.vscode: several completions are an array', async (t) => {

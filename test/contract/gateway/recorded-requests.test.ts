@@ -1,7 +1,7 @@
 /** Requests that completion plug-ins' own code sent: every one is answered, with all that the plug-in reads of it. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { startMesh, type TestMesh } from './fakes/mesh.ts';
+import { eventually, startMesh, type TestMesh } from './fakes/mesh.ts';
 import { bytesOf } from './fakes/mock-tokenizer.ts';
 import { type RecordedRequest, recordedClients, recordedRequests } from './fakes/recorded-requests.ts';
 
@@ -38,7 +38,7 @@ for (const client of recordedClients()) {
       }
       if (typeof json?.id === 'string') completionId = json.id;
     }
-    assert.equal(mesh.engine.live, 0);
+    await eventually(() => mesh.engine.live === 0, 'the engine has ended all');
   });
 }
 
