@@ -143,7 +143,9 @@ test('a file with CRLF keeps it, and the mesh sees none of it', async () => {
 
 test('nothing to say: the status bar and the command tell why, and the trace is that of the engine', async () => {
   await openAtEnd('empty.py');
+  const before = mesh.engine.requests.length;
   await at.type('x');
+  await eventually(() => mesh.engine.requests.length > before, 'the mesh is asked about this file');
   await at.status('dash');
   assert.match(await at.statusText(), /No suggestion \(EMPTY\)/);
   await at.command('Quern: Why No Suggestion?');

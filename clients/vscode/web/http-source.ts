@@ -78,7 +78,14 @@ async function answerTo(sent: Promise<Response>, signal: AbortSignal): Promise<R
   // Only a refusal of this kind of request means that the model cannot fill in; the rest is our own mistake.
   const cannot = response.status === 400 && /fim|infill/i.test(`${code} ${message}`);
   const kind = cannot ? 'no_fim' : (KINDS[response.status] ?? 'failed');
-  throw new InfillFailure(kind, `${message || 'the mesh refused'} (HTTP ${response.status})`);
+  const retryAfterMs = retryAfterOf(response.headers);
+  throw new InfillFailure(kind, `${message || 'the mesh refused'} (HTTP ${response.status})`, { retryAfterMs });
+}
+
+/** Null: it does not say, or says a date. */
+function retryAfterOf(headers: Headers): number | null {
+  const seconds = Number(headers.get('retry-after') ?? Number.NaN);
+  return seconds >= 0 ? seconds * 1_000 : null;
 }
 
 /** Of OpenAI's form of an error. */
@@ -147,10 +154,20 @@ async function* infill(call: Call, query: InfillQuery, signal: AbortSignal): Asy
 
 type Told = { index?: number; content?: string; stop?: boolean; stop_type?: string; error?: unknown };
 
+function toldBy(data: string): Told {
+  try {
+    return JSON.parse(data) as Told;
+  } catch (cause) {
+    throw new InfillFailure('failed', 'expected an event of JSON, got another text: is this address a mesh?', {
+      cause,
+    });
+  }
+}
+
 /** Null for what says nothing. Throws InfillFailure for an error in the stream. */
 function eventOf(data: string): InfillEvent | null {
   if (data === '[DONE]') return null;
-  const told = JSON.parse(data) as Told;
+  const told = toldBy(data);
   if (told.error !== undefined) throw new InfillFailure('failed', errorIn(told).message || 'the mesh failed');
   const index = told.index ?? 0;
   if (told.stop === true) return { kind: 'finished', index, cut: told.stop_type === 'limit', scopeEnded: false };

@@ -27,7 +27,8 @@ export function openPageSurroundings(): Surroundings {
 }
 
 function pathIn(uri: string, folder: string | null): string {
-  const text = folder === null ? (uri.split(/[?#]/)[0] ?? '') : uri.slice(folder.length + 1);
+  const whole = uri.split(/[?#]/)[0] ?? '';
+  const text = folder === null ? whole : whole.slice(folder.length + 1);
   const path = folder === null ? (text.split('/').at(-1) ?? text) : text;
   try {
     return decodeURIComponent(path);

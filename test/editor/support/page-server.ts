@@ -83,7 +83,10 @@ export async function startPageServer(t: Pick<TestContext, 'after'>, folder: str
     }
   };
   const server = createServer((request, response) => {
-    answer(request, response).catch(() => response.writeHead(404).end());
+    answer(request, response).catch(() => {
+      if (response.headersSent) response.destroy();
+      else response.writeHead(404).end();
+    });
   });
   await new Promise<void>((resolve) => server.listen(0, 'localhost', resolve));
   t.after(() => {

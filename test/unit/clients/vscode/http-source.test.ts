@@ -107,6 +107,19 @@ test('a mesh that is not there, breaks off, or fails in its stream', async () =>
   await assert.rejects(all(broken.source.infill(query, go())), kindOf('offline'));
   const failing = source(() => stream(event({ error: { message: 'engine lost' } })));
   await assert.rejects(all(failing.source.infill(query, go())), /engine lost/);
+  const other = source(() => stream('data: <html>\n\n'));
+  await assert.rejects(all(other.source.infill(query, go())), kindOf('failed'));
+});
+
+test('how long a full mesh wants to be left alone is passed on', async () => {
+  const after = async (headers: Record<string, string>): Promise<unknown> => {
+    const { source: mesh } = source(() => new Response('{}', { status: 429, headers }));
+    const error = await all(mesh.infill(query, go())).catch((thrown: unknown) => thrown);
+    return (error as InfillFailure).retryAfterMs;
+  };
+  assert.equal(await after({ 'retry-after': '2' }), 2_000);
+  assert.equal(await after({ 'retry-after': 'Sun, 22 Nov 2026 04:00:00 GMT' }), null);
+  assert.equal(await after({}), null);
 });
 
 test('an abort ends the request, before and behind its answer', async () => {
