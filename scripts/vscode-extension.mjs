@@ -1,13 +1,13 @@
 // node scripts/vscode-extension.mjs [FILE.vsix]
 // Bundles clients/vscode and the language server to plain JavaScript in .cache/vscode/extension, which VS Code can load as it
 // is, and packs that into a .vsix: .cache/vscode/quern-VERSION.vsix, or the file that is named.
-import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { cacheDir, listFiles, nodeModules, root } from './setup/paths.mjs';
-import { formatSeconds, say } from './setup/steps.mjs';
+import { formatSeconds, SetupError, say } from './setup/steps.mjs';
 import { vsixOf } from './vsix.mjs';
 
 const source = join(root, 'clients/vscode');
@@ -103,6 +103,9 @@ function copyGrammars(folder) {
 }
 
 async function main(target) {
+  if (target !== undefined && (!target.endsWith('.vsix') || !existsSync(dirname(resolve(target))))) {
+    throw new SetupError(`expected a FILE.vsix in a folder that is there, got "${target}"`);
+  }
   const startedAt = performance.now();
   const folder = await buildExtension(join(cacheDir, 'vscode/extension'));
   const files = listFiles(folder, () => true);
@@ -111,7 +114,15 @@ async function main(target) {
   writeFileSync(path, vsix);
   const seconds = formatSeconds((performance.now() - startedAt) / 1000);
   say(`${path}: ${files.length} files, ${(vsix.length / 1e6).toFixed(1)} MB, packed in ${seconds}`);
-  say('Install it with: code --install-extension FILE.vsix');
+  say(`Install it with: code --install-extension ${path}`);
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) await main(process.argv[2]);
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  try {
+    await main(process.argv[2]);
+  } catch (error) {
+    if (!(error instanceof SetupError)) throw error;
+    process.stderr.write(`${error.message}\n`);
+    process.exitCode = 1;
+  }
+}

@@ -281,7 +281,7 @@ class Server {
   }
 
   #configure(given: unknown): void {
-    const { settings, problems } = readSettings(given);
+    const { settings, problems } = readSettings(given, defaultSettings, this.#settings);
     const opened = this.#parts.openSource(given);
     const old = this.#opened;
     if (opened.target === old.target) opened.source.close();

@@ -47,33 +47,37 @@ type Flag = 'enabled' | 'automatic' | 'crossFile' | 'speculate' | 'reportEvents'
 
 const MULTI_LINE = ['auto', 'always', 'never'] as const;
 
-/** `base` with what `given` sets. What cannot be is left as it was and named in `problems`. */
-export function readSettings(given: unknown, base: Settings = defaultSettings): SettingsVerdict {
+/**
+ * `base` with what `given` sets. What cannot be is named in `problems` and has the value of `kept`, which was in force before; but
+ * who wrote something into `enabled` or `languages` that cannot be wanted less sent, not more: nothing is.
+ */
+export function readSettings(given: unknown, base: Settings = defaultSettings, kept: Settings = base): SettingsVerdict {
   const problems: string[] = [];
   const fields = isRecord(given) ? given : {};
   if (given !== undefined && given !== null && !isRecord(given))
-    problems.push(expected('settings', 'an object', given));
+    problems.push(expected('settings', 'an object', given, 'all stay as they were'));
   const flag = (name: Flag): boolean => {
     const value = fields[name];
     if (value === undefined || value === null) return base[name];
     if (typeof value === 'boolean') return value;
-    problems.push(expected(name, 'true or false', value));
-    return base[name];
+    const isOff = name === 'enabled';
+    problems.push(expected(name, 'true or false', value, isOff ? NOTHING_SENT : stays(kept[name])));
+    return !isOff && kept[name];
   };
   const number = (name: 'maxTokens' | 'softDeadlineMs' | 'hardDeadlineMs', min: number, max: number): number => {
     const value = fields[name];
     if (value === undefined || value === null) return base[name];
     if (typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max) return value;
-    problems.push(expected(name, `a whole number from ${min} to ${max}`, value));
-    return base[name];
+    problems.push(expected(name, `a whole number from ${min} to ${max}`, value, stays(kept[name])));
+    return kept[name];
   };
   const softDeadlineMs = number('softDeadlineMs', 50, 60_000);
   const settings: Settings = {
     enabled: flag('enabled'),
     languages: readLanguages(fields.languages, base.languages, problems),
     automatic: flag('automatic'),
-    model: readModel(fields.model, base.model, problems),
-    multiLine: readMultiLine(fields.multiLine, base.multiLine, problems),
+    model: readModel(fields.model, { base: base.model, kept: kept.model }, problems),
+    multiLine: readMultiLine(fields.multiLine, { base: base.multiLine, kept: kept.multiLine }, problems),
     maxTokens: number('maxTokens', 1, 1024),
     softDeadlineMs,
     hardDeadlineMs: Math.max(softDeadlineMs, number('hardDeadlineMs', 50, 120_000)),
@@ -88,30 +92,40 @@ export function readSettings(given: unknown, base: Settings = defaultSettings): 
 const isRecord = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
-const expected = (name: string, what: string, got: unknown): string =>
-  `${name}: expected ${what}, got ${JSON.stringify(got)?.slice(0, 80)}; it stays as it was`;
+const NOTHING_SENT = 'nothing is sent until that is right';
+
+const stays = (value: unknown): string => `it stays ${JSON.stringify(value)}`;
+
+const expected = (name: string, what: string, got: unknown, then: string): string =>
+  `${name}: expected ${what}, got ${JSON.stringify(got)?.slice(0, 80)}; ${then}`;
 
 function readLanguages(value: unknown, base: Settings['languages'], problems: string[]): Settings['languages'] {
   if (value === undefined || value === null) return base;
   if (isRecord(value) && Object.values(value).every((flag) => typeof flag === 'boolean')) {
     return { ...defaultSettings.languages, ...(value as Record<string, boolean>) };
   }
-  problems.push(expected('languages', 'an object of language ids with true or false', value));
-  return base;
+  problems.push(expected('languages', 'an object of language ids with true or false', value, NOTHING_SENT));
+  return { '*': false };
 }
 
-function readModel(value: unknown, base: string, problems: string[]): string {
+type Earlier<T> = { base: T; kept: T };
+
+function readModel(value: unknown, { base, kept }: Earlier<string>, problems: string[]): string {
   if (value === undefined || value === null) return base;
   if (typeof value === 'string' && value.length <= 128) return value;
-  problems.push(expected('model', 'a name of at most 128 characters', value));
-  return base;
+  problems.push(expected('model', 'a name of at most 128 characters', value, stays(kept)));
+  return kept;
 }
 
-function readMultiLine(value: unknown, base: Settings['multiLine'], problems: string[]): Settings['multiLine'] {
+function readMultiLine(
+  value: unknown,
+  { base, kept }: Earlier<Settings['multiLine']>,
+  problems: string[],
+): Settings['multiLine'] {
   if (value === undefined || value === null) return base;
   const found = MULTI_LINE.find((one) => one === value);
-  if (found === undefined) problems.push(expected('multiLine', 'auto, always or never', value));
-  return found ?? base;
+  if (found === undefined) problems.push(expected('multiLine', 'auto, always or never', value, stays(kept)));
+  return found ?? kept;
 }
 
 /** Whether anything may be sent for a document of this language. */

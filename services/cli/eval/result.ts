@@ -1,5 +1,5 @@
 /** A finished evaluation as a file: JSON lines, the run first and then a line per hole. No source text unless it was asked for. */
-import { open, readFile, writeFile } from 'node:fs/promises';
+import { open, readFile, rm, writeFile } from 'node:fs/promises';
 import { z } from 'zod';
 import { QuernError } from '#kit/errors.ts';
 import { KINDS } from './holes.ts';
@@ -74,7 +74,9 @@ const unwritable = (file: string) => (error: NodeJS.ErrnoException) => {
 /** Before hours of work: INVALID_ARGUMENT where `file` cannot be written. What is in it stays. */
 export async function checkWritable(file: string): Promise<void> {
   const handle = await open(file, 'a').catch(unwritable(file));
+  const { size } = await handle.stat();
   await handle.close();
+  if (size === 0) await rm(file); // made by the look itself: a run that does not come to its end leaves nothing
 }
 
 export async function writeEvaluation(file: string, { run: head, rows }: Evaluation): Promise<void> {

@@ -15,13 +15,31 @@ test('settings are taken where they can be; the rest is named and stays', () => 
     model: 'm',
     languages: [],
   });
-  assert.deepEqual([settings.maxTokens, settings.multiLine, settings.enabled, settings.model], [32, 'auto', true, 'm']);
+  assert.deepEqual(
+    [settings.maxTokens, settings.multiLine, settings.enabled, settings.model],
+    [32, 'auto', false, 'm'],
+  );
   assert.deepEqual(
     problems.map((problem) => problem.split(':')[0]),
     ['enabled', 'languages', 'multiLine'],
   );
   assert.match(readSettings('text').problems[0] ?? '', /settings: expected an object, got "text"/);
   assert.equal(readSettings({ softDeadlineMs: 20_000 }).settings.hardDeadlineMs, 20_000);
+});
+
+test('what cannot be keeps the value in force, what is absent the one of the start; half a wish to send nothing sends nothing', () => {
+  const base = readSettings({ maxTokens: 100, enabled: false }).settings;
+  const kept = readSettings({ maxTokens: 200, warm: false }, base).settings;
+  const { settings, problems } = readSettings({ maxTokens: 'many', warm: 'yes' }, base, kept);
+  assert.deepEqual([settings.maxTokens, settings.warm, settings.enabled], [200, false, false]);
+  assert.deepEqual(problems, [
+    'maxTokens: expected a whole number from 1 to 1024, got "many"; it stays 200',
+    'warm: expected true or false, got "yes"; it stays false',
+  ]);
+  assert.equal(readSettings({ enabled: 'no' }).settings.enabled, false);
+  const { settings: off, problems: why } = readSettings({ languages: { python: 'off' } });
+  assert.equal(languageEnabled(off, 'python') || languageEnabled(off, 'go'), false);
+  assert.match(why[0] ?? '', /languages: expected .*; nothing is sent until that is right/);
 });
 
 test('languages are on unless they, or all others, are turned off', () => {
