@@ -34,7 +34,7 @@ export const SUGGESTION_CHARACTERS_MAX = 1 << 20;
 export const GENERATE_TOKENS_DEFAULT = 128;
 export const CHAT_REPLY_TOKENS_DEFAULT = 512;
 
-/** Of one engine step, told in one turn of the event loop: about half a millisecond of work. */
+/** Of one engine step, told in one turn of the event loop: what arrives meanwhile waits for no more than these. */
 export const STEP_TURN_HANDLES = 16;
 
 /** A body larger than this is 413 before it is read to its end. */

@@ -1,6 +1,6 @@
 /**
  * The mesh over HTTP and server-sent events, where there is no gRPC: POST /infill for completions and for reading ahead, GET
- * /v1/models for what a model can do. Events about suggestions have no HTTP form and are not told.
+ * /v1/models for what a model can do. Events about suggestions are not told: HTTP has only Tabby's form of them.
  */
 import type { Capabilities } from '../../lsp/core/capabilities.ts';
 import { type FailureKind, type InfillEvent, InfillFailure, type InfillQuery } from '../../lsp/core/infill-source.ts';
