@@ -6,9 +6,11 @@ import { TRACE_BATCH_SPANS, TRACE_CLOSE_MS, TRACE_FLUSH_MS, TRACE_QUEUE_SPANS_MA
 /** queue_full: nobody took them in time. refused: the collector was not reachable or did not take them. closed: too late. */
 export type DropReason = 'queue_full' | 'refused' | 'closed';
 
-export type SpanQueueOptions = {
+export type SpanQueueOptions<T> = {
+  /** What is kept of a span until it is sent. */
+  encode(span: SpanRecord): T;
   /** Sends one batch. Rejects when it was not taken. */
-  send(spans: readonly SpanRecord[]): Promise<void>;
+  send(spans: readonly T[]): Promise<void>;
   onDropped(count: number, reason: DropReason, cause?: unknown): void;
   onSent?(count: number): void;
   rootRatio?: number;
@@ -19,16 +21,16 @@ export type SpanQueueOptions = {
 };
 
 /** Invariant: every span given to record() is sent once or counted as dropped once. */
-export class SpanQueue implements SpanSink {
+export class SpanQueue<T> implements SpanSink {
   readonly rootRatio: number;
-  readonly #options: Required<Omit<SpanQueueOptions, 'rootRatio' | 'onSent'>> & Pick<SpanQueueOptions, 'onSent'>;
-  #waiting: SpanRecord[] = [];
+  readonly #options: Required<Omit<SpanQueueOptions<T>, 'rootRatio' | 'onSent'>> & Pick<SpanQueueOptions<T>, 'onSent'>;
+  #waiting: T[] = [];
   #timer: NodeJS.Timeout | null = null;
   #sending: Promise<void> | null = null;
   #closing: Promise<void> | null = null;
   #closed = false;
 
-  constructor(options: SpanQueueOptions) {
+  constructor(options: SpanQueueOptions<T>) {
     this.rootRatio = options.rootRatio ?? 1;
     this.#options = {
       spansMax: TRACE_QUEUE_SPANS_MAX,
@@ -44,7 +46,7 @@ export class SpanQueue implements SpanSink {
   }
 
   record(span: SpanRecord): void {
-    const { spansMax, batchSpans, flushMs, onDropped } = this.#options;
+    const { spansMax, batchSpans, flushMs, encode, onDropped } = this.#options;
     if (this.#closed) {
       onDropped(1, 'closed');
       return;
@@ -53,7 +55,7 @@ export class SpanQueue implements SpanSink {
       onDropped(1, 'queue_full');
       return;
     }
-    this.#waiting.push(span);
+    this.#waiting.push(encode(span));
     if (this.#sending) return; // its end looks again
     if (this.#waiting.length >= batchSpans) this.#flush();
     else this.#timer ??= setTimeout(() => this.#flush(), flushMs).unref();

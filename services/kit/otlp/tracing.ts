@@ -2,9 +2,10 @@
 import { randomUUID } from 'node:crypto';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
-import { noSpans, type SpanRecord, type SpanSink } from '../trace.ts';
+import { noSpans, type SpanSink } from '../trace.ts';
 import { TRACE_EXPORT_TIMEOUT_MS, TRACE_LOG_MS } from './limits.ts';
 import type { TracingConfig } from './settings.ts';
+import { encodeSpan, requestEncoder } from './span-encoding.ts';
 import { type DropReason, SpanQueue } from './span-queue.ts';
 
 export type Tracing = {
@@ -23,34 +24,44 @@ export type TracingOptions = {
   flushMs?: number;
 };
 
-type Send = (spans: readonly SpanRecord[]) => Promise<void>;
-
-/** OpenTelemetry's own exporter: it alone is loaded late, because it costs 20 ms and 5 MB that nobody needs without export. */
-async function createSender(service: string, url: string): Promise<{ send: Send; shutdown: () => Promise<void> }> {
-  const [{ OTLPTraceExporter }, { resourceFromAttributes }, { readableSpan }, { ExportResultCode }] = await Promise.all(
-    [
-      import('@opentelemetry/exporter-trace-otlp-proto'),
-      import('@opentelemetry/resources'),
-      import('./readable-span.ts'),
-      import('@opentelemetry/core'),
-    ],
-  );
-  const resource = resourceFromAttributes({
+/** OpenTelemetry's transport (retries, TLS, headers and compression by its environment): loaded late, nobody needs it without export. */
+async function createSender(service: string, url: string) {
+  const [
+    { convertLegacyHttpOptions, createOtlpHttpExportDelegate },
+    { ProtobufTraceSerializer },
+    { ExportResultCode },
+  ] = await Promise.all([
+    import('@opentelemetry/otlp-exporter-base/node-http'),
+    import('@opentelemetry/otlp-transformer'),
+    import('@opentelemetry/core'),
+  ]);
+  const encodeRequest = requestEncoder({
     'service.name': service,
     'service.namespace': 'quern',
     'service.instance.id': randomUUID(),
     'process.pid': process.pid,
   });
-  const exporter = new OTLPTraceExporter({ url, timeoutMillis: TRACE_EXPORT_TIMEOUT_MS, concurrencyLimit: 2 });
-  const send: Send = (spans) =>
+  const { deserializeResponse } = ProtobufTraceSerializer;
+  const transport = createOtlpHttpExportDelegate<readonly Uint8Array[], unknown>(
+    convertLegacyHttpOptions(
+      { url, timeoutMillis: TRACE_EXPORT_TIMEOUT_MS, concurrencyLimit: 2 },
+      'TRACES',
+      'v1/traces',
+      { 'Content-Type': 'application/x-protobuf' },
+    ),
+    { serializeRequest: encodeRequest, deserializeResponse } as never,
+    'otlp_http_span_exporter',
+    { name: 'span', countItems: (spans) => spans.length },
+    undefined,
+  );
+  const send = (spans: readonly Uint8Array[]): Promise<void> =>
     new Promise((resolve, reject) => {
-      const readable = spans.map((span) => readableSpan(span, resource));
-      exporter.export(readable, ({ code, error }) => {
+      transport.export(spans, ({ code, error }) => {
         if (code === ExportResultCode.SUCCESS) resolve();
         else reject(error ?? new Error('the collector refused the spans'));
       });
     });
-  return { send, shutdown: () => exporter.shutdown() };
+  return { send, shutdown: () => transport.shutdown() };
 }
 
 /** Counts what was dropped and says it at once, then at most once a minute. */
@@ -81,6 +92,7 @@ export async function startTracing({ service, config, log, metrics, flushMs }: T
   const sent = metrics.counter({ name: 'quern_trace_spans_sent_total', help: 'Spans that the collector took' });
   const { send, shutdown } = await createSender(service, url);
   const queue = new SpanQueue({
+    encode: encodeSpan,
     send,
     rootRatio: ratio,
     onDropped: dropCounter(log, metrics, url),

@@ -4,9 +4,10 @@ import { test } from 'node:test';
 import { SpanQueue, type SpanQueueOptions } from '#kit/otlp/span-queue.ts';
 import { type SpanRecord, startSpan } from '#kit/trace.ts';
 
-function startQueue(options: Partial<SpanQueueOptions> & Pick<SpanQueueOptions, 'send'>) {
+function startQueue(options: Partial<SpanQueueOptions<SpanRecord>> & Pick<SpanQueueOptions<SpanRecord>, 'send'>) {
   const dropped: [number, string][] = [];
-  const queue = new SpanQueue({
+  const queue = new SpanQueue<SpanRecord>({
+    encode: (span) => span,
     spansMax: 4,
     batchSpans: 2,
     flushMs: 5,
