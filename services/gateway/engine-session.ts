@@ -32,7 +32,9 @@ export type HandleListener = {
 type Handle = Told & {
   readonly id: number;
   listener: HandleListener | null;
-  touched: boolean;
+  /** What the last step brought and is still to be told. */
+  readonly events: TokenEvent[];
+  finished: Finished | null;
   cancelledAtMs: number;
 };
 
@@ -139,7 +141,7 @@ export class EngineSession {
     if (!call)
       throw new QuernError('UNAVAILABLE', `the engine of "${this.model}" is not reachable`, { reason: 'NO_ENGINE' });
     const handle = this.#takeHandle();
-    this.#handles.set(handle, { id: handle, listener, touched: false, hasBegun: false, cancelledAtMs: 0 });
+    this.#handles.set(handle, { id: handle, listener, events: [], finished: null, hasBegun: false, cancelledAtMs: 0 });
     call.write({ command: { $case: 'submit', value: { handle, request } } });
     return handle;
   }
@@ -230,6 +232,7 @@ export class EngineSession {
     for (const handle of lost) handle.listener?.onBroken(error);
   }
 
+  /** Nothing but sorting happens here: telling the first steps must not wait for the text of all others. */
   #onBatch(batch: StepBatch): void {
     this.#turns.finish();
     this.#running = batch.running;
@@ -237,45 +240,35 @@ export class EngineSession {
     const touched: Handle[] = [];
     for (const event of batch.tokens) {
       const handle = this.#handles.get(event.handle);
-      if (!handle?.listener) continue;
-      if (!handle.touched) {
-        handle.touched = true;
-        touched.push(handle);
-      }
-      try {
-        handle.listener.onTokens(event);
-      } catch (error) {
-        this.#fault(handle, error);
-      }
+      if (!handle) continue;
+      if (handle.events.length === 0) touched.push(handle);
+      handle.events.push(event);
     }
-    for (const finished of batch.finished) this.#onFinished(finished, touched);
+    for (const finished of batch.finished) {
+      const handle = this.#handles.get(finished.handle);
+      if (!handle) continue;
+      if (handle.events.length === 0) touched.push(handle);
+      handle.finished = finished;
+    }
     this.#turns.add(touched);
   }
 
   #tellStep(handle: Handle): void {
-    handle.touched = false;
+    const { events, finished } = handle;
+    if (finished) this.#ended(handle);
     try {
+      for (const event of events) handle.listener?.onTokens(event);
+      if (finished) handle.listener?.onFinished(finished);
       handle.listener?.onStep();
     } catch (error) {
       this.#fault(handle, error);
     }
+    events.length = 0;
   }
 
-  #onFinished(finished: Finished, touched: Handle[]): void {
-    const handle = this.#handles.get(finished.handle);
-    if (!handle) return;
-    this.#handles.delete(finished.handle);
+  #ended(handle: Handle): void {
+    this.#handles.delete(handle.id);
     if (handle.cancelledAtMs > 0) this.#options.onCancelled?.((performance.now() - handle.cancelledAtMs) / 1000);
-    if (!handle.listener) return;
-    if (!handle.touched) {
-      handle.touched = true;
-      touched.push(handle);
-    }
-    try {
-      handle.listener.onFinished(finished);
-    } catch (error) {
-      this.#fault(handle, error);
-    }
   }
 
   /** Never throws: the others are to be told, and in a turn of the event loop of its own nobody would catch it. */

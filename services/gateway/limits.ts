@@ -35,7 +35,7 @@ export const GENERATE_TOKENS_DEFAULT = 128;
 export const CHAT_REPLY_TOKENS_DEFAULT = 512;
 
 /** Of one engine step, told in one turn of the event loop: what arrives meanwhile waits for no more than these. */
-export const STEP_TURN_HANDLES = 16;
+export const STEP_TURN_HANDLES = 8;
 
 /** A body larger than this is 413 before it is read to its end. */
 export const HTTP_BODY_BYTES_MAX = 16 * MIB;

@@ -31,18 +31,21 @@ class StreamSink<T> implements GenerationSink {
   readonly #out: Out<T>;
   readonly #shape: StreamShape<T>;
   #waiting = false;
+  #accepted: Accepted | null = null;
 
   constructor(out: Out<T>, shape: StreamShape<T>) {
     this.#out = out;
     this.#shape = shape;
   }
 
+  /** It leaves after this turn of the event loop, or before the first other event: what goes to the engine now goes first. */
   accepted(value: Accepted): void {
-    this.#out.write(this.#shape.shared({ $case: 'accepted', value }));
+    this.#accepted = value;
+    setImmediate(() => this.#announce());
   }
 
   promptLogprobs(entries: TextLogprobs[]): void {
-    if (this.#shape.promptLogprobs) this.#out.write(this.#shape.promptLogprobs(entries));
+    if (this.#shape.promptLogprobs) this.#send(this.#shape.promptLogprobs(entries));
   }
 
   delta(index: number, text: string, logprobs: TextLogprobs[], tokenIds: number[]): boolean {
@@ -53,8 +56,20 @@ class StreamSink<T> implements GenerationSink {
     return this.#shape.part ? this.#write(this.#shape.part(index, part)) : true;
   }
 
+  #announce(): void {
+    const value = this.#accepted;
+    this.#accepted = null;
+    if (value) this.#out.write(this.#shape.shared({ $case: 'accepted', value }));
+  }
+
+  /** Everything but the first event. */
+  #send(message: T): boolean {
+    this.#announce();
+    return this.#out.write(message);
+  }
+
   #write(message: T): boolean {
-    const writable = this.#out.write(message);
+    const writable = this.#send(message);
     if (!writable && !this.#waiting) {
       this.#waiting = true;
       this.#out.drained().then(
@@ -82,14 +97,15 @@ class StreamSink<T> implements GenerationSink {
       stopTokenId: stopTokenId ?? undefined,
       scopeEnded: scopeEnded || undefined,
     };
-    this.#out.write(this.#shape.shared({ $case: 'choiceFinished', value }));
+    this.#send(this.#shape.shared({ $case: 'choiceFinished', value }));
   }
 
   end(end: GenerationEnd): void {
-    this.#out.write(this.#shape.end(end));
+    this.#send(this.#shape.end(end));
   }
 
   fail(error: QuernError): void {
+    this.#announce();
     this.error = error;
   }
 }
