@@ -9,8 +9,8 @@ export async function storedKey(secrets: SecretStorage): Promise<string> {
   return (await secrets.get(NAME)) ?? '';
 }
 
-/** Asks for a key and stores it. False: the user changed their mind. */
-export async function askForKey(api: Api, secrets: SecretStorage): Promise<boolean> {
+/** Asks for a key, stores it and says so. */
+export async function askForKey(api: Api, secrets: SecretStorage): Promise<void> {
   const given = await api.window.showInputBox({
     title: 'Quern: API key',
     prompt: 'As `quern keys create` printed it. It is kept in the secret storage.',
@@ -18,13 +18,25 @@ export async function askForKey(api: Api, secrets: SecretStorage): Promise<boole
     ignoreFocusOut: true,
     validateInput: (text) => (/\s/.test(text.trim()) ? 'Expected a key without blanks in it' : null),
   });
-  const key = given?.trim() ?? '';
-  if (key === '') return false;
+  if (given === undefined) return; // Esc
+  const key = given.trim();
+  if (key === '') {
+    await api.window.showInformationMessage(
+      'Quern: nothing was entered, so nothing changed. "Quern: Forget API Key" removes a key.',
+    );
+    return;
+  }
   await secrets.store(NAME, key);
-  return true;
+  await api.window.showInformationMessage('Quern: the API key is in the secret storage, and used from now on.');
 }
 
-export const forgetKey = (secrets: SecretStorage): Thenable<void> => secrets.delete(NAME);
+export async function forgetKey(api: Api, secrets: SecretStorage): Promise<void> {
+  const had = (await storedKey(secrets)) !== '';
+  await secrets.delete(NAME);
+  await api.window.showInformationMessage(
+    had ? 'Quern: the API key is forgotten.' : 'Quern: there was no API key to forget.',
+  );
+}
 
 /** Calls `hear` after the key was set, changed or removed, in whichever window. */
 export function onKeyChange(secrets: SecretStorage, hear: () => void) {

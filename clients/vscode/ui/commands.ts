@@ -3,12 +3,15 @@ import type { Disposable, SecretStorage } from 'vscode';
 import { type Api, SECTION } from './api.ts';
 import { askForKey, forgetKey } from './api-key.ts';
 import { explain, type OutcomeBook } from './outcome.ts';
-import { completesIn, isEnabled, toggle, toggleLanguage } from './settings.ts';
+import { completesIn, editorAsks, isEnabled, toggle, toggleLanguage, whyOff } from './settings.ts';
+import type { State } from './status-bar.ts';
 
 export type CommandParts = {
   api: Api;
   secrets: SecretStorage;
   outcomes: OutcomeBook;
+  state: () => State;
+  showLog: () => void;
   diagnostics: () => Promise<string>;
   extensionId: string;
 };
@@ -20,12 +23,15 @@ export function registerCommands(parts: CommandParts): Disposable[] {
   const all: Record<string, () => unknown> = {
     'quern.toggle': () => toggle(api),
     'quern.toggleLanguage': () => toggleHere(api),
-    'quern.trigger': () => api.commands.executeCommand('editor.action.inlineSuggest.trigger'),
+    'quern.trigger': () => trigger(api),
     'quern.why': () => why(parts),
     'quern.openTrace': () => openTrace(parts),
     'quern.copyDiagnostics': () => copyDiagnostics(parts),
+    'quern.showLog': () => parts.showLog(),
+    'quern.openSettings': () =>
+      api.commands.executeCommand('workbench.action.openSettings', `@ext:${parts.extensionId}`),
     'quern.setApiKey': () => askForKey(api, secrets),
-    'quern.forgetApiKey': () => forgetKey(secrets),
+    'quern.forgetApiKey': () => forgetKey(api, secrets),
     'quern.menu': () => menu(api),
     'quern.openWalkthrough': () =>
       api.commands.executeCommand('workbench.action.openWalkthrough', `${parts.extensionId}#start`, false),
@@ -43,35 +49,67 @@ async function toggleHere(api: Api): Promise<void> {
   await api.window.showInformationMessage(`Quern: suggestions are ${on ? 'on' : 'off'} for ${languageId}.`);
 }
 
+/** What asks nobody says so: a key that does nothing would look broken. */
+async function trigger(api: Api): Promise<void> {
+  if (!(await saidThatOff(api))) await api.commands.executeCommand('editor.action.inlineSuggest.trigger');
+}
+
+/** False: it is on here, and nothing was said. */
+async function saidThatOff(api: Api): Promise<boolean> {
+  const off = whyOff(api);
+  const languageId = api.window.activeTextEditor?.document.languageId;
+  if (off !== null) {
+    const turnOn = 'Turn On';
+    const chosen = await api.window.showInformationMessage(`Quern is turned off ${off}: nothing is sent.`, turnOn);
+    if (chosen === turnOn) await (languageId === undefined ? toggle(api) : turnOnHere(api, languageId));
+    return true;
+  }
+  if (editorAsks(api)) return false;
+  const name = 'editor.inlineSuggest.enabled';
+  const open = 'Open Setting';
+  const text = `VS Code's own setting ${name} is off here: it asks nobody for suggestions.`;
+  if ((await api.window.showInformationMessage(text, open)) === open)
+    await api.commands.executeCommand('workbench.action.openSettings', name);
+  return true;
+}
+
+/** For all first, and for the language where that was not all. */
+async function turnOnHere(api: Api, languageId: string): Promise<void> {
+  if (!isEnabled(api)) await toggle(api);
+  if (!completesIn(api, languageId)) await toggleLanguage(api, languageId);
+}
+
 async function why(parts: CommandParts): Promise<void> {
   const { api, outcomes } = parts;
+  if (await saidThatOff(api)) return;
   const { last } = outcomes;
-  const languageId = api.window.activeTextEditor?.document.languageId;
-  if (languageId !== undefined && !completesIn(api, languageId)) {
-    const turnOn = 'Turn On';
-    const what = isEnabled(api) ? `for ${languageId}` : 'for all languages';
-    const chosen = await api.window.showInformationMessage(`Quern is turned off ${what}: nothing is sent.`, turnOn);
-    if (chosen === turnOn) await (isEnabled(api) ? toggleLanguage(api, languageId) : toggle(api));
+  const state = parts.state();
+  if (state.kind === 'failing' && state.code === 'SERVER') {
+    await offer(api, `No suggestions. ${state.why}`, [['Show Log', 'quern.showLog']]);
     return;
   }
   if (last === null) {
-    await api.window.showInformationMessage(
-      'Quern was not asked for a suggestion yet: type, or run "Quern: Suggest Now".',
-    );
+    const text = 'Quern was not asked for a suggestion yet: type, or run "Quern: Suggest Now".';
+    await offer(api, text, [['Suggest Now', 'quern.trigger']]);
     return;
   }
-  const trace = last.traceId === '' ? [] : ['Open Trace'];
-  const key = last.reason === 'UNAUTHENTICATED' ? ['Set API Key'] : [];
-  const settings = last.reason === null ? [] : ['Settings'];
-  const text = last.reason === null ? explain(last) : `No suggestion (${last.reason}). ${explain(last)}`;
-  const chosen = await api.window.showInformationMessage(text, ...key, ...trace, ...settings);
-  if (chosen === 'Open Trace') await openTrace(parts);
-  else if (chosen === 'Set API Key') await askForKey(api, parts.secrets);
-  else if (chosen === 'Settings') await openSettings(api);
+  const { reason, traceId } = last;
+  const text = reason === null ? explain(last) : `No suggestion (${reason}). ${explain(last)}`;
+  const failed = reason === 'FAILED' || reason === 'OFFLINE';
+  await offer(api, text, [
+    ...(reason === 'UNAUTHENTICATED' ? [['Set API Key', 'quern.setApiKey'] as const] : []),
+    ...(failed ? [['Show Log', 'quern.showLog'] as const] : []),
+    ...(traceId === '' ? [] : [['Open Trace', 'quern.openTrace'] as const]),
+    ...(reason === null ? [] : [['Settings', 'quern.openSettings'] as const]),
+  ]);
 }
 
-const openSettings = (api: Api): Thenable<unknown> =>
-  api.commands.executeCommand('workbench.action.openSettings', '@ext:quern.quern');
+/** A message with buttons that run commands. */
+async function offer(api: Api, text: string, buttons: (readonly [label: string, command: string])[]): Promise<void> {
+  const chosen = await api.window.showInformationMessage(text, ...buttons.map(([label]) => label));
+  const found = buttons.find(([label]) => label === chosen);
+  if (found) await api.commands.executeCommand(found[1]);
+}
 
 async function openTrace({ api, outcomes }: CommandParts): Promise<void> {
   const traceId = outcomes.lastTraceId;
@@ -107,6 +145,8 @@ async function menu(api: Api): Promise<void> {
     { label: '$(graph) Open trace of last completion', command: 'quern.openTrace' },
     { label: '$(clippy) Copy diagnostics', command: 'quern.copyDiagnostics' },
     { label: '$(key) Set API key…', command: 'quern.setApiKey' },
+    { label: '$(gear) Settings', command: 'quern.openSettings' },
+    { label: '$(output) Show log', command: 'quern.showLog' },
     { label: '$(book) Get started', command: 'quern.openWalkthrough' },
   ];
   const chosen = await api.window.showQuickPick(entries, {

@@ -1,26 +1,39 @@
 /** The extension beside its back end: the same in a desktop's and in a browser's extension host. */
 import type { ExtensionContext } from 'vscode';
-import type { BaseLanguageClient, LanguageClientOptions } from 'vscode-languageclient';
+import type { BaseLanguageClient, LanguageClientOptions, State } from 'vscode-languageclient';
 import { type Api, SECTION } from './api.ts';
 import { onKeyChange, storedKey } from './api-key.ts';
 import { registerCommands } from './commands.ts';
 import { diagnosticsText } from './diagnostics.ts';
+import { KeyInTransit } from './key-in-transit.ts';
 import { type Note, Offered } from './offered.ts';
 import { type Outcome, OutcomeBook } from './outcome.ts';
 import { provideBy } from './requests.ts';
-import { completesIn, isEnabled, plainSettings } from './settings.ts';
+import { plainSettings, serverSettings, whyOff } from './settings.ts';
+import { SettingsPulls } from './settings-pulls.ts';
 import { StatusBar } from './status-bar.ts';
 
 /** What is used of a LanguageClient. */
-export type Client = Pick<BaseLanguageClient, 'start' | 'stop' | 'sendNotification' | 'sendRequest' | 'onNotification'>;
+export type Client = Pick<
+  BaseLanguageClient,
+  'start' | 'stop' | 'sendNotification' | 'sendRequest' | 'onNotification' | 'onDidChangeState' | 'outputChannel'
+>;
 
 export type Backend = {
   /** For diagnostics. */
   name: string;
   /** What this back end cannot do, over the settings. */
   fixed: Record<string, unknown>;
-  open(options: LanguageClientOptions): Client;
+  /** Settings that are of the other back end. */
+  without: readonly string[];
+  open(options: LanguageClientOptions, key: KeyInTransit): Client;
 };
+
+/** As vscode-languageclient numbers them: only the entries may load it. */
+const STOPPED: State.Stopped = 1;
+const RUNNING: State.Running = 2;
+
+const ENDED = 'The language server ended. Its log says why; "Developer: Reload Window" starts it again.';
 
 /** Where people write code; not the output channels, diffs and input boxes, which are documents too. */
 const SCHEMES = ['file', 'untitled', 'vscode-remote', 'vscode-vfs', 'vscode-notebook-cell', 'memfs'];
@@ -33,29 +46,33 @@ export function startExtension(api: Api, context: ExtensionContext, backend: Bac
   const outcomes = new OutcomeBook();
   const tell = (note: Note): void => void client.sendNotification('quern/note', note).catch(() => undefined);
   const offered = new Offered(tell);
-  const settings = async (): Promise<Record<string, unknown>> => ({
-    ...plainSettings(api),
-    ...backend.fixed,
-    apiKey: await storedKey(context.secrets),
-  });
+  const key = new KeyInTransit(context.secrets);
+  const settings = () => ({ ...serverSettings(api, backend.without), ...backend.fixed });
   const onDisabled = (uri: string): void => {
     const end = { id: '', rule: null, from: 'none' as const, partial: false, traceId: '', count: 0 };
     outcomes.add({ uri, invoked: false, reason: 'DISABLED', ...end });
   };
-  const client = backend.open({
+  const options: LanguageClientOptions = {
     documentSelector: SCHEMES.map((scheme) => ({ scheme })),
     outputChannelName: 'Quern',
-    // Turned off at the start, it must not ask with settings that are not its own before the real ones come.
-    initializationOptions: { ...plainSettings(api), ...backend.fixed, outcomes: true },
+    // Turned off, a server that starts must not ask with settings that are not its own before the real ones come.
+    initializationOptions: () => ({ ...settings(), outcomes: true }),
     middleware: {
-      workspace: { configuration: ({ items }) => pulls.answer(() => Promise.all(items.map(() => settings()))) },
+      workspace: {
+        configuration: ({ items }) =>
+          pulls.answer(async () => {
+            const apiKey = await key.mark();
+            return items.map(() => ({ ...settings(), apiKey }));
+          }),
+      },
       provideInlineCompletionItems: provideBy({ api, status, offered, onDisabled }),
       executeCommand: (command, args, next) => {
         if (command === 'quern.accepted') offered.accepted(String(args[0]));
         return next(command, args);
       },
     },
-  });
+  };
+  const client = backend.open(options, key);
   const pushSettings = (): void => {
     pulls.expect();
     client.sendNotification('workspace/didChangeConfiguration', { settings: null }).catch(() => pulls.end());
@@ -77,7 +94,15 @@ export function startExtension(api: Api, context: ExtensionContext, backend: Bac
     ...registerCommands({
       ...{ api, outcomes, secrets: context.secrets },
       diagnostics: facts,
+      state: () => status.state,
+      showLog: () => client.outputChannel.show(),
       extensionId: context.extension.id,
+    }),
+    client.onDidChangeState(({ oldState, newState }) => {
+      if (newState === RUNNING) status.started();
+      else pulls.end();
+      // A server that never ran has told why by itself.
+      if (newState === STOPPED && oldState === RUNNING) status.broken(ENDED);
     }),
     client.onNotification('quern/outcome', (outcome: Outcome) => {
       outcomes.add(outcome);
@@ -114,34 +139,4 @@ export function startExtension(api: Api, context: ExtensionContext, backend: Bac
     (error: unknown) => status.broken(error instanceof Error ? error.message : String(error)),
   );
   return { ready, close: () => client.stop() };
-}
-
-/** What is asked before new settings are with the server would be cancelled by them: the status bar thinks until then. */
-class SettingsPulls {
-  readonly #status: StatusBar;
-  #ends: (() => void)[] = [];
-
-  constructor(status: StatusBar) {
-    this.#status = status;
-  }
-
-  expect(): void {
-    this.#ends.push(this.#status.wait());
-  }
-
-  async answer<T>(read: () => Promise<T>): Promise<T> {
-    const settings = await read();
-    setTimeout(() => this.end(), 0); // what is sent from then on comes behind the answer
-    return settings;
-  }
-
-  end(): void {
-    for (const end of this.#ends.splice(0)) end();
-  }
-}
-
-function whyOff(api: Api): string | null {
-  if (!isEnabled(api)) return 'for all languages';
-  const languageId = api.window.activeTextEditor?.document.languageId;
-  return languageId !== undefined && !completesIn(api, languageId) ? `for ${languageId}` : null;
 }

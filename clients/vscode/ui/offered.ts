@@ -47,7 +47,9 @@ export class Offered {
     const offer = this.#offer;
     if (offer === null || offer.uri !== document.uri.toString() || contentChanges.length === 0) return;
     const [change] = contentChanges;
-    const text = change?.text.replaceAll('\r\n', '\n') ?? '';
+    // Enough to compare with, however much was pasted.
+    const charsMax = 2 * offer.rest.length + 2;
+    const text = (change?.text ?? '').slice(0, charsMax).replaceAll('\r\n', '\n');
     const follows =
       contentChanges.length === 1 &&
       change?.range.isEmpty === true &&
@@ -55,7 +57,8 @@ export class Offered {
       reason === undefined;
     if (!follows || text === '' || !offer.rest.startsWith(text)) {
       // Taking all of it replaces its range in one edit, and its command tells.
-      if (!contentChanges.some((one) => one.text.replaceAll('\r\n', '\n').endsWith(offer.rest))) this.#end();
+      const takesAll = (one: string): boolean => one.slice(-charsMax).replaceAll('\r\n', '\n').endsWith(offer.rest);
+      if (!contentChanges.some((one) => takesAll(one.text))) this.#end();
       return;
     }
     if (text.length === offer.rest.length) return;

@@ -3,7 +3,10 @@ import { test } from 'node:test';
 import type { CancellationToken } from 'vscode';
 import type { LanguageClientOptions } from 'vscode-languageclient';
 import { startExtension } from '../../../../clients/vscode/ui/extension.ts';
+import { KEY_MARK } from '../../../../clients/vscode/ui/key-in-transit.ts';
 import type { Outcome } from '../../../../clients/vscode/ui/outcome.ts';
+import { PULL_MS_MAX, SettingsPulls } from '../../../../clients/vscode/ui/settings-pulls.ts';
+import { StatusBar } from '../../../../clients/vscode/ui/status-bar.ts';
 import { at, stubApi, stubClient, stubContext, stubDocument } from './support/stub-api.ts';
 
 const outcome = (over: Partial<Outcome>): Outcome => ({
@@ -27,19 +30,23 @@ async function started(defaults: Record<string, unknown> = {}, start?: () => Pro
     await Promise.all(pulled);
     await new Promise((resolve) => setTimeout(resolve, 1)); // behind the extension's own, which is as short
   };
-  const { client, sent, hear } = stubClient(pull, start);
+  const { client, sent, hear, states, logShown } = stubClient(pull, start);
   const open = (given: LanguageClientOptions) => {
     options = given;
     return client;
   };
-  const extension = startExtension(stub.api, context, { name: 'stub', fixed: { reportEvents: false }, open });
+  const backend = { name: 'stub', fixed: { reportEvents: false }, without: ['gatewayUrl'], open };
+  const extension = startExtension(stub.api, context, backend);
   await extension.ready;
   await settled();
   const end = (over: Partial<Outcome>): void => hear.get('quern/outcome')?.(outcome(over) as never);
   type Provide = NonNullable<NonNullable<LanguageClientOptions['middleware']>['provideInlineCompletionItems']>;
   const provide = options.middleware?.provideInlineCompletionItems as Provide;
-  return { stub, context, sent, options, end, provide, pull, settled };
+  return { stub, context, sent, options, end, provide, pull, settled, states, logShown };
 }
+
+/** States of a language client. */
+const [STOPPED, RUNNING, STARTING] = [1, 2, 3];
 
 const token = { isCancellationRequested: false } as CancellationToken;
 const automatic = { triggerKind: 1, selectedCompletionInfo: undefined };
@@ -112,7 +119,7 @@ test('one language is turned off and on, and turned on where all was off', async
   assert.match(stub.messages.at(-1) ?? '', /open a file/);
 });
 
-test('the key lives in the secret storage: settings that are pulled hold it, diagnostics do not', async () => {
+test('the key lives in the secret storage: a mark stands for it in what is logged, diagnostics know nothing of it', async () => {
   const { stub, context, sent, options, end } = await started({ gateway: 'mesh.private.example:50051' });
   const pull = async (): Promise<Record<string, unknown>> => {
     const configuration = options.middleware?.workspace?.configuration;
@@ -125,18 +132,108 @@ test('the key lives in the secret storage: settings that are pulled hold it, dia
   sent.length = 0;
   stub.answers.push('  qk-very-secret ');
   await stub.run('quern.setApiKey');
+  assert.match(stub.messages.at(-1) ?? '', /the API key is in the secret storage/);
   assert.deepEqual([...context.stored.values()], ['qk-very-secret']);
   assert.deepEqual(sent, [['workspace/didChangeConfiguration', { settings: null }]]);
-  assert.deepEqual(await pull(), { ...stub.settings, reportEvents: false, apiKey: 'qk-very-secret' });
-  assert(!JSON.stringify(options.initializationOptions).includes('secret'));
+  assert.deepEqual(await pull(), { ...stub.settings, reportEvents: false, apiKey: KEY_MARK });
+  assert(!JSON.stringify(options.initializationOptions()).includes('secret'));
   end({ reason: 'EMPTY', count: 0 });
   await stub.run('quern.copyDiagnostics');
   assert.match(stub.clipboard, /EMPTY: typed, from stream, 0 shown, trace a{32}/);
   assert.match(stub.clipboard, /API key stored.*\n.*"gateway":"\(set\)"/);
   assert.match(stub.clipboard, /extension 1\.2\.3, Code 1\.91\.1, stub/);
   assert.doesNotMatch(stub.clipboard, /very-secret|secret-name|private\.example/);
+  stub.answers.push('  ');
+  await stub.run('quern.setApiKey');
+  assert.match(stub.messages.at(-1) ?? '', /nothing was entered/);
+  const told = stub.messages.length;
+  await stub.run('quern.setApiKey'); // Esc
+  assert.equal(stub.messages.length, told);
+  assert.deepEqual([...context.stored.values()], ['qk-very-secret']);
   await stub.run('quern.forgetApiKey');
+  assert.match(stub.messages.at(-1) ?? '', /is forgotten/);
   assert.equal((await pull()).apiKey, '');
+  await stub.run('quern.forgetApiKey');
+  assert.match(stub.messages.at(-1) ?? '', /no API key to forget/);
+});
+
+test('the server is told what it has a use for, as it is when the server starts', async () => {
+  const own = { traceUrl: 'http://traces', serverCommand: ['x'], trace: { server: 'verbose' } };
+  const { stub, options } = await started({ ...own, gatewayUrl: 'http://of.the.other:1', maxTokens: 9 });
+  const initial = () => options.initializationOptions() as Record<string, unknown>;
+  assert.deepEqual(initial(), {
+    ...{ enabled: true, languages: { '*': true }, maxTokens: 9, reportEvents: false, outcomes: true },
+  });
+  await stub.run('quern.toggle');
+  assert.equal(initial().enabled, false, 'a server that is started again begins turned off');
+});
+
+test('where the workspace has its own value, that one is turned', async () => {
+  const { stub } = await started();
+  stub.openIn('python');
+  stub.workspaceSettings.enabled = true;
+  await stub.run('quern.toggle');
+  assert.deepEqual([stub.settings.enabled, stub.workspaceSettings.enabled], [false, false]);
+  await stub.run('quern.toggle');
+  stub.workspaceSettings.languages = { python: true };
+  await stub.run('quern.toggleLanguage');
+  assert.deepEqual(stub.workspaceSettings.languages, { python: false });
+});
+
+test('a server that ends is told, with its log, and one that comes back is ready', async () => {
+  const { stub, states, logShown, end } = await started();
+  end({ reason: 'EMPTY', count: 0 });
+  states.fire({ oldState: RUNNING, newState: STOPPED });
+  assert.match(stub.item.text, /warning/);
+  stub.answers.push('Show Log');
+  await stub.run('quern.why');
+  assert.match(stub.messages.at(-1) ?? '', /language server ended/);
+  assert.equal(logShown(), 1);
+  states.fire({ oldState: STOPPED, newState: STARTING });
+  states.fire({ oldState: STARTING, newState: RUNNING });
+  assert.match(stub.item.text, /dash/);
+});
+
+test('the status bar thinks until new settings are asked for, but not for ever', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  const { item, api } = stubApi();
+  const status = new StatusBar(api);
+  status.started();
+  const pulls = new SettingsPulls(status);
+  pulls.expect();
+  t.mock.timers.tick(PULL_MS_MAX / 2);
+  pulls.expect();
+  t.mock.timers.tick(PULL_MS_MAX - 1);
+  assert.match(item.text, /loading~spin/, 'the second is still awaited');
+  t.mock.timers.tick(1);
+  assert.match(item.text, /sparkle/, 'a server that never asks is not waited for');
+  pulls.expect();
+  pulls.expect();
+  assert.equal(await pulls.answer(async () => 7), 7);
+  assert.match(item.text, /loading~spin/, 'the answer is not with the server yet');
+  t.mock.timers.tick(0);
+  assert.match(item.text, /sparkle/);
+  t.mock.timers.tick(PULL_MS_MAX);
+  assert.equal(status.state.kind, 'ready');
+});
+
+test('Suggest Now says so where nobody would be asked', async () => {
+  const { stub } = await started();
+  stub.openIn('python');
+  stub.inlineSuggest = false;
+  stub.answers.push('Open Setting');
+  await stub.run('quern.trigger');
+  assert.match(stub.messages.at(-1) ?? '', /VS Code's own setting editor\.inlineSuggest\.enabled is off here/);
+  assert.deepEqual(stub.ran, ['workbench.action.openSettings editor.inlineSuggest.enabled']);
+  stub.inlineSuggest = true;
+  Object.assign(stub.settings, { enabled: false, languages: { python: false } });
+  stub.answers.push('Turn On');
+  await stub.run('quern.trigger');
+  assert.match(stub.messages.at(-1) ?? '', /turned off for all languages: nothing is sent/);
+  assert.deepEqual([stub.settings.enabled, stub.settings.languages], [true, { python: true }]);
+  stub.ran.length = 0;
+  await stub.run('quern.trigger');
+  assert.deepEqual(stub.ran, ['editor.action.inlineSuggest.trigger']);
 });
 
 test('why: turned off, not asked yet, a reason with its remedy, or nothing wrong', async () => {

@@ -5,6 +5,8 @@ import type { Client } from '../../../../../clients/vscode/ui/extension.ts';
 
 type Hear = (event: never) => void;
 
+const WORKSPACE = 2;
+
 class Emitter {
   readonly #hearers = new Set<Hear>();
   readonly event = (hear: Hear) => {
@@ -47,6 +49,10 @@ export function stubDocument(languageId: string, text: string, uri = 'file:///pr
 export type StubApi = {
   api: Api;
   settings: Record<string, unknown>;
+  /** What the workspace says over the user's settings; it is in `settings` too. */
+  workspaceSettings: Record<string, unknown>;
+  /** VS Code's own switch. */
+  inlineSuggest: boolean;
   messages: string[];
   /** What a user answers to the next message, pick or input; undefined: nothing. */
   answers: unknown[];
@@ -68,6 +74,8 @@ export function stubApi(defaults: Record<string, unknown> = {}): StubApi {
   const stub = {
     ...{
       settings,
+      workspaceSettings: {} as Record<string, unknown>,
+      inlineSuggest: true,
       messages: [] as string[],
       answers: [] as unknown[],
       ran: [] as string[],
@@ -102,17 +110,20 @@ export function stubApi(defaults: Record<string, unknown> = {}): StubApi {
   };
   const configuration = {
     get: (name: string, otherwise: unknown) => settings[name] ?? otherwise,
-    update: async (name: string, value: unknown) => {
-      settings[name] = value;
+    inspect: (name: string) => ({ globalValue: settings[name], workspaceValue: stub.workspaceSettings[name] }),
+    update: async (name: string, value: unknown, target: number) => {
+      if (target === WORKSPACE) stub.workspaceSettings[name] = value;
+      if (target === WORKSPACE || stub.workspaceSettings[name] === undefined) settings[name] = value;
       configured.fire({ affectsConfiguration: (section: string) => section === 'quern' });
     },
     toJSON: () => settings,
   };
+  const editorConfiguration = { get: () => stub.inlineSuggest };
   const api = {
     version: '1.91.1',
     window,
     workspace: {
-      getConfiguration: () => configuration,
+      getConfiguration: (section: string) => (section === 'editor' ? editorConfiguration : configuration),
       onDidChangeConfiguration: configured.event,
       onDidChangeTextDocument: stub.edited.event,
     },
@@ -132,7 +143,7 @@ export function stubApi(defaults: Record<string, unknown> = {}): StubApi {
       openExternal: async (uri: string) => stub.opened.push(uri) > 0,
     },
     Uri: { parse: (text: string) => text },
-    ...{ StatusBarAlignment: { Right: 2 }, ConfigurationTarget: { Global: 1 } },
+    ...{ StatusBarAlignment: { Right: 2 }, ConfigurationTarget: { Global: 1, Workspace: WORKSPACE } },
     ThemeColor: class {
       readonly id: string;
       constructor(id: string) {
@@ -164,14 +175,25 @@ export function stubContext(): ExtensionContext & { stored: Map<string, string> 
   };
 }
 
-export type StubClient = { client: Client; sent: [method: string, params: unknown][]; hear: Map<string, Hear> };
+export type StubClient = {
+  client: Client;
+  sent: [method: string, params: unknown][];
+  hear: Map<string, Hear>;
+  /** Of the language client: { oldState, newState }. */
+  states: Emitter;
+  logShown: () => number;
+};
 
 /** `pull`: what the server does about new settings. */
 export function stubClient(pull: () => unknown, start: () => Promise<void> = async () => undefined): StubClient {
   const sent: [string, unknown][] = [];
   const hear = new Map<string, Hear>();
+  const states = new Emitter();
+  let shown = 0;
   const client = {
     start,
+    onDidChangeState: states.event,
+    outputChannel: { show: () => (shown += 1) },
     stop: async () => undefined,
     sendNotification: async (method: string, params: unknown) => {
       sent.push([method, params]);
@@ -183,5 +205,5 @@ export function stubClient(pull: () => unknown, start: () => Promise<void> = asy
       return { dispose: () => hear.delete(method) };
     },
   };
-  return { client: client as unknown as Client, sent, hear };
+  return { client: client as unknown as Client, sent, hear, states, logShown: () => shown };
 }
