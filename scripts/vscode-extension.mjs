@@ -65,8 +65,9 @@ export async function buildExtension(folder) {
   ]);
   const manifest = JSON.parse(readFileSync(join(source, 'manifest.json'), 'utf8'));
   writeFileSync(join(folder, 'package.json'), `${JSON.stringify({ ...manifest, version }, null, 2)}\n`);
-  cpSync(join(source, 'README.md'), join(folder, 'README.md'));
+  for (const name of ['README.md', 'CHANGELOG.md']) cpSync(join(source, name), join(folder, name));
   cpSync(join(source, 'media'), join(folder, 'media'), { recursive: true });
+  cpSync(join(root, 'docs/images/editors/icon.png'), join(folder, manifest.icon)); // pictures lie in docs/
   cpSync(join(root, 'LICENSE'), join(folder, 'LICENSE.txt'));
   copyGrammars(join(folder, 'node_modules', parser));
   writeFileSync(join(folder, 'THIRD-PARTY.txt'), licencesOf(packagesIn(bundles).add(parser)));

@@ -9,6 +9,7 @@ const TYPES = {
   '.js': 'application/javascript',
   '.mjs': 'application/javascript',
   '.md': 'text/markdown',
+  '.png': 'image/png',
   '.txt': 'text/plain',
   '.wasm': 'application/wasm',
   '.vsixmanifest': 'text/xml',
@@ -40,7 +41,9 @@ function contentTypes() {
   return `${head}<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">${rows.join('')}</Types>\n`;
 }
 
-function galleryManifest({ name, publisher, version, displayName, description, keywords, categories, engines }) {
+function galleryManifest(manifest) {
+  const { name, publisher, version, displayName, description, keywords, categories, engines } = manifest;
+  const { icon, galleryBanner, pricing } = manifest;
   const property = (id, value) => `<Property Id="Microsoft.VisualStudio.${id}" Value="${escapeXml(value)}"/>`;
   const asset = (type, path) =>
     `<Asset Type="Microsoft.VisualStudio.${type}" Path="extension/${path}" Addressable="true"/>`;
@@ -56,14 +59,20 @@ function galleryManifest({ name, publisher, version, displayName, description, k
     <Properties>
       ${property('Code.Engine', engines.vscode)}
       ${property('Code.ExtensionKind', 'workspace,web')}
+      ${property('Services.Branding.Color', galleryBanner.color)}
+      ${property('Services.Branding.Theme', galleryBanner.theme)}
+      ${property('Services.Content.Pricing', pricing)}
     </Properties>
     <License>extension/LICENSE.txt</License>
+    <Icon>extension/${escapeXml(icon)}</Icon>
   </Metadata>
   <Installation><InstallationTarget Id="Microsoft.VisualStudio.Code"/></Installation>
   <Dependencies/>
   <Assets>
     ${asset('Code.Manifest', 'package.json')}
     ${asset('Services.Content.Details', 'README.md')}
+    ${asset('Services.Content.Changelog', 'CHANGELOG.md')}
+    ${asset('Services.Icons.Default', icon)}
     ${asset('Services.Content.License', 'LICENSE.txt')}
   </Assets>
 </PackageManifest>

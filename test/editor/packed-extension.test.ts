@@ -30,7 +30,9 @@ test('the .vsix holds all that it needs, and its server runs by itself', async (
   const media = manifest.contributes.walkthroughs[0].steps.map(
     (step: { media: { markdown: string } }) => step.media.markdown,
   );
-  for (const file of [manifest.main, manifest.browser, 'dist/server-worker.js', 'THIRD-PARTY.txt', ...media])
+  const page = [manifest.icon, 'README.md', 'CHANGELOG.md', 'LICENSE.txt', 'THIRD-PARTY.txt'];
+  assert.match(readFileSync(join(extension, 'CHANGELOG.md'), 'utf8'), new RegExp(`^## ${manifest.version}$`, 'm'));
+  for (const file of [manifest.main, manifest.browser, 'dist/server-worker.js', ...page, ...media])
     assert(existsSync(join(extension, file)), file);
 
   const mesh = await startMesh(t, { engine: { script: () => bytesOf('area(2)') } });
