@@ -7,12 +7,13 @@ import {
   StreamMessageReader,
   StreamMessageWriter,
 } from 'vscode-languageserver/node';
+import { readCommandLine } from './command-line.ts';
 import { readConfig, targetFrom } from './config.ts';
 import { openFileSurroundings } from './file-surroundings.ts';
 import { openGatewaySource } from './rpc/gateway-source.ts';
 import { startServer } from './server.ts';
 
-const HELP = `usage: quern-lsp --stdio
+const HELP = `usage: quern-lsp --stdio | --help | --version
 
 Code completion by a Quern mesh for editors that speak LSP 3.18 (textDocument/inlineCompletion) or older.
 QUERN_GATEWAY, QUERN_API_KEY and QUERN_GATEWAY_CA_FILE say where the mesh is, as for the quern command; the editor's
@@ -25,20 +26,17 @@ function version(): string {
 }
 
 function main(args: string[]): number | null {
-  if (args.includes('--help') || args.includes('-h')) {
-    process.stdout.write(HELP);
-    return 0;
-  }
-  if (args.includes('--version')) {
-    process.stdout.write(`quern-lsp ${version()}\n`);
-    return 0;
-  }
-  // Editors add arguments of their own, such as --clientProcessId.
-  if (!args.includes('--stdio')) {
-    process.stderr.write(`quern-lsp: expected --stdio, got ${args.join(' ') || 'no arguments'}\n${HELP}`);
+  const wish = readCommandLine(args);
+  if (wish.kind === 'wrong') {
+    process.stderr.write(`quern-lsp: ${wish.message}\n${HELP}`);
     return 2;
   }
+  if (wish.kind !== 'serve') {
+    process.stdout.write(wish.kind === 'help' ? HELP : `quern-lsp ${version()}\n`);
+    return 0;
+  }
   const base = readConfig(process.env);
+  let kept = base;
   const connection = createConnection(
     ProposedFeatures.all,
     new StreamMessageReader(process.stdin),
@@ -49,7 +47,8 @@ function main(args: string[]): number | null {
     version: version(),
     openSurroundings: openFileSurroundings,
     openSource: (settings) => {
-      const { target, problems } = targetFrom(settings, base);
+      const { target, problems } = targetFrom(settings, base, kept);
+      kept = target;
       return { source: openGatewaySource(target), problems, target: JSON.stringify(target) };
     },
   });

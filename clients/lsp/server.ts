@@ -3,20 +3,17 @@ import {
   type CancellationToken,
   type ClientCapabilities,
   type CompletionList,
-  type CompletionParams,
   type Connection,
   DidChangeConfigurationNotification,
   type InitializeParams,
   type InitializeResult,
-  type InlineCompletionParams,
-  InlineCompletionTriggerKind,
   TextDocumentSyncKind,
   type WorkspaceFolder,
 } from 'vscode-languageserver';
 import { CapabilityBook } from './core/capabilities.ts';
 import { ChunkCollector } from './core/chunks/chunk-collector.ts';
 import { hasSecretText } from './core/chunks/secrets.ts';
-import { realClock } from './core/clock.ts';
+import { type Clock, realClock } from './core/clock.ts';
 import { type Answer, Completer, type CompletionRequest } from './core/completer.ts';
 import { Documents, type Position } from './core/documents.ts';
 import { EventReporter } from './core/event-reporter.ts';
@@ -27,7 +24,10 @@ import { StatisticsCounter } from './core/statistics.ts';
 import { type EditorNote, type SuggestionEvent, SuggestionEvents } from './core/suggestion-events.ts';
 import { newTraceId } from './core/trace-id.ts';
 import { Warmer } from './core/warmer.ts';
+import { FollowedSettings, SECTION } from './followed-settings.ts';
+import { gatedSource, settled } from './gated-source.ts';
 import { ACCEPTED_COMMAND, inlineItems, listItems } from './protocol-items.ts';
+import { readChanged, readInlineParams, readListParams, readOpened } from './request-params.ts';
 import type { OpenSurroundings, Surroundings } from './surroundings.ts';
 
 export type OpenedSource = { source: MeshSource & { close(): void }; problems: string[]; target: string };
@@ -38,6 +38,8 @@ export type ServerParts = {
   openSource: (settings: unknown) => OpenedSource;
   openSurroundings: OpenSurroundings;
   version: string;
+  /** Absent: the platform's own. */
+  clock?: Clock;
 };
 
 /** Server to editor: how one request for a suggestion ended. Sent when the initialization option `outcomes` is true. */
@@ -46,8 +48,6 @@ export const OUTCOME = 'quern/outcome';
 export const NOTE = 'quern/note';
 /** Editor to server, a request: the numbers of this session. */
 export const STATISTICS = 'quern/statistics';
-
-const SECTION = 'quern';
 
 export function startServer(parts: ServerParts): void {
   const server = new Server(parts);
@@ -66,20 +66,30 @@ class Server {
   readonly #events: SuggestionEvents;
   readonly #reporter: EventReporter;
   readonly #warmer: Warmer;
+  readonly #clock: Clock;
+  readonly #followed: FollowedSettings;
   /** Where the user is, as far as the editor has told. */
   #at: { uri: string; position: Position } | null = null;
   #settings: Settings = defaultSettings;
   #opened: OpenedSource;
   #capabilities: ClientCapabilities = {};
-  #initial: Record<string, unknown> = {};
+  /** What was last said to keep suggestions away, and what of the settings cannot be. */
   #told = '';
+  #problems: readonly string[] = [];
 
   constructor(parts: ServerParts) {
     this.#parts = parts;
     this.#connection = parts.connection;
     this.#opened = parts.openSource(undefined);
     const documents = this.#documents;
-    const clock = realClock;
+    const clock = parts.clock ?? realClock;
+    this.#clock = clock;
+    this.#followed = new FollowedSettings({
+      clock,
+      pull: () => this.#connection.workspace.getConfiguration(SECTION),
+      apply: (given) => this.#configure(given),
+      warn: (message) => this.#warn(message),
+    });
     const surroundings = parts.openSurroundings(documents);
     this.#surroundings = surroundings;
     this.#collector = new ChunkCollector({
@@ -89,7 +99,11 @@ class Server {
       onChange: () => this.#warmer.noteChange(),
     });
     this.#events = new SuggestionEvents({ clock, documents, sink: (event) => this.#became(event) });
-    const source = movingSource(() => this.#opened.source);
+    const source = gatedSource({
+      opened: () => this.#opened.source,
+      unsettled: () => this.#followed.unsettled,
+      enabled: () => this.#settings.enabled,
+    });
     this.#abilities = new CapabilityBook(clock, source);
     this.#reporter = new EventReporter({ clock, source, settings: () => this.#settings });
     this.#completer = new Completer({
@@ -115,10 +129,12 @@ class Server {
     const connection = this.#connection;
     connection.onInitialize((params) => this.#initialize(params));
     connection.onInitialized(() => this.#initialized());
-    connection.onDidChangeConfiguration(({ settings }) => this.#reconfigure(settings));
+    connection.onDidChangeConfiguration((params) => this.#followed.changed(params?.settings));
     this.#listenToDocuments();
-    connection.languages.inlineCompletion.on((params, token) => this.#inlineCompletion(params, token));
-    connection.onCompletion((params, token) => this.#listCompletion(params, token));
+    connection.languages.inlineCompletion.on(async (params, token) => ({
+      items: inlineItems(await this.#answer(readInlineParams(params), token)),
+    }));
+    connection.onCompletion((params, token) => this.#listCompletion(readListParams(params), token));
     connection.onExecuteCommand(({ command, arguments: given = [] }) => {
       const [id, index] = given as unknown[];
       if (command === ACCEPTED_COMMAND) this.#note({ kind: 'accepted', id, index });
@@ -126,6 +142,7 @@ class Server {
     connection.onNotification(NOTE, (note: unknown) => this.#note(note));
     connection.onRequest(STATISTICS, () => this.#statistics.snapshot);
     connection.onShutdown(async () => {
+      this.#followed.close();
       this.#completer.close();
       this.#warmer.reset();
       this.#events.close();
@@ -137,11 +154,10 @@ class Server {
   }
 
   #initialize(params: InitializeParams): InitializeResult {
-    this.#capabilities = params.capabilities;
-    this.#initial = (params.initializationOptions ?? {}) as Record<string, unknown>;
+    this.#capabilities = params.capabilities ?? {};
     this.#surroundings.setFolders(foldersOf(params));
-    this.#configure(this.#initial);
-    const speaksInline = params.capabilities.textDocument?.inlineCompletion !== undefined;
+    this.#followed.start(params.initializationOptions, this.#capabilities.workspace?.configuration === true);
+    const speaksInline = this.#capabilities.textDocument?.inlineCompletion !== undefined;
     return {
       serverInfo: { name: 'quern-lsp', version: this.#parts.version },
       capabilities: {
@@ -156,7 +172,7 @@ class Server {
     };
   }
 
-  #initialized(): void {
+  async #initialized(): Promise<void> {
     const { workspace } = this.#capabilities;
     if (workspace?.didChangeConfiguration?.dynamicRegistration) {
       this.#connection.client
@@ -169,19 +185,27 @@ class Server {
         this.#collector.reset();
       });
     }
+    await this.#followed.ready();
   }
 
   #listenToDocuments(): void {
     const connection = this.#connection;
     const documents = this.#documents;
-    connection.onDidOpenTextDocument(({ textDocument: { uri, languageId, version, text } }) => {
+    connection.onDidOpenTextDocument((params) => {
+      const { uri, languageId, version, text } = readOpened(params);
       documents.open(uri, languageId, version, text);
       this.#at = { uri, position: { line: 0, character: 0 } };
       this.#warmer.noteChange();
       if (this.#settings.enabled && this.#settings.crossFile) this.#surroundings.declarationsBeside(uri);
     });
-    connection.onDidChangeTextDocument(({ textDocument: { uri, version }, contentChanges }) => {
-      documents.change(uri, version, contentChanges);
+    connection.onDidChangeTextDocument((params) => {
+      const { uri, version, changes } = readChanged(params);
+      try {
+        documents.change(uri, version, changes());
+      } catch (error) {
+        documents.close(uri); // its text is not known any more
+        throw error;
+      }
     });
     connection.onDidCloseTextDocument(async ({ textDocument: { uri } }) => {
       const taken = this.#collector.takeFrom(uri);
@@ -199,19 +223,9 @@ class Server {
     });
   }
 
-  async #inlineCompletion({ textDocument, position, context }: InlineCompletionParams, token: CancellationToken) {
-    const invoked = context.triggerKind === InlineCompletionTriggerKind.Invoked;
-    const selected = context.selectedCompletionInfo ?? null;
-    return { items: inlineItems(await this.#answer({ uri: textDocument.uri, position, invoked, selected }, token)) };
-  }
-
-  /** Editors do not tell a key pressed for the list from a letter typed: every request counts as typing. */
-  async #listCompletion(
-    { textDocument, position }: CompletionParams,
-    token: CancellationToken,
-  ): Promise<CompletionList> {
-    const { uri } = textDocument;
-    const answer = await this.#answer({ uri, position, invoked: false }, token);
+  async #listCompletion(request: CompletionRequest, token: CancellationToken): Promise<CompletionList> {
+    const { uri, position } = request;
+    const answer = await this.#answer(request, token);
     const document = this.#documents.get(uri);
     const start = document?.offsetAt({ line: position.line, character: 0 }) ?? 0;
     const line = document?.text.slice(start, start + position.character) ?? '';
@@ -223,10 +237,13 @@ class Server {
     this.#at = request;
     this.#warmer.noteActivity();
     void this.#collector.noteCursor(request.uri, request.position.line);
-    const askedAt = realClock.now();
-    const answer = await this.#completer.complete(request, { signal: signalOf(token) });
+    const askedAt = this.#clock.now();
+    const version = this.#documents.get(request.uri)?.version;
+    const signal = signalOf(token);
+    await settled(() => this.#followed.unsettled, signal);
+    const answer = await this.#completer.complete({ ...request, version }, { signal });
     const document = this.#documents.get(request.uri);
-    if (document) this.#events.answered(answer, document, realClock.now() - askedAt);
+    if (document) this.#events.answered(answer, document, this.#clock.now() - askedAt);
     this.#reporter.noteAnswer(answer, document?.languageId ?? '');
     this.#statistics.noteAnswer(answer);
     this.#tell(request, answer);
@@ -240,7 +257,7 @@ class Server {
 
   #tell({ uri, invoked }: CompletionRequest, answer: Answer): void {
     const { id, reason, rule, from, partial, traceId, suggestions } = answer;
-    if (this.#initial.outcomes === true) {
+    if (this.#followed.initial.outcomes === true) {
       const count = suggestions.length;
       void this.#connection.sendNotification(OUTCOME, {
         uri,
@@ -273,29 +290,34 @@ class Server {
     this.#events.note({ kind: found, id, index: index as number, ...share });
   }
 
-  async #reconfigure(pushed: unknown): Promise<void> {
-    const pulls = this.#capabilities.workspace?.configuration === true;
-    const given = pulls ? await this.#connection.workspace.getConfiguration(SECTION) : sectionOf(pushed);
-    const fields = typeof given === 'object' && given !== null ? given : {};
-    this.#configure({ ...this.#initial, ...fields });
-  }
-
   #configure(given: unknown): void {
     const { settings, problems } = readSettings(given, defaultSettings, this.#settings);
     const opened = this.#parts.openSource(given);
     const old = this.#opened;
-    if (opened.target === old.target) opened.source.close();
-    else this.#opened = opened;
+    const isSameMesh = opened.target === old.target;
+    const isSame = isSameMesh && JSON.stringify(settings) === JSON.stringify(this.#settings);
     this.#settings = settings;
-    this.#completer.reset();
-    this.#warmer.reset();
-    if (opened.target !== old.target) {
+    if (!isSame) {
+      this.#completer.reset();
+      this.#warmer.reset();
+      this.#told = '';
+    }
+    if (!isSameMesh) {
       this.#abilities.forget();
       this.#reporter.forget();
-      old.source.close();
     }
-    this.#told = '';
-    for (const problem of [...problems, ...opened.problems]) this.#warn(problem);
+    // A connection that is open, or is tried again and again, is traffic too: turned off, there is none.
+    const keeps = isSameMesh && settings.enabled;
+    (keeps ? opened : old).source.close();
+    if (!keeps) this.#opened = opened;
+    if (this.#at) this.#warmer.noteChange();
+    this.#tellProblems([...problems, ...opened.problems]);
+  }
+
+  /** Each once, and again when it comes back. */
+  #tellProblems(problems: readonly string[]): void {
+    for (const problem of problems) if (!this.#problems.includes(problem)) this.#warn(problem);
+    this.#problems = problems;
   }
 
   #warn(message: string): void {
@@ -303,26 +325,10 @@ class Server {
   }
 }
 
-/** The mesh that is opened now, whichever that is. */
-function movingSource(opened: () => MeshSource): MeshSource {
-  return {
-    infill: (query, options) => opened().infill(query, options),
-    capabilities: (model, options) => opened().capabilities(model, options),
-    report: (events, options) => opened().report(events, options),
-    warm: (query, options) => opened().warm(query, options),
-  };
-}
-
 /** Older editors name one folder, and newer ones that have none open say null. */
 function foldersOf({ workspaceFolders, rootUri }: InitializeParams): WorkspaceFolder[] {
   if (workspaceFolders) return workspaceFolders;
   return rootUri ? [{ uri: rootUri, name: rootUri.split('/').at(-1) ?? '' }] : [];
-}
-
-/** Editors push all settings, or the section alone. */
-function sectionOf(pushed: unknown): unknown {
-  const all = (pushed ?? {}) as Record<string, unknown>;
-  return all[SECTION] ?? all;
 }
 
 function signalOf(token: CancellationToken): AbortSignal {

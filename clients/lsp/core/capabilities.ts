@@ -4,6 +4,8 @@ import type { ContextChunk, InfillEnding } from './infill-source.ts';
 import { CAPABILITIES_RETRY_MS } from './limits.ts';
 
 export type Capabilities = {
+  /** Served name, where the mesh tells it: what "" stands for may be another one by now. */
+  model?: string;
   /** False: the model cannot fill in. */
   infill: boolean;
   /** "" = none, or not told yet. */
@@ -62,9 +64,11 @@ export class CapabilityBook {
     return this.#facts !== null && !this.#facts.infill && this.#facts.tokenizerHash !== '';
   }
 
-  /** What a text depends on beside the model's name; "" = not known. */
+  /** What a text depends on beside the name that was asked for; "" = not known. */
   get fingerprint(): string {
-    return this.#facts ? `${this.#facts.tokenizerHash}\0${this.#facts.fimFamily}` : '';
+    if (!this.#facts) return '';
+    const { model = '', tokenizerHash, fimFamily } = this.#facts;
+    return [model, tokenizerHash, fimFamily].join('\0');
   }
 
   ends(ending: InfillEnding): boolean {

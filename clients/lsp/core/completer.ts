@@ -24,6 +24,8 @@ import { TextHash } from './text-hash.ts';
 export type CompletionRequest = {
   uri: string;
   position: Position;
+  /** Of the document when it was asked; absent: as it is now. */
+  version?: number | undefined;
   /** A person pressed a key for it; otherwise typing did. */
   invoked: boolean;
   selected?: SelectedCompletion | null;
@@ -163,7 +165,7 @@ export class Completer {
     }
   }
 
-  #placeOf({ uri, position, invoked, selected }: CompletionRequest): { place: Place } | { reason: Reason } {
+  #placeOf({ uri, position, version, invoked, selected }: CompletionRequest): { place: Place } | { reason: Reason } {
     const { documents } = this.#parts;
     const settings = this.#parts.settings();
     const document = documents.get(uri);
@@ -173,7 +175,7 @@ export class Completer {
     if (document.text.length > DOCUMENT_CHARS_MAX || this.#parts.describe(document) === null)
       return { reason: 'EXCLUDED' };
     const place = placeOf(document, position, selected ?? null);
-    if (!place) return { reason: 'STALE' };
+    if (!place || (version !== undefined && version !== document.version)) return { reason: 'STALE' };
     if (!invoked && place.lineSuffix.trim().length > REST_OF_LINE_CHARS_MAX) return { reason: 'PLACE' };
     return { place };
   }
@@ -191,7 +193,8 @@ export class Completer {
     this.#flights.abandon();
     const closed = request.invoked ? null : this.#gate.closed;
     if (closed) return nothing(closed);
-    const { capabilities } = this.#parts;
+    const { capabilities, source } = this.#parts;
+    if (request.invoked) source.reconnect?.('asked');
     const learning = capabilities.learn(this.#parts.settings().model, { again: request.invoked });
     if (!learning && capabilities.cannotInfill) return this.#cannotInfill();
     const survive = !request.invoked && this.#flights.starving && !this.#flights.spent;
@@ -280,10 +283,13 @@ export class Completer {
     const chars = flight.candidates.reduce((sum, { text }) => sum + text.length, 0);
     this.#speculation.noteGenerated(query.priority, chars);
     if (failure) {
-      if (failure.kind !== 'cancelled') this.lastFailure = failure.message;
       const gate = query.priority === 'speculative' && failure.kind === 'overloaded' ? this.#aheadGate : this.#gate;
-      // A mesh that did not even accept the query in all that time is not there.
-      gate.failed(failure.kind === 'timeout' && !flight.accepted ? 'offline' : failure.kind, failure.retryAfterMs);
+      // A mesh that did not even accept the query in all that time is not there, or the connection to it is not.
+      const isSilent = failure.kind === 'timeout' && !flight.accepted;
+      const silence = `the mesh did not answer within ${this.#parts.settings().hardDeadlineMs} ms`;
+      if (failure.kind !== 'cancelled') this.lastFailure = isSilent ? silence : failure.message;
+      gate.failed(isSilent ? 'offline' : failure.kind, failure.retryAfterMs);
+      if (isSilent) this.#parts.source.reconnect?.('silent');
       if (failure.kind === 'offline') this.#parts.capabilities.doubt();
       if (failure.kind !== 'timeout') return;
     } else {

@@ -64,7 +64,12 @@ export class InfillFailure extends Error {
   }
 }
 
+/** Somebody asked by hand, who does not wait out a pause between two tries; or a mesh kept still for as long as one waits. */
+export type ReconnectReason = 'asked' | 'silent';
+
 export type InfillSource = {
   /** Throws InfillFailure. An aborted signal, or leaving the loop early, cancels the request at the mesh. */
   infill(query: InfillQuery, options: { signal: AbortSignal }): AsyncIterable<InfillEvent>;
+  /** Connects anew for what is asked next, unless the connection works for all that is known. What runs goes on. */
+  reconnect?(why: ReconnectReason): void;
 };

@@ -74,6 +74,9 @@ export const CAPABILITIES_RETRY_MS = 30_000;
 /** The first request waits so long for what the mesh can do; what is not known then is learnt for the next. */
 export const CAPABILITIES_MS_MAX = 150;
 
+/** An editor that can be asked for its settings has so long to tell them before anything is sent. */
+export const SETTINGS_MS_MAX = 3_000;
+
 /** Text of one candidate; a stream that goes on is cancelled. */
 export const CANDIDATE_CHARS_MAX = 16_384;
 

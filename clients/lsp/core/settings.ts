@@ -1,4 +1,5 @@
 /** What a user may set; changed while the server runs. */
+import { isWithinEdits } from './filters/edit-distance.ts';
 
 export type Settings = {
   /** False: nothing is sent at all. */
@@ -43,6 +44,11 @@ export const defaultSettings: Settings = {
 
 export type SettingsVerdict = { settings: Settings; problems: string[] };
 
+/** What is read elsewhere: where the mesh is, by who opens it, and what the server and its extension for VS Code read. */
+const OTHER_NAMES = ['gateway', 'apiKey', 'caFile', 'gatewayUrl', 'outcomes', 'serverCommand', 'traceUrl'] as const;
+
+export const settingNames: readonly string[] = [...Object.keys(defaultSettings), ...OTHER_NAMES];
+
 type Flag = 'enabled' | 'automatic' | 'crossFile' | 'speculate' | 'reportEvents' | 'warm';
 
 const MULTI_LINE = ['auto', 'always', 'never'] as const;
@@ -53,9 +59,9 @@ const MULTI_LINE = ['auto', 'always', 'never'] as const;
  */
 export function readSettings(given: unknown, base: Settings = defaultSettings, kept: Settings = base): SettingsVerdict {
   const problems: string[] = [];
-  const fields = isRecord(given) ? given : {};
   if (given !== undefined && given !== null && !isRecord(given))
-    problems.push(expected('settings', 'an object', given, 'all stay as they were'));
+    return { settings: kept, problems: [expected('settings', 'an object', given, 'all stay as they were')] };
+  const fields = given ?? {};
   const flag = (name: Flag): boolean => {
     const value = fields[name];
     if (value === undefined || value === null) return base[name];
@@ -86,7 +92,35 @@ export function readSettings(given: unknown, base: Settings = defaultSettings, k
     reportEvents: flag('reportEvents'),
     warm: flag('warm'),
   };
-  return { settings, problems };
+  return { settings, problems: [...problems, ...unknownNames(fields)] };
+}
+
+/** A name that means nothing is most likely another one, misspelt. */
+function unknownNames(fields: Record<string, unknown>): string[] {
+  return Object.keys(fields)
+    .filter((name) => !settingNames.includes(name))
+    .map((name) => {
+      const nearest = nearestName(name);
+      const hint = nearest ? `did you mean ${nearest}?` : `there are ${settingNames.join(', ')};`;
+      return `${name.slice(0, NAME_CHARS_SHOWN)}: there is no such setting; ${hint} it is passed over`;
+    });
+}
+
+const NAME_CHARS_SHOWN = 80;
+
+/** Case, section and the signs between words aside; null where more than every third letter would have to change. */
+function nearestName(name: string): string | null {
+  const plain = (text: string): string =>
+    text
+      .toLowerCase()
+      .replace(/^quern\./, '')
+      .replace(/[^a-z]/g, '');
+  const wanted = plain(name.slice(0, NAME_CHARS_SHOWN));
+  for (let edits = 0; edits <= wanted.length / 3; edits++) {
+    const found = settingNames.find((one) => isWithinEdits(wanted, plain(one), edits));
+    if (found) return found;
+  }
+  return null;
 }
 
 const isRecord = (value: unknown): value is Record<string, unknown> =>

@@ -2,6 +2,7 @@
 import {
   type ClientReadableStream,
   type ClientUnaryCall,
+  connectivityState,
   credentials,
   Metadata,
   type ServiceError,
@@ -35,6 +36,7 @@ import {
 } from '../core/infill-source.ts';
 import type { MeshSource } from '../core/mesh-source.ts';
 import { newTraceId, traceparentOf } from '../core/trace-id.ts';
+import { explainFailure } from './explain-failure.ts';
 
 export type GatewayTarget = {
   /** host:port, https://host:port or unix:///path. */
@@ -95,47 +97,60 @@ const MODES: Record<InfillEnding, InfillMode> = {
 
 /** Connects at the first query. close() ends what runs. */
 export function openGatewaySource(target: GatewayTarget): GatewaySource {
-  const address = target.address.replace(/^https?:\/\//, '').replace(/\/$/, '');
-  const isTls = target.address.startsWith('https://') || (target.ca !== null && !address.startsWith('unix:'));
-  const secure = isTls ? credentials.createSsl(target.ca === null ? null : Buffer.from(target.ca)) : null;
-  const client = new CompletionServiceClient(address, secure ?? credentials.createInsecure(), {
-    'grpc.max_send_message_length': MESSAGE_BYTES_MAX,
-    'grpc.initial_reconnect_backoff_ms': RECONNECT_MIN_MS,
-    'grpc.max_reconnect_backoff_ms': RECONNECT_MAX_MS,
-    'grpc.use_local_subchannel_pool': 1,
-  });
+  let client = openClient(target);
   return {
-    infill: (query, { signal }) => infill(client, query, target.apiKey, signal),
+    infill: (query, { signal }) => infill(client, query, target, signal),
     capabilities: async (model, { signal }) => {
-      const known = await once<GetCapabilitiesResponse>(
-        target.apiKey,
-        newTraceId(),
-        signal,
-        (metadata, options, done) => client.getCapabilities({ model }, metadata, options, done),
+      const known = await once<GetCapabilitiesResponse>(target, newTraceId(), signal, (metadata, options, done) =>
+        client.getCapabilities({ model }, metadata, options, done),
       );
       return capabilitiesOf(known);
     },
     report: async (events, { signal }) => {
       const request = { events: events.map(eventOf) };
-      await once<ReportEventsResponse>(target.apiKey, newTraceId(), signal, (metadata, options, done) =>
+      await once<ReportEventsResponse>(target, newTraceId(), signal, (metadata, options, done) =>
         client.reportEvents(request, metadata, options, done),
       );
     },
     warm: async (query, { signal }) => {
       const request = { infill: requestOf(query) };
-      await once<WarmResponse>(target.apiKey, query.traceId, signal, (metadata, options, done) =>
+      await once<WarmResponse>(target, query.traceId, signal, (metadata, options, done) =>
         client.warm(request, metadata, options, done),
       );
     },
+    reconnect(why) {
+      // A channel that failed refuses calls until its next try, up to RECONNECT_MAX_MS away; a new one tries at once.
+      const { IDLE, TRANSIENT_FAILURE } = connectivityState;
+      const state = client.getChannel().getConnectivityState(false);
+      if (why === 'asked' ? state !== TRANSIENT_FAILURE : state === IDLE) return;
+      const old = client;
+      client = openClient(target);
+      old.close(); // calls that run end by themselves
+    },
     close: () => client.close(),
   };
+}
+
+/** As grpc-js names it, without the scheme that says whether TLS is spoken. */
+const addressOf = ({ address }: GatewayTarget): string => address.replace(/^https?:\/\//, '').replace(/\/$/, '');
+
+function openClient(target: GatewayTarget): CompletionServiceClient {
+  const address = addressOf(target);
+  const isTls = target.address.startsWith('https://') || (target.ca !== null && !address.startsWith('unix:'));
+  const secure = isTls ? credentials.createSsl(target.ca === null ? null : Buffer.from(target.ca)) : null;
+  return new CompletionServiceClient(address, secure ?? credentials.createInsecure(), {
+    'grpc.max_send_message_length': MESSAGE_BYTES_MAX,
+    'grpc.initial_reconnect_backoff_ms': RECONNECT_MIN_MS,
+    'grpc.max_reconnect_backoff_ms': RECONNECT_MAX_MS,
+    'grpc.use_local_subchannel_pool': 1,
+  });
 }
 
 type Done<Response> = (error: ServiceError | null, response: Response) => void;
 
 /** One answer to one request. Throws InfillFailure. */
 function once<Response>(
-  apiKey: string | null,
+  target: GatewayTarget,
   traceId: string,
   signal: AbortSignal,
   send: (metadata: Metadata, options: { deadline: number }, done: Done<Response>) => ClientUnaryCall,
@@ -144,9 +159,9 @@ function once<Response>(
     if (signal.aborted) return reject(new InfillFailure('cancelled', 'cancelled before it was sent'));
     const options = { deadline: Date.now() + CALL_MS_MAX };
     const cancel = (): void => call.cancel();
-    const call = send(metadataOf(apiKey, traceId), options, (error, response) => {
+    const call = send(metadataOf(target, traceId), options, (error, response) => {
       signal.removeEventListener('abort', cancel);
-      if (error) reject(failureOf(error, signal));
+      if (error) reject(failureOf(error, target, signal));
       else resolve(response);
     });
     signal.addEventListener('abort', cancel, { once: true });
@@ -154,32 +169,39 @@ function once<Response>(
 }
 
 function capabilitiesOf(known: GetCapabilitiesResponse): Capabilities {
-  const { infill, fimFamily, tokenizerHash, chunksMax, modes } = known;
+  const { model, infill, fimFamily, tokenizerHash, chunksMax, modes } = known;
   const all = Object.keys(MODES) as InfillEnding[];
-  return { infill, fimFamily, tokenizerHash, chunksMax, endings: all.filter((one) => modes.includes(MODES[one])) };
+  return {
+    model,
+    infill,
+    fimFamily,
+    tokenizerHash,
+    chunksMax,
+    endings: all.filter((one) => modes.includes(MODES[one])),
+  };
 }
 
 async function* infill(
   client: CompletionServiceClient,
   query: InfillQuery,
-  apiKey: string | null,
+  target: GatewayTarget,
   signal: AbortSignal,
 ): AsyncGenerator<InfillEvent, void, undefined> {
   if (signal.aborted) throw new InfillFailure('cancelled', 'cancelled before it was sent');
-  const call = client.infill(requestOf(query), metadataOf(apiKey, query.traceId));
+  const call = client.infill(requestOf(query), metadataOf(target, query.traceId));
   const cancel = (): void => call.cancel();
   signal.addEventListener('abort', cancel, { once: true });
   try {
     yield* eventsOf(call);
   } catch (thrown) {
-    throw failureOf(thrown, signal);
+    throw failureOf(thrown, target, signal);
   } finally {
     signal.removeEventListener('abort', cancel);
     call.cancel(); // without effect once the status has come
   }
 }
 
-function metadataOf(apiKey: string | null, traceId: string): Metadata {
+function metadataOf({ apiKey }: GatewayTarget, traceId: string): Metadata {
   const metadata = new Metadata();
   if (apiKey !== null) metadata.set('authorization', `Bearer ${apiKey}`);
   metadata.set('traceparent', traceparentOf(traceId));
@@ -199,11 +221,13 @@ async function* eventsOf(call: ClientReadableStream<InfillResponse>): AsyncGener
   }
 }
 
-function failureOf(thrown: unknown, signal: AbortSignal): InfillFailure {
+function failureOf(thrown: unknown, target: GatewayTarget, signal: AbortSignal): InfillFailure {
   if (signal.aborted) return new InfillFailure('cancelled', 'cancelled');
-  const { code, details } = thrown as ServiceError;
-  const kind = (typeof code === 'number' ? KINDS[code] : undefined) ?? 'failed';
-  return new InfillFailure(kind, details ?? String(thrown), { cause: thrown, retryAfterMs: retryAfterOf(thrown) });
+  const { code, details } = thrown as Partial<ServiceError>;
+  if (typeof code !== 'number') return new InfillFailure('failed', String(thrown), { cause: thrown });
+  const message = explainFailure({ code, details: details ?? '' }, addressOf(target));
+  const retryAfterMs = retryAfterOf(thrown);
+  return new InfillFailure(KINDS[code] ?? 'failed', message, { cause: thrown, retryAfterMs });
 }
 
 /** google.rpc.RetryInfo of the status, in milliseconds. */
