@@ -8,7 +8,7 @@ export default async function* countsReporter(source) {
     if (type === 'test:pass' && data.details.type === 'suite' && data.skip !== undefined) skippedSuites++;
     if ((type === 'test:pass' || type === 'test:fail') && data.nesting === 0) {
       const file = data.file && relative(process.cwd(), data.file);
-      yield `${JSON.stringify({ test: data.name, file, passed: type === 'test:pass' })}\n`;
+      yield `${JSON.stringify({ test: data.name, file, passed: type === 'test:pass', ms: Math.round(data.details.duration_ms) })}\n`;
     }
     if (type === 'test:summary' && data.file === undefined) {
       yield `${JSON.stringify({ counts: { ...data.counts, skipped: data.counts.skipped + skippedSuites } })}\n`;

@@ -1,5 +1,5 @@
 // Runs the *.test.ts files of one folder with node:test and counts the outcome.
-import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { cacheDir, listFiles, node24, root } from '../setup/paths.mjs';
 import { formatSeconds, run, say } from '../setup/steps.mjs';
@@ -21,9 +21,9 @@ export function findTests(path, filters) {
  */
 export async function runNodeTests(suite, files, { isolated, timeoutMs }) {
   if (files.length === 0) return { passed: 0, failed: 0, skipped: 0 };
-  const countsPath = join(cacheDir, 'test', `${suite}.jsonl`);
   mkdirSync(join(cacheDir, 'test'), { recursive: true });
-  rmSync(countsPath, { force: true });
+  const keptPath = join(cacheDir, 'test', `${suite}.jsonl`); // of the last run, for people
+  const countsPath = join(cacheDir, 'test', `${suite}-${process.pid}.jsonl`); // other runs may go on beside this one
   const reporter = (name) => `--test-reporter=${join(root, 'scripts/testing', name)}`;
   const args = [
     '--test',
@@ -33,7 +33,9 @@ export async function runNodeTests(suite, files, { isolated, timeoutMs }) {
     ...files,
   ];
   const result = await run(node24, args, { env: testEnv(), inherit: true, timeoutMs });
-  return judge(suite, result, readCounts(countsPath), timeoutMs);
+  const counts = readCounts(countsPath);
+  if (existsSync(countsPath)) renameSync(countsPath, keptPath);
+  return judge(suite, result, counts, timeoutMs);
 }
 
 function testEnv() {

@@ -260,15 +260,18 @@ test('places: four of one tenant at once, tenants in turn', async (t) => {
 });
 
 test('a full queue refuses, and drops the newest of whoever has most of it', async (t) => {
-  const { client, jail } = await setUp(t, { env: { QUERN_TOOLS_QUEUE: '4', QUERN_TOOLS_CONCURRENT_PER_TENANT: '1' } });
+  const env = { QUERN_TOOLS_QUEUE: '4', QUERN_TOOLS_CONCURRENT_PER_TENANT: '1' };
+  const { client, jail, metrics } = await setUp(t, { env });
   const of = (tenant: string, words = ['sleep', '10']) => run(client, { caller: { ...caller, tenant }, words });
   const long = ['sleep', '8000']; // longer than all that happens beside it takes on a busy machine
   const running = of('many', long);
   while (jail.running === 0) await sleep(2);
-  const queued = Array.from({ length: 4 }, () =>
-    of('many').then(outcomeOf, (error: QuernError) => error.details.reason),
-  );
-  await sleep(300);
+  const queued: Promise<string>[] = [];
+  for (let waiting = 1; waiting <= 4; waiting += 1) {
+    queued.push(of('many').then(outcomeOf, (error: QuernError) => error.details.reason));
+    const line = new RegExp(`^quern_tools_queued(?:{.*})? ${waiting}$`, 'm');
+    while (!line.test(await metrics.render())) await sleep(2);
+  }
   await assert.rejects(of('many'), reasonOf('TOOL_QUEUE_FULL'));
   const other = of('other', long);
   while (jail.running < 2) await sleep(2);
