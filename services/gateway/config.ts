@@ -2,7 +2,19 @@
 
 import { parseVerifierKey } from '#kit/audit/checkpoint.ts';
 import { parseNatsAddress } from '#kit/audit/nats-address.ts';
-import { bool, duration_ms, int, list, oneOf, path, readEnv, str, type ValuesOf } from '#kit/env.ts';
+import {
+  bool,
+  duration_ms,
+  field,
+  int,
+  list,
+  oneOf,
+  type Parsed,
+  path,
+  readEnv,
+  str,
+  type ValuesOf,
+} from '#kit/env.ts';
 import { certificateFile, incompleteProblems, pairProblems, privateKeyFile, secretFile } from '#kit/env-files.ts';
 import { QuernError } from '#kit/errors.ts';
 import { type InternalAccess, internalEnv, internalProblems, takeInternal } from '#kit/internal-access.ts';
@@ -16,8 +28,27 @@ import {
   REQUESTS_MAX_DEFAULT,
   TOKENS_MAX_DEFAULT,
 } from './limits.ts';
+import { parseOrigin } from './web-origin.ts';
 
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
+
+const ORIGINS_MAX = 64;
+const ORIGINS =
+  `up to ${ORIGINS_MAX} comma-separated origins of web pages, scheme://host[:port] without a path: ` +
+  'http://localhost:3000, https://code.example';
+
+/** Origins as browsers send them, in whatever form they were written. */
+function readOrigins(text: string): Parsed<readonly string[]> {
+  const items = text.split(',').map((item) => item.trim());
+  if (items.length > ORIGINS_MAX) return { ok: false, expected: ORIGINS, actual: `${items.length} of them` };
+  const origins: string[] = [];
+  for (const item of items) {
+    const origin = parseOrigin(item);
+    if (origin === null) return { ok: false, expected: ORIGINS, actual: `"${item.slice(0, 200)}"` };
+    origins.push(origin);
+  }
+  return { ok: true, value: origins };
+}
 
 export const gatewayEnv = {
   httpListen: str('QUERN_GATEWAY_HTTP_LISTEN', {
@@ -41,12 +72,16 @@ export const gatewayEnv = {
     pattern: /^[A-Za-z0-9.[\]:-]+$/,
     expected: 'host names',
   }),
-  allowedOrigins: list('QUERN_GATEWAY_HTTP_ALLOWED_ORIGINS', {
-    doc: 'Web pages that may call and read the answers (CORS), as scheme://host[:port]; VS Code in a browser needs its page here',
-    default: null,
-    pattern: /^https?:\/\/[a-z0-9.[\]:-]+$/,
-    expected: 'origins as browsers write them: http://localhost:3000, https://code.example',
-  }),
+  allowedOrigins: field<readonly string[], null>(
+    'QUERN_GATEWAY_HTTP_ALLOWED_ORIGINS',
+    {
+      doc: 'Web pages that may call and read the answers (CORS), as scheme://host[:port]; VS Code in a browser needs its page here',
+      default: null,
+    },
+    ORIGINS,
+    (origins) => origins.join(','),
+    readOrigins,
+  ),
   tlsCert: certificateFile('QUERN_GATEWAY_TLS_CERT_FILE', { doc: 'Certificate chain of both listeners' }),
   tlsKey: privateKeyFile('QUERN_GATEWAY_TLS_KEY_FILE', { doc: 'Private key of both listeners' }),
   requestsMax: int('QUERN_GATEWAY_MAX_REQUESTS', {

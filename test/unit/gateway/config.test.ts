@@ -96,3 +96,43 @@ test('audit: a folder needs the vault, addresses and keys are checked, and witho
   refused({ QUERN_AUDIT_VERIFIER_KEY: 'quern+1+2' }, /QUERN_AUDIT_VERIFIER_KEY: .*expected Ed25519/);
   refused({ QUERN_AUDIT_ADDRESS: '127.0.0.1:50055' }, /QUERN_AUDIT_ADDRESS=127\.0\.0\.1:50055/);
 });
+
+test('origins are kept as browsers send them; what is no origin is refused with that item', () => {
+  const mesh = { QUERN_GATEWAY_TOKENIZER: 'unix:///t', QUERN_GATEWAY_ENGINES: 'm=unix:///e' };
+  const read = (origins: string) => readConfig({ ...mesh, QUERN_GATEWAY_HTTP_ALLOWED_ORIGINS: origins }).allowedOrigins;
+  const asSent: [string, string][] = [
+    ['https://code.example:443', 'https://code.example'],
+    ['http://localhost:80/', 'http://localhost'],
+    ['HTTPS://Code.Example/', 'https://code.example'],
+    ['https://code.example:8443', 'https://code.example:8443'],
+    ['http://[0:0::1]:3000', 'http://[::1]:3000'],
+    ['https://bücher.example', 'https://xn--bcher-kva.example'],
+  ];
+  for (const [written, sent] of asSent) assert.deepEqual([...read(written)], [sent], written);
+  assert.deepEqual([...read('http://a.example , https://b.example')], ['http://a.example', 'https://b.example']);
+  assert.deepEqual([...readConfig(mesh).allowedOrigins], []);
+  const wrong = [
+    '*',
+    'code.example',
+    'https://',
+    'https://code.example/vscode',
+    'https://a.example?x',
+    'https://u@a.example',
+  ];
+  wrong.push(
+    'ftp://a.example',
+    'https://*.example',
+    'https://a.example:99999',
+    'https://a b',
+    'null',
+    'https://a.example,,',
+  );
+  for (const text of wrong) {
+    assert.throws(() => read(text), {
+      message:
+        /QUERN_GATEWAY_HTTP_ALLOWED_ORIGINS: expected up to 64 .*scheme:\/\/host\[:port\] without a path.*, got ".*"; /,
+    });
+  }
+  const many = Array.from({ length: 65 }, (_, i) => `https://p${i}.example`).join();
+  assert.throws(() => read(many), /got 65 of them/);
+});
