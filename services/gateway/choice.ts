@@ -1,6 +1,7 @@
 // One choice of a request: its tokens so far (what a resume starts from), its text, its end.
 import { FinishReason, type PositionLogprobs, type SamplingParams } from '#gen/quern/common/v1/common.ts';
 import type { TextLogprobs } from '#gen/quern/gateway/v1/gateway.ts';
+import { LineDeadline } from './line-deadline.ts';
 import { type OutputReading, outputReading } from './output-reading.ts';
 import { type ChoicePart, ParsedAssembler } from './parsed-assembler.ts';
 import { echoText, type RenderedPrompt } from './prompt-rendering.ts';
@@ -28,17 +29,25 @@ export class Choice {
   #finished: FinishReason | null = null;
   readonly #eosTokenIds: readonly number[];
   readonly #stopTokenIds: ReadonlySet<number>;
+  readonly #deadline: LineDeadline | null;
   #stoppedBy: number | null = null;
   #lastText = '';
 
   /** `echo`: text that comes before the completion. `eosTokenIds`: the model's own ends, not worth naming. */
-  constructor(options: AssemblerOptions, echo: string | null, eosTokenIds: readonly number[], reading: Reading = null) {
+  constructor(
+    options: AssemblerOptions,
+    echo: string | null,
+    eosTokenIds: readonly number[],
+    reading: Reading = null,
+    deadline: LineDeadline | null = null,
+  ) {
     this.#assembler = reading
       ? new ParsedAssembler({ ...options, ...reading, parser: reading.newParser() })
       : new TextAssembler(options);
     this.#echo = echo;
     this.#eosTokenIds = eosTokenIds;
     this.#stopTokenIds = options.stopTokenIds;
+    this.#deadline = deadline;
   }
 
   /** Why it ended; null while it runs. */
@@ -78,10 +87,12 @@ export class Choice {
     return this.#assembler.hasOutput || this.#echo !== null;
   }
 
-  push(ids: readonly number[], positions: readonly PositionLogprobs[]): void {
+  push(made: readonly number[], positions: readonly PositionLogprobs[]): void {
+    const ids = this.#deadline?.take(made) ?? made;
     for (const id of ids) this.ids.push(id);
     this.#assembler.push(ids, positions);
     if (this.#assembler.stop) this.#finished = FinishReason.FINISH_REASON_STOP;
+    else if (this.#deadline?.passed) this.finish(FinishReason.FINISH_REASON_LENGTH);
   }
 
   /**
@@ -169,8 +180,11 @@ export function createChoices(from: {
     textOffset: echo?.length ?? 0,
   };
   const reading = outputReading(request, prompt.tokenIds, vocabulary);
-  const { scope } = request;
+  const { scope, lineDeadlineMs } = request;
   // Every choice reads the scope by itself; min_tokens asks for text beyond it.
   const scoped = () => (scope && options.minTokens === 0 ? { scope: new ScopeStop(scope.context, scope.kind) } : {});
-  return Array.from({ length: sampling.n ?? 1 }, () => new Choice({ ...options, ...scoped() }, echo, eos, reading));
+  return Array.from({ length: sampling.n ?? 1 }, () => {
+    const deadline = lineDeadlineMs === undefined ? null : new LineDeadline(lineDeadlineMs, vocabulary);
+    return new Choice({ ...options, ...scoped() }, echo, eos, reading, deadline);
+  });
 }

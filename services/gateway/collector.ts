@@ -15,6 +15,8 @@ export type CollectedChoice = {
   finishReason: FinishReason;
   stopString: string;
   stopTokenId: number | undefined;
+  /** The code around the cursor ended it. */
+  scopeEnded: boolean;
   logprobs: TextLogprobs[];
   tokenIds: number[];
   reasoning: string;
@@ -72,11 +74,18 @@ class Collector implements GenerationSink {
     return true;
   }
 
-  choiceFinished(index: number, reason: FinishReason, stopString: string, stopTokenId: number | null): void {
+  choiceFinished(
+    index: number,
+    reason: FinishReason,
+    stopString: string,
+    stopTokenId: number | null,
+    scopeEnded: boolean,
+  ): void {
     const choice = this.#choice(index);
     choice.finishReason = reason;
     choice.stopString = stopString;
     choice.stopTokenId = stopTokenId ?? undefined;
+    choice.scopeEnded = scopeEnded;
   }
 
   end(end: GenerationEnd): void {
@@ -96,6 +105,7 @@ class Collector implements GenerationSink {
       finishReason: 0,
       stopString: '',
       stopTokenId: undefined,
+      scopeEnded: false,
       logprobs: [],
       tokenIds: [],
       reasoning: '',

@@ -47,6 +47,21 @@ function refuseLength(request: TypedRequest, size: number, asked: number | undef
   throw new QuernError('INVALID_ARGUMENT', message, details);
 }
 
+/** `thrown`, or for an infill whose max_tokens leaves its prompt no room an error that says so: the tokenizer has not seen it. */
+export function refuseInfillRoom(
+  thrown: unknown,
+  { sampling: { maxTokens } }: TypedRequest,
+  { contextLength, samplingPrefix }: { contextLength: number; samplingPrefix: string },
+): unknown {
+  const isRoom = thrown instanceof QuernError && thrown.details.reason === 'BUDGET_TOO_SMALL';
+  if (!isRoom || maxTokens === undefined) return thrown;
+  const left = Math.max(0, contextLength - maxTokens);
+  const most = `this model's maximum context length is ${contextLength} tokens`;
+  const message = `${most}, of which max_tokens (${maxTokens}) leaves ${left} for the prompt, too few for an infill; lower max_tokens`;
+  const fields = [{ field: `${samplingPrefix}max_tokens`, description: message }];
+  return new QuernError('INVALID_ARGUMENT', message, { reason: 'CONTEXT_LENGTH_EXCEEDED', fields }, { cause: thrown });
+}
+
 /** The caller's sampling, else the model's own, with all set that must not change between engines. Throws CONTEXT_LENGTH_EXCEEDED. */
 export function fitSampling(
   request: TypedRequest,

@@ -19,7 +19,8 @@ export type Caller = {
   runId?: string;
 };
 
-export type GenerationEnd = RequestEnd & { infill: InfillFacts | null };
+/** `choiceTokens`: the completion tokens of each choice, by index. */
+export type GenerationEnd = RequestEnd & { infill: InfillFacts | null; choiceTokens: readonly number[] };
 
 /** Where events go. Calls come in this order; exactly one of end and fail is called, and nothing after it. */
 export type GenerationSink = {

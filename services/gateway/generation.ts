@@ -123,7 +123,7 @@ export class Generation {
     });
     const call = { signal: this.#stop.signal, trace };
     this.#account.enter('tokenize');
-    const prepared = await prepare(this.#context, { request, model: this.#model, principal }, call);
+    const prepared = await prepare(this.#context, { request, model: this.#model, principal, samplingPrefix }, call);
     if (this.#isDone()) return;
     const { prompt, sampling } = prepared;
     charged(spans, trace, ticket, prompt.tokenIds.length + (sampling.maxTokens ?? 0) * (sampling.n ?? 1));
@@ -358,6 +358,7 @@ export class Generation {
       traceId: this.#caller.trace.traceId,
       seed: this.#prepared?.sampling.seed ?? 0n,
       infill: this.#prepared?.prompt.infill ?? null,
+      choiceTokens: this.#choices.map((choice) => choice.tokenCount),
       ...reasoningTokensOf(this.#choices),
     };
   }

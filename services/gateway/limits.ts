@@ -6,6 +6,8 @@ const MIB = 1024 * KIB;
 
 /** Stop strings a caller may give: OpenAI and vLLM refuse more. */
 export const STOP_STRINGS_MAX = 4;
+/** Of POST /infill, whose clients name every control token of every family. Each costs a search through every piece of text. */
+export const STOP_STRINGS_INFILL_MAX = 16;
 export const STOP_STRING_BYTES_MAX = 256;
 export const STOP_TOKEN_IDS_MAX = 64;
 export const CHOICES_MAX = 16;
@@ -25,8 +27,12 @@ export const CALL_NAME_CHARS_MAX = 1024;
 
 export const COMPLETION_TOKENS_DEFAULT = 16;
 export const INFILL_TOKENS_DEFAULT = 64;
+/** Of the context: what an infill that may take what fits is sure of beside a prompt that would fill all of it. */
+export const INFILL_COMPLETION_SHARE = 0.5;
 /** Other files beside an infill, as the tokenizer service takes them. */
 export const INFILL_CHUNKS_MAX = 256;
+/** Of a file's path or a repository's name, as there. */
+export const INFILL_PATH_CHARS_MAX = 4096;
 /** Of one report of what became of suggestions. */
 export const SUGGESTION_EVENTS_MAX = 256;
 export const SUGGESTION_CHARACTERS_MAX = 1 << 20;

@@ -2,8 +2,8 @@
 import type { SamplingParams } from '#gen/quern/common/v1/common.ts';
 import type { Principal } from '#kit/principal.ts';
 import { type Choice, createChoices } from './choice.ts';
-import { fitSampling } from './engine-request.ts';
-import { ENGINE_WAIT_MS } from './limits.ts';
+import { fitSampling, refuseInfillRoom } from './engine-request.ts';
+import { ENGINE_WAIT_MS, INFILL_COMPLETION_SHARE } from './limits.ts';
 import type { Models, ServedModel } from './models.ts';
 import { type RenderedPrompt, renderPrompt } from './prompt-rendering.ts';
 import type { TokenizerCall, TokenizerClient } from './tokenizer-client.ts';
@@ -25,21 +25,19 @@ export type Prepared = {
  */
 export async function prepare(
   { models, tokenizer }: { models: Models; tokenizer: TokenizerClient },
-  from: { request: TypedRequest; model: ServedModel; principal: Principal },
+  from: { request: TypedRequest; model: ServedModel; principal: Principal; samplingPrefix: string },
   call: TokenizerCall,
 ): Promise<Prepared> {
-  const { request, model, principal } = from;
+  const { request, model, principal, samplingPrefix } = from;
   const vocabulary = models.vocabulary(model);
   // Without an engine nobody knows how much fits.
   const described = models.description(model) ?? (await describedBy(models, model, call.signal));
   const contextLength = described.contextLength;
-  const infillTokensMax = Math.max(1, contextLength - (request.sampling.maxTokens ?? 1));
-  const prompt = await renderPrompt(
-    tokenizer,
-    request.prompt,
-    { model: model.name, principal, vocabulary, infillTokensMax },
-    call,
-  );
+  const infillTokensMax = Math.max(1, contextLength - infillReserve(request, contextLength));
+  const around = { model: model.name, principal, vocabulary, infillTokensMax };
+  const prompt = await renderPrompt(tokenizer, request.prompt, around, call).catch((thrown: unknown) => {
+    throw refuseInfillRoom(thrown, request, { contextLength, samplingPrefix });
+  });
   const sampling = await fitted(
     tokenizer,
     { request, prompt, model: model.name, contextLength, defaults: vocabulary.header.defaultSampling },
@@ -53,6 +51,12 @@ export async function prepare(
     sampling,
     choices: createChoices({ request, prompt, vocabulary, sampling, eosTokenIds }),
   };
+}
+
+/** Tokens that are kept free beside an infill's prompt, which is shortened to what is left. */
+function infillReserve({ sampling, completionTokensMax }: TypedRequest, contextLength: number): number {
+  const share = Math.floor(contextLength * INFILL_COMPLETION_SHARE);
+  return sampling.maxTokens ?? Math.min(completionTokensMax ?? share, share);
 }
 
 type Fitting = {

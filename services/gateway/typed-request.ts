@@ -53,6 +53,8 @@ export type TypedRequest = {
   /** Where maxTokens is absent, at most so many; absent = what fits. */
   completionTokensMax?: number;
   stop: readonly string[];
+  /** How many of them; absent = STOP_STRINGS_MAX. */
+  stopStringsMax?: number;
   /** Stop strings that a mode adds; not counted among the caller's. */
   modeStop: readonly string[];
   /** Where code around the cursor ends the text; absent = nowhere. */
@@ -71,6 +73,8 @@ export type TypedRequest = {
   timeoutMs: number | null;
   /** From now; ends with what there is, as LENGTH; null = none. */
   softDeadlineMs: number | null;
+  /** From a choice's first token; it ends, as LENGTH, with the line that is under way by then. Absent = as long as it takes. */
+  lineDeadlineMs?: number;
 };
 
 export const REQUEST_ID = new RegExp(`^[A-Za-z0-9._:-]{1,${REQUEST_ID_CHARS_MAX}}$`);
@@ -147,9 +151,9 @@ function samplingViolations(sampling: SamplingParams, prefix: string): FieldViol
   return violations;
 }
 
-function stopViolations(stop: readonly string[]): FieldViolation[] {
-  if (stop.length > STOP_STRINGS_MAX) {
-    return [{ field: 'stop', description: `expected at most ${STOP_STRINGS_MAX} stop strings, got ${stop.length}` }];
+function stopViolations({ stop, stopStringsMax = STOP_STRINGS_MAX }: TypedRequest): FieldViolation[] {
+  if (stop.length > stopStringsMax) {
+    return [{ field: 'stop', description: `expected at most ${stopStringsMax} stop strings, got ${stop.length}` }];
   }
   return stop.flatMap((text, i) => {
     const size = Buffer.byteLength(text);
@@ -190,7 +194,7 @@ export function checkRequest(request: TypedRequest, samplingPrefix: string): voi
   const fields = [
     ...promptViolations(request.prompt),
     ...samplingViolations(request.sampling, samplingPrefix),
-    ...stopViolations(request.stop),
+    ...stopViolations(request),
   ];
   if (request.requestId !== '' && !REQUEST_ID.test(request.requestId)) {
     const description = `expected 1..${REQUEST_ID_CHARS_MAX} of [A-Za-z0-9._:-], got ${request.requestId.length} characters`;

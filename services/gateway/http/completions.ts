@@ -6,7 +6,14 @@ import { QuernError } from '#kit/errors.ts';
 import { uuidv7 } from '#kit/ids.ts';
 import { type Collected, collect } from '../collector.ts';
 import type { GatewayContext } from '../context.ts';
-import { COMPLETION_TOKENS_DEFAULT, LOGPROBS_MAX, PROMPTS_MAX, REQUEST_ID_CHARS_MAX } from '../limits.ts';
+import {
+  COMPLETION_TOKENS_DEFAULT,
+  LOGPROBS_MAX,
+  PROMPTS_MAX,
+  REQUEST_ID_CHARS_MAX,
+  STOP_STRINGS_INFILL_MAX,
+  STOP_STRINGS_MAX,
+} from '../limits.ts';
 import { invalidArgument, type Prompt, type TypedRequest } from '../typed-request.ts';
 import { validate } from './body.ts';
 import { callerOf, type Exchange, type Handler, sendJson } from './exchange.ts';
@@ -18,7 +25,7 @@ import {
   stopReason,
   timingsField,
 } from './openai-objects.ts';
-import { count, samplingOf, sharedFields, sharedRequest, tokenId } from './sampling-schema.ts';
+import { count, samplingOf, sharedFields, sharedRequest, stopField, tokenId } from './sampling-schema.ts';
 import { EventStream } from './sse.ts';
 import { type StreamShape, streamAnswer } from './stream-answer.ts';
 import { isTabbyBody, tabbyCompletions } from './tabby-completions.ts';
@@ -27,6 +34,8 @@ const ids = z.array(tokenId).min(1);
 
 const schema = z.looseObject({
   ...sharedFields,
+  // OpenAI's bound. Who sends more are editors with the control tokens of every family, which /infill does not need.
+  stop: stopField(STOP_STRINGS_MAX, `, or fill in by POST /infill, which takes ${STOP_STRINGS_INFILL_MAX}`),
   prompt: z.union(
     [z.string(), ids, z.array(z.string()).min(1).max(PROMPTS_MAX), z.array(ids).min(1).max(PROMPTS_MAX)],
     {

@@ -1,10 +1,25 @@
 import type { GatewayContext } from '../context.ts';
+import { INFILL_CHUNKS_MAX, INFILL_TOKENS_DEFAULT, STOP_STRINGS_INFILL_MAX } from '../limits.ts';
 import type { ServedModel } from '../models.ts';
 import { describeModel } from '../served-model.ts';
 import type { Handler } from './exchange.ts';
 import { sendJson } from './exchange.ts';
+import { INFILL_MODES } from './infill-request.ts';
 
 const startedUnixS = Math.floor(Date.now() / 1000);
+
+/** What gRPC's GetCapabilities says; null for a model that cannot fill in, or of which it is not known yet. */
+function infillObject(context: GatewayContext, { name }: ServedModel) {
+  const header = context.tokenizer.vocabulary(name)?.header;
+  if (!header || header.fimFamily === '') return null;
+  return {
+    prompt_order: header.fimOrder ?? '',
+    chunks_max: INFILL_CHUNKS_MAX,
+    stop_max: STOP_STRINGS_INFILL_MAX,
+    max_tokens_default: INFILL_TOKENS_DEFAULT,
+    modes: Object.keys(INFILL_MODES),
+  };
+}
 
 function modelObject(context: GatewayContext, model: ServedModel) {
   const { name, contextLength, ready, fimFamily, chat, toolParser, reasoningParser } = describeModel(context, model);
@@ -16,7 +31,15 @@ function modelObject(context: GatewayContext, model: ServedModel) {
     root: name,
     parent: null,
     max_model_len: contextLength,
-    quern: { ready, fim_family: fimFamily, chat, tool_parser: toolParser, reasoning_parser: reasoningParser },
+    quern: {
+      ready,
+      fim_family: fimFamily,
+      chat,
+      tool_parser: toolParser,
+      reasoning_parser: reasoningParser,
+      tokenizer_hash: context.tokenizer.vocabulary(name)?.header.contentHash ?? '',
+      infill: infillObject(context, model),
+    },
   };
 }
 

@@ -29,6 +29,16 @@ const stopString = z
     `expected 1..${STOP_STRING_BYTES_MAX} bytes`,
   );
 
+/** `instead`: what else a caller of more may do. */
+export function stopField(max: number, instead = '') {
+  const tooMany = ({ input }: { input?: unknown }): string =>
+    `expected at most ${max} stop strings, got ${Array.isArray(input) ? input.length : 1}; send fewer${instead}`;
+  return z
+    .union([stopString, z.array(stopString)])
+    .refine((given) => typeof given === 'string' || given.length <= max, { error: tooMany })
+    .nullish();
+}
+
 const logitBias = z
   .record(z.string().regex(/^\d{1,10}$/, 'expected a token id'), z.number().min(-100).max(100))
   .refine(
@@ -51,7 +61,7 @@ export const sharedFields = {
   presence_penalty: z.number().min(-2).max(2).nullish(),
   seed: z.int().nullish(),
   logit_bias: logitBias.nullish(),
-  stop: z.union([stopString, z.array(stopString).max(STOP_STRINGS_MAX)]).nullish(),
+  stop: stopField(STOP_STRINGS_MAX),
   stop_token_ids: z.array(tokenId).max(STOP_TOKEN_IDS_MAX).nullish(),
   ignore_eos: z.boolean().nullish(),
   min_tokens: count(UINT32_MAX).nullish(),

@@ -1,4 +1,4 @@
-// POST /v1/events: what Tabby's agent tells about its completions, counted as gRPC's ReportEvents are.
+// POST /v1/events with `type`: what Tabby's agent tells about its completions, counted as gRPC's ReportEvents are.
 import { z } from 'zod';
 import { type SuggestionEvent, SuggestionEventKind } from '#gen/quern/gateway/v1/gateway.ts';
 import type { GatewayContext } from '../context.ts';
@@ -6,6 +6,7 @@ import { checkEvents } from '../suggestion-events.ts';
 import { validate } from './body.ts';
 import type { Exchange, Handler } from './exchange.ts';
 import { count } from './sampling-schema.ts';
+import { isReport, suggestionReport } from './suggestion-report.ts';
 
 const UINT32_MAX = 0xffffffff;
 const DAY_MS = 86_400_000;
@@ -34,6 +35,7 @@ function kindOf({ type, select_kind }: Body, { request }: Exchange): SuggestionE
 /** Answers 200 without a body, as Tabby does. Of a view it does not tell how long it took, and of none the language. */
 export function tabbyEvents(context: GatewayContext): Handler {
   return (exchange) => {
+    if (isReport(exchange.body)) return suggestionReport(context, exchange);
     const body = validate(schema, exchange.body);
     const { elapsed, type } = body;
     const known = type !== 'view' && typeof elapsed === 'number' && elapsed <= DAY_MS;

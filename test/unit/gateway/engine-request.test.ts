@@ -2,8 +2,14 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { PriorityClass } from '#gen/quern/common/v1/common.ts';
 import { ParseSpecial } from '#gen/quern/tokenizer/v1/tokenizer.ts';
+import { QuernError } from '#kit/errors.ts';
 import { localPrincipal } from '#kit/principal.ts';
-import { effectiveClass, engineRequest, fitSampling } from '../../../services/gateway/engine-request.ts';
+import {
+  effectiveClass,
+  engineRequest,
+  fitSampling,
+  refuseInfillRoom,
+} from '../../../services/gateway/engine-request.ts';
 import { lowerParseSpecial } from '../../../services/gateway/prompt-rendering.ts';
 import { emptySampling, type TypedRequest } from '../../../services/gateway/typed-request.ts';
 
@@ -123,4 +129,20 @@ test('what a request leaves open is sampled as the model wants it; what it says 
   assert.deepEqual([temperature, topP, topK, minP, repetitionPenalty], [0.7, 0.8, 20, 0.1, 1.1]);
   const own = fit({ temperature: 0, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1 });
   assert.deepEqual([own.temperature, own.topP, own.topK, own.minP, own.repetitionPenalty], [0, 1, 0, 0, 1]);
+});
+
+test('an infill whose max_tokens leaves its prompt no room hears of max_tokens, not of the tokenizer', () => {
+  const told = new QuernError('INVALID_ARGUMENT', 'max_prompt_tokens: expected room', { reason: 'BUDGET_TOO_SMALL' });
+  const asked = (maxTokens: number | undefined) => request({ sampling: { ...emptySampling(), maxTokens } });
+  const explain = (thrown: unknown, maxTokens: number | undefined) =>
+    refuseInfillRoom(thrown, asked(maxTokens), { contextLength: 512, samplingPrefix: 'sampling.' });
+  const refused = explain(told, 510);
+  assert(refused instanceof QuernError);
+  assert.equal(refused.details.reason, 'CONTEXT_LENGTH_EXCEEDED');
+  assert.equal(refused.details.fields?.[0]?.field, 'sampling.max_tokens');
+  assert.match(refused.message, /context length is 512 tokens, of which max_tokens \(510\) leaves 2 for the prompt/);
+  assert.match((explain(told, 9_000) as QuernError).message, /max_tokens \(9000\) leaves 0 .*; lower max_tokens$/);
+  assert.equal(explain(told, undefined), told, 'the context itself is too short');
+  const other = new QuernError('UNAVAILABLE', 'gone');
+  assert.equal(explain(other, 510), other);
 });
