@@ -41,6 +41,8 @@ export type OpenWorkspace = {
    * holds the workspace until leave(). Rejects with the signal's reason.
    */
   begin(options: { hold: WorkspaceHold; tool: string; signal: AbortSignal }): Promise<void>;
+  /** Ends what idles in the workspace and may write to it: a call waits for the end of all that does. Absent: nothing idles there. */
+  endIdle?(): Promise<void>;
   /** Null: not a plain file of the workspace, or too large. */
   artifact(file: ArtifactFile): Promise<ReadArtifact | null>;
   /** The call has ended. */

@@ -142,7 +142,7 @@ export class Execution {
       await this.#account.begin(this.#account.record(args));
       await this.#approval.checkUnchanged(); // and nothing else runs there until its end
       this.#stop.signal.throwIfAborted();
-      const run = await this.#asPromised(await this.#runPrepared(prepared));
+      const run = await this.#asPromised(await this.#runPrepared(prepared, opened));
       await this.#sendArtifacts(opened, run);
       return run;
     } finally {
@@ -164,7 +164,7 @@ export class Execution {
     return leave;
   }
 
-  async #runPrepared(prepared: PreparedCall): Promise<RunResult> {
+  async #runPrepared(prepared: PreparedCall, opened: OpenWorkspace): Promise<RunResult> {
     const { jail, metrics, log } = this.#parts;
     const { limits, modelOutputBytes, tool } = this.request;
     const placeMs = performance.now();
@@ -177,6 +177,7 @@ export class Execution {
       events: this.events,
       signal: this.#stop.signal,
       stopped: () => this.#stopped,
+      onHeldUp: () => void opened.endIdle?.().catch(() => {}), // then the wait is in vain, and says so
       onStart: (tier) => {
         this.#setupNs = Math.round((performance.now() - this.#acceptedMs - this.#approval.waitedMs) * 1e6);
         metrics.setup(seconds(placeMs), this.#spans.context);

@@ -41,6 +41,8 @@ export type RunOptions = {
   signal: AbortSignal;
   stopped(): OutcomeWord | null;
   onStart(tier: string): void;
+  /** Told when the call waits for others of its workspace, as by the jail. */
+  onHeldUp?(): void;
   /** Told once, when nothing is left of a run in the sandbox. */
   onEnd(end: SandboxEnd): void;
   log: Log;
@@ -142,7 +144,7 @@ async function runCommand(
   prepared: Extract<PreparedCall, { kind: 'sandbox' }>,
   options: RunOptions,
 ): Promise<RunResult> {
-  const { jail, limits, events, signal, onStart, onEnd, stopped, modelOutputBytes } = options;
+  const { jail, limits, events, signal, onStart, onEnd, onHeldUp, stopped, modelOutputBytes } = options;
   const capture = new OutputCapture(modelOutputBytes);
   const tier = jail.capabilities().tier ?? '';
   let started = false;
@@ -153,7 +155,8 @@ async function runCommand(
   let end: SandboxEnd;
   try {
     const output = sinkOf(events, capture, start);
-    end = await jail.run({ ...prepared.command, limits }, { signal, output, onStart: start });
+    const told = { onStart: start, ...(onHeldUp && { onHeldUp }) };
+    end = await jail.run({ ...prepared.command, limits }, { signal, output, ...told });
   } catch (error) {
     return failed(error, options);
   }
@@ -169,6 +172,7 @@ async function runCommand(
     return { ...stoppedResult(outcome, capture.captured(), options), ...ran };
   }
   if (setupFailure !== null) {
+    if (end.refusal) return { ...emptyResult('sandbox_setup_failed', setupFailure), usage };
     options.log.error({ reason: setupFailure }, 'a sandbox could not be set up');
     return { ...emptyResult('sandbox_setup_failed', `the sandbox could not be set up: ${setupFailure}`), usage };
   }

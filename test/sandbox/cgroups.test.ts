@@ -60,6 +60,37 @@ test('CPU time, peak memory and kills for memory are counted', async () => {
   await group.remove();
 });
 
+test('a frozen group does nothing until it is let go on; killed while it is frozen it is gone all the same', async () => {
+  const group = cgroups.create({ memoryBytes: 64 * MIB, pids: 24 });
+  const child = await startIn(group, 'f() { while :; do (:); done; }; f & f & wait');
+  const exited = once(child, 'exit');
+  const used = (): number => group.usage().cpuNs!;
+  const moves = async (): Promise<void> => {
+    for (const before = used(); used() < before + 20e6; ) await sleep(5);
+  };
+  await moves();
+  for (let i = 0; i < 3; i++) {
+    assert.equal(await group.freeze(), true);
+    const before = used();
+    await sleep(50);
+    assert.equal(used(), before, 'it stands still');
+    group.thaw();
+    await moves(); // control: it goes on
+  }
+  assert.equal(await group.freeze(), true);
+  const since = performance.now();
+  while (group.processes().length > 0) {
+    assert(performance.now() - since < 20_000, 'it outlives its kill');
+    group.kill();
+    await sleep(2);
+  }
+  await exited;
+  assert.equal(await group.freeze(), true, 'nobody is there to stop');
+  await group.remove();
+  assert.equal(await group.freeze(), true, 'nor here');
+  group.thaw();
+});
+
 test('a group in use is not removed under its processes', async () => {
   const group = cgroups.create({ memoryBytes: 16 * MIB, pids: 8 });
   const child = await startIn(group, 'exec sleep 600');

@@ -5,7 +5,7 @@ import { existsSync, lstatSync, mkdirSync, readFileSync, symlinkSync, writeFileS
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { WORK } from '../../services/tools/jail/launch-options.ts';
-import { type CommandParts, type HostError, startWholeJail } from './jail-client.ts';
+import { type CommandParts, type HostError, startJail, startWholeJail } from './jail-client.ts';
 
 const jail = await startWholeJail({ after });
 
@@ -108,22 +108,75 @@ while True:
   assert(refused < 25, 'some launches succeed');
 });
 
-test('a path that a running command could replace is no mount of the next: bubblewrap would follow it', async () => {
+const MOUNTS_BELOW = `grep -o ' ${WORK}/[^ ]*' /proc/self/mountinfo`;
+
+test('a path that a running command could replace is read-only in the next all the same: that one stands still meanwhile', async () => {
   const path = await makeWorkspace();
-  const look = async (): Promise<string> => {
-    const { stdout, end } = await jail.bash(
-      `grep -o ' ${WORK}/[^ ]*' /proc/self/mountinfo`,
-      asWorkspace(path, { protected: ['.npmrc'] }),
-    );
-    assert.equal(end.setupFailure, null);
-    return stdout;
-  };
-  const before = await jail.session([jail.interpreters.bash!, '-c', 'echo up; read'], asWorkspace(path));
+  const script = 'echo original > .npmrc; echo up; read; echo own > .npmrc; echo went on; read';
+  const before = await jail.session([jail.interpreters.bash!, '-c', script], asWorkspace(path));
   await before.until('up');
-  writeFileSync(join(path, '.npmrc'), '');
-  assert.equal(await look(), '');
+  const guarded = asWorkspace(path, { protected: ['.npmrc', '.git/config'] });
+  for (let i = 0; i < 2; i++) {
+    const { stdout, end } = await jail.bash(`${MOUNTS_BELOW}; echo evil > .npmrc; rm -f .npmrc; cat .npmrc`, guarded);
+    assert.equal(end.setupFailure, null);
+    assert.equal(stdout, ` ${WORK}/.npmrc\noriginal\n`);
+  }
+  const both = await Promise.all(Array.from({ length: 4 }, () => jail.bash(MOUNTS_BELOW, guarded)));
+  assert.deepEqual(new Set(both.map(({ stdout }) => stdout)), new Set([` ${WORK}/.npmrc\n`]), 'side by side');
+  await before.write('\n');
+  await before.until('went on');
+  assert.equal(
+    readFileSync(join(path, '.npmrc'), 'utf8'),
+    'own\n',
+    'control: it may write what was not there when it began',
+  );
   await before.kill('cancelled');
-  assert.equal(await look(), ` ${WORK}/.npmrc\n`, 'control: it is one once nobody can');
+});
+
+test('a command that renames a protected path as fast as it can: others have it read-only where it is, and all begin', async () => {
+  const path = await makeWorkspace();
+  const swap = `import os, ctypes
+libc = ctypes.CDLL(None)
+os.mkdir(".git"); open(".git/config", "w").write("mine"); os.mkdir("other"); open("other/config", "w").write("mine")
+print("up", flush=True)
+while True: assert libc.renameat2(-100, b".git", -100, b"other", 2) == 0`;
+  const attacker = await jail.session([jail.interpreters.python!, '-c', swap], {
+    ...asWorkspace(path),
+    limits: { wallMs: 600_000, cpuMs: 600_000 },
+  });
+  await attacker.until('up');
+  for (let i = 0; i < 25; i++) {
+    const { stdout, end } = await jail.bash(MOUNTS_BELOW, asWorkspace(path, { protected: ['.git/config'] }));
+    assert.equal(end.setupFailure, null, 'nothing moves while the mounts are made');
+    assert.match(stdout, /^( \/work\/(\.git|other)\n \/work\/(\.git|other)\/config\n)$/);
+  }
+  assert.equal((await attacker.kill('cancelled')).killed, 'cancelled', 'control: it swapped to the end');
+});
+
+test('without cgroups nobody can be made to stand still: the next waits, and is refused when that does not help', async (t) => {
+  const plain = await startJail(t, { withoutCgroup: true, allowMissingCgroup: true });
+  assert.equal(plain.capabilities.tier, 'A-', JSON.stringify(plain.capabilities.list));
+  const path = await plain.ask<string>({ kind: 'workspace' });
+  const guarded = asWorkspace(path, { protected: ['.npmrc'] });
+  const begin = async (script: string) => {
+    const session = await plain.session([plain.interpreters.bash!, '-c', script], guarded);
+    await session.until('up');
+    return session;
+  };
+  const before = await begin('echo up; read; echo original > .npmrc; echo made; read');
+  const beside = await plain.bash('echo fine', guarded);
+  assert.equal(beside.stdout, 'fine\n', 'control: while nothing protected is there calls run side by side');
+  await before.write('\n');
+  await before.until('made');
+  const { end, stdout } = await plain.bash('echo evil > .npmrc; echo ran', guarded);
+  assert.equal(stdout, '');
+  assert.equal(end.refusal, 'PROTECTED_PATH_BUSY');
+  assert.match(end.setupFailure ?? '', /^\.npmrc is protected .* wait until the other one has ended, or cancel it/);
+  const waits = plain.bash('echo evil > .npmrc; cat .npmrc', guarded);
+  const cancelled = await plain.bash('echo ran', guarded, { abortAfterMs: 50 });
+  assert.deepEqual([cancelled.end.killed, cancelled.stdout], ['cancelled', '']);
+  await before.kill('cancelled');
+  assert.equal((await waits).stdout, 'original\n', 'it began when the other had ended, with the path read-only');
 });
 
 test('a folder that becomes links to a foreign place and to a mount point outside of the workspace brings nothing in', async () => {

@@ -1,5 +1,5 @@
 // cgroup v1: one hierarchy per controller, so a group is a folder in each of them.
-// Source: Documentation/admin-guide/cgroup-v1/{memory,pids,cpuacct}.rst.
+// Source: Documentation/admin-guide/cgroup-v1/{memory,pids,cpuacct,freezer-subsystem}.rst.
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -13,15 +13,18 @@ import {
   readKeyed,
   readNumber,
   readProcesses,
+  readText,
   removeGroup,
   removeSubtree,
   staleSubtrees,
+  thawBy,
+  untilFrozen,
 } from './cgroups.ts';
 import { CPU_CORES, CPU_PERIOD_US } from './limits.ts';
 import { signalProcess } from './process-status.ts';
 
-/** The first three must be there; cpuacct, often mounted with cpu, counts CPU time. */
-export const V1_CONTROLLERS = ['pids', 'memory', 'cpu', 'cpuacct'] as const;
+/** The first three must be there; cpuacct, often mounted with cpu, counts CPU time; freezer stops and lets go on. */
+export const V1_CONTROLLERS = ['pids', 'memory', 'cpu', 'cpuacct', 'freezer'] as const;
 export type V1Controller = (typeof V1_CONTROLLERS)[number];
 export const V1_REQUIRED: readonly V1Controller[] = ['pids', 'memory', 'cpu'];
 
@@ -48,6 +51,10 @@ function groupAt(folders: V1Folders, name: string): Cgroup {
   const file = (controller: V1Controller, leaf: string): string => join(folders[controller] ?? '', name, leaf);
   const processes = (): number[] => readProcesses(file('pids', 'cgroup.procs'));
   const cpuNs = (): number | null => (folders.cpuacct ? readNumber(file('cpuacct', 'cpuacct.usage')) : null);
+  const state = folders.freezer === undefined ? null : file('freezer', 'freezer.state');
+  const thaw = (): void => {
+    if (state !== null) thawBy(state, 'THAWED');
+  };
   return {
     name,
     limit: (limits) => setLimits(folders, name, limits),
@@ -61,7 +68,15 @@ function groupAt(folders: V1Folders, name: string): Cgroup {
     kill() {
       forbidProcesses(join(folders.pids!, name));
       for (const pid of processes()) signalProcess(pid, 'SIGKILL');
+      thaw(); // a frozen process dies when it is let go on, and does nothing before that
     },
+    freeze: async () =>
+      state !== null &&
+      (await untilFrozen(
+        () => writeFileSync(state, 'FROZEN'),
+        () => (readText(state)?.trim() ?? 'FROZEN') === 'FROZEN',
+      )),
+    thaw,
     usage: () => ({
       cpuNs: cpuNs(),
       maxMemoryBytes: readNumber(file('memory', 'memory.max_usage_in_bytes')),

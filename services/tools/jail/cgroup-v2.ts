@@ -15,6 +15,8 @@ import {
   removeGroup,
   removeSubtree,
   staleSubtrees,
+  thawBy,
+  untilFrozen,
 } from './cgroups.ts';
 import { CPU_CORES, CPU_PERIOD_US } from './limits.ts';
 import { signalProcess } from './process-status.ts';
@@ -51,6 +53,12 @@ function groupAt(folder: string, name: string): Cgroup {
         for (const pid of processes()) signalProcess(pid, 'SIGKILL');
       }
     },
+    freeze: () =>
+      untilFrozen(
+        () => writeFileSync(join(place, 'cgroup.freeze'), '1'),
+        () => readKeyed(join(place, 'cgroup.events'), 'frozen') !== 0,
+      ),
+    thaw: () => thawBy(join(place, 'cgroup.freeze'), '0'),
     usage: () => ({
       cpuNs: cpuNs(),
       maxMemoryBytes: readNumber(join(place, 'memory.peak')),

@@ -4,7 +4,7 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { CGROUP_REMOVE_MAX_MS, CGROUP_REMOVE_RETRY_MS } from './limits.ts';
+import { CGROUP_REMOVE_MAX_MS, CGROUP_REMOVE_RETRY_MS, FREEZE_MAX_MS, FREEZE_RETRY_MS } from './limits.ts';
 import { isSameProcess, startTimeOf } from './process-status.ts';
 
 export type CgroupLimits = { readonly memoryBytes: number; readonly pids: number };
@@ -26,8 +26,15 @@ export type Cgroup = {
   /** Puts a process in. What it starts from then on is born there. */
   attach(pid: number): Promise<void>;
   processes(): number[];
-  /** Sends SIGKILL to every process in it, none of which can start another meanwhile. */
+  /** Sends SIGKILL to every process in it, frozen or not, none of which can start another meanwhile. */
   kill(): void;
+  /**
+   * Stops every process in it; whoever calls this thaws it again, whatever the answer. False: not all stood still within
+   * FREEZE_MAX_MS, or this machine cannot stop a group.
+   */
+  freeze(): Promise<boolean>;
+  /** Lets them go on. Nothing happens when they were not frozen, or are gone. */
+  thaw(): void;
   usage(): CgroupUsage;
   /** Settles when the group is gone. Rejects when it stays busy for CGROUP_REMOVE_MAX_MS. */
   remove(): Promise<void>;
@@ -118,6 +125,29 @@ export function forbidProcesses(folder: string): void {
     writeFileSync(join(folder, 'pids.max'), '0');
   } catch {
     // The group is gone already.
+  }
+}
+
+/** Asks for a group to be frozen until it is; false: not in time. A group that is gone holds nobody that moves. */
+export async function untilFrozen(ask: () => void, isFrozen: () => boolean): Promise<boolean> {
+  const deadline = performance.now() + FREEZE_MAX_MS;
+  for (let delay = FREEZE_RETRY_MS; ; delay = Math.min(2 * delay, 20)) {
+    try {
+      ask(); // each time: a kill thaws, and must not be undone by that
+      if (isFrozen()) return true;
+    } catch (error) {
+      return ['ENOENT', 'ENODEV'].includes((error as NodeJS.ErrnoException).code ?? '');
+    }
+    if (performance.now() > deadline) return false;
+    await sleep(delay);
+  }
+}
+
+export function thawBy(path: string, text: string): void {
+  try {
+    writeFileSync(path, text);
+  } catch {
+    // The group is gone, or could not be frozen either.
   }
 }
 

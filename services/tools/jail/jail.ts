@@ -162,15 +162,15 @@ class OpenJail implements Jail {
   }
 
   async run(command: SandboxCommand, options: Parameters<Jail['run']>[1]): Promise<SandboxEnd> {
-    const { signal, output, onStart, diskFull } = options;
-    const run = this.#start(command, { output, stdin: 'given', diskFull }, signal);
+    const { signal, output, onStart, diskFull, onHeldUp } = options;
+    const run = this.#start(command, { output, stdin: 'given', diskFull, onHeldUp }, signal);
     run.started.then(onStart, () => {});
     return run.ended;
   }
 
   open(command: SandboxCommand, options: Parameters<Jail['open']>[1]): SandboxSession {
-    const { signal, output, diskFull } = options;
-    const run = this.#start({ ...command, stdin: null }, { output, stdin: 'open', diskFull }, signal);
+    const { signal, output, diskFull, onHeldUp } = options;
+    const run = this.#start({ ...command, stdin: null }, { output, stdin: 'open', diskFull, onHeldUp }, signal);
     const started = run.started.then(() => {});
     started.catch(() => {}); // told by `ended` as well
     return {

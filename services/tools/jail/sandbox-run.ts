@@ -1,9 +1,10 @@
 // The life of one sandbox: cgroup, bubblewrap, limits, and an end after which nothing of it is left.
 import { setTimeout as sleep } from 'node:timers/promises';
+import { QuernError } from '#kit/errors.ts';
 import type { Log } from '#kit/log.ts';
 import type { Cgroup, CgroupUsage } from './cgroups.ts';
 import { type HeldMounts, holdMounts } from './held-mounts.ts';
-import type { Launch, LaunchParts } from './launch.ts';
+import type { Exit, Launch, LaunchParts } from './launch.ts';
 import {
   DELIVERY_MAX_MS,
   DISK_POLL_MS,
@@ -32,6 +33,8 @@ export type RunOptions = {
   readonly stdin: 'open' | 'given';
   /** Asked every DISK_POLL_MS: true ends the run. */
   readonly diskFull?: (() => Promise<boolean>) | undefined;
+  /** See Jail.run(). */
+  readonly onHeldUp?: (() => void) | undefined;
 };
 
 const SIGXCPU_CODE = 128 + 24;
@@ -47,6 +50,7 @@ export class SandboxRun {
   readonly #options: RunOptions;
   readonly #madeAt = process.hrtime.bigint();
   readonly #timers: NodeJS.Timeout[] = [];
+  readonly #waiting = new AbortController();
   #cgroup: Cgroup | null = null;
   #mounts: HeldMounts | null = null;
   #launch: Launch | null = null;
@@ -54,8 +58,11 @@ export class SandboxRun {
   #inner: { pid: number; startTime: number } | null = null;
   #killed: KillReason | null = null;
   #setupFailure: string | null = null;
+  #refusal: string | null = null;
   #releasedAt: bigint | null = null;
-  #exited = false;
+  #exit: Exit | null = null;
+  /** Another launch has its processes stand still. */
+  #isPaused = false;
   #stopping: Promise<void> | null = null;
 
   constructor(command: SandboxCommand, parts: RunParts, options: RunOptions) {
@@ -77,7 +84,8 @@ export class SandboxRun {
    * GENTLE_STOP_MS to obey.
    */
   async kill(reason: KillReason, options: { readonly gentle?: boolean } = {}): Promise<SandboxEnd> {
-    if (!this.#exited) this.#killed ??= reason;
+    if (!this.#exit) this.#killed ??= reason;
+    this.#waiting.abort(new Error(`ended before it started: ${reason}`));
     if (options.gentle && this.#releasedAt !== null) await this.#askToStop();
     this.#killTree();
     // What it says from now on is nobody's: a flood must not delay the end.
@@ -90,7 +98,7 @@ export class SandboxRun {
     this.#stopping ??= (async () => {
       this.stdin?.end();
       await this.#exitWithin(GENTLE_CLOSE_MS);
-      if (this.#inner && !this.#exited) {
+      if (this.#inner && !this.#exit) {
         for (const pid of childrenOf(this.#inner.pid)) signalProcess(pid, 'SIGTERM');
       }
       await this.#exitWithin(GENTLE_STOP_MS - GENTLE_CLOSE_MS);
@@ -110,58 +118,107 @@ export class SandboxRun {
    * parent that is gone. With `force` the child is not waited for.
    */
   #killTree(options: { readonly force?: boolean } = {}): void {
-    if (this.#exited || !this.#launch || (this.#inner === null && !options.force)) return;
+    if (this.#exit || !this.#launch || (this.#inner === null && !options.force)) return;
     this.#launch.child.kill('SIGKILL'); // its namespace dies with it
     if (this.#inner && isSameProcess(this.#inner.pid, this.#inner.startTime)) signalProcess(this.#inner.pid, 'SIGKILL');
+    if (this.#isPaused) this.#cgroup?.kill(); // with cgroup v1 what stands still does not die
+  }
+
+  /** For a launch that must have nobody beside it. What is to die does so in that moment. */
+  async #pause(): Promise<boolean> {
+    const cgroup = this.#cgroup;
+    if (cgroup === null) return false;
+    this.#isPaused = true;
+    const stands = await cgroup.freeze();
+    if (this.#killed !== null) this.#killTree({ force: true });
+    return stands;
+  }
+
+  #resume(): void {
+    this.#isPaused = false;
+    this.#cgroup?.thaw();
   }
 
   /** Resolves with the nanoseconds that the setup took. */
   async #setUp(): Promise<number> {
-    const { output } = this.#options;
     try {
-      await this.#takeLaunch();
-      const { stdout, stderr } = this.#launch!;
-      this.#pump = pumpOutput({ stdout, stderr }, output, {
-        bytesMax: this.#command.limits.outputBytes,
-        onLimit: () => void this.kill('output'),
-        onBroken: () => void this.kill('cancelled'),
+      const isSpare = await this.#takeLaunch();
+      await this.#enclose().catch(async (error: unknown) => {
+        if (!isSpare || !this.#wasLost()) throw error;
+        await this.#giveUpLaunch();
+        await this.#takeLaunch({ afresh: true });
+        await this.#enclose();
       });
-      this.#launch!.exited.then(() => {
-        this.#exited = true;
-        for (const timer of this.#timers) clearInterval(timer);
-      });
-      if (this.#killed !== null) throw new Error(`ended before it started: ${this.#killed}`);
-      await this.#enclose(this.#launch!);
     } catch (error) {
-      this.#setupFailure = (error as Error).message;
+      this.#setupFailure ??= (error as Error).message;
+      if (error instanceof QuernError) this.#refusal = error.details.reason ?? null;
       this.#killTree({ force: true });
       throw error;
     }
-    return this.#release(this.#launch!, this.#pump);
+    return this.#release(this.#launch!, this.#pump!);
   }
 
-  /** A bubblewrap that waits, within its cgroup. */
-  async #takeLaunch(): Promise<void> {
+  /** A bubblewrap that waits, within its cgroup. True: it was made ahead. */
+  async #takeLaunch({ afresh = false } = {}): Promise<boolean> {
     const { spares } = this.#parts;
     const how = { takesInput: this.#options.stdin === 'open' || this.#command.stdin !== null };
-    const { launch, cgroup } = await (spares ? spares.take(how) : makeLaunch(this.#parts, how));
+    const ready = spares && !afresh ? await spares.take(how) : await makeLaunch(this.#parts, how);
+    const { launch, cgroup } = ready;
     this.#launch = launch;
     this.#cgroup = cgroup;
+    const { stdout, stderr } = launch;
+    this.#pump = pumpOutput({ stdout, stderr }, this.#options.output, {
+      bytesMax: this.#command.limits.outputBytes,
+      onLimit: () => void this.kill('output'),
+      onBroken: () => void this.kill('cancelled'),
+    });
+    launch.exited.then((exit) => {
+      if (this.#launch !== launch) return; // given up
+      this.#exit = exit;
+      for (const timer of this.#timers) clearInterval(timer);
+    });
+    if (this.#killed !== null) throw new Error(`ended before it started: ${this.#killed}`);
+    return 'isSpare' in ready;
+  }
+
+  /** Somebody else killed bubblewrap before it had said that it made anything: nothing of the command was there yet. */
+  #wasLost(): boolean {
+    const isOurs = this.#killed !== null || this.#setupFailure !== null;
+    return !isOurs && this.#inner === null && this.#exit?.signal != null;
+  }
+
+  /** Until nothing is left of the launch. */
+  async #giveUpLaunch(): Promise<void> {
+    const launch = this.#launch!;
+    this.#cgroup?.kill();
+    await this.#empty();
+    this.#mounts?.release();
+    this.#mounts = null;
+    this.#pump?.stop();
+    await launch.exitCode();
+    for (const stream of launch.child.stdio) stream?.destroy();
+    await this.#removeCgroup();
+    this.#exit = null;
+    this.#launch = null;
+    this.#cgroup = null;
   }
 
   /** From the limits of the cgroup to a sandbox in which nothing is missing but the command. */
-  async #enclose(launched: Launch): Promise<void> {
+  async #enclose(): Promise<void> {
+    const launched = this.#launch!;
+    const { limits, stdin, workspace } = this.#command;
+    const { onHeldUp } = this.#options;
+    // bubblewrap's own process outside of the namespaces counts as well.
+    this.#cgroup?.limit({ memoryBytes: limits.memoryBytes, pids: limits.pids + 1 });
+    const own = { pause: () => this.#pause(), resume: () => this.#resume() };
+    this.#mounts = await holdMounts(this.#command, own, { signal: this.#waiting.signal, onHeldUp });
+    const { below, made } = this.#mounts;
     const timer = setTimeout(() => {
       this.#setupFailure = `the sandbox was not made within ${SETUP_MAX_MS} ms`;
       this.#killTree({ force: true });
     }, SETUP_MAX_MS);
     this.#timers.push(timer);
     try {
-      const { limits, stdin, workspace } = this.#command;
-      // bubblewrap's own process outside of the namespaces counts as well.
-      this.#cgroup?.limit({ memoryBytes: limits.memoryBytes, pids: limits.pids + 1 });
-      this.#mounts = holdMounts(this.#command);
-      const { below } = this.#mounts;
       launched.begin(this.#command, this.#parts, { withCgroup: this.#cgroup !== null, below });
       if (stdin !== null && this.#options.stdin === 'given') launched.stdin!.end(stdin);
       const pid = await launched.innerPid;
@@ -172,9 +229,10 @@ export class SandboxRun {
       if (workspace?.writable && workspace.protected.length > 0) checkMounts(pid, below);
     } finally {
       clearTimeout(timer);
+      made();
     }
     if (this.#setupFailure !== null) throw new Error(this.#setupFailure);
-    if (this.#killed !== null || this.#exited) throw new Error(`ended before it started: ${this.#killed ?? 'exit'}`);
+    if (this.#killed !== null || this.#exit) throw new Error(`ended before it started: ${this.#killed ?? 'exit'}`);
   }
 
   /**
@@ -183,7 +241,7 @@ export class SandboxRun {
    */
   async #untilBound(pid: number): Promise<void> {
     while (!hasOwnFilter(pid)) {
-      if (this.#exited) throw new Error('bubblewrap ended before the sandbox was bound to it');
+      if (this.#exit) throw new Error('bubblewrap ended before the sandbox was bound to it');
       await sleep(1);
     }
   }
@@ -225,6 +283,7 @@ export class SandboxRun {
     const endedAt = process.hrtime.bigint();
     await this.#empty();
     this.#mounts?.release();
+    this.#mounts = null;
     const exitCode = (await launched?.exitCode()) ?? null;
     const usage = this.#cgroup?.usage() ?? null;
     await this.#removeCgroup();
@@ -235,6 +294,7 @@ export class SandboxRun {
       signal: exitCode === null ? exit.signal : null,
       killed,
       setupFailure: this.#setupFailureOf(exitCode, killed, exit.signal),
+      ...(this.#refusal !== null && killed === null && { refusal: this.#refusal }),
       setupNs,
       runNs: this.#releasedAt === null ? 0 : Number(endedAt - this.#releasedAt),
       cpuNs: usage?.cpuNs ?? null,
@@ -293,6 +353,7 @@ export class SandboxRun {
     if (exitCode !== null || killed !== null) return null;
     // Somebody else's SIGKILL of bubblewrap while the command ran; a failed start of it ends with an exit code.
     if (this.#releasedAt !== null && signal !== null) return null;
+    if (this.#refusal !== null) return this.#setupFailure;
     const said = this.#pump?.errorText.trim() ?? '';
     if (said !== '') return said;
     return this.#setupFailure ?? `bubblewrap ended${signal ? ` by ${signal}` : ''} without a report`;

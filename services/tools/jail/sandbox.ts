@@ -50,6 +50,8 @@ export type SandboxEnd = {
   readonly killed: KillReason | null;
   /** Non-null: the command never ran, and why. */
   readonly setupFailure: string | null;
+  /** A reason such as PROTECTED_PATH_BUSY: the sandbox did not fail, the launch was refused; setupFailure tells the caller why. */
+  readonly refusal?: string;
   readonly setupNs: number;
   readonly runNs: number;
   readonly cpuNs: number | null;
@@ -95,6 +97,12 @@ export type Capabilities = {
 /** Asked now and then while a command runs; true ends it with the reason 'disk'. */
 export type DiskFull = () => Promise<boolean>;
 
+/**
+ * Told once while a command waits for others of its workspace to end, without which it is refused (held-mounts.ts): those that idle
+ * may be ended.
+ */
+export type OnHeldUp = () => void;
+
 export type Jail = {
   /**
    * Runs a command to its end. Settles when no process, cgroup, mount or pipe of it is left, whatever happened; rejects
@@ -102,12 +110,18 @@ export type Jail = {
    */
   run(
     command: SandboxCommand,
-    options: { signal: AbortSignal; output: OutputSink; onStart?: (setupNs: number) => void; diskFull?: DiskFull },
+    options: {
+      signal: AbortSignal;
+      output: OutputSink;
+      onStart?: (setupNs: number) => void;
+      diskFull?: DiskFull;
+      onHeldUp?: OnHeldUp;
+    },
   ): Promise<SandboxEnd>;
   /** The same with stdin left open; throws where run() rejects. */
   open(
     command: SandboxCommand,
-    options: { signal: AbortSignal; output: OutputSink; diskFull?: DiskFull },
+    options: { signal: AbortSignal; output: OutputSink; diskFull?: DiskFull; onHeldUp?: OnHeldUp },
   ): SandboxSession;
   capabilities(): Capabilities;
   /** Runs the self-test again, or joins the one that runs. The signal ends the wait, not the test. */

@@ -203,8 +203,9 @@ class OpenServers implements McpServers {
     const opened = session && spec.workspace !== 'none' ? await workspaces.enter(session) : null;
     try {
       const command = commandOf(spec, opened?.workspace ?? null, interpreters);
-      const full = opened ? { full: opened.full } : {};
-      const connection = await Connection.open(openSandboxLink(jail, command, full), { signal });
+      const onHeldUp = (): void => void (session && this.endWriters(session, { except: spec.name }).catch(() => {}));
+      const held = opened ? { full: opened.full, onHeldUp } : {};
+      const connection = await Connection.open(openSandboxLink(jail, command, held), { signal });
       if (opened) void connection.ended.then(() => opened.leave());
       return connection;
     } catch (error) {

@@ -39,6 +39,7 @@ export function freedFromServers(
       const opened = await workspaces.enter(caller, options);
       return {
         ...opened,
+        endIdle: () => servers.endWriters(caller, { except: '' }),
         async begin(how) {
           await opened.begin(how);
           if (how.hold === 'alone') await servers.endWriters(caller, { except: serverOf(how.tool) });

@@ -3,7 +3,15 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Transport } from '@modelcontextprotocol/sdk/shared/transport.js';
 import type { JSONRPCMessage } from '@modelcontextprotocol/sdk/types.js';
 import { QuernError } from '#kit/errors.ts';
-import type { Jail, KillReason, OutputSink, SandboxCommand, SandboxEnd, SandboxSession } from '../jail/sandbox.ts';
+import type {
+  Jail,
+  KillReason,
+  OnHeldUp,
+  OutputSink,
+  SandboxCommand,
+  SandboxEnd,
+  SandboxSession,
+} from '../jail/sandbox.ts';
 import { stripText } from '../model-output.ts';
 import {
   MCP_CLOSED_INPUT_MS,
@@ -29,11 +37,18 @@ const KILLED_WORDS: Record<KillReason, string> = {
   drain: 'the tool service stops',
 };
 
-function endWords({ killed, exitCode, signal, setupFailure }: SandboxEnd): string {
+function endWords({ killed, exitCode, signal, setupFailure, refusal }: SandboxEnd): string {
+  if (setupFailure !== null && refusal) return setupFailure;
   if (setupFailure !== null) return `the sandbox could not be set up: ${setupFailure}`;
   if (killed !== null) return KILLED_WORDS[killed];
   return exitCode === null ? `it ended by ${signal ?? 'a signal'}` : `it exited with code ${exitCode}`;
 }
+
+export type SandboxLinkOptions = {
+  /** Ends it. */
+  readonly full?: AbortSignal;
+  readonly onHeldUp?: OnHeldUp;
+};
 
 class SandboxLink implements Link, Transport {
   onclose?: () => void;
@@ -53,7 +68,7 @@ class SandboxLink implements Link, Transport {
   #unsentBytes = 0;
   #stderr = Buffer.alloc(0);
 
-  constructor(jail: Jail, command: SandboxCommand, { full }: { readonly full?: AbortSignal | undefined }) {
+  constructor(jail: Jail, command: SandboxCommand, { full, onHeldUp }: SandboxLinkOptions) {
     this.#outputBytesMax = command.limits.outputBytes;
     const output: OutputSink = {
       write: (stream, data) => {
@@ -63,7 +78,8 @@ class SandboxLink implements Link, Transport {
       drained: () => Promise.resolve(),
     };
     // Whoever holds the link ends it: a start that is not wanted any more must not leave before its end is known.
-    this.#session = jail.open(command, { signal: new AbortController().signal, output });
+    const { signal } = new AbortController();
+    this.#session = jail.open(command, { signal, output, ...(onHeldUp && { onHeldUp }) });
     const onFull = (): void => this.#end(KILLED_WORDS.disk, 'disk');
     if (full?.aborted) onFull();
     full?.addEventListener('abort', onFull, { once: true });
@@ -184,7 +200,7 @@ class SandboxLink implements Link, Transport {
   }
 }
 
-/** Starts the server's process; `full` ends it. Throws what Jail.open throws: no sandbox, no server. */
-export function openSandboxLink(jail: Jail, command: SandboxCommand, options: { full?: AbortSignal } = {}): Link {
+/** Starts the server's process. Throws what Jail.open throws: no sandbox, no server. */
+export function openSandboxLink(jail: Jail, command: SandboxCommand, options: SandboxLinkOptions = {}): Link {
   return new SandboxLink(jail, command, options);
 }

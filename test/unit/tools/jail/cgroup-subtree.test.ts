@@ -110,6 +110,13 @@ test('v2: one group per run with its limits; what it used is read back; it is ki
   writeFileSync(join(place, 'cpu.stat'), 'usage_usec 1500\nuser_usec 1\n');
   writeFileSync(join(place, 'pids.events'), 'max 3\n');
   assert.deepEqual(group.usage(), { cpuNs: 1_500_000, maxMemoryBytes: 4096, oomKills: 1, pidsRefused: 3 });
+  writeFileSync(join(place, 'cgroup.events'), 'populated 1\nfrozen 1\n');
+  assert.equal(await group.freeze(), true);
+  assert.equal(read('cgroup.freeze'), '1');
+  group.thaw();
+  assert.equal(read('cgroup.freeze'), '0');
+  writeFileSync(join(place, 'cgroup.events'), 'populated 1\nfrozen 0\n');
+  assert.equal(await group.freeze(), false, 'not all of them stand still');
   group.kill();
   assert.equal(read('cgroup.kill'), '1');
   rmSync(place, { recursive: true }); // plain files do not go with their folder, as the kernel's do
@@ -151,6 +158,7 @@ test('v1: limits in the files of each controller, swap with memory where it is c
     memory: join(root, 'memory'),
     cpu: join(root, 'cpu'),
     cpuacct: join(root, 'cpu'),
+    freezer: join(root, 'freezer'),
   };
   for (const folder of new Set(Object.values(folders))) mkdirSync(folder);
   const cgroups = openCgroupsV1(folders);
@@ -171,6 +179,17 @@ test('v1: limits in the files of each controller, swap with memory where it is c
   writeFileSync(join(root, 'memory', group.name, 'memory.max_usage_in_bytes'), '999\n');
   writeFileSync(join(root, 'pids', group.name, 'pids.events'), 'max 4\n');
   assert.deepEqual(group.usage(), { cpuNs: 123_456, maxMemoryBytes: 999, oomKills: 2, pidsRefused: 4 });
+  const state = (): string => read('freezer', 'freezer.state');
+  assert.equal(await group.freeze(), true);
+  assert.equal(state(), 'FROZEN');
+  group.thaw();
+  assert.equal(state(), 'THAWED');
+  await group.freeze();
+  writeFileSync(join(root, 'pids', group.name, 'cgroup.procs'), '');
+  group.kill();
+  assert.equal(state(), 'THAWED', 'what is frozen does not die');
+  const { freezer: _, ...others } = folders;
+  assert.equal(await openCgroupsV1(others).create(null).freeze(), false, 'without that controller nobody is stopped');
 });
 
 test('a process belongs to a service that lives when its group says so', () => {
