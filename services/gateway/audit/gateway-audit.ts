@@ -90,11 +90,12 @@ export type GatewayAuditOptions = Pick<
   authWindowMs?: number;
 };
 
-function acceptedUsage({ sampling }: TypedRequest, size: number): Record<string, number> {
+function acceptedUsage({ sampling, completionTokensMax }: TypedRequest, size: number): Record<string, number> {
+  const most = sampling.maxTokens ?? completionTokensMax;
   return {
     prompt_bytes: size,
     choices: sampling.n ?? 1,
-    ...(sampling.maxTokens !== undefined && { max_tokens: sampling.maxTokens }),
+    ...(most !== undefined && { max_tokens: most }),
   };
 }
 

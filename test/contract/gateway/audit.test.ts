@@ -392,3 +392,10 @@ test('it says goodbye, and health tells of the outbox', async (t) => {
   assert.equal(records.at(-1)?.action, 'service.drained');
   assertPaired(records);
 });
+
+test('an infill over HTTP, whose n_predict is a bound, is recorded with it', async (t) => {
+  const mesh = await audited(t);
+  await post(mesh, '/infill', { input_prefix: 'a = ', input_suffix: '\n', n_predict: 7 });
+  const [accepted] = named(await ended(mesh, 1), 'request.accepted');
+  assert.deepEqual([accepted?.usage?.max_tokens, accepted?.usage?.choices], [7, 1]);
+});
