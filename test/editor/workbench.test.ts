@@ -7,7 +7,9 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import type { Browser } from 'playwright-core';
 import { createKey } from '#kit/keys-file.ts';
+import { KEY_MARK } from '../../clients/vscode/ui/key-in-transit.ts';
 import { eventually, startMesh, type TestMesh } from '../contract/gateway/fakes/mesh.ts';
 import { type PageServer, startPageServer } from './support/page-server.ts';
 import { prefixOf, scriptOf } from './support/scripted-model.ts';
@@ -44,6 +46,7 @@ const whole = { after: (end: () => unknown): void => void ends.unshift(end) };
 let server: PageServer;
 let mesh: TestMesh;
 let token: string;
+let browser: Browser;
 let at: Workbench;
 
 before(async () => {
@@ -58,9 +61,11 @@ before(async () => {
   Object.assign(server.defaults, {
     ...{ 'quern.gatewayUrl': mesh.url, 'quern.traceUrl': `${server.origin}/trace/{traceId}` },
     // However busy the machine is: texts come whole.
+    'quern.trace.server': 'verbose', // no more than warnings are logged before a test sets the level
     ...{ 'quern.softDeadlineMs': 60_000, 'quern.hardDeadlineMs': 60_000, 'quern.maxTokens': 200 },
   });
-  at = await Workbench.open(await launchBrowser(whole), server);
+  browser = await launchBrowser(whole);
+  at = await Workbench.open(browser, server);
 });
 
 after(async () => {
@@ -82,9 +87,12 @@ test('without a key the status bar warns; with one from the secret storage it is
   await at.status('warning');
   assert.match(await at.statusText(), /UNAUTHENTICATED.*Set API Key/);
   assert.deepEqual(asked(), []);
+  await at.hoverStatus();
   await at.picture('1-key');
   await at.command('Quern: Set API Key…');
   await at.input(token);
+  await at.notification('the API key is in the secret storage');
+  await at.clearNotifications();
   await at.status('sparkle');
 });
 
@@ -123,7 +131,6 @@ test('several lines are shown and taken', async () => {
   await openAtEnd('status.c');
   await at.type('    ');
   await at.ghost('Not Found');
-  await at.picture('4-lines');
   await at.press('Tab');
   await at.noGhost();
   const lines = '    case 200:\n      return "OK";\n    case 404:\n      return "Not Found";';
@@ -135,6 +142,8 @@ test('a file with CRLF keeps it, and the mesh sees none of it', async () => {
   await openAtEnd('greet.py');
   await at.type('    ');
   await at.ghost('print(text)');
+  assert.equal(await at.page.locator('[id="status.editor.eol"]').textContent(), 'CRLF');
+  await at.picture('4-lines');
   await at.press('Tab');
   await at.noGhost();
   await at.saved('greet.py', `${FILES['greet.py']}    text = f"Hello, {name}"\r\n    print(text)`);
@@ -195,10 +204,52 @@ test('turned off for a language, for all: not one request', async () => {
   assert(!asked().some((text) => text.includes('secret')));
 });
 
+test('a log that holds all that is sent does not hold the key', async () => {
+  await at.logLevel('Trace');
+  await at.command('Quern: Forget API Key');
+  await at.notification('the API key is forgotten');
+  await at.clearNotifications();
+  await at.command('Quern: Set API Key…');
+  await at.input(token);
+  await at.notification('the API key is in the secret storage');
+  await at.clearNotifications();
+  let log = '';
+  await eventually(async () => {
+    log = await at.log();
+    return log.includes(KEY_MARK);
+  }, 'the settings are in the log');
+  assert.match(log, /Sending response 'workspace\/configuration/);
+  assert(!log.includes(token), 'the key is in the log');
+  await at.logLevel('Info');
+  await at.command('View: Hide Panel');
+});
+
 test('the walkthrough opens', async () => {
   await at.command('Quern: Get Started');
   await at.page.getByText('Find your mesh').first().waitFor();
-  await at.picture('7-walkthrough');
+});
+
+test('turned off before the editor starts: not one request, until it is turned on', async () => {
+  const requests = await gatewayRequests();
+  server.defaults['quern.enabled'] = false;
+  const off = await Workbench.open(browser, server, 'circle-slash');
+  await off.openFile('private.py');
+  await off.press('Control+End');
+  await off.type('# ');
+  await off.command('Quern: Suggest Now');
+  await off.notification('Quern is turned off for all languages: nothing is sent.');
+  await off.clearNotifications();
+  await off.page.keyboard.press('Alt+Backslash');
+  await off.status('circle-slash');
+  assert.equal(await gatewayRequests(), requests, 'the gateway was called');
+  await off.command('Quern: Turn Suggestions On or Off');
+  await off.status('sparkle');
+  await off.press('Enter');
+  await off.type('on = ');
+  await off.command('Quern: Suggest Now'); // what is typed may still have been dropped with the old settings
+  await off.status('warning'); // this one has no key
+  assert((await gatewayRequests()) > requests);
+  await off.close();
 });
 
 test('a mesh that goes away is told, and the editor goes on', async () => {

@@ -16,6 +16,7 @@ export type CommandParts = {
   extensionId: string;
 };
 
+const NO_FILE = 'Quern: open a file first; suggestions stand behind the cursor.';
 const DEFAULT_TRACE_URL = 'http://127.0.0.1:16686/trace/{traceId}';
 
 export function registerCommands(parts: CommandParts): Disposable[] {
@@ -51,7 +52,8 @@ async function toggleHere(api: Api): Promise<void> {
 
 /** What asks nobody says so: a key that does nothing would look broken. */
 async function trigger(api: Api): Promise<void> {
-  if (!(await saidThatOff(api))) await api.commands.executeCommand('editor.action.inlineSuggest.trigger');
+  if (api.window.activeTextEditor === undefined) await api.window.showInformationMessage(NO_FILE);
+  else if (!(await saidThatOff(api))) await api.commands.executeCommand('editor.action.inlineSuggest.trigger');
 }
 
 /** False: it is on here, and nothing was said. */
@@ -90,7 +92,8 @@ async function why(parts: CommandParts): Promise<void> {
   }
   if (last === null) {
     const text = 'Quern was not asked for a suggestion yet: type, or run "Quern: Suggest Now".';
-    await offer(api, text, [['Suggest Now', 'quern.trigger']]);
+    if (api.window.activeTextEditor === undefined) await api.window.showInformationMessage(NO_FILE);
+    else await offer(api, text, [['Suggest Now', 'quern.trigger']]);
     return;
   }
   const { reason, traceId } = last;
@@ -136,7 +139,8 @@ async function copyDiagnostics({ api, diagnostics }: CommandParts): Promise<void
 async function menu(api: Api): Promise<void> {
   const languageId = api.window.activeTextEditor?.document.languageId;
   const onOff = (on: boolean): string => (on ? '$(circle-slash) Turn suggestions off' : '$(check) Turn suggestions on');
-  const here = languageId === undefined ? [] : [{ languageId, on: completesIn(api, languageId) }];
+  // What turns all on is enough where all is off.
+  const here = languageId === undefined || !isEnabled(api) ? [] : [{ languageId, on: completesIn(api, languageId) }];
   const entries = [
     { label: '$(question) Why no suggestion?', command: 'quern.why' },
     { label: '$(sparkle) Suggest now', command: 'quern.trigger' },

@@ -83,7 +83,7 @@ export function startExtension(api: Api, context: ExtensionContext, backend: Bac
       extensionVersion: String((context.extension.packageJSON as { version?: string }).version ?? ''),
       editor: `${api.env.appName} ${api.version}`,
       backend: backend.name,
-      settings: plainSettings(api),
+      settings: { ...plainSettings(api), ...backend.fixed },
       hasKey: (await storedKey(context.secrets)) !== '',
       state: status.state,
       outcomes: outcomes.all,

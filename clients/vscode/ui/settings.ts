@@ -7,7 +7,7 @@ const OWN: readonly string[] = ['traceUrl', 'serverCommand', 'trace'];
 
 /** Whether anything may be asked for a document of this language. */
 export function completesIn(api: Api, languageId: string): boolean {
-  const { settings } = readSettings(plainSettings(api));
+  const { settings } = readSettings(serverSettings(api, []));
   return languageEnabled(settings, languageId);
 }
 

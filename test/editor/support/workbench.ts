@@ -44,14 +44,14 @@ export class Workbench {
     this.#server = server;
   }
 
-  /** Opens one with a profile of its own. */
-  static async open(browser: Browser, server: PageServer): Promise<Workbench> {
+  /** Opens one with a profile of its own, and waits until the status bar's item has this icon. */
+  static async open(browser: Browser, server: PageServer, icon = 'sparkle'): Promise<Workbench> {
     const context = await browser.newContext({ viewport: { width: 1000, height: 560 } });
     const page = await context.newPage();
     page.setDefaultTimeout(START_MS);
     await page.goto(server.origin);
     const workbench = new Workbench(page, context, server);
-    await workbench.status('sparkle');
+    await workbench.status(icon);
     page.setDefaultTimeout(LIMIT_MS);
     return workbench;
   }
@@ -88,11 +88,45 @@ export class Workbench {
     const whole = new RegExp(`^\\s*${label.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}\\s*$`);
     await rows.locator('.label-name').filter({ hasText: whole }).first().click();
     await rows.first().waitFor({ state: 'hidden' }); // a command that asks shows the box again, without a list
+    await page.mouse.move(640, 400); // a row lies over what has tooltips of its own
   }
 
   /** What the status bar's item says to who asks. */
   async statusText(): Promise<string> {
     return (await this.page.locator('[id="quern.quern.quern.status"] a').getAttribute('aria-label')) ?? '';
+  }
+
+  /** With the mouse on the status bar's item: its tooltip is shown. */
+  async hoverStatus(): Promise<void> {
+    await this.page.locator('[id="quern.quern.quern.status"]').hover();
+    await this.page.locator('.workbench-hover-container').filter({ hasText: 'Quern' }).waitFor();
+  }
+
+  /** How much the output channel "Quern" takes. */
+  async logLevel(level: string): Promise<void> {
+    const { page } = this;
+    const input = page.locator('.quick-input-widget input.input');
+    const row = (label: string) =>
+      page.locator('.quick-input-list .monaco-list-row .label-name').filter({ hasText: new RegExp(`^${label}$`) });
+    const command = 'Developer: Set Log Level...';
+    await page.keyboard.press('F1');
+    await input.waitFor();
+    await input.fill(`>${command}`);
+    await row(command).first().click();
+    await row('Quern').click();
+    await row('Quern').waitFor({ state: 'hidden' }); // the first list begins with the levels, too
+    await row(level).click();
+    await input.waitFor({ state: 'hidden' });
+  }
+
+  /** All that the output channel holds. */
+  async log(): Promise<string> {
+    await this.context.grantPermissions(['clipboard-read', 'clipboard-write'], { origin: this.#server.origin });
+    await this.command('Quern: Show Log');
+    await this.page.locator('.part.panel .monaco-editor textarea').first().focus();
+    await this.press('Control+A');
+    await this.press('Control+C');
+    return String(await this.page.evaluate('navigator.clipboard.readText()'));
   }
 
   /** Answers an input box. */

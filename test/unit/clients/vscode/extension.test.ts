@@ -238,6 +238,11 @@ test('Suggest Now says so where nobody would be asked', async () => {
 
 test('why: turned off, not asked yet, a reason with its remedy, or nothing wrong', async () => {
   const { stub, end } = await started();
+  for (const command of ['quern.why', 'quern.trigger']) {
+    await stub.run(command);
+    assert.match(stub.messages.at(-1) ?? '', /open a file first/);
+  }
+  stub.openIn('python');
   await stub.run('quern.why');
   assert.match(stub.messages.at(-1) ?? '', /not asked for a suggestion yet/);
   end({ reason: 'UNAUTHENTICATED', count: 0 });
@@ -270,6 +275,7 @@ test('the trace: by the pattern of the settings, which must be one; none before 
 
 test('the menu runs what is chosen', async () => {
   const { stub } = await started();
+  stub.openIn('python');
   stub.answers.push('quern.trigger');
   await stub.run('quern.menu');
   assert.deepEqual(stub.ran, ['quern.trigger', 'editor.action.inlineSuggest.trigger']);
