@@ -1,13 +1,12 @@
 /** `quern audit`: who asked what, and the proof that nothing was changed. */
-import { QuernError } from '#kit/errors.ts';
 import { eraseUser } from '../audit/erase.ts';
 import { exportRecords } from '../audit/export.ts';
 import { followRecords, queryRequests } from '../audit/query.ts';
 import { showHead, verifyRecords } from '../audit/verify.ts';
-import type { Command, Io } from '../command.ts';
-import { didYouMean } from '../did-you-mean.ts';
+import type { Command } from '../command.ts';
+import { runVerb, type Verb } from '../verbs.ts';
 
-const VERBS: Record<string, (args: string[], io: Io) => Promise<number>> = {
+const VERBS: Readonly<Record<string, Verb>> = {
   query: queryRequests,
   tail: followRecords,
   export: exportRecords,
@@ -48,15 +47,5 @@ Reading, exporting and erasing are recorded themselves.
                              mesh's); on TCP with QUERN_AUDIT_OPERATOR_TOKEN, and certificates where the mesh has them
   --trusted-checkpoint FILE  a checkpoint that was kept elsewhere, or a witness file: the check that counts
   --key KEY                  the log's public key line, as "quern audit head" prints it`,
-  async run(args, io) {
-    const [verb = '', ...rest] = args;
-    const run = Object.hasOwn(VERBS, verb) ? VERBS[verb] : undefined;
-    if (run) return run(rest, io);
-    const names = Object.keys(VERBS);
-    const got = verb === '' ? 'nothing' : `"${verb}"`;
-    throw new QuernError(
-      'INVALID_ARGUMENT',
-      `quern audit: expected one of ${names.join(', ')}, got ${got}${didYouMean(verb, names)}; see quern audit --help`,
-    );
-  },
+  run: async (args, io) => runVerb('audit', VERBS, args, io),
 };

@@ -1,11 +1,10 @@
 /** `quern tools`: what models may run, and running it by hand. */
-import { QuernError } from '#kit/errors.ts';
-import type { Command, Io } from '../command.ts';
-import { didYouMean } from '../did-you-mean.ts';
+import type { Command } from '../command.ts';
 import { listTools, showCapabilities } from '../tools/list.ts';
 import { runTool } from '../tools/run.ts';
+import { runVerb, type Verb } from '../verbs.ts';
 
-const VERBS: Record<string, (args: string[], io: Io) => Promise<number>> = {
+const VERBS: Readonly<Record<string, Verb>> = {
   list: listTools,
   run: runTool,
   capabilities: showCapabilities,
@@ -35,15 +34,5 @@ Asks the tool service of the running mesh. What runs by hand is recorded in the 
   --probe          tests the sandbox now
   --tenant T, --user U  on whose behalf (default: local, which everyone is without a keys file)
   --address ADDR   unix:///PATH or HOST:PORT of a tool service (default: QUERN_TOOLS_ADDRESS, else the running mesh's)`,
-  async run(args, io) {
-    const [verb = '', ...rest] = args;
-    const run = Object.hasOwn(VERBS, verb) ? VERBS[verb] : undefined;
-    if (run) return run(rest, io);
-    const names = Object.keys(VERBS);
-    const got = verb === '' ? 'nothing' : `"${verb}"`;
-    throw new QuernError(
-      'INVALID_ARGUMENT',
-      `quern tools: expected one of ${names.join(', ')}, got ${got}${didYouMean(verb, names)}; see quern tools --help`,
-    );
-  },
+  run: async (args, io) => runVerb('tools', VERBS, args, io),
 };

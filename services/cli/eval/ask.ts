@@ -1,11 +1,12 @@
 /** Asks a mesh to fill holes, a few at a time, and scores what comes. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { FinishReason } from '#gen/quern/common/v1/common.ts';
 import { InfillMode, type InfillRequest } from '#gen/quern/gateway/v1/gateway.ts';
-import { toQuernError } from '#kit/errors.ts';
+import { type Code, QuernError, toQuernError } from '#kit/errors.ts';
 import type { GatewayClient } from '../gateway-client.ts';
 import { around, type Hole, type Kind, type Window } from './holes.ts';
 import { score } from './metrics.ts';
-import type { Row } from './result.ts';
+import { fourDigits, type Row } from './result.ts';
 import type { Reading, Syntax } from './syntax.ts';
 
 /** Tokens of an answer at most. */
@@ -18,6 +19,13 @@ const MODES: Record<Kind, InfillMode> = {
   block: InfillMode.INFILL_MODE_MULTI_LINE,
 };
 
+/** How often a hole is asked for that finds no mesh. */
+const TRIES_MAX = 5;
+/** Before it is asked for the second time; each further pause is twice as long. */
+export const PAUSE_MS = 500;
+/** What every other hole would be answered too. */
+const HOPELESS: readonly Code[] = ['UNAUTHENTICATED', 'PERMISSION_DENIED', 'NOT_FOUND', 'UNIMPLEMENTED'];
+
 export type Asking = {
   gateway: Pick<GatewayClient, 'infill'>;
   model: string;
@@ -27,23 +35,52 @@ export type Asking = {
   window: Window;
   concurrency: number;
   withText: boolean;
+  pauseMs: number;
   signal: AbortSignal;
-  onProgress: (done: number) => void;
+  /** As they come, in no order. What it throws ends the work. */
+  onRow: (row: Row) => void;
 };
 
-/** A row per hole, in their order. Rejects only when `signal` aborts: what fails is a row that says so. */
-export async function askAll(holes: readonly Hole[], asking: Asking): Promise<Row[]> {
-  const rows: Row[] = [];
+/** `rows`: of the holes that were done, in their order. `stopped`: why not all were; CANCELLED when `signal` aborted. */
+export type Asked = { rows: Row[]; stopped: QuernError | null };
+
+/**
+ * What fails is a row that says so. The work stops when `signal` aborts, and when nothing is to be expected any more: one hole has
+ * found no mesh for five times and no other found one before its last time, or the mesh refuses us.
+ */
+export async function askAll(holes: readonly Hole[], asking: Asking): Promise<Asked> {
+  const rows: (Row | undefined)[] = [];
+  const stop = new AbortController();
+  const signal = AbortSignal.any([asking.signal, stop.signal]);
   let next = 0;
-  let done = 0;
-  const work = async (): Promise<void> => {
-    for (let at = next++; at < holes.length; at = next++) {
-      rows[at] = await askOne(holes[at] as Hole, asking);
-      asking.onProgress(++done);
+  let reached = 0; // how often there was a mesh
+  const ask = async (hole: Hole): Promise<Row> => {
+    let reachedBefore = 0;
+    for (let tries = 1, { pauseMs } = asking; ; tries++, pauseMs *= 2) {
+      const { row, error } = await askOne(hole, asking, signal);
+      if (error && HOPELESS.includes(error.code)) throw error;
+      if (error?.code !== 'UNAVAILABLE') {
+        reached++;
+        return row;
+      }
+      if (tries === TRIES_MAX && reached === reachedBefore) throw error;
+      if (tries === TRIES_MAX) return row;
+      reachedBefore = reached;
+      await sleep(pauseMs, undefined, { signal });
     }
   };
-  await Promise.all(Array.from({ length: asking.concurrency }, work));
-  return rows;
+  const work = async (): Promise<void> => {
+    for (let at = next++; at < holes.length; at = next++) {
+      const row = await ask(holes[at] as Hole);
+      rows[at] = row;
+      asking.onRow(row);
+    }
+  };
+  const workers = Array.from({ length: asking.concurrency }, () => work().catch((error) => stop.abort(error)));
+  await Promise.all(workers);
+  const reason = asking.signal.aborted ? new QuernError('CANCELLED', 'interrupted') : stop.signal.reason;
+  const found = rows.filter((row) => row !== undefined);
+  return { rows: found, stopped: found.length === holes.length ? null : toQuernError(reason) };
 }
 
 function requestFor(hole: Hole, { model, window }: Asking): InfillRequest {
@@ -58,46 +95,50 @@ function requestFor(hole: Hole, { model, window }: Asking): InfillRequest {
 const UNANSWERED = {
   ...{ exact: null, edit_similarity: null, parses: null, parses_empty: null, identifier_exact: null },
   ...{ identifier_precision: null, identifier_recall: null, identifier_f1: null, latency_ms: null, tokens: null },
+  finish: '',
 };
 
-async function askOne(hole: Hole, asking: Asking): Promise<Row> {
+/** Rejects when `signal` aborts, and where a fill cannot be scored, which is no failure of the mesh. */
+async function askOne(
+  hole: Hole,
+  asking: Asking,
+  signal: AbortSignal,
+): Promise<{ row: Row; error: QuernError | null }> {
   const { text, path, language, sha256 } = hole.source;
   const line = text.slice(0, hole.start).split('\n').length;
-  const wanted = asking.withText ? { wanted: text.slice(hole.start, hole.end) } : {};
   const place = { id: hole.id, language, path, line };
+  const wanted = asking.withText ? { wanted: text.slice(hole.start, hole.end) } : {};
   const started = performance.now();
-  try {
-    const answer = await fillFor(hole, asking);
-    const latency = performance.now() - started;
-    const whole = asking.readings.get(sha256) as Reading;
-    const found = await score({ text, language, start: hole.start, end: hole.end }, answer.text, whole, asking.syntax);
-    return {
-      ...{ ...place, failure: null, exact: found.exact, edit_similarity: rounded(found.editSimilarity) },
-      ...{ parses: found.parses, parses_empty: found.parsesEmpty, identifier_exact: found.identifierExact },
-      identifier_precision: rounded(found.identifierPrecision),
-      identifier_recall: rounded(found.identifierRecall),
-      identifier_f1: rounded(found.identifierF1),
-      ...{ latency_ms: Math.round(latency * 10) / 10, tokens: answer.tokens, finish: answer.finish },
-      ...(asking.withText ? { ...wanted, got: answer.text } : {}),
-    };
-  } catch (error) {
-    asking.signal.throwIfAborted();
-    return { ...place, failure: toQuernError(error).code, ...UNANSWERED, finish: '', ...wanted };
+  const answer = await fillFor(hole, asking, signal).catch(toQuernError);
+  const latency = performance.now() - started;
+  if (answer instanceof QuernError) {
+    signal.throwIfAborted();
+    return { row: { ...place, failure: answer.code, ...UNANSWERED, ...wanted }, error: answer };
   }
+  const whole = asking.readings.get(sha256) as Reading;
+  const found = await score({ text, language, start: hole.start, end: hole.end }, answer.text, whole, asking.syntax);
+  const row = {
+    ...{ ...place, failure: null, exact: found.exact, edit_similarity: fourDigits(found.editSimilarity) },
+    ...{ parses: found.parses, parses_empty: found.parsesEmpty, identifier_exact: found.identifierExact },
+    identifier_precision: fourDigits(found.identifierPrecision),
+    identifier_recall: fourDigits(found.identifierRecall),
+    identifier_f1: fourDigits(found.identifierF1),
+    ...{ latency_ms: Math.round(latency * 10) / 10, tokens: answer.tokens, finish: answer.finish },
+    ...(asking.withText ? { ...wanted, got: answer.text } : {}),
+  };
+  return { row, error: null };
 }
-
-const rounded = (value: number): number => Math.round(value * 10_000) / 10_000;
 
 const FINISHES: Partial<Record<FinishReason, string>> = {
   [FinishReason.FINISH_REASON_STOP]: 'stop',
   [FinishReason.FINISH_REASON_LENGTH]: 'length',
 };
 
-async function fillFor(hole: Hole, asking: Asking) {
+async function fillFor(hole: Hole, asking: Asking, signal: AbortSignal) {
   let text = '';
   let finish = 'other';
   let tokens = 0;
-  for await (const { event } of asking.gateway.infill(requestFor(hole, asking), { signal: asking.signal })) {
+  for await (const { event } of asking.gateway.infill(requestFor(hole, asking), { signal })) {
     if (event?.$case === 'delta') text += event.value.text;
     if (event?.$case === 'choiceFinished') finish = FINISHES[event.value.finishReason] ?? 'other';
     if (event?.$case === 'end') tokens = event.value.end?.usage?.completionTokens ?? 0;

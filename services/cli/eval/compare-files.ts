@@ -2,7 +2,10 @@
 import { QuernError } from '#kit/errors.ts';
 import type { Io } from '../command.ts';
 import { parseOptions } from '../options.ts';
-import { compareAndPrint, failedDemands } from './demands.ts';
+import { type Comparison, checkComparable, compareRuns } from './comparison.ts';
+import { failedDemands } from './demands.ts';
+import { answeredOf, figuresOf } from './figures.ts';
+import { evaluationAsJson, formatComparison } from './print.ts';
 import { readEvaluation } from './result.ts';
 
 export async function evalCompare(args: string[], io: Io): Promise<number> {
@@ -13,10 +16,14 @@ export async function evalCompare(args: string[], io: Io): Promise<number> {
     const got = positionals.length === 1 ? 'one' : String(positionals.length);
     throw new QuernError('INVALID_ARGUMENT', `expected two files, quern eval compare EARLIER LATER; got ${got}`);
   }
+  const noRegression = values['fail-on-regression'] ?? false;
   const [before, after] = [await readEvaluation(earlier), await readEvaluation(later)];
-  const comparison = compareAndPrint(before, after, values.json ?? false, io);
-  const demands = { atLeast: [], noRegression: values['fail-on-regression'] ?? false };
-  const missed = failedDemands(demands, undefined, comparison);
+  const { settings } = after.run;
+  checkComparable(before, { settings, ids: answeredOf(after.rows).map(({ id }) => id) }, noRegression);
+  const comparison = compareRuns(before, after) as Comparison; // not null: there are holes in common
+  if (values.json) io.stdout.write(evaluationAsJson(after.run, figuresOf(after.rows, settings.seed), comparison));
+  else io.stdout.write(formatComparison(after.run, comparison));
+  const missed = failedDemands({ atLeast: [], noRegression }, undefined, comparison);
   for (const line of missed) io.stderr.write(`quern: ${line}\n`);
   return missed.length === 0 ? 0 : 1;
 }

@@ -1,7 +1,7 @@
 /** Holes in sources: what a model shall fill in, chosen by a seed. */
 import type { Random } from './random.ts';
 import { type Source, sha256 } from './sources.ts';
-import type { Block, Reading, Token } from './syntax.ts';
+import type { Reading, Span, Token } from './syntax.ts';
 
 export const KINDS = ['line', 'span', 'block'] as const;
 export type Kind = (typeof KINDS)[number];
@@ -20,28 +20,40 @@ export type Hole = {
 const NON_SPACE_MIN = 8;
 const BLOCK_LINES_MIN = 2;
 const BLOCK_LINES_MAX = 10;
-
-export type Place = { start: number; end: number };
+/** Longer lines were made by a program, and a line has as many spans as the square of its tokens. */
+const LINE_CHARACTERS_MAX = 400;
 
 /** All places of a kind in a text. Each holds an identifier and at least eight characters that are no space. */
-export function placesIn(text: string, reading: Reading, kind: Kind): Place[] {
+export function placesIn(text: string, reading: Reading, kind: Kind): Span[] {
   const places =
     kind === 'block' ? reading.blocks.filter((block) => isBlock(text, block)) : inLines(text, reading, kind);
   const identifiers = reading.tokens.filter((token) => token.isIdentifier);
   return places.filter(
-    ({ start, end }) =>
-      text.slice(start, end).replaceAll(/\s/g, '').length >= NON_SPACE_MIN &&
-      identifiers.some((token) => token.start >= start && token.end <= end),
+    (place) =>
+      text.slice(place.start, place.end).replaceAll(/\s/g, '').length >= NON_SPACE_MIN &&
+      holdsOneOf(identifiers, place),
   );
 }
 
-function isBlock(text: string, { start, end }: Block): boolean {
-  const lines = text.slice(start, end).split('\n').length;
-  return lines >= BLOCK_LINES_MIN && lines <= BLOCK_LINES_MAX;
+/** `tokens` are in order and do not overlap. */
+function holdsOneOf(tokens: readonly Token[], { start, end }: Span): boolean {
+  let [low, high] = [0, tokens.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((tokens[middle] as Token).start < start) low = middle + 1;
+    else high = middle;
+  }
+  return (tokens[low]?.end ?? Number.POSITIVE_INFINITY) <= end;
 }
 
-/** line: from the beginning of a token to the line's end. span: from a token's beginning to a later one's end, with code behind it. */
-function inLines(text: string, { tokens }: Reading, kind: Kind): Place[] {
+function isBlock(text: string, { start, end }: Span): boolean {
+  const lines = text.slice(start, end).split('\n');
+  const isLong = lines.some(({ length }) => length > LINE_CHARACTERS_MAX);
+  return lines.length >= BLOCK_LINES_MIN && lines.length <= BLOCK_LINES_MAX && !isLong;
+}
+
+/** line: from a token's beginning to the last one's end. span: from one token to itself or another, without the first and the last. */
+function inLines(text: string, { tokens }: Reading, kind: Kind): Span[] {
   return [...byLine(text, tokens).values()].flatMap((line) => {
     const last = line.at(-1) as Token;
     if (kind === 'line') return line.map(({ start }) => ({ start, end: last.end }));
@@ -50,21 +62,25 @@ function inLines(text: string, { tokens }: Reading, kind: Kind): Place[] {
   });
 }
 
-/** Tokens of one line, for lines that no token goes beyond. */
+/** Tokens by line, for lines that no token goes beyond and that are not too long. */
 function byLine(text: string, tokens: readonly Token[]): Map<number, Token[]> {
   const lines = new Map<number, Token[]>();
-  const broken = new Set<number>();
-  const startOf = (offset: number): number => text.lastIndexOf('\n', offset - 1) + 1;
+  const left = new Set<number>();
+  let at = 0;
+  let end = -1; // of the line at `at`
   for (const token of tokens) {
-    if (text.slice(token.start, token.end).trim() === '') continue;
-    const at = startOf(token.start);
-    const until = startOf(token.end);
-    if (until !== at) {
-      broken.add(at);
-      broken.add(until);
-    } else lines.set(at, [...(lines.get(at) ?? []), token]);
+    if (token.start > end) {
+      at = text.lastIndexOf('\n', token.start) + 1;
+      end = text.indexOf('\n', token.start);
+      if (end < 0) end = text.length;
+      if (end - at > LINE_CHARACTERS_MAX) left.add(at);
+    }
+    if (token.end > end) left.add(at).add(text.lastIndexOf('\n', token.end - 1) + 1);
+    const line = lines.get(at);
+    if (line) line.push(token);
+    else lines.set(at, [token]);
   }
-  for (const at of broken) lines.delete(at);
+  for (const line of left) lines.delete(line);
   return lines;
 }
 
@@ -72,7 +88,8 @@ type Read = { source: Source; reading: Reading };
 
 /**
  * `count` holes, or fewer where there are not so many places. Languages take turns; within one the file is drawn evenly, then the
- * line (or block), then for lines with even chance the whole line or its rest from a token on. No line is drawn twice.
+ * line (or block), then for lines with even chance the whole line or its rest from a token on. No line and no block is drawn twice,
+ * but a block and one that it holds may both be.
  */
 export function cutHoles(files: readonly Read[], kind: Kind, count: number, random: Random): Hole[] {
   const pools = poolsOf(files, kind);
@@ -81,7 +98,7 @@ export function cutHoles(files: readonly Read[], kind: Kind, count: number, rand
     const pool = pools[holes.length % pools.length] as Pool;
     const at = random.below(pool.length);
     const { source, groups } = pool[at] as Candidates;
-    const [places] = groups.splice(random.below(groups.length), 1) as [Place[]];
+    const [places] = groups.splice(random.below(groups.length), 1) as [Span[]];
     const place = draw(places, kind, random);
     const id = sha256(`${source.sha256} ${kind} ${place.start} ${place.end}`).slice(0, 16);
     holes.push({ id, kind, source, ...place });
@@ -91,22 +108,24 @@ export function cutHoles(files: readonly Read[], kind: Kind, count: number, rand
   return holes;
 }
 
-function draw(places: readonly Place[], kind: Kind, random: Random): Place {
+function draw(places: readonly Span[], kind: Kind, random: Random): Span {
   const whole = kind === 'line' && random.next() < 0.5;
-  return places[whole ? 0 : random.below(places.length)] as Place;
+  return places[whole ? 0 : random.below(places.length)] as Span;
 }
 
 /** Places of one file that lie in the same line, or blocks one by one. */
-type Candidates = { source: Source; groups: Place[][] };
+type Candidates = { source: Source; groups: Span[][] };
 type Pool = Candidates[];
 
 function poolsOf(files: readonly Read[], kind: Kind): Pool[] {
   const pools = new Map<string, Pool>();
   for (const { source, reading } of files) {
-    const groups = new Map<number, Place[]>();
+    const groups = new Map<number, Span[]>();
     for (const place of placesIn(source.text, reading, kind)) {
       const at = kind === 'block' ? place.start : source.text.lastIndexOf('\n', place.start - 1);
-      groups.set(at, [...(groups.get(at) ?? []), place]);
+      const group = groups.get(at);
+      if (group) group.push(place);
+      else groups.set(at, [place]);
     }
     if (groups.size === 0) continue;
     pools.set(source.language, [...(pools.get(source.language) ?? []), { source, groups: [...groups.values()] }]);

@@ -2,7 +2,8 @@
 import { percentile } from '../bench/report.ts';
 import { seededRandom } from './random.ts';
 
-export type Estimate = { value: number; low: number; high: number /** Observations. */; n: number };
+/** `n`: how many observations. */
+export type Estimate = { value: number; low: number; high: number; n: number };
 
 /** The 97.5 % point of the normal distribution. */
 const Z = 1.959963984540054;
@@ -32,6 +33,31 @@ export function bootstrapMean(values: readonly number[], seed: number): Estimate
     return sum / n;
   });
   return { value: meanOf(values), low: percentile(means, 2.5), high: percentile(means, 97.5), n };
+}
+
+/** Of `n` pairs: true in both, only later, only earlier, in neither. */
+export type PairCounts = { both: number; gained: number; lost: number; neither: number };
+
+/**
+ * How much larger the later share of pairs is, by Newcombe's interval for paired data (1998, method 10): Wilson's intervals of both
+ * shares, and their correlation. Where few pairs changed a bootstrap would know too little of them.
+ */
+export function pairedDifference({ both, gained, lost, neither }: PairCounts): Estimate {
+  const n = both + gained + lost + neither;
+  if (n === 0) return { value: 0, low: 0, high: 0, n };
+  const later = proportion(both + gained, n);
+  const earlier = proportion(both + lost, n);
+  const variance = (both + gained) * (lost + neither) * (both + lost) * (gained + neither);
+  const covariance = both * neither - gained * lost;
+  const corrected = covariance > 0 ? Math.max(0, covariance - n / 2) : covariance;
+  const phi = variance === 0 ? 0 : corrected / Math.sqrt(variance);
+  const joined = (a: number, b: number): number => Math.sqrt(a * a - 2 * phi * a * b + b * b);
+  const value = (gained - lost) / n;
+  return {
+    ...{ value, n },
+    low: value - joined(later.value - later.low, earlier.high - earlier.value),
+    high: value + joined(later.high - later.value, earlier.value - earlier.low),
+  };
 }
 
 /** The exact two-sided McNemar test: how likely so uneven a split of `gained + lost` changed pairs is by chance alone. */

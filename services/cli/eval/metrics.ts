@@ -1,5 +1,5 @@
 /** How near a fill comes to what was there. docs/evaluation.md defines each figure. */
-import type { Reading, Syntax } from './syntax.ts';
+import type { Reading, Span, Syntax } from './syntax.ts';
 
 export type Score = {
   /** The same text, space at both ends aside. */
@@ -38,7 +38,7 @@ export function editSimilarity(a: string, b: string): number {
 }
 
 /** Identifiers that lie in [start, end) of a text, in order. */
-export function identifiersIn(text: string, { tokens }: Reading, start: number, end: number): string[] {
+function identifiersIn(text: string, { tokens }: Reading, start: number, end: number): string[] {
   return tokens
     .filter((token) => token.isIdentifier && token.start >= start && token.end <= end)
     .map((token) => text.slice(token.start, token.end));
@@ -58,16 +58,16 @@ export function identifierMatch(wanted: readonly string[], got: readonly string[
   };
 }
 
-type Filled = { text: string; language: string; start: number; end: number };
+type Hole = Span & { text: string; language: string };
 
 /** `whole`: the reading of the text as it was. */
-export async function score(hole: Filled, fill: string, whole: Reading, syntax: Syntax): Promise<Score> {
+export async function score(hole: Hole, fill: string, whole: Reading, syntax: Syntax): Promise<Score> {
   const { text, language, start, end } = hole;
   const wanted = text.slice(start, end);
   const withFill = (middle: string): string => text.slice(0, start) + middle + text.slice(end);
   const filled = withFill(fill);
-  const reading = await syntax.read(filled, language);
-  const empty = await syntax.read(withFill(''), language);
+  const reading = await syntax.readAround(filled, language, { start, end: start + fill.length });
+  const empty = await syntax.readAround(withFill(''), language, { start, end: start });
   return {
     exact: fill.trim() === wanted.trim(),
     editSimilarity: editSimilarity(fill.trim(), wanted.trim()),

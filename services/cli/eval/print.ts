@@ -1,10 +1,12 @@
-/** An evaluation and a comparison as text for people. */
+/** An evaluation and a comparison as text for people and as JSON for programs. */
+import { counted } from '../counted.ts';
 import { formatTable } from '../table.ts';
-import { type Comparison, type Figures, METRICS } from './figures.ts';
+import { type Comparison, type Difference, describeChanges } from './comparison.ts';
+import { type Figures, METRICS, type Metric } from './figures.ts';
 import type { Estimate } from './intervals.ts';
-import type { Run } from './result.ts';
+import { fourDigits, type Run } from './result.ts';
 
-const TITLES: Record<(typeof METRICS)[number], string> = {
+const TITLES: Readonly<Record<Metric, string>> = {
   exact: 'exact match',
   edit_similarity: 'edit similarity',
   parses: 'parses',
@@ -12,54 +14,121 @@ const TITLES: Record<(typeof METRICS)[number], string> = {
   identifier_f1: 'identifier F1',
 };
 
+const NOTHING = '-';
 const three = (value: number): string => value.toFixed(3);
 const withInterval = ({ value, low, high }: Estimate): string => `${three(value)} [${three(low)}, ${three(high)}]`;
 
-/** Markdown as well as a terminal can show it. */
-export function formatFigures(run: Run, groups: readonly Figures[]): string {
+/** Some titles of rows, and a column of each group. */
+const FIRST_COLUMN = Math.max(...METRICS.map((name) => TITLES[name].length), '  with nothing in'.length);
+const COLUMN = '0.000 [0.000, 0.000]'.length;
+const GAP = 2;
+
+/** `columns`: how wide a terminal is; where not all languages find room, they go on in further tables. */
+export function formatFigures(run: Run, groups: readonly Figures[], columns: number | undefined): string {
   const { model, settings } = run;
-  const header = ['', 'holes', ...METRICS.map((name) => TITLES[name]), '(parses empty)', 'p50 ms', 'p95 ms'];
-  const rows = groups.map(({ group, answered, metrics, latency_ms: latency }) => [
-    group,
-    String(answered),
-    ...METRICS.map((name) => withInterval(metrics[name])),
-    three(metrics.parses_empty.value),
-    latency.p50.toFixed(0),
-    latency.p95.toFixed(0),
-  ]);
   const order = model.prompt_order || 'order unknown';
   const what = `${model.name} (${model.fim_family}, ${order}, ${model.dtype} on ${model.backend})`;
   const { kind, seed, files, sources, lines_before: before, lines_after: after } = settings;
-  const where = `${kind} holes, seed ${seed}, ${files} files of ${sources}, ${before} and ${after} lines around; brackets: 95 %`;
-  return `${what}\n${where}\n\n${formatTable(header, rows)}${failuresOf(groups)}`;
+  const where = `${kind} holes, seed ${seed}, in ${counted(files, 'file')} of ${sources}, ${before} and ${after} lines around them`;
+  const all = groups.at(-1) as Figures;
+  const languages = groups.slice(0, -1);
+  const shown = languages.length === 1 ? languages : [all, ...languages];
+  const room = columns === undefined ? shown.length : Math.floor((columns - FIRST_COLUMN) / (COLUMN + GAP));
+  const width = Math.max(1, room);
+  const tables = Array.from({ length: Math.ceil(shown.length / width) }, (_, at) =>
+    figuresTable(shown.slice(at * width, (at + 1) * width)),
+  );
+  const part = run.partial ? 'not finished: ' : '';
+  return `${what}\n${part}${where}; 95 % intervals in brackets\n\n${tables.join('\n')}${failuresOf(all)}`;
 }
 
-function failuresOf(groups: readonly Figures[]): string {
-  const all = groups.at(-1);
-  if (all === undefined || all.answered === all.holes) return '';
-  const reasons = Object.entries(all.failures).map(([reason, count]) => `${count} ${reason}`);
-  return `\n${all.holes - all.answered} of ${all.holes} holes had no answer (${reasons.join(', ')}); they are in no figure\n`;
+function figuresTable(groups: readonly Figures[]): string {
+  const row = (title: string, cell: (figures: Figures) => string): string[] => [
+    title,
+    ...groups.map((figures) => (figures.answered === 0 ? NOTHING : cell(figures))),
+  ];
+  const metric = (name: Metric): string[] => row(TITLES[name], ({ metrics }) => withInterval(metrics[name]));
+  return formatTable(
+    ['', ...groups.map(({ group }) => group)],
+    [
+      [
+        'answered',
+        ...groups.map(({ answered, holes }) => (answered === holes ? `${holes}` : `${answered} of ${holes}`)),
+      ],
+      metric('exact'),
+      metric('edit_similarity'),
+      metric('parses'),
+      row('  with nothing in', ({ metrics }) => three(metrics.parses_empty.value)),
+      metric('identifier_exact'),
+      metric('identifier_f1'),
+      row('ms, p50 and p95', ({ latency_ms: { p50, p95 } }) => `${p50.toFixed(0)}, ${p95.toFixed(0)}`),
+    ],
+  );
 }
 
-export function formatComparison(
-  earlier: Run,
-  later: Run,
-  { pairs, onlyEarlier, onlyLater, differences }: Comparison,
-): string {
-  const name = ({ model, at, settings }: Run): string =>
-    `${model.name} of ${at.slice(0, 16).replace('T', ' ')} (${settings.lines_before} and ${settings.lines_after} lines)`;
-  const rows = differences.map(({ metric, earlier: from, later: to, change, p, verdict }) => {
+function failuresOf({ holes, answered, failures }: Figures): string {
+  if (answered === holes) return '';
+  const reasons = Object.entries(failures).map(([reason, count]) => `${count} ${reason}`);
+  return `\n${holes - answered} of ${counted(holes, 'hole')} had no answer (${reasons.join(', ')}); they are in no figure\n`;
+}
+
+const VERDICTS: Readonly<Record<Difference['verdict'], string>> = {
+  better: 'better',
+  worse: 'worse',
+  same: 'no difference',
+  unclear: 'too few to tell',
+};
+
+const nameOf = ({ model, at, partial }: Run): string =>
+  `${model.name} of ${at.slice(0, 16).replace('T', ' ')}${partial ? ', not finished' : ''}`;
+
+export function formatComparison(later: Run, comparison: Comparison): string {
+  const { earlier, pairs, only_earlier: onlyEarlier, only_later: onlyLater, settings, differences } = comparison;
+  const rows = differences.map(({ metric, earlier: from, later: to, change, rose, fell, p, verdict }) => {
     const sign = change.value > 0 ? '+' : '';
+    const test = p === null ? '' : p.toPrecision(2);
     return [
       TITLES[metric],
       three(from),
       three(to),
       `${sign}${withInterval(change)}`,
-      p === null ? '' : p.toPrecision(2),
-      verdict,
+      `${rose}, ${fell}`,
+      test,
+      VERDICTS[verdict],
     ];
   });
-  const header = ['', 'earlier', 'later', 'change', 'p (McNemar)', ''];
-  const left = `${onlyEarlier} holes only in the earlier run and ${onlyLater} only in the later are left out`;
-  return `\n${name(earlier)} -> ${name(later)}, ${pairs} holes in both; ${left}\n\n${formatTable(header, rows)}`;
+  const header = ['', 'earlier', 'later', 'change', 'rose, fell', 'McNemar p', ''];
+  const left = [onlyEarlier && `${onlyEarlier} only in the earlier run`, onlyLater && `${onlyLater} only in the later`];
+  const leftOut = left.filter((one) => one !== 0).join(' and ');
+  const lines = [
+    '',
+    `${nameOf(earlier)} -> ${nameOf(later)}`,
+    `${counted(pairs, 'hole')} answered in both${leftOut === '' ? '' : `; left out: ${leftOut}`}`,
+    ...(settings.length === 0 ? [] : [`other settings: ${describeChanges(settings)}`]),
+    ...(differences.every(({ verdict }) => verdict === 'same') ? ['no figure of any hole changed'] : []),
+    '',
+  ];
+  return `${lines.join('\n')}\n${formatTable(header, rows)}`;
 }
+
+const rounded = ({ value, low, high, n }: Estimate) =>
+  n === 0
+    ? { value: null, low: null, high: null, n }
+    : { value: fourDigits(value), low: fourDigits(low), high: fourDigits(high), n };
+
+/** One line, one document: the run, its figures, and with `comparison` the differences. docs/evaluation.md names the fields. */
+export function evaluationAsJson(run: Run, groups: readonly Figures[], comparison: Comparison | null): string {
+  const figures = groups.map(({ latency_ms: latency, metrics, ...rest }) => ({
+    ...rest,
+    latency_ms: { p50: latencyOf(rest.answered, latency.p50), p95: latencyOf(rest.answered, latency.p95) },
+    metrics: Object.fromEntries(Object.entries(metrics).map(([name, estimate]) => [name, rounded(estimate)])),
+  }));
+  const differences = comparison?.differences.map(({ earlier, later, change, p, ...rest }) => ({
+    ...rest,
+    ...{ earlier: fourDigits(earlier), later: fourDigits(later), change: rounded(change) },
+    p: p === null ? null : Number(p.toPrecision(3)),
+  }));
+  return `${JSON.stringify({ ...run, figures, ...(comparison && { comparison: { ...comparison, differences } }) })}\n`;
+}
+
+const latencyOf = (answered: number, ms: number): number | null => (answered === 0 ? null : Math.round(ms * 10) / 10);

@@ -1,7 +1,9 @@
 /** Numbers that a seed decides: the same holes and the same intervals on every machine. */
 
 export type Random = {
-  /** In [0, 1). */ next(): number /** A whole number in [0, bound). */;
+  /** In [0, 1). */
+  next(): number;
+  /** A whole number in [0, bound). */
   below(bound: number): number;
 };
 

@@ -1,5 +1,5 @@
-/** A finished evaluation as a file: JSON lines, the run first and then a line per hole. No source text unless it was asked for. */
-import { open, readFile, rm, writeFile } from 'node:fs/promises';
+/** An evaluation as a file: JSON lines, the run first and then a line per hole. No source text unless it was asked for. */
+import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
 import { QuernError } from '#kit/errors.ts';
 import { KINDS } from './holes.ts';
@@ -32,6 +32,8 @@ const row = z.object({
 
 const run = z.object({
   format: z.literal(FORMAT),
+  /** The run was not finished: rows are missing, and those that are there came in any order. */
+  partial: z.literal(true).optional(),
   quern: z.string(),
   commit: z.string(),
   at: z.string(),
@@ -67,42 +69,30 @@ export type Evaluation = { run: Run; rows: Row[] };
 
 export const newRun = (rest: Omit<Run, 'format'>): Run => ({ format: FORMAT, ...rest });
 
-const unwritable = (file: string) => (error: NodeJS.ErrnoException) => {
-  throw new QuernError('INVALID_ARGUMENT', `--out: ${file} cannot be written (${error.code})`);
-};
+export const fourDigits = (value: number): number => Math.round(value * 10_000) / 10_000;
 
-/** Before hours of work: INVALID_ARGUMENT where `file` cannot be written. What is in it stays. */
-export async function checkWritable(file: string): Promise<void> {
-  const handle = await open(file, 'a').catch(unwritable(file));
-  const { size } = await handle.stat();
-  await handle.close();
-  if (size === 0) await rm(file); // made by the look itself: a run that does not come to its end leaves nothing
-}
-
-export async function writeEvaluation(file: string, { run: head, rows }: Evaluation): Promise<void> {
-  const lines = [head, ...rows].map((one) => JSON.stringify(one));
-  await writeFile(file, `${lines.join('\n')}\n`).catch(unwritable(file));
-}
+export const lineOf = (one: Run | Row): string => `${JSON.stringify(one)}\n`;
+export const linesOf = ({ run: head, rows }: Evaluation): string => [head, ...rows].map(lineOf).join('');
 
 /** INVALID_ARGUMENT where the file cannot be read or is something else. */
 export async function readEvaluation(file: string): Promise<Evaluation> {
   const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
     throw new QuernError('INVALID_ARGUMENT', `${file} cannot be read (${error.code}); expected what --out has written`);
   });
-  const lines = text.split('\n').filter((line) => line.trim() !== '');
-  const parsed = lines.map((line, at) => {
-    const found = (at === 0 ? run : row).safeParse(jsonOf(line));
-    if (found.success) return found.data;
-    const { path = [], message = '' } = found.error.issues[0] ?? {};
-    const where = `${file}:${at + 1}: ${path.join('.')}`;
-    throw new QuernError(
-      'INVALID_ARGUMENT',
-      `${where}: ${message}; expected a file that "quern eval infill --out" wrote`,
-    );
-  });
-  if (parsed.length === 0)
-    throw new QuernError('INVALID_ARGUMENT', `${file} is empty; expected what --out has written`);
-  return { run: parsed[0] as Run, rows: parsed.slice(1) as Row[] };
+  const [first = '', ...others] = text.split('\n');
+  if (text.trim() === '') throw new QuernError('INVALID_ARGUMENT', `${file} is empty; expected what --out has written`);
+  const head = checked(run, first, `${file}:1`);
+  if (head.partial) others.pop(); // "", or what of a row was written when the machine stopped
+  const rows = others.flatMap((line, at) => (line.trim() === '' ? [] : [checked(row, line, `${file}:${at + 2}`)]));
+  return { run: head, rows };
+}
+
+function checked<T>(schema: z.ZodType<T>, line: string, where: string): T {
+  const found = schema.safeParse(jsonOf(line));
+  if (found.success) return found.data;
+  const { path = [], message = '' } = found.error.issues[0] ?? {};
+  const what = `${where}: ${path.join('.')}: ${message}`;
+  throw new QuernError('INVALID_ARGUMENT', `${what}; expected a file that "quern eval infill --out" wrote`);
 }
 
 function jsonOf(line: string): unknown {

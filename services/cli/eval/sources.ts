@@ -51,17 +51,27 @@ export async function sourcesIn(places: readonly string[]): Promise<Source[]> {
       if (source) found.push(source);
     }
   }
-  const once = new Map(found.map((source) => [source.sha256, source]));
-  if (once.size > 0) return [...once.values()].sort((a, b) => (a.path < b.path ? -1 : 1));
+  // The order decides which holes a seed draws: it must not depend on that of the folders.
+  const order = (source: Source): string => `${source.path}\n${source.sha256}`;
+  found.sort((a, b) => (order(a) < order(b) ? -1 : 1));
+  const seen = new Set<string>();
+  const once = found.filter(({ sha256: hash }) => !seen.has(hash) && seen.add(hash));
+  if (once.length > 0) return once;
   const wanted = `files of ${FILE_BYTES_MIN} to ${FILE_BYTES_MAX} bytes that end in ${ENDINGS.join(', ')}`;
   throw new QuernError('INVALID_ARGUMENT', `--sources: expected ${wanted}; there are none in ${places.join(', ')}`);
 }
 
+const unreadable = (place: string) => (error: NodeJS.ErrnoException) => {
+  throw new QuernError('INVALID_ARGUMENT', `--sources: ${place} cannot be read (${error.code})`);
+};
+
 async function filesBelow(folder: string): Promise<string[]> {
   const files: string[] = [];
   const folders = [folder];
-  for (let at = folders.pop(); at !== undefined && files.length < FILES_MAX; at = folders.pop()) {
-    for (const entry of await readdir(at, { withFileTypes: true })) {
+  for (let at = folders.pop(); at !== undefined; at = folders.pop()) {
+    if (files.length > FILES_MAX)
+      throw new QuernError('INVALID_ARGUMENT', `--sources: expected at most ${FILES_MAX} files, ${folder} has more`);
+    for (const entry of await readdir(at, { withFileTypes: true }).catch(unreadable(at))) {
       if (entry.name.startsWith('.') || SKIPPED.has(entry.name)) continue;
       if (entry.isDirectory()) folders.push(join(at, entry.name));
       else if (entry.isFile() && languageOf(entry.name) !== null) files.push(join(at, entry.name));
@@ -72,7 +82,7 @@ async function filesBelow(folder: string): Promise<string[]> {
 
 async function readSource(file: string, path: string): Promise<Source | null> {
   const language = languageOf(file);
-  const bytes = await readFile(file);
+  const bytes = await readFile(file).catch(unreadable(file));
   if (language === null || bytes.length < FILE_BYTES_MIN || bytes.length > FILE_BYTES_MAX) return null;
   const text = bytes.toString('utf8').replaceAll('\r\n', '\n');
   return text.includes('\0') || text.includes('\ufffd') ? null : { path, language, sha256: sha256(text), text };

@@ -1,18 +1,22 @@
 /** `quern eval infill` as a user runs it, against a real gateway with a scripted engine. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { PriorityClass } from '#gen/quern/common/v1/common.ts';
 import { QuernError } from '#kit/errors.ts';
 import { quern } from '../../e2e/mesh.ts';
-import { startMesh } from './fakes/mesh.ts';
+import { eventually, startMesh } from './fakes/mesh.ts';
 import { bytesOf } from './fakes/mock-tokenizer.ts';
 
 /** Forty lines that are all the same, so that one answer is right wherever a whole line was cut out. */
 const LINE = 'total = compute(total)';
 const TEXT = `${LINE}\n`.repeat(40);
+
+const STORED = join(import.meta.dirname, '../../../docs/measurements/2026-11-22-infill-quality.jsonl');
 
 function workplace(t: TestContext): { sources: string; file: (name: string) => string } {
   const folder = mkdtempSync(join(tmpdir(), 'quern-eval-'));
@@ -30,7 +34,28 @@ const storedIn = (file: string): Stored[] =>
     .slice(1)
     .map((line) => JSON.parse(line) as Stored);
 
+type Told = {
+  figures: { answered: number; failures: Record<string, number> }[];
+  comparison: { pairs: number; differences: { verdict: string }[] };
+};
+
 const LIMIT = { timeoutMs: 300_000 };
+
+/** `quern`, of which a test ends the mesh or itself when `file` has a row. */
+async function untilRow(args: string[], file: string, then: (child: ChildProcess) => unknown) {
+  const child = spawn(process.execPath, [join(import.meta.dirname, '../../../services/cli/bin.mjs'), ...args], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    timeout: LIMIT.timeoutMs,
+  });
+  const said = { stdout: '', stderr: '' };
+  child.stdout?.setEncoding('utf8').on('data', (piece: string) => (said.stdout += piece));
+  child.stderr?.setEncoding('utf8').on('data', (piece: string) => (said.stderr += piece));
+  const closed = once(child, 'close') as Promise<[number | null]>;
+  await eventually(() => existsSync(file), `a row: ${said.stderr}`, LIMIT.timeoutMs);
+  await then(child);
+  const [code] = await closed;
+  return { code, ...said };
+}
 
 test('holes are filled greedily, scored, stored, and compared with an earlier run', async (t) => {
   const mesh = await startMesh(t, { engine: { script: () => bytesOf(`${LINE}\nanother line\n`) } });
@@ -53,7 +78,7 @@ test('holes are filled greedily, scored, stored, and compared with an earlier ru
   const compared = [...common, '--compare', file('first.jsonl'), '--out', file('second.jsonl')];
   const second = await quern([...compared, '--fail-on-regression', '--fail-below', 'exact=0.1'], LIMIT);
   assert.equal(second.code, 1);
-  assert.match(second.stdout, /30 holes in both; 0 holes only in the earlier run and 0 only in the later/);
+  assert.match(second.stdout, /\n30 holes answered in both\n/);
   assert.match(second.stdout, /exact match +0\.\d+ +0\.000 +-0\.\d+ .* worse/);
   assert.match(second.stderr, /quern: exact is 0\.000, below 0\.1\nquern: exact is worse by 0\.\d+ than before/);
   assert.deepEqual(
@@ -63,8 +88,18 @@ test('holes are filled greedily, scored, stored, and compared with an earlier ru
   assert.ok(!readFileSync(file('second.jsonl'), 'utf8').includes('compute'), 'no source text without --with-text');
   const again = await quern(['eval', 'compare', file('second.jsonl'), file('first.jsonl'), '--json'], LIMIT);
   assert.equal(again.code, 0, again.stderr);
-  const { pairs, differences } = JSON.parse(again.stdout) as { pairs: number; differences: { verdict: string }[] };
-  assert.deepEqual([pairs, differences[0]?.verdict], [30, 'better']);
+  const { comparison, figures } = JSON.parse(again.stdout) as Told;
+  assert.deepEqual(
+    [comparison.pairs, comparison.differences[0]?.verdict, figures.at(-1)?.answered],
+    [30, 'better', 30],
+  );
+  const both = await quern([...common, '--compare', file('second.jsonl'), '--json'], LIMIT);
+  assert.equal(both.code, 0, both.stderr);
+  const told = JSON.parse(both.stdout) as Told; // one document
+  assert.deepEqual(
+    told.comparison.differences.map(({ verdict }) => verdict),
+    ['same', 'same', 'same', 'same', 'same'],
+  );
 });
 
 test('what gets no answer is counted by its reason and fails the command', async (t) => {
@@ -79,11 +114,69 @@ test('what gets no answer is counted by its reason and fails the command', async
   const options = ['--sources', sources, '--holes', '10', '--concurrency', '1', '--out', file('run.jsonl'), '--json'];
   const run = await quern(['eval', 'infill', '--gateway', mesh.gateway.grpcAddress, ...options], LIMIT);
   assert.equal(run.code, 1, run.stderr);
-  const { figures } = JSON.parse(run.stdout) as { figures: { answered: number; failures: Record<string, number> }[] };
+  const { figures } = JSON.parse(run.stdout) as Told;
   const { answered, failures } = figures.at(-1)!;
   assert.equal(answered + Object.values(failures).reduce((sum, one) => sum + one, 0), 10);
   assert.deepEqual(Object.keys(failures), ['RESOURCE_EXHAUSTED']);
   assert.equal(storedIn(file('run.jsonl')).filter(({ failure }) => failure !== null).length, 10 - answered);
+});
+
+test('Ctrl-C keeps what was done, and the same command goes on from there', async (t) => {
+  const mesh = await startMesh(t);
+  const { sources, file } = workplace(t);
+  let calls = 0;
+  mesh.engine.settings.script = () => {
+    mesh.engine.settings.holdFinished = ++calls > 4; // the fifth never ends
+    return bytesOf(LINE);
+  };
+  const out = file('run.jsonl');
+  const common = ['eval', 'infill', '--gateway', mesh.gateway.grpcAddress, '--sources', sources, '--concurrency', '1'];
+  const args = [...common, '--holes', '10', '--out', out];
+  const first = await untilRow(args, out, async (child) => {
+    await eventually(() => calls === 5, 'the fifth hole was asked for', LIMIT.timeoutMs);
+    child.kill('SIGINT');
+  });
+  assert.deepEqual(
+    [first.code, first.stderr],
+    [130, `quern: stopped after 4 of 10 holes (${out} keeps them, the same command goes on from there)\n`],
+  );
+  assert.match(first.stdout, /\nnot finished: line holes, seed 1, .*\nanswered +4\n/s);
+  assert.equal(storedIn(out).length, 4);
+  mesh.engine.settings.script = () => bytesOf(LINE);
+  mesh.engine.settings.holdFinished = false;
+  const other = await quern([...args, '--seed', '2'], LIMIT);
+  assert.match(other.stderr, /run\.jsonl holds a part of another run \(other seed\); name another file, or begin anew/);
+  const second = await quern(args, LIMIT);
+  assert.equal(second.code, 0, second.stderr);
+  assert.match(second.stderr, /going on after 4 of 10 holes in /);
+  assert.equal(mesh.engine.requests.length, 5 + 6);
+  const fresh = await quern([...common, '--holes', '10', '--out', file('fresh.jsonl')], LIMIT);
+  assert.equal(fresh.code, 0, fresh.stderr);
+  const ids = (name: string): string[] => storedIn(name).map(({ id }) => id);
+  assert.deepEqual(ids(out), ids(file('fresh.jsonl')));
+  const third = await quern(args, LIMIT);
+  assert.deepEqual([third.code, /holds a run of mock, .* --force/.test(third.stderr)], [2, true], third.stderr);
+  assert.equal((await quern([...args, '--force'], LIMIT)).code, 0);
+});
+
+test('a mesh that goes away ends the run, which keeps what was done', async (t) => {
+  const mesh = await startMesh(t);
+  const { sources, file } = workplace(t);
+  let calls = 0;
+  mesh.engine.settings.script = () => {
+    mesh.engine.settings.holdFinished = ++calls > 4;
+    return bytesOf(LINE);
+  };
+  const out = file('run.jsonl');
+  const options = ['--sources', sources, '--concurrency', '1', '--holes', '20', '--out', out];
+  const args = ['eval', 'infill', '--gateway', mesh.gateway.grpcAddress, ...options];
+  const run = await untilRow(args, out, async () => {
+    await eventually(() => calls === 5, 'the fifth hole was asked for', LIMIT.timeoutMs);
+    await mesh.gateway.close();
+  });
+  assert.equal(run.code, 1, run.stderr);
+  assert.match(run.stderr, /^quern: stopped after [45] of 20 holes \(.* keeps them, .*\): no mesh answers at .*\n$/);
+  assert.ok(storedIn(out).filter(({ failure }) => failure === null).length === 4);
 });
 
 test('what is wrong is said before the model works', async (t) => {
@@ -103,10 +196,21 @@ test('what is wrong is said before the model works', async (t) => {
       /--out: .*run\.jsonl cannot be written \(ENOENT\)/,
     ],
     [['eval', 'infill', ...gateway, '--compare', file('other.jsonl')], 2, /other\.jsonl:1: format: /],
+    [['eval', 'infill', ...gateway, '--out', file('other.jsonl')], 2, /other\.jsonl is there already; .* --force/],
+    [
+      ['eval', 'infill', ...gateway, '--sources', sources, '--compare', STORED],
+      2,
+      /nothing to compare: .* \(line holes with seed 1 and line holes with seed 1, of other files\)/,
+    ],
+    [
+      ['eval', 'infill', ...gateway, '--compare', STORED, '--fail-on-regression', '--before', '9'],
+      2,
+      /--fail-on-regression: expected runs of the same settings, got lines_before 255 then, 9 now/,
+    ],
     [
       ['eval', 'infill', ...gateway, '--sources', sources, '--kind', 'block'],
       2,
-      /no place for a block hole in 1 files/,
+      /no place for a block hole in 1 file;/,
     ],
     [['eval', 'infill', ...gateway, '--sources', sources, '--model', 'other'], 1, /other/],
     [['eval', 'infill', '--gateway', '127.0.0.1:1', '--sources', sources], 1, /127\.0\.0\.1:1/],

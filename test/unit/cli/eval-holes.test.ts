@@ -66,6 +66,47 @@ test('blocks: from the first to the last of 2 to 10 lines', async () => {
   ]);
 });
 
+test('other languages: line ends that a grammar counts in are no part of a hole', async () => {
+  const go = 'func add(first, second int) int {\n\ttotal := first + second\n\treturn total\n}\n';
+  assert.deepEqual(await placed(go, 'go', 'block'), ['total := first + second\n\treturn total']);
+  assert.deepEqual(await placed('func one(first int) {\n\tprintln(first)\n}\n', 'go', 'block'), []);
+  const rust = '/// What it does.\nfn add(first: i32) -> i32 {\n    first\n}\n';
+  assert.ok(
+    (await placed(rust, 'rust', 'line')).includes('fn add(first: i32) -> i32 {'),
+    'behind a comment to its end',
+  );
+  const java = 'class A {\n  A(int first) {\n    this.first = first;\n    this.second = 2;\n  }\n}\n';
+  assert.ok((await placed(java, 'java', 'block')).includes('this.first = first;\n    this.second = 2;'));
+});
+
+test('lines that a program made are no holes, and take no time', async () => {
+  const long = `var one = first;\n${'call(one,two);'.repeat(3000)}\nvar two = second;\n`;
+  assert.deepEqual(
+    new Set((await placed(long, 'javascript', 'line')).map((text) => text.length < 20)),
+    new Set([true]),
+  );
+  assert.ok((await placed(long, 'javascript', 'span')).length < 20);
+  const block = `function f() {\n  one();\n  ${'call(one,two);'.repeat(40)}\n}\n`;
+  assert.deepEqual(await placed(block, 'javascript', 'block'), []);
+});
+
+test('a look around a hole finds what a look at the whole file does', async (t) => {
+  const syntax = await openSyntax();
+  t.after(() => syntax.close());
+  for (const { text, language, path } of (await heldOutSources()).slice(0, 12)) {
+    const at = { start: Math.floor(text.length / 3), end: Math.floor(text.length / 2) };
+    const broken = `${text.slice(0, at.start)}) = (${text.slice(at.start)}`;
+    for (const one of [text, broken]) {
+      const whole = await syntax.read(one, language);
+      const near = await syntax.readAround(one, language, at);
+      assert.equal(near.errors, whole.errors, path);
+      const inside = (tokens: readonly { start: number; end: number }[]) =>
+        tokens.filter(({ start, end }) => start >= at.start && end <= at.end);
+      assert.deepEqual(inside(near.tokens), inside(whole.tokens), path);
+    }
+  }
+});
+
 test('a seed decides the holes; languages take turns; no line is drawn twice', async (t) => {
   const syntax = await openSyntax();
   t.after(() => syntax.close());
@@ -154,14 +195,22 @@ test('own sources: every file of a known language in a folder, and a clear refus
   writeFileSync(join(folder, 'src', 'a.py'), text.replaceAll('\n', '\r\n'));
   writeFileSync(join(folder, 'copy.py'), text);
   writeFileSync(join(folder, 'node_modules', 'b.js'), text);
+  writeFileSync(join(folder, 'z.py'), `${text}more = 1\n`);
+  writeFileSync(join(folder, 'src', 'z.py'), `${text}most = 1\n`);
   writeFileSync(join(folder, 'short.py'), 'a = 1\n');
   writeFileSync(join(folder, 'notes.txt'), text);
   const found = await sourcesIn([folder]);
   assert.deepEqual(
-    found.map(({ language, text: read }) => [language, read === text]),
-    [['python', true]],
-    'the same text counts once',
+    found.map(({ path, language, text: read }) => [path, language, read === text]),
+    [
+      ['copy.py', 'python', true],
+      ['src/z.py', 'python', false],
+      ['z.py', 'python', false],
+    ],
+    'the same text counts once, under the first of its paths',
   );
+  const both = [folder, join(folder, 'src')];
+  assert.deepEqual(await sourcesIn(both), await sourcesIn(both.toReversed()), 'whatever the order of the folders is');
   await assert.rejects(
     sourcesIn([join(folder, 'node_modules', 'none')]),
     /--sources: expected a folder or file, got .*none/,

@@ -1,7 +1,7 @@
 /** Intervals and tests of `quern eval` against published values and ones computed by hand. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { bootstrapMean, mcNemar, proportion } from '../../../services/cli/eval/intervals.ts';
+import { bootstrapMean, mcNemar, pairedDifference, proportion } from '../../../services/cli/eval/intervals.ts';
 import { seededRandom } from '../../../services/cli/eval/random.ts';
 
 test("Wilson's interval gives the values of Newcombe's comparison of 1998", () => {
@@ -33,6 +33,22 @@ test('the bootstrap is decided by its seed and comes near the normal interval fo
   assert.ok(Math.abs(found.low - 0.469) < 0.005 && Math.abs(found.high - 0.531) < 0.005, JSON.stringify(found));
   assert.deepEqual(bootstrapMean([0.25, 0.25, 0.25], 1), { value: 0.25, low: 0.25, high: 0.25, n: 3 });
   assert.deepEqual(bootstrapMean([], 1), { value: 0, low: 0, high: 0, n: 0 });
+});
+
+test("Newcombe's interval for pairs gives published values, and is no point where nothing changed", () => {
+  const cases: [both: number, gained: number, lost: number, neither: number, low: number, high: number][] = [
+    [36, 12, 2, 0, 0.0569, 0.3404], // Newcombe 1998
+    [14, 5, 0, 22, 0.0115, 0.2265], // Altman and others 2000, table 6.2
+    [1, 1, 7, 12, -0.5069, -0.0256], // Fagerland and others 2014, airway reactivity
+  ];
+  for (const [both, gained, lost, neither, low, high] of cases) {
+    const found = pairedDifference({ both, gained, lost, neither });
+    assert.equal(found.value, (gained - lost) / found.n);
+    assert.ok(Math.abs(found.low - low) < 5e-5 && Math.abs(found.high - high) < 5e-5, JSON.stringify(found));
+  }
+  const same = pairedDifference({ both: 5, gained: 0, lost: 0, neither: 295 });
+  assert.ok(same.value === 0 && same.low < -0.005 && same.high > 0.005, JSON.stringify(same));
+  assert.deepEqual(pairedDifference({ both: 0, gained: 0, lost: 0, neither: 0 }), { value: 0, low: 0, high: 0, n: 0 });
 });
 
 test("McNemar's exact test doubles the binomial tail", () => {
