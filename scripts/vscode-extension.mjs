@@ -6,7 +6,7 @@ import { createRequire } from 'node:module';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
-import { cacheDir, listFiles, nodeModules, root } from './setup/paths.mjs';
+import { cacheDir, listFiles, root } from './setup/paths.mjs';
 import { formatSeconds, SetupError, say } from './setup/steps.mjs';
 import { vsixOf } from './vsix.mjs';
 
@@ -25,7 +25,6 @@ const shared = {
 /** VS Code 1.91's extension host is Node 20; its page is Chromium 122. */
 const desktop = { ...shared, platform: 'node', target: 'node20' };
 const browser = { ...shared, platform: 'browser', target: 'chrome122', mainFields: ['browser', 'module', 'main'] };
-/** What is CommonJS in the bundle asks for Node's modules by require, which an ES module has not. */
 const parser = '@vscode/tree-sitter-wasm';
 
 /** The parsing thread is a bundle of its own beside the server's. */
@@ -44,6 +43,7 @@ const bundledWorker = {
   },
 };
 
+/** What is CommonJS in the bundle asks for Node's modules by require, which an ES module has not. */
 const requireBanner = {
   js: "import { createRequire as makeRequire } from 'node:module'; const require = makeRequire(import.meta.url);",
 };
@@ -70,26 +70,50 @@ export async function buildExtension(folder) {
   cpSync(join(root, 'docs/images/editors/icon.png'), join(folder, manifest.icon)); // pictures lie in docs/
   cpSync(join(root, 'LICENSE'), join(folder, 'LICENSE.txt'));
   copyGrammars(join(folder, 'node_modules', parser));
-  writeFileSync(join(folder, 'THIRD-PARTY.txt'), licencesOf(packagesIn(bundles).add(parser)));
+  writeFileSync(join(folder, 'THIRD-PARTY.txt'), licencesOf(packagesIn(bundles)));
   return folder;
 }
 
-/** Names of the npm packages of which something went into the bundles. */
+/**
+ * Folders of the npm packages of which something is in the extension, sorted, each with the files that are in the bundles. By their
+ * folders, since one package may be there in two versions.
+ */
 function packagesIn(bundles) {
-  const inputs = bundles.flatMap(({ metafile }) => Object.keys(metafile.inputs));
-  const names = inputs.map((path) => /.*node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(path)?.[1]);
-  return new Set(names.filter(Boolean).sort());
+  const packages = new Map([[join('node_modules', parser), []]]);
+  for (const path of new Set(bundles.flatMap(({ metafile }) => Object.keys(metafile.inputs)))) {
+    const folder = /^(?:.*\/)?node_modules\/(?:@[^/]+\/)?[^/]+/.exec(path)?.[0];
+    if (folder !== undefined && existsSync(join(root, path)))
+      // else a module that esbuild put in the place of one
+      packages.set(folder, [...(packages.get(folder) ?? []), path]);
+  }
+  return [...packages].sort(([one], [other]) => (one < other ? -1 : 1));
 }
 
+const LICENCE_FILE = /^(licen[cs]e|copying|notice|third-?party-?notices?)/i;
+
 /** What their licences want kept with every copy. */
-function licencesOf(names) {
-  const texts = [...names].map((name) => {
-    const folder = join(nodeModules, name);
-    const { version: at, license } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
-    const file = readdirSync(folder).find((entry) => /^(licen[cs]e|copying)/i.test(entry));
-    return `${name} ${at} (${license})\n\n${file ? readFileSync(join(folder, file), 'utf8').trim() : 'No licence text of its own.'}\n`;
+function licencesOf(packages) {
+  const texts = packages.map(([folder, inputs]) => {
+    const { name, version: at, license } = JSON.parse(readFileSync(join(root, folder, 'package.json'), 'utf8'));
+    const entries = readdirSync(join(root, folder), { withFileTypes: true });
+    const files = entries.filter((entry) => entry.isFile() && LICENCE_FILE.test(entry.name));
+    const kept = files.map((entry) => readFileSync(join(root, folder, entry.name), 'utf8').trim());
+    return [`${name} ${at}, ${license}`, ...(kept.length > 0 ? kept : licencesInside(name, license, inputs))].join(
+      '\n\n',
+    );
   });
-  return texts.join(`\n${'-'.repeat(80)}\n\n`);
+  return `${texts.join(`\n\n${'-'.repeat(80)}\n\n`)}\n`;
+}
+
+/** Of a package that has no file for it: what its sources begin with. */
+function licencesInside(name, license, inputs) {
+  const heads = inputs.map(
+    (path) => /^\s*((?:\/\/.*\n)+|\/\*[\s\S]*?\*\/)/.exec(readFileSync(join(root, path), 'utf8'))?.[1],
+  );
+  const texts = new Set(heads.filter((head) => /copyright|licen[cs]ed/i.test(head ?? '')).map((head) => head.trim()));
+  if (texts.size === 0) throw new Error(`expected a licence text in the package ${name} (${license}), found none`);
+  const whole = /apache-2\.0/i.test(license) ? ['The text of Apache-2.0 is in LICENSE.txt.'] : [];
+  return [...texts, ...whole];
 }
 
 /** The parser and the grammars that the outline reads, laid out as the package that it looks for. */
@@ -103,10 +127,10 @@ function copyGrammars(folder) {
   cpSync(manifest, join(folder, 'package.json'));
 }
 
-async function main(target) {
-  if (target !== undefined && (!target.endsWith('.vsix') || !existsSync(dirname(resolve(target))))) {
-    throw new SetupError(`expected a FILE.vsix in a folder that is there, got "${target}"`);
-  }
+async function main([target, ...rest]) {
+  const isFile = target === undefined || (target.endsWith('.vsix') && existsSync(dirname(resolve(target))));
+  if (!isFile || rest.length > 0)
+    throw new SetupError(`expected a FILE.vsix in a folder that is there, got "${[target, ...rest].join(' ')}"`);
   const startedAt = performance.now();
   const folder = await buildExtension(join(cacheDir, 'vscode/extension'));
   const files = listFiles(folder, () => true);
@@ -115,12 +139,12 @@ async function main(target) {
   writeFileSync(path, vsix);
   const seconds = formatSeconds((performance.now() - startedAt) / 1000);
   say(`${path}: ${files.length} files, ${(vsix.length / 1e6).toFixed(1)} MB, packed in ${seconds}`);
-  say(`Install it with: code --install-extension ${path}`);
+  say(`Install it with: code --install-extension '${path}'`);
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   try {
-    await main(process.argv[2]);
+    await main(process.argv.slice(2));
   } catch (error) {
     if (!(error instanceof SetupError)) throw error;
     process.stderr.write(`${error.message}\n`);

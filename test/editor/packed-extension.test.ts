@@ -11,6 +11,7 @@ import { bytesOf } from '../contract/gateway/fakes/mock-tokenizer.ts';
 import { startEditor } from '../contract/lsp/support/editor.ts';
 
 const SCRIPT = join(import.meta.dirname, '../../scripts/vscode-extension.mjs');
+const MODULES = join(import.meta.dirname, '../../node_modules');
 
 test('the .vsix holds all that it needs, and its server runs by itself', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'quern-vsix-'));
@@ -34,6 +35,17 @@ test('the .vsix holds all that it needs, and its server runs by itself', async (
   assert.match(readFileSync(join(extension, 'CHANGELOG.md'), 'utf8'), new RegExp(`^## ${manifest.version}$`, 'm'));
   for (const file of [manifest.main, manifest.browser, 'dist/server-worker.js', ...page, ...media])
     assert(existsSync(join(extension, file)), file);
+  const licences = readFileSync(join(extension, 'THIRD-PARTY.txt'), 'utf8');
+  for (const text of [
+    ...[/^@grpc\/grpc-js \d\S+, Apache-2\.0$/m, /^@vscode\/tree-sitter-wasm \d\S+, MIT$/m],
+    /Copyright 2008 Google Inc\./, // of @bufbuild/protobuf, in which no file but its sources has it
+  ])
+    assert.match(licences, text);
+  const nested = 'vscode-languageclient/node_modules/vscode-jsonrpc';
+  for (const name of ['vscode-jsonrpc', nested].filter((one) => existsSync(join(MODULES, one)))) {
+    const { version } = JSON.parse(readFileSync(join(MODULES, name, 'package.json'), 'utf8'));
+    assert(licences.includes(`\nvscode-jsonrpc ${version}, MIT\n`), `${name} ${version}`);
+  }
 
   const mesh = await startMesh(t, { engine: { script: () => bytesOf('area(2)') } });
   writeFileSync(join(folder, 'shapes.py'), 'def area(side: float) -> float:\n    return side * side\n');
