@@ -35,6 +35,8 @@ export type RunSettings = {
   /** The sink says "full" after every write and takes more after this long. */
   holdMs?: number;
   diskFullAfterMs?: number;
+  /** Processes that the host kills in the same moment as it begins the run. */
+  killsFirst?: number[];
   keepBytes?: number;
   /** Also give stdout as bytes. */
   raw?: boolean;

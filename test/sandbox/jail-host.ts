@@ -9,6 +9,7 @@ import { createLog } from '#kit/log.ts';
 import { writeInnerEtc } from '../../services/tools/jail/inner-etc.ts';
 import { openJail } from '../../services/tools/jail/jail.ts';
 import { giveUpRoot } from '../../services/tools/jail/privileges.ts';
+import { signalProcess } from '../../services/tools/jail/process-status.ts';
 import type {
   Jail,
   KillReason,
@@ -58,6 +59,7 @@ async function run(id: number, command: SandboxCommand, settings: RunSettings): 
     },
     drained: sink.drained,
   };
+  for (const pid of settings.killsFirst ?? []) signalProcess(pid, 'SIGKILL');
   try {
     const end = await jail!.run(command, {
       signal: abort.signal,

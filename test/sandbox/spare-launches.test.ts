@@ -8,6 +8,7 @@ import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { readText } from '../../services/tools/jail/cgroups.ts';
 import { BWRAP_ARGUMENTS } from '../../services/tools/jail/launch.ts';
+import { childrenOf, signalProcess } from '../../services/tools/jail/process-status.ts';
 import { type Census, type JailClient, runGroups, startJail } from './jail-client.ts';
 import { alive, descendants, type Process, untilNoOrphans } from './processes.ts';
 
@@ -90,6 +91,47 @@ test('spares that somebody kills are replaced, and nobody notices', async (t) =>
   await until('they are gone', () => alive(spares) === 0 && !groups(jail).some((group) => theirs.includes(group)));
   assert.equal((await jail.bash('echo fine')).stdout, 'fine\n');
   await rest(jail, SPARES);
+});
+
+test('a spare that was killed and is not yet known to be dead fails no call, which runs once', async (t) => {
+  const jail = await startWithSpares(t);
+  const path = await jail.ask<string>({ kind: 'workspace' });
+  const workspace = { path, writable: true, protected: ['.npmrc'] };
+  const pids = (list: readonly Process[]): number[] => list.map(({ pid }) => pid);
+  await jail.bash('true; echo x > .npmrc', { workspace });
+  for (let i = 0; i < 4; i++) {
+    const killsFirst = pids(await rest(jail, SPARES));
+    const { end, stdout } = await jail.bash('echo ran >> log; cat log | wc -l', { workspace }, { killsFirst });
+    assert.equal(end.exitCode, 0, JSON.stringify(end));
+    assert.equal(stdout, `${i + 1}\n`);
+  }
+  await jail.bash('true', { stdin: Buffer.from('x') }); // a kind of its own
+  for (let i = 0; i < 4; i++) {
+    const killsFirst = pids(await rest(jail, 2 * SPARES));
+    const { end, stdout } = await jail.bash('cat', { stdin: Buffer.from('given') }, { killsFirst });
+    assert.equal(end.exitCode, 0, JSON.stringify(end));
+    assert.equal(stdout, 'given');
+  }
+  await rest(jail, 2 * SPARES); // of those that were killed nothing is left
+});
+
+test('spares killed at random, one of them in use: a call runs, or was ended while it ran, and nothing else', async (t) => {
+  const jail = await startWithSpares(t);
+  await jail.bash('true');
+  const outcomes = { ran: 0, ended: 0 };
+  for (let i = 0; i < 40; i++) {
+    const spares = await rest(jail, SPARES);
+    const call = jail.bash('echo ran');
+    await sleep(Math.random() * 15);
+    // Without a child it has made nothing yet. It may have one by the time of the kill, and the command may run.
+    for (const { pid } of spares) if (childrenOf(pid).length === 0) signalProcess(pid, 'SIGKILL');
+    const { end, stdout } = await call;
+    assert.equal(end.setupFailure, null, JSON.stringify(end));
+    if (end.exitCode === 0) assert.equal(stdout, 'ran\n');
+    else assert(end.signal === 'SIGKILL' && end.runNs > 0, JSON.stringify(end));
+    outcomes[end.exitCode === 0 ? 'ran' : 'ended']++;
+  }
+  t.diagnostic(JSON.stringify(outcomes));
 });
 
 test('SIGKILL of the service: its spares end by themselves, having made nothing', async (t) => {

@@ -39,7 +39,8 @@ const busy = (path: string): QuernError =>
   new QuernError(
     'FAILED_PRECONDITION',
     `${path} is protected in this workspace, and another call of the session, which began before it was there, still runs and ` +
-      'could replace it while this call is made ready; nothing of this call ran: wait until the other one has ended, or cancel it, then call again',
+      'could replace it while this call is made ready; nothing of this call ran: wait until the other one has ended, or cancel it, ' +
+      'then call again',
     { reason: 'PROTECTED_PATH_BUSY' },
   );
 

@@ -142,11 +142,11 @@ export class SandboxRun {
   /** Resolves with the nanoseconds that the setup took. */
   async #setUp(): Promise<number> {
     try {
-      const isSpare = await this.#takeLaunch();
+      await this.#takeLaunch();
       await this.#enclose().catch(async (error: unknown) => {
-        if (!isSpare || !this.#wasLost()) throw error;
+        if (!this.#wasLost()) throw error;
         await this.#giveUpLaunch();
-        await this.#takeLaunch({ afresh: true });
+        await this.#takeLaunch({ afresh: true }); // once: who kills this one as well means it
         await this.#enclose();
       });
     } catch (error) {
@@ -158,12 +158,11 @@ export class SandboxRun {
     return this.#release(this.#launch!, this.#pump!);
   }
 
-  /** A bubblewrap that waits, within its cgroup. True: it was made ahead. */
-  async #takeLaunch({ afresh = false } = {}): Promise<boolean> {
+  /** A bubblewrap that waits, within its cgroup. */
+  async #takeLaunch({ afresh = false } = {}): Promise<void> {
     const { spares } = this.#parts;
     const how = { takesInput: this.#options.stdin === 'open' || this.#command.stdin !== null };
-    const ready = spares && !afresh ? await spares.take(how) : await makeLaunch(this.#parts, how);
-    const { launch, cgroup } = ready;
+    const { launch, cgroup } = await (spares && !afresh ? spares.take(how) : makeLaunch(this.#parts, how));
     this.#launch = launch;
     this.#cgroup = cgroup;
     const { stdout, stderr } = launch;
@@ -178,13 +177,15 @@ export class SandboxRun {
       for (const timer of this.#timers) clearInterval(timer);
     });
     if (this.#killed !== null) throw new Error(`ended before it started: ${this.#killed}`);
-    return 'isSpare' in ready;
   }
 
-  /** Somebody else killed bubblewrap before it had said that it made anything: nothing of the command was there yet. */
+  /**
+   * Somebody else killed bubblewrap: a spare, which is not heard of before it is used, or one that made the sandbox. Nothing of the
+   * command was there yet.
+   */
   #wasLost(): boolean {
     const isOurs = this.#killed !== null || this.#setupFailure !== null;
-    return !isOurs && this.#inner === null && this.#exit?.signal != null;
+    return !isOurs && this.#exit?.signal != null;
   }
 
   /** Until nothing is left of the launch. */
@@ -201,6 +202,7 @@ export class SandboxRun {
     this.#exit = null;
     this.#launch = null;
     this.#cgroup = null;
+    this.#inner = null;
   }
 
   /** From the limits of the cgroup to a sandbox in which nothing is missing but the command. */

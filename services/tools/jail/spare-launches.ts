@@ -69,16 +69,13 @@ export class SpareLaunches {
    * The caller's own from here on. A spare may have been killed a moment ago by somebody else, which is not heard of yet.
    * Throws what makeLaunch throws.
    */
-  async take(options: { readonly takesInput: boolean }): Promise<ReadyLaunch & { readonly isSpare?: true }> {
+  async take(options: { readonly takesInput: boolean }): Promise<ReadyLaunch> {
     const spares = this.#of(options.takesInput);
     setTimeout(() => this.fill(), SPARE_FILL_MS).unref();
     const spare = [...spares].find(({ isReady }) => isReady) ?? [...spares][0];
     if (spare === undefined) return makeLaunch(this.#maker, options);
     spares.delete(spare);
-    return spare.made.then(
-      (ready) => ({ ...ready, isSpare: true }) as const,
-      () => makeLaunch(this.#maker, options),
-    );
+    return spare.made.catch(() => makeLaunch(this.#maker, options));
   }
 
   /** Ends all; what is asked for later is made for itself. Never rejects. */
