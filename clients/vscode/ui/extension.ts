@@ -47,6 +47,7 @@ export function startExtension(api: Api, context: ExtensionContext, backend: Bac
   const tell = (note: Note): void => void client.sendNotification('quern/note', note).catch(() => undefined);
   const offered = new Offered(tell);
   const key = new KeyInTransit(context.secrets);
+  let closing = false;
   const settings = () => ({ ...serverSettings(api, backend.without), ...backend.fixed });
   const onDisabled = (uri: string): void => {
     const end = { id: '', rule: null, from: 'none' as const, partial: false, traceId: '', count: 0 };
@@ -102,7 +103,7 @@ export function startExtension(api: Api, context: ExtensionContext, backend: Bac
       if (newState === RUNNING) status.started();
       else pulls.end();
       // A server that never ran has told why by itself.
-      if (newState === STOPPED && oldState === RUNNING) status.broken(ENDED);
+      if (newState === STOPPED && oldState === RUNNING && !closing) status.broken(ENDED);
     }),
     client.onNotification('quern/outcome', (outcome: Outcome) => {
       outcomes.add(outcome);
@@ -138,5 +139,9 @@ export function startExtension(api: Api, context: ExtensionContext, backend: Bac
     },
     (error: unknown) => status.broken(error instanceof Error ? error.message : String(error)),
   );
-  return { ready, close: () => client.stop() };
+  const close = (): Promise<void> => {
+    closing = true;
+    return client.stop();
+  };
+  return { ready, close };
 }
