@@ -15,7 +15,7 @@ export function readCommandLine(words: readonly string[]): Wish {
   if (rest.includes('--help') || rest.includes('-h')) return { kind: 'help' };
   if (rest.includes('--version')) return { kind: 'version' };
   if (rest.includes('--stdio')) return { kind: 'serve' };
-  return { kind: 'wrong', message: 'expected --stdio, got no arguments' };
+  return { kind: 'wrong', message: 'expected --stdio' };
 }
 
 /** `--clientProcessId 123` in two words. */

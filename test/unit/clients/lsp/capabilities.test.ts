@@ -132,6 +132,27 @@ test('what another vocabulary said is not shown from the cache', async () => {
   assert.equal(after.got?.from, 'stream');
 });
 
+test('what another model of the same vocabulary said is not shown from the cache', async () => {
+  let model = 'small';
+  const { bench, typist } = startTelling(() => ({ model }));
+  typist.ask();
+  await bench.clock.advance(2_000);
+  // The mesh goes away and comes back with another model, which "" stands for now.
+  typist.edit('x');
+  bench.mesh.fails = new InfillFailure('offline', 'nobody is there');
+  typist.ask(true);
+  await bench.clock.advance(100);
+  bench.mesh.fails = null;
+  model = 'large';
+  typist.ask(true);
+  await bench.clock.advance(2_000);
+  typist.offset -= 1;
+  typist.edit('', 1);
+  const after = typist.ask();
+  await bench.clock.advance(2_000);
+  assert.equal(after.got?.from, 'stream');
+});
+
 test('a text that the mesh ended is shown as it came, now and from the cache; of another mesh the client ends it', async () => {
   const text = 'text = """\nusage\n"""\n    show(text)';
   const knowing = startTelling(

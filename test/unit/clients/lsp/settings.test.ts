@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { Debounce, placeScore } from '../../../../clients/lsp/core/debounce.ts';
 import type { Place } from '../../../../clients/lsp/core/place.ts';
@@ -23,7 +24,11 @@ test('settings are taken where they can be; the rest is named and stays', () => 
     problems.map((problem) => problem.split(':')[0]),
     ['enabled', 'languages', 'multiLine'],
   );
-  assert.match(readSettings('text').problems[0] ?? '', /settings: expected an object, got "text"/);
+  const kept = readSettings({ enabled: false }).settings;
+  assert.deepEqual(readSettings('text', defaultSettings, kept), {
+    settings: kept,
+    problems: ['settings: expected an object, got "text"; all stay as they were'],
+  });
   assert.equal(readSettings({ softDeadlineMs: 20_000 }).settings.hardDeadlineMs, 20_000);
 });
 
@@ -40,6 +45,33 @@ test('what cannot be keeps the value in force, what is absent the one of the sta
   const { settings: off, problems: why } = readSettings({ languages: { python: 'off' } });
   assert.equal(languageEnabled(off, 'python') || languageEnabled(off, 'go'), false);
   assert.match(why[0] ?? '', /languages: expected .*; nothing is sent until that is right/);
+});
+
+test('a name that means nothing is told, with the one that was meant most likely', () => {
+  const told = (name: string): string | undefined => readSettings({ [name]: false }).problems[0];
+  for (const [name, meant] of [
+    ['enabeld', 'enabled'],
+    ['enable', 'enabled'],
+    ['quern.enabled', 'enabled'],
+    ['max_tokens', 'maxTokens'],
+    ['MaxToken', 'maxTokens'],
+    ['multiline', 'multiLine'],
+    ['language', 'languages'],
+    ['api-key', 'apiKey'],
+    ['hardDeadline', 'hardDeadlineMs'],
+  ] as const)
+    assert.equal(told(name), `${name}: there is no such setting; did you mean ${meant}? it is passed over`);
+  assert.match(told('colour') ?? '', /^colour: there is no such setting; there are enabled, languages, .*apiKey/);
+  assert.match(told('__proto__2') ?? '', /^__proto__2: there is no such setting/);
+  assert.equal(readSettings({ enabeld: 1, maxTokn: 5, warm: 'no' }).problems.length, 3, 'one line for each');
+});
+
+test('whatever the extension for VS Code may set has a name here', () => {
+  const manifest = readFileSync(new URL('../../../../clients/vscode/manifest.json', import.meta.url), 'utf8');
+  const names = [...manifest.matchAll(/^ *"quern\.(\w+)": \{$/gm)].map(([, name]) => name ?? '');
+  assert(names.length > 10, 'they are found');
+  const given = Object.fromEntries([...names, 'apiKey', 'caFile', 'outcomes'].map((name) => [name, null]));
+  assert.deepEqual(readSettings(given).problems, []);
 });
 
 test('languages are on unless they, or all others, are turned off', () => {

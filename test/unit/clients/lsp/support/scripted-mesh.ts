@@ -7,6 +7,7 @@ import {
   InfillFailure,
   type InfillQuery,
   type InfillSource,
+  type ReconnectReason,
 } from '../../../../../clients/lsp/core/infill-source.ts';
 import { defaultSettings, type Settings } from '../../../../../clients/lsp/core/settings.ts';
 import { VirtualClock } from './virtual-clock.ts';
@@ -29,6 +30,10 @@ export class ScriptedMesh implements InfillSource {
   stepMs = 10;
   charsPerStep = 4;
   fails: InfillFailure | null = null;
+  /** Why it was connected to anew. */
+  readonly reconnects: ReconnectReason[] = [];
+  /** Does not even say that it took a query on. */
+  silent = false;
   failsFor: (query: InfillQuery) => InfillFailure | null = () => this.fails;
   runningMax = 0;
   /** Queries that would have ended another one at a mesh, as both had the same supersede key. */
@@ -53,7 +58,7 @@ export class ScriptedMesh implements InfillSource {
     try {
       const failure = this.failsFor(query);
       if (failure) throw failure;
-      await this.#wait(1, signal);
+      await this.#wait(this.silent ? Number.MAX_SAFE_INTEGER : 1, signal);
       yield { kind: 'accepted', traceId: `trace-${query.requestId}` };
       await this.#wait(this.firstTextMs, signal);
       const texts = Array.from({ length: query.candidates }, (_, choice) => this.script(query, choice));
@@ -74,6 +79,10 @@ export class ScriptedMesh implements InfillSource {
     } finally {
       if (asked.outcome === 'running') asked.outcome = 'cancelled';
     }
+  }
+
+  reconnect(why: ReconnectReason): void {
+    this.reconnects.push(why);
   }
 
   #wait(ms: number, signal: AbortSignal): Promise<void> {
