@@ -8,7 +8,8 @@ import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { readText } from '../../services/tools/jail/cgroups.ts';
 import { BWRAP_ARGUMENTS } from '../../services/tools/jail/launch.ts';
-import { childrenOf, signalProcess } from '../../services/tools/jail/process-status.ts';
+import { childrenOf, signalProcess, startTimeOf } from '../../services/tools/jail/process-status.ts';
+import { launchMark } from '../../services/tools/jail/stale-launches.ts';
 import { type Census, type JailClient, runGroups, startJail } from './jail-client.ts';
 import { alive, descendants, type Process, untilNoOrphans } from './processes.ts';
 
@@ -46,10 +47,9 @@ test('a spare is bubblewrap before it has made anything, in a group of its own; 
   await jail.bash('true');
   const spares = await rest(jail, SPARES);
   for (const { pid } of spares) {
-    assert.equal(
-      (readText(`/proc/${pid}/cmdline`) ?? '').split('\0').slice(1, -1).join(' '),
-      BWRAP_ARGUMENTS.join(' '),
-    );
+    const [name, ...given] = (readText(`/proc/${pid}/cmdline`) ?? '').split('\0');
+    assert.equal(name, launchMark(jail.host.pid!, startTimeOf(jail.host.pid!)!), 'whose it is');
+    assert.equal(given.slice(0, -1).join(' '), BWRAP_ARGUMENTS.join(' '));
     assert.equal(readText(`/proc/${pid}/environ`), '');
     assert.equal(readText(`/proc/${pid}/uid_map`), readText('/proc/self/uid_map'), 'no namespace yet');
   }

@@ -71,12 +71,6 @@ export function staleSubtrees(folder: string): string[] {
   });
 }
 
-/** True when the text of a /proc/<pid>/cgroup names the part of a service that lives. */
-export function isInLivingSubtree(ownGroups: string): boolean {
-  const match = new RegExp(`/${SUBTREE}-(\\d+)-(\\d+)(?:/|$)`, 'm').exec(ownGroups);
-  return match !== null && isSameProcess(Number(match[1]), Number(match[2]));
-}
-
 let made = 0;
 
 /** The name of a run's group, within the service's part. */

@@ -5,6 +5,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
 import { encodeOptions, type LaunchPlaces, launchOptions, type MountBelow } from './launch-options.ts';
 import type { NetworkMode, SandboxCommand } from './sandbox.ts';
+import { ownLaunchMark } from './stale-launches.ts';
 import { STARTER_FD, STARTER_PATH, starterMemory } from './starter.ts';
 
 export type LaunchParts = {
@@ -42,7 +43,7 @@ const OPTIONS = 4;
 const STATUS = 5;
 
 /**
- * The same for every launch: what differs is in the pipes. --disable-userns is here so that bubblewrap refuses options without
+ * The same for every launch, behind whose it is: what differs is in the pipes. --disable-userns is here so that bubblewrap refuses options without
  * --unshare-user, which is their last.
  */
 export const BWRAP_ARGUMENTS: readonly string[] = [
@@ -78,6 +79,7 @@ function collect(stream: Readable): { text(): string; ended: Promise<void>; onTe
 /** Starts bubblewrap and returns at once; it waits for begin(). Throws what spawn throws. */
 export function launch(bwrap: string, options: { readonly takesInput: boolean }): Launch {
   const child = spawn(bwrap, [...BWRAP_ARGUMENTS], {
+    argv0: ownLaunchMark(),
     stdio: [options.takesInput ? 'pipe' : 'ignore', ...Array<'pipe'>(STARTER_FD).fill('pipe')],
     env: {},
     cwd: '/',

@@ -1,37 +1,62 @@
 // Launches that a crashed service left behind. bubblewrap's child waits, before it can ask to die with its parent, for a
 // word that a parent killed in that moment never says; it has run nothing and never will, but it stays.
-import { readdirSync } from 'node:fs';
-import { isInLivingSubtree, readText } from './cgroups.ts';
-import { BWRAP_ARGUMENTS } from './launch.ts';
-import { signalProcess } from './process-status.ts';
+import { readdirSync, readlinkSync } from 'node:fs';
+import { readText } from './cgroups.ts';
+import { signalProcess, startTimeOf } from './process-status.ts';
 
-/** The part that launches of other versions of the service have as well. */
-const SIGNATURE = BWRAP_ARGUMENTS.slice(0, 4).join('\0');
+const NAME = 'quern-launch';
 
-function isOurLaunch(pid: number): boolean {
-  const commandLine = readText(`/proc/${pid}/cmdline`) ?? '';
-  return commandLine.slice(commandLine.indexOf('\0') + 1).startsWith(`${SIGNATURE}\0`);
+/** Numbers of processes mean something within one of these. */
+function pidNamespace(): string {
+  try {
+    return /\d+/.exec(readlinkSync('/proc/self/ns/pid'))?.[0] ?? '0';
+  } catch {
+    return '0';
+  }
 }
-
-const nameOf = (pid: number | 'self'): string | null => readText(`/proc/${pid}/comm`);
 
 /**
- * True when the process was started by a tool service that lives: its cgroup is that one's, or its parent is a program of this
- * one's name, or a launch of such a one in turn. More cannot be told of a process that gave root up: the kernel hides what it
- * runs from its own account.
+ * What a launch is called (its argv[0], which its child has as well), for whose it is: a service's number and start time, with the
+ * namespace in which the number holds. Its parent does not tell: that of an orphan may be anything, also a Node.
  */
-function hasOwner(pid: number): boolean {
-  if (isInLivingSubtree(readText(`/proc/${pid}/cgroup`) ?? '')) return true;
-  const parent = Number(/^PPid:\s*(\d+)/m.exec(readText(`/proc/${pid}/status`) ?? '')?.[1] ?? 0);
-  if (isOurLaunch(parent)) return hasOwner(parent); // one whose own owner is gone may be about to end, and would leave this one
-  return parent !== process.pid && nameOf(parent) === nameOf('self');
+export function launchMark(pid: number, startTime: number): string {
+  return `${NAME}.${pidNamespace()}.${pid}.${startTime}`;
 }
 
-/** Kills them; for the start of a service, when it has launched nothing yet. Returns how many there were. */
+let own: string | null = null;
+
+/** The mark of this process's launches. */
+export function ownLaunchMark(): string {
+  own ??= launchMark(process.pid, startTimeOf(process.pid) ?? 0);
+  return own;
+}
+
+function exists(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== 'ESRCH';
+  }
+}
+
+/** False also for a process of which nothing can be told: /proc may hide it. */
+function isGone(pid: number, startTime: number): boolean {
+  const now = startTimeOf(pid);
+  if (now !== null) return now !== startTime;
+  return !exists(pid) || readText(`/proc/${pid}/stat`) !== null; // the latter has ended, and waits to be heard of
+}
+
+/** True for a launch of a service of this namespace that is gone. */
+function isStale(pid: number): boolean {
+  const name = (readText(`/proc/${pid}/cmdline`) ?? '').split('\0', 1)[0]!;
+  const [, namespace, owner, startTime] = new RegExp(`^${NAME}\\.(\\d+)\\.(\\d+)\\.(\\d+)$`).exec(name) ?? [];
+  return namespace === pidNamespace() && isGone(Number(owner), Number(startTime));
+}
+
+/** Kills them; for the start of a service. Returns how many there were. */
 export function killStaleLaunches(): number {
-  const stale = readdirSync('/proc')
+  const pids = readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
-    .map(Number)
-    .filter((pid) => isOurLaunch(pid) && !hasOwner(pid));
-  return stale.filter((pid) => signalProcess(pid, 'SIGKILL')).length;
+    .map(Number);
+  return pids.filter((pid) => isStale(pid) && signalProcess(pid, 'SIGKILL')).length;
 }

@@ -6,13 +6,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { ownV1Folders, ownV2Folder, prepareCgroups } from '../../../../services/tools/jail/cgroup-subtree.ts';
 import { openCgroupsV1 } from '../../../../services/tools/jail/cgroup-v1.ts';
-import {
-  type Cgroups,
-  isInLivingSubtree,
-  removeGroup,
-  staleSubtrees,
-  subtreeName,
-} from '../../../../services/tools/jail/cgroups.ts';
+import { type Cgroups, removeGroup, staleSubtrees, subtreeName } from '../../../../services/tools/jail/cgroups.ts';
 import { startTimeOf } from '../../../../services/tools/jail/process-status.ts';
 
 const v1Mount = (point: string, options: string, root = '/'): string =>
@@ -190,19 +184,4 @@ test('v1: limits in the files of each controller, swap with memory where it is c
   assert.equal(state(), 'THAWED', 'what is frozen does not die');
   const { freezer: _, ...others } = folders;
   assert.equal(await openCgroupsV1(others).create(null).freeze(), false, 'without that controller nobody is stopped');
-});
-
-test('a process belongs to a service that lives when its group says so', () => {
-  const start = startTimeOf(process.pid)!;
-  const mine = subtreeName();
-  for (const group of [`3:cpu:/x\n2:pids:/x/${mine}/run-3\n0::/\n`, `0::/${mine}\n`])
-    assert(isInLivingSubtree(group), group);
-  for (const group of [
-    '',
-    '0::/x/run-3\n',
-    `0::/quern-tools-${process.pid}-${start + 1}/run-3\n`,
-    `0::/x${mine}-y/run-3\n`,
-  ]) {
-    assert(!isInLivingSubtree(group), group);
-  }
 });
