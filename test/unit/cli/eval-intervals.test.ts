@@ -23,6 +23,14 @@ test("Wilson's interval gives the values of Newcombe's comparison of 1998", () =
   assert.deepEqual(proportion(0, 0), { value: 0, low: 0, high: 0, n: 0 });
 });
 
+test('where the bootstrap ends the normal interval goes on, also for what is mostly 0', () => {
+  const values = Array.from({ length: 2001 }, (_, at) => (at % 20 === 0 ? (at % 7) / 7 : 0));
+  const [normal, bootstrap] = [bootstrapMean(values, 1), bootstrapMean(values.slice(1), 1)];
+  assert.deepEqual(bootstrapMean(values, 2), normal, 'no seed decides it');
+  const apart = [normal.low - bootstrap.low, normal.high - bootstrap.high, normal.value - bootstrap.value];
+  assert.ok(Math.max(...apart.map(Math.abs)) < 0.1 * (normal.high - normal.low), JSON.stringify({ normal, bootstrap }));
+});
+
 test('the bootstrap is decided by its seed and comes near the normal interval for many values', () => {
   const values = Array.from({ length: 1000 }, (_, at) => at % 2);
   const found = bootstrapMean(values, 7);
