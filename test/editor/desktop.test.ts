@@ -1,9 +1,10 @@
 /** The desktop's entry, bundled as it is packed: VS Code is a stub, and the language server a process before a real gateway. */
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
+import { type AddressInfo, connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { test } from 'node:test';
+import { type TestContext, test } from 'node:test';
 import type { TextDocument } from 'vscode';
 import { createKey } from '#kit/keys-file.ts';
 import { KEY_MARK } from '../../clients/vscode/ui/key-in-transit.ts';
@@ -22,6 +23,22 @@ const document = {
   getText: () => TEXT,
 } as unknown as TextDocument;
 
+type Door = { address: string; came: () => number };
+
+/** A port before the gateway's socket that counts who comes. */
+async function openDoor(t: TestContext, socket: string): Promise<Door> {
+  let came = 0;
+  const door = createServer((visitor) => {
+    came += 1;
+    const inside = connect(socket.replace(/^unix:\/\//, ''));
+    for (const end of [visitor, inside]) end.on('error', () => [visitor, inside].map((one) => one.destroy()));
+    visitor.pipe(inside).pipe(visitor);
+  });
+  await new Promise<void>((resolve) => door.listen(0, '127.0.0.1', resolve));
+  t.after(() => door.close());
+  return { address: `127.0.0.1:${(door.address() as AddressInfo).port}`, came: () => came };
+}
+
 test('on a desktop the key reaches the mesh and no log, off is off, and a server that dies is started again', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'quern-desktop-'));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
@@ -30,7 +47,8 @@ test('on a desktop the key reaches the mesh and no log, off is off, and a server
   const { token } = await createKey(keys, { tenant: 'acme', user: 'ada' });
   const script = scriptOf([[TEXT, 'width * height\n']]);
   const mesh = await startMesh(t, { engine: { script }, env: { QUERN_KEYS_FILE: keys } });
-  const settings = { gateway: mesh.gateway.grpcAddress, softDeadlineMs: 60_000, hardDeadlineMs: 60_000 };
+  const door = await openDoor(t, mesh.gateway.grpcAddress);
+  const settings = { gateway: door.address, softDeadlineMs: 60_000, hardDeadlineMs: 60_000 };
   const verbose = { 'trace.server': 'verbose' };
   const desktop = await startDesktop(t, extension, { ...settings, ...verbose, enabled: false }, document);
   const { stub } = desktop;
@@ -40,10 +58,13 @@ test('on a desktop the key reaches the mesh and no log, off is off, and a server
   // Off from the start.
   assert.deepEqual(await ask(), []);
   assert.match(stub.item.text, /circle-slash/);
+  await stub.run('quern.trigger');
+  assert.equal(door.came(), 0, 'turned off, the mesh was called');
   await stub.run('quern.toggle');
   await ready();
   assert.deepEqual(await ask(), []);
   assert.match(String(stub.item.tooltip), /UNAUTHENTICATED/);
+  assert(door.came() > 0, 'what is counted is how the mesh is reached');
   assert.equal(mesh.engine.requests.length, 0);
 
   stub.answers.push(token);

@@ -43,7 +43,7 @@ test('ghost text comes from the bundled model, and Tab takes it', async (t) => {
     await ghost.waitFor({ timeout: 3_000 }).catch(() => undefined);
   }
   await ghost.waitFor();
-  await at.picture('running-mesh');
+  await at.picture('0-running-mesh');
   const bare = (text: string | null): string => (text ?? '').replace(/\s/g, '');
   const shown = bare(await ghost.textContent());
   await at.press('Tab');
