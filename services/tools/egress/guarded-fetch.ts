@@ -84,6 +84,11 @@ const DECODERS: Record<string, (() => NodeJS.ReadWriteStream & Readable) | undef
   br: createBrotliDecompress,
 };
 
+/** RFC 9110, 6.4.1 and 15.4.5: headers may tell the encoding of a body that does not come, and no bytes are no whole gzip. */
+function hasBody({ statusCode, headers }: IncomingMessage, method: string): boolean {
+  return method !== 'HEAD' && statusCode !== 204 && statusCode !== 304 && headers['content-length'] !== '0';
+}
+
 /** The body, decoded as it comes, so that a small one that unpacks to gigabytes is cut like a large one. */
 async function readBody(response: IncomingMessage, bytesMax: number): Promise<{ body: Buffer; cut: boolean }> {
   const encoding = response.headers['content-encoding']?.toLowerCase() ?? 'identity';
@@ -141,7 +146,9 @@ export async function guardedFetch(
     const status = response.statusCode ?? 0;
     const { location } = response.headers;
     if (!REDIRECTS.includes(status) || location === undefined) {
-      const { body, cut } = await readBody(response, bytesMax);
+      const isThere = hasBody(response, wanted.method);
+      if (!isThere) response.resume();
+      const { body, cut } = isThere ? await readBody(response, bytesMax) : { body: Buffer.alloc(0), cut: false };
       return { status, url: url.href, headers: headersOf(response), body, cut };
     }
     response.destroy();
