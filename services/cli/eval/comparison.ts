@@ -85,19 +85,19 @@ export const describeChanges = (changes: readonly SettingChange[]): string =>
   changes.map(({ name, earlier, later }) => `${name} ${earlier} then, ${later} now`).join('; ');
 
 /**
- * How many holes are in both. INVALID_ARGUMENT where none is, and where the settings differ although a step back shall count, which
- * could be theirs.
+ * How many holes are in both, and which settings differ. INVALID_ARGUMENT where no hole is, and where settings differ although a step
+ * back shall count, which could be theirs.
  */
 export function checkComparable(
   earlier: Evaluation,
   later: { settings: Settings; ids: readonly string[] },
   noRegression: boolean,
-): number {
+): { common: number; changes: SettingChange[] } {
   const known = new Set(answeredOf(earlier.rows).map(({ id }) => id));
   const common = later.ids.filter((id) => known.has(id)).length;
   if (common === 0) throw nothingInCommon(earlier.run.settings, later.settings);
   const changes = settingChanges(earlier.run.settings, later.settings);
-  if (!noRegression || changes.length === 0) return common;
+  if (!noRegression || changes.length === 0) return { common, changes };
   const hint = 'a step back could be theirs';
   throw new QuernError(
     'INVALID_ARGUMENT',

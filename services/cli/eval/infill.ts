@@ -10,7 +10,7 @@ import { connect, GATEWAY_OPTIONS, type GatewayClient } from '../gateway-client.
 import { choice, parseOptions, wholeNumber } from '../options.ts';
 import { textFor } from '../terminal-text.ts';
 import { type Asked, type Asking, askAll, MAX_TOKENS, PAUSE_MS, TEMPERATURE } from './ask.ts';
-import { checkComparable, compareRuns } from './comparison.ts';
+import { checkComparable, compareRuns, describeChanges } from './comparison.ts';
 import { type Demands, demandsOf, failedDemands } from './demands.ts';
 import { figuresOf } from './figures.ts';
 import { cutHoles, EDITOR_WINDOW, type Hole, KINDS, type Kind, type Window } from './holes.ts';
@@ -86,8 +86,9 @@ export async function evalInfill(args: string[], io: Io): Promise<number> {
     const fresh = newRun({ ...(await here()), model, settings: settingsOf(plan, sources, values.sources) });
     const ids = holes.map(({ id }) => id);
     if (earlier) {
-      const common = checkComparable(earlier, { settings: fresh.settings, ids }, demands.noRegression);
+      const { common, changes } = checkComparable(earlier, { settings: fresh.settings, ids }, demands.noRegression);
       if (common < ids.length) io.stderr.write(`${common} of ${ids.length} holes are in ${values.compare} too\n`);
+      if (changes.length > 0) io.stderr.write(`${values.compare} has other settings: ${describeChanges(changes)}\n`);
     }
     const kept = target === null ? [] : rowsOfBefore(target, fresh, new Set(ids), plan.withText);
     if (kept.length > 0) io.stderr.write(`going on after ${kept.length} of ${ids.length} holes in ${values.out}\n`);

@@ -63,7 +63,8 @@ test('no difference is something else than too few holes to tell', () => {
 test('runs without a common hole are refused; other settings are told, and refused where a step back counts', () => {
   const earlier = { run: RUN, rows: [row(0), failed(1, 'INTERNAL')] };
   const { settings } = RUN;
-  assert.equal(checkComparable(earlier, { settings, ids: ['hole0', 'hole1', 'hole2'] }, true), 1);
+  const all = checkComparable(earlier, { settings, ids: ['hole0', 'hole1', 'hole2'] }, true);
+  assert.deepEqual(all, { common: 1, changes: [] });
   const other = { ...settings, seed: 2, sources_hash: 'd' };
   assert.throws(
     () => checkComparable(earlier, { settings: other, ids: ['hole1'] }, false),
@@ -71,12 +72,13 @@ test('runs without a common hole are refused; other settings are told, and refus
   );
   assert.equal(compareRuns(earlier, { run: RUN, rows: [row(1)] }), null);
   const fewer = { ...settings, lines_before: 25, concurrency: 8 };
-  assert.equal(checkComparable(earlier, { settings: fewer, ids: ['hole0'] }, false), 1);
+  const changes = [{ name: 'lines_before', earlier: 255, later: 25 }];
+  assert.deepEqual(checkComparable(earlier, { settings: fewer, ids: ['hole0'] }, false), { common: 1, changes });
   assert.throws(
     () => checkComparable(earlier, { settings: fewer, ids: ['hole0'] }, true),
     /--fail-on-regression: expected runs of the same settings, got lines_before 255 then, 25 now: /,
   );
   const found = compareRuns(earlier, { run: { ...RUN, settings: fewer }, rows: [row(0)] });
-  assert.deepEqual(found?.settings, [{ name: 'lines_before', earlier: 255, later: 25 }]);
+  assert.deepEqual(found?.settings, changes);
   assert.match(formatComparison(RUN, found!), /\nother settings: lines_before 255 then, 25 now\n/);
 });
