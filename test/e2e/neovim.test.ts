@@ -28,6 +28,9 @@ vim.api.nvim_create_autocmd('FileType', {
     local id = vim.lsp.start_client({
       name = 'quern',
       cmd = vim.json.decode(vim.env.TEST_COMMAND),
+      -- Without a word 0.7 does not say that it can be asked, though it can; nvim-lspconfig and newer ones do.
+      capabilities = vim.tbl_deep_extend('force', vim.lsp.protocol.make_client_capabilities(), { workspace = { configuration = true } }),
+      settings = vim.json.decode(vim.env.TEST_PULLED),
       root_dir = vim.fn.getcwd(),
       init_options = vim.tbl_extend('force', { multiLine = 'never', softDeadlineMs = 20000, hardDeadlineMs = 60000, warm = false },
         vim.json.decode(vim.env.TEST_SETTINGS)),
@@ -57,11 +60,11 @@ type Neovim = {
   lines(): Promise<string[]>;
 };
 
-type Opening = { gateway: string; text: string; name?: string; settings?: Record<string, unknown> };
+type Opening = { gateway: string; text: string; name?: string; settings?: Record<string, unknown>; pulled?: unknown };
 
 async function openInNeovim(
   t: TestContext,
-  { gateway, text, name = 'answer.py', settings = {} }: Opening,
+  { gateway, text, name = 'answer.py', settings = {}, pulled = { other: {} } }: Opening,
 ): Promise<Neovim> {
   const folder = mkdtempSync(join(tmpdir(), 'quern-nvim-'));
   const file = join(folder, name);
@@ -76,6 +79,7 @@ async function openInNeovim(
       ...{ HOME: folder, XDG_STATE_HOME: folder, XDG_CACHE_HOME: folder, QUERN_GATEWAY: gateway },
       TEST_COMMAND: JSON.stringify([process.execPath, BIN, '--stdio']),
       TEST_SETTINGS: JSON.stringify(settings),
+      TEST_PULLED: JSON.stringify(pulled),
     },
     stdio: ['ignore', 'ignore', 'pipe'],
   });
@@ -181,6 +185,18 @@ test('an edit of several lines keeps the line ends of a file with CRLF', async (
   await eventually(() => readFileSync(neovim.file, 'utf8') !== text, `it is written: ${inserted}`, LIMIT_MS);
   const written = readFileSync(neovim.file, 'utf8');
   assert.equal(written, text.replace('in xs:\r\n', 'in xs:\r\n    total += x\r\n  print(total)\r\n'));
+});
+
+test('what stands in settings.quern is asked for at the start, and goes before what the start gave', async (t) => {
+  const mesh = await startFakes(t, { engine: { script: () => bytesOf('ntwort(42)') } });
+  const neovim = await openInNeovim(t, {
+    ...{ gateway: '127.0.0.1:1', text: 'x = a\n', settings: { maxTokens: 8 } },
+    pulled: { quern: { gateway: mesh.gateway.grpcAddress, maxTokens: 16 } },
+  });
+  await neovim.keys('A');
+  await inInsertMode(neovim);
+  await eventually(async () => (await neovim.lua('take_first()')) !== '', 'the mesh of the settings answers', LIMIT_MS);
+  assert.equal(mesh.engine.requests[0]?.sampling?.maxTokens, 16);
 });
 
 test('turned off, no request reaches the gateway: nobody even connects', async (t) => {

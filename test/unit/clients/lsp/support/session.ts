@@ -22,9 +22,9 @@ export type Session = {
   mesh: ScriptedMesh;
   /** Calls to the mesh, whichever they are. */
   sent: string[];
-  /** Meshes opened and closed, by the target's name. */
+  /** Meshes opened, by their targets, and which of them were closed, by their places in that. */
   opened: string[];
-  closed: string[];
+  closed: number[];
   log: string[];
   /** Settings that the server has asked for, answered when the test says so. */
   pulls: { answer: (settings: unknown) => void }[];
@@ -44,7 +44,7 @@ export async function startSession(t: TestContext, { settings, pulls = false }: 
   const mesh = new ScriptedMesh(clock, () => 'answer()');
   const sent: string[] = [];
   const opened: string[] = [];
-  const closed: string[] = [];
+  const closed: number[] = [];
   const log: string[] = [];
   const asked: Session['pulls'] = [];
   const server = createConnection(ProposedFeatures.all, new StreamMessageReader(up), new StreamMessageWriter(down));
@@ -56,8 +56,8 @@ export async function startSession(t: TestContext, { settings, pulls = false }: 
     }),
     openSource: (given) => {
       const target = String((given as { gateway?: string } | undefined)?.gateway ?? 'first');
-      opened.push(target);
-      return { source: { ...recorded(mesh, sent), close: () => closed.push(target) }, problems: [], target };
+      const place = opened.push(target) - 1;
+      return { source: { ...recorded(mesh, sent), close: () => closed.push(place) }, problems: [], target };
     },
   });
   const editor = createProtocolConnection(new StreamMessageReader(down), new StreamMessageWriter(up));
