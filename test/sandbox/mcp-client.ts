@@ -11,7 +11,13 @@ import type { ToolDefinition } from '../../services/tools/tool.ts';
 import type { RunResult } from '../../services/tools/tool-run.ts';
 import type { Cleanup } from './jail-client.ts';
 
-export type McpHostConfig = { stateDir: string; packDir: string; bounds?: SessionBounds | undefined };
+export type McpHostConfig = {
+  stateDir: string;
+  packDir: string;
+  bounds?: SessionBounds | undefined;
+  /** Tier A-. */
+  withoutCgroup?: boolean;
+};
 export type McpCall = {
   tool: string;
   args?: Record<string, unknown>;
@@ -21,6 +27,8 @@ export type McpCall = {
   /** Aborts when this file is in the workspace; it is removed. */
   abortWhen?: string;
   limits?: Partial<SandboxLimits>;
+  /** It has the workspace for itself, as a call that was approved. */
+  alone?: boolean;
 };
 export type McpToolView = ToolDefinition & { unavailable: string | null };
 export type McpCensus = { running: number; sessions: number; fds: number; rssBytes: number };
@@ -110,7 +118,7 @@ async function startProcess(config: McpHostConfig) {
 export async function startMcpHost(
   t: Cleanup,
   servers: Record<string, unknown>,
-  options: { bounds?: SessionBounds } = {},
+  options: { bounds?: SessionBounds; withoutCgroup?: boolean } = {},
 ): Promise<McpHost> {
   const folder = mkdtempSync(join(tmpdir(), 'quern-mcp-'));
   chmodSync(folder, 0o755); // the host gives root up and must get in

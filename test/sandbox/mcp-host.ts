@@ -14,6 +14,7 @@ import { giveUpRoot } from '../../services/tools/jail/privileges.ts';
 import type { Jail } from '../../services/tools/jail/sandbox.ts';
 import { findToolchain } from '../../services/tools/jail/toolchain.ts';
 import { type McpServers, openMcpServers } from '../../services/tools/mcp/mcp-servers.ts';
+import { freedFromServers } from '../../services/tools/mcp/pack-servers.ts';
 import { createRegistry, type Registry } from '../../services/tools/registry.ts';
 import { emptyResult, type RunResult, runPrepared } from '../../services/tools/tool-run.ts';
 import { openWorkspaces, type WorkspaceFolders } from '../../services/tools/workspaces.ts';
@@ -23,14 +24,15 @@ const log = createLog({ service: 'mcp-host', level: 'silent' });
 const aborts = new Map<number, AbortController>();
 let parts: { jail: Jail; registry: Registry; mcp: McpServers; workspaces: WorkspaceFolders };
 
-async function start({ stateDir, packDir, bounds }: McpHostConfig): Promise<void> {
-  const { cgroups } = giveUpRoot({ folders: [stateDir, packDir] });
+async function start({ stateDir, packDir, bounds, withoutCgroup = false }: McpHostConfig): Promise<void> {
+  const own = giveUpRoot({ folders: [stateDir, packDir] }).cgroups;
+  const cgroups = withoutCgroup ? { ok: false as const, detail: 'left out by the test', remedy: 'none' } : own;
   const toolchain = findToolchain();
   const { signal } = new AbortController();
   const jail = await openJail(
     {
       ...{ log, stateDir: join(stateDir, 'jail'), bwrap: '/usr/bin:/bin', cgroups, toolchain },
-      ...{ allowMissingCgroup: false, proxySocket: null },
+      ...{ allowMissingCgroup: withoutCgroup, proxySocket: null },
     },
     { signal },
   );
@@ -65,8 +67,9 @@ async function call(id: number, wanted: McpCall): Promise<RunResult> {
     abortAfterMs,
     abortWhen,
     limits: lower = {},
+    alone = false,
   } = wanted;
-  const { registry, jail, workspaces } = parts;
+  const { registry, jail, mcp } = parts;
   const tool = registry.get(name);
   const missing = tool.unavailable();
   if (missing !== null) return emptyResult('sandbox_unavailable', missing);
@@ -76,8 +79,10 @@ async function call(id: number, wanted: McpCall): Promise<RunResult> {
   const checked = await registry.check(tool, JSON.stringify(args), { signal: abort.signal });
   if (!checked.ok) return emptyResult('invalid_args', checked.message);
   const limits = lowestLimits(tool.definition.policy.limits, lower);
-  const opened = await workspaces.enter({ tenant, sessionId });
+  const workspaces = freedFromServers(parts.workspaces, mcp);
+  const opened = await workspaces.enter({ tenant, sessionId }, { waits: true });
   try {
+    await opened.begin({ hold: alone ? 'alone' : 'none', tool: name, signal: abort.signal });
     const { workspace } = opened;
     if (abortWhen !== undefined) void abortOn(join(workspace.path, abortWhen), abort);
     const prepared = await tool.prepare(checked.args, {

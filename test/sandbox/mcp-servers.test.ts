@@ -39,6 +39,83 @@ test('a process belongs to one tenant and session, and ends when it was idle', a
   });
 });
 
+/**
+ * Writes to its workspace all the time, also between calls, where it may; "go" says who it is and which counts went on in a second,
+ * or longer, until those went on that it is given.
+ */
+const BUSY = `
+import threading
+def count():
+  n = 0
+  while True:
+    n += 1
+    try: open("/work/count-" + sys.argv[1], "w").write(str(n))
+    except OSError: pass
+    time.sleep(0.01)
+threading.Thread(target=count, daemon=True).start()
+def counts():
+  found = sorted(name for name in os.listdir("/work") if name.startswith("count-"))
+  return {name: os.stat("/work/" + name).st_mtime_ns for name in found}
+def go(m):
+  wanted = set(m["params"]["arguments"].get("x", "").split())
+  before, since, moved = counts(), time.monotonic(), set()
+  while time.monotonic() < since + (1 if wanted <= moved else 20):
+    moved |= {name for name, at in counts().items() if at != before.get(name)}; time.sleep(0.05)
+  reply(m, text(json.dumps({"who": [os.getpid(), START], "moved": sorted(moved)})))
+START = time.monotonic_ns()`;
+
+test('for a call that has the workspace for itself, idle servers that may write there are ended, and no others', async (t) => {
+  const busy = (name: string, workspace: string): Record<string, unknown> => {
+    const server = fakeServer(BUSY, { workspace });
+    return { ...server, args: [...(server.args as string[]), name] };
+  };
+  const servers = { self: busy('self', 'write'), writer: busy('writer', 'write') };
+  const host = await startMcpHost(t, { ...servers, reader: busy('reader', 'read'), apart: busy('apart', 'none') });
+  const ask = async (server: string, more: Partial<Parameters<McpHost['call']>[0]> = {}) => {
+    const { content, outcome, message } = await host.call({ tool: `${server}__go`, ...more });
+    assert.equal(outcome, 'ok', message);
+    return JSON.parse(content) as { who: number[]; moved: string[] };
+  };
+  const others = [{ sessionId: 's2' }, { tenant: 'rival' }];
+  const [writer, reader, apart] = await Promise.all(['writer', 'reader', 'apart'].map((name) => ask(name)));
+  const elsewhere = await Promise.all(others.map((where) => ask('writer', where)));
+  const self = await ask('self', { args: { x: 'count-self count-writer' } });
+  assert.deepEqual(self.moved, ['count-self', 'count-writer'], 'control: beside an idle writer its files change');
+  const alone = await ask('self', { alone: true, args: { x: 'count-self' } });
+  assert.deepEqual(alone, { who: self.who, moved: ['count-self'] }, 'the server of the call itself stays');
+  const [again, ...same] = await Promise.all(['writer', 'reader', 'apart'].map((name) => ask(name)));
+  assert.notDeepEqual(again!.who, writer!.who, 'it was ended, and begins anew with the next call');
+  assert.deepEqual(
+    same.map(({ who }) => who),
+    [reader!.who, apart!.who],
+    'those that cannot write stay',
+  );
+  const still = await Promise.all(others.map((where) => ask('writer', where)));
+  assert.deepEqual(
+    still.map(({ who }) => who),
+    elsewhere.map(({ who }) => who),
+    'so do those of other sessions and tenants',
+  );
+});
+
+test('without cgroups an idle server that could replace a protected path is ended for the next', async (t) => {
+  const program = `
+def go(m):
+  if "x" in m["params"]["arguments"]: open("/work/.npmrc", "w").write("x")
+  reply(m, text(open("/proc/self/mountinfo").read().count(" /work/.npmrc ro,") and "read-only" or "open", str(START)))
+START = time.monotonic_ns()`;
+  const server = fakeServer(program, { workspace: 'write' });
+  const host = await startMcpHost(t, { one: server, two: server }, { withoutCgroup: true });
+  const first = await host.call({ tool: 'one__go', args: { x: 'make it' } });
+  assert.match(first.content, /^open/, `control: it was not there when the server began; ${first.message}`);
+  const second = await host.call({ tool: 'two__go' });
+  assert.match(second.content, /^read-only/, second.message);
+  const third = await host.call({ tool: 'one__go' });
+  assert.match(third.content, /^read-only/, third.message);
+  assert.notEqual(third.content.split('\n')[1], first.content.split('\n')[1], 'another process');
+  assert.equal((await host.call({ tool: 'two__go' })).content, second.content, 'which the second need not give way to');
+});
+
 test('calls of one session run side by side in one process; a cancelled one ends it after the others', async (t) => {
   const program = `
 import threading
