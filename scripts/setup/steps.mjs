@@ -35,11 +35,18 @@ function leave(signal) {
 /**
  * Runs a program in a process group of its own and resolves with { code, signal, output, timedOut, seconds }.
  * `inherit` shows its output instead of collecting it; `onOutput` gets each piece of it. After `timeoutMs` the whole group is killed.
+ * `niceness` above 0: it takes only what others leave.
  * Never rejects: a program that cannot be started has code 127 and the reason as output. Never resolves while this process stops.
  */
-export function run(command, args, { cwd = root, env = process.env, inherit = false, timeoutMs = 0, onOutput } = {}) {
+export function run(
+  program,
+  programArgs,
+  { cwd = root, env = process.env, inherit = false, niceness = 0, timeoutMs = 0, onOutput } = {},
+) {
   if (stoppedBy !== null) return new Promise(() => {});
   const startedAt = performance.now();
+  const [command, args] =
+    niceness > 0 ? ['sh', ['-c', NICELY, String(niceness), program, ...programArgs]] : [program, programArgs];
   return new Promise((done) => {
     const child = spawn(command, args, { cwd, env, detached: true, stdio: ['ignore', ...pipes(inherit)] });
     live.add(child);
@@ -71,6 +78,9 @@ export function run(command, args, { cwd = root, env = process.env, inherit = fa
     child.on('close', (code, signal) => finish(code ?? 1, signal));
   });
 }
+
+// Where the kernel groups processes by session, nice counts within the group alone, and what runs here is a session of its own.
+const NICELY = 'echo "$0" 2>/dev/null > /proc/self/autogroup; exec nice -n "$0" "$@"';
 
 const pipes = (inherit) => (inherit ? ['inherit', 'inherit'] : ['pipe', 'pipe']);
 

@@ -8,11 +8,8 @@ import { run } from '../setup/steps.mjs';
 /** Suites whose whole build is that of a preset of the same name, in the order of their suites. */
 const presets = ['asan', 'tsan', 'cuda'];
 
-// Where the kernel groups processes by session, nice counts within the group alone, and this is a session of its own.
-const quietly = 'echo 19 > /proc/self/autogroup; exec nice -n 19 "$@"';
-
 /** A share of the processors counted in time, as containers have it: what is compiled is taken from the tests, however low it ranks. */
-function hasQuota() {
+export function hasQuota() {
   const read = (path) => {
     try {
       return readFileSync(path, 'utf8').trim();
@@ -29,6 +26,6 @@ function hasQuota() {
 export async function buildAhead(suiteNames) {
   if (hasQuota()) return;
   for (const preset of presets.filter((name) => suiteNames.includes(name))) {
-    await run('sh', ['-c', quietly, 'sh', node24, 'scripts/build-native.mjs', '--preset', preset]);
+    await run(node24, ['scripts/build-native.mjs', '--preset', preset], { niceness: 19 });
   }
 }

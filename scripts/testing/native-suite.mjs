@@ -12,19 +12,22 @@ const sanitizerEnv = {
 };
 
 /** Builds `target` of a preset if need be and runs it with `args`: as `shards` processes that share its tests, side by side. */
-export async function runNativeTests(preset, { target = 'engine_tests', args = [], shards = 1, timeoutMs }) {
+export async function runNativeTests(preset, { target = 'engine_tests', args = [], shards = 1, niceness, timeoutMs }) {
   if (!(await builds(preset, target))) return { passed: 0, failed: 1, skipped: 0 };
   const command = await testCommand(preset, target);
   const shardArgs = (shard) => (shards === 1 ? [] : ['--shards', String(shards), '--shard', String(shard)]);
   const all = await Promise.all(
-    Array.from({ length: shards }, (_, shard) => runShard(preset, command, [...args, ...shardArgs(shard)], timeoutMs)),
+    Array.from({ length: shards }, (_, shard) =>
+      runShard(preset, command, [...args, ...shardArgs(shard)], { niceness, timeoutMs }),
+    ),
   );
   const sum = (key) => all.reduce((total, counts) => total + counts[key], 0);
   return { passed: sum('passed'), failed: sum('failed'), skipped: sum('skipped') };
 }
 
-async function runShard(preset, [command, ...prefix], args, timeoutMs) {
-  const result = await run(command, [...prefix, ...args], { env: { ...process.env, ...sanitizerEnv }, timeoutMs });
+async function runShard(preset, [command, ...prefix], args, { niceness, timeoutMs }) {
+  const env = { ...process.env, ...sanitizerEnv };
+  const result = await run(command, [...prefix, ...args], { env, niceness, timeoutMs });
   const counts = countTests(result.output);
   for (const [, name, reason] of result.output.matchAll(/^skip (\S+) \([^)]*\): (.*)$/gm))
     say(`  skipped: ${name} (${reason})`);
@@ -44,10 +47,10 @@ function countTests(output) {
 }
 
 /** Seeded bugs, each of which the tests must notice: test/native/mutation.mjs. A mutant that survives is a failure. */
-export async function runMutants({ timeoutMs }) {
+export async function runMutants({ niceness, timeoutMs }) {
   if (!(await builds('release', 'mutant_tests'))) return { passed: 0, failed: 1, skipped: 0 };
   const args = ['test/native/mutation.mjs', outputPath('release', 'mutant_tests')];
-  const { code, output } = await run(node24, args, { timeoutMs });
+  const { code, output } = await run(node24, args, { niceness, timeoutMs });
   const [, noticed, all] = /^(\d+) of (\d+) mutants noticed$/m.exec(output) ?? [null, 0, 0];
   if (code !== 0) say(`  FAILED: mutants\n${tail(output)}`);
   return { passed: Number(noticed), failed: Math.max(code === 0 ? 0 : 1, all - noticed), skipped: 0 };

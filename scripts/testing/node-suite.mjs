@@ -19,7 +19,7 @@ export function findTests(path, filters) {
  * Runs test files on Node 24 and resolves with { passed, failed, skipped }. Without `isolated` all run in one process,
  * which is far faster but shares globals: for pure unit tests. A run that ends without a summary is one failure.
  */
-export async function runNodeTests(suite, files, { isolated, timeoutMs }) {
+export async function runNodeTests(suite, files, { isolated, niceness, timeoutMs }) {
   if (files.length === 0) return { passed: 0, failed: 0, skipped: 0 };
   mkdirSync(join(cacheDir, 'test'), { recursive: true });
   const keptPath = join(cacheDir, 'test', `${suite}.jsonl`); // of the last run, for people
@@ -32,7 +32,7 @@ export async function runNodeTests(suite, files, { isolated, timeoutMs }) {
     ...[reporter('counts-reporter.mjs'), `--test-reporter-destination=${countsPath}`],
     ...files,
   ];
-  const result = await run(node24, args, { env: testEnv(), inherit: true, timeoutMs });
+  const result = await run(node24, args, { env: testEnv(), inherit: true, niceness, timeoutMs });
   const counts = readCounts(countsPath);
   if (existsSync(countsPath)) renameSync(countsPath, keptPath);
   return judge(suite, result, counts, timeoutMs);

@@ -1,4 +1,4 @@
-// The test suites, in the order in which they run: cheap and telling ones first.
+// The test suites in two lanes, each in the order in which its suites run: cheap and telling ones first.
 import { runCommands } from './command-suite.mjs';
 import { compileCuda, runMutants, runNativeTests } from './native-suite.mjs';
 import { findTests, runNodeTests } from './node-suite.mjs';
@@ -6,14 +6,26 @@ import { findTests, runNodeTests } from './node-suite.mjs';
 /** In milliseconds. QUERN_TEST_TIMEOUT_FACTOR stretches every limit on a slow machine. */
 const minutes = (count) => count * 60_000 * Number(process.env.QUERN_TEST_TIMEOUT_FACTOR || 1);
 
-/** A suite of *.test.ts files. `run(filters)` resolves with { passed, failed, skipped }. */
-function nodeSuite(name, paths, { isolated, timeoutMs }) {
+/**
+ * A suite of *.test.ts files. `run({ filters, niceness })` resolves with { passed, failed, skipped }. `waits`: its tests start services
+ * and wait for them most of the time; such suites run in a lane of their own beside the others (lanes.mjs).
+ */
+function nodeSuite(name, paths, { isolated, waits = false, timeoutMs }) {
   const find = (filters) => paths.flatMap((path) => findTests(path, filters));
-  return { name, find, run: (filters) => runNodeTests(name, find(filters), { isolated, timeoutMs }) };
+  const run = ({ filters, niceness }) => runNodeTests(name, find(filters), { isolated, niceness, timeoutMs });
+  return { name, find, waits, run };
 }
 
 /** A suite of commands; path filters do not apply to it. */
-const commandSuite = (name, commands) => ({ name, run: () => runCommands(commands, { timeoutMs: minutes(10) }) });
+const commandSuite = (name, commands) => ({
+  name,
+  run: ({ niceness }) => runCommands(commands, { niceness, timeoutMs: minutes(10) }),
+});
+
+const nativeSuite = (name, preset, options) => ({
+  name,
+  run: ({ niceness }) => runNativeTests(preset, { ...options, niceness, timeoutMs: minutes(20) }),
+});
 
 /** The contract of one backend; whole models take too long in emulation and run on a GPU (scripts/gpu-check). */
 const emulationArgs = ['--backend', 'cuda', '--filter', 'backend_contract,cuda_'];
@@ -30,19 +42,16 @@ export const suites = [
   ]),
   nodeSuite('tidy', ['test/tidy.test.ts', 'test/generated.test.ts'], { isolated: true, timeoutMs: minutes(10) }),
   nodeSuite('unit', ['test/unit'], { isolated: false, timeoutMs: minutes(20) }),
-  { name: 'native', run: () => runNativeTests('release', { shards: 2, timeoutMs: minutes(20) }) },
-  nodeSuite('contract', ['test/contract'], { isolated: true, timeoutMs: minutes(25) }),
-  nodeSuite('sandbox', ['test/sandbox'], { isolated: true, timeoutMs: minutes(20) }),
-  nodeSuite('e2e', ['test/e2e'], { isolated: true, timeoutMs: minutes(20) }),
-  nodeSuite('editor', ['test/editor'], { isolated: true, timeoutMs: minutes(20) }),
-  nodeSuite('deploy', ['test/deploy'], { isolated: true, timeoutMs: minutes(10) }),
-  nodeSuite('faults', ['test/faults'], { isolated: true, timeoutMs: minutes(20) }),
-  { name: 'asan', run: () => runNativeTests('asan', { shards: 2, timeoutMs: minutes(20) }) },
-  { name: 'tsan', run: () => runNativeTests('tsan', { args: tsanArgs, timeoutMs: minutes(20) }) },
-  { name: 'mutants', run: () => runMutants({ timeoutMs: minutes(20) }) },
-  {
-    name: 'emulation',
-    run: () => runNativeTests('release', { target: 'emulation_tests', args: emulationArgs, timeoutMs: minutes(20) }),
-  },
+  nativeSuite('native', 'release', { shards: 2 }),
+  nodeSuite('contract', ['test/contract'], { isolated: true, waits: true, timeoutMs: minutes(25) }),
+  nodeSuite('sandbox', ['test/sandbox'], { isolated: true, waits: true, timeoutMs: minutes(20) }),
+  nodeSuite('e2e', ['test/e2e'], { isolated: true, waits: true, timeoutMs: minutes(20) }),
+  nodeSuite('editor', ['test/editor'], { isolated: true, waits: true, timeoutMs: minutes(20) }),
+  nodeSuite('deploy', ['test/deploy'], { isolated: true, waits: true, timeoutMs: minutes(10) }),
+  nodeSuite('faults', ['test/faults'], { isolated: true, waits: true, timeoutMs: minutes(20) }),
+  nativeSuite('asan', 'asan', { shards: 2 }),
+  nativeSuite('tsan', 'tsan', { args: tsanArgs }),
+  { name: 'mutants', run: ({ niceness }) => runMutants({ niceness, timeoutMs: minutes(20) }) },
+  nativeSuite('emulation', 'release', { target: 'emulation_tests', args: emulationArgs }),
   { name: 'cuda', run: compileCuda },
 ];

@@ -218,18 +218,21 @@ class ReferenceBackend final : public Backend {
     };
     std::vector<double> scores(visible), sum(d, 0.0);
     for (uint32_t p = 0; p < visible; ++p) {
+      const float* k = slot(p) + kv_head * d;
       double score = 0;
-      for (uint32_t i = 0; i < d; ++i) score += static_cast<double>(q[i]) * slot(p)[kv_head * d + i];
+      for (uint32_t i = 0; i < d; ++i) score += static_cast<double>(q[i]) * k[i];
       scores[p] = score * shape_.attention_scale;
     }
     const double largest = *std::max_element(scores.begin(), scores.end());
     double total = 0;
     for (uint32_t p = 0; p < visible; ++p) {
       const double weight = std::exp(scores[p] - largest);
+      const float* v = slot(p) + kv_width() + kv_head * d;
       total += weight;
-      for (uint32_t i = 0; i < d; ++i) sum[i] += weight * slot(p)[kv_width() + kv_head * d + i];
+      for (uint32_t i = 0; i < d; ++i) sum[i] += weight * v[i];
     }
-    for (uint32_t i = 0; i < d; ++i) row(out, token)[head * d + i] = static_cast<float>(sum[i] / total);
+    float* to = row(out, token) + head * d;
+    for (uint32_t i = 0; i < d; ++i) to[i] = static_cast<float>(sum[i] / total);
   }
 
   bool bf16_;

@@ -19,6 +19,14 @@
 
 namespace quern::test {
 
+// Under a sanitizer everything takes ten times as long: there a test whose cases differ in their numbers alone, and not in the code
+// that they go through, may leave some out. All of them run in the release build.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+inline constexpr bool kSanitized = true;
+#else
+inline constexpr bool kSanitized = false;
+#endif
+
 // Registers a test under its name; called before main by TEST.
 int add(const char* name, void (*body)());
 // Reports one failed expectation of the running test.

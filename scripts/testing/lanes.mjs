@@ -1,0 +1,19 @@
+// Suites that start services spend their time waiting: beside them, suites that compute take the processors that are free. They
+// take only those, so that nothing that the others wait for comes later.
+import { availableParallelism } from 'node:os';
+import { hasQuota } from './build-ahead.mjs';
+
+/** Between what serves a test that waits (0) and what is compiled ahead (19). */
+const COMPUTING_NICENESS = 10;
+
+/** { suites, niceness } of each lane: one where there is one processor, or a share counted in time, which nobody can take politely. */
+export function lanesOf(suites) {
+  const waiting = suites.filter(({ waits }) => waits);
+  const computing = suites.filter(({ waits }) => !waits);
+  const isShared = waiting.length > 0 && computing.length > 0 && availableParallelism() > 1 && !hasQuota();
+  if (!isShared) return [{ suites, niceness: 0 }];
+  return [
+    { suites: waiting, niceness: 0 },
+    { suites: computing, niceness: COMPUTING_NICENESS },
+  ];
+}
