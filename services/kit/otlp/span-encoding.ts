@@ -28,7 +28,7 @@ function varintSize(value: number): number {
   return size;
 }
 
-/** Protobuf fields one after the other in a buffer that grows and is used again. Fields are numbered below 16, or below 2048 as `tag` takes them. */
+/** Protobuf fields one after the other, in a buffer that grows and is used again. */
 class FieldWriter {
   #bytes = Buffer.allocUnsafe(4096);
   #at = 0;

@@ -347,7 +347,7 @@ test('each instance of an engine tells its model once, and so does a refusal', a
   await eventually(async () => (await told()).length === 1, 'the model is told');
   const [first] = await told();
   assert.deepEqual([first?.tenant, first?.actor.kind, first?.target], ['_system', 'service', 'mock']);
-  assert.deepEqual([first?.model_sha, first?.usage], ['0'.repeat(64), { context_length: 4096 }]);
+  assert.deepEqual([first?.model_sha, first?.usage], ['0'.repeat(32), { context_length: 4096 }]);
   const ready = (): boolean =>
     mesh.gateway.context.models.all().every((model) => mesh.gateway.context.models.ready(model));
   mesh.engine.breakSessions(); // the same instance: nothing new

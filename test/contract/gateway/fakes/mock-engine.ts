@@ -153,7 +153,7 @@ function finishedOf(sequence: Sequence, status: QuernError | null = null): Finis
 function describe(model: string, contextLength: number): DescribeResponse {
   return {
     model,
-    modelHash: '0'.repeat(64),
+    modelHash: '0'.repeat(32),
     architecture: 'MockForCausalLM',
     dtype: 'f32',
     backend: 'cpu',

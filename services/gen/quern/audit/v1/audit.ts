@@ -135,7 +135,7 @@ export interface GetHeadRequest {
 }
 
 export interface GetHeadResponse {
-  /** in the ledger */
+  /** in the ledger, and shown by Query */
   records: bigint;
   /** the oldest whose bytes are kept; older ones are known by their hashes */
   firstRecord: bigint;

@@ -191,7 +191,7 @@ export interface DescribeRequest {
 export interface DescribeResponse {
   /** served name, 1..128 characters */
   model: string;
-  /** sha256 over config and weights' headers, hex */
+  /** 32 hex digits over the configuration and each weight's name, shape and first and last 4 KiB; not cryptographic */
   modelHash: string;
   /** e.g. Qwen3ForCausalLM */
   architecture: string;

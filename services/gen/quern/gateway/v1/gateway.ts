@@ -665,7 +665,7 @@ export interface Model {
   toolParser: string;
   /** format in which its reasoning is read, e.g. think; "" = it stays text */
   reasoningParser: string;
-  /** sha256 over the configuration and the weights' headers, hex; "" = no engine has told yet */
+  /** 32 hex digits over the configuration and parts of each weight, not cryptographic; "" = no engine has told yet */
   modelHash: string;
 }
 
