@@ -1,10 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { EventReporter, type ReportedEvent } from '../../../../clients/lsp/core/event-reporter.ts';
 import { type InfillEvent, InfillFailure, type InfillQuery } from '../../../../clients/lsp/core/infill-source.ts';
+import { REPORT_EVERY_MS, REPORT_PAUSE_MS } from '../../../../clients/lsp/core/limits.ts';
+import { defaultSettings, type Settings } from '../../../../clients/lsp/core/settings.ts';
 import { eventData } from '../../../../clients/vscode/web/event-lines.ts';
 import { readTarget } from '../../../../clients/vscode/web/http-settings.ts';
 import { openHttpSource } from '../../../../clients/vscode/web/http-source.ts';
 import { openPageSurroundings } from '../../../../clients/vscode/web/page-surroundings.ts';
+import { VirtualClock } from '../lsp/support/virtual-clock.ts';
 
 const query: InfillQuery = {
   ...{
@@ -16,7 +20,12 @@ const query: InfillQuery = {
     path: 'a.py',
     repository: 'p',
   },
-  ...{ languageId: 'python', chunks: [{ path: 'b.py', text: 'b = 1' }], singleLine: true, ending: 'single_line' },
+  ...{
+    languageId: 'python',
+    chunks: [{ path: 'b.py', text: 'b = 1', kind: 'recent' }],
+    singleLine: true,
+    ending: 'single_line',
+  },
   ...{ candidates: 1, maxTokens: 64, temperature: 0.1, priority: 'automatic', supersedeKey: 'k', softDeadlineMs: 900 },
 };
 
@@ -44,11 +53,23 @@ async function all(events: AsyncIterable<InfillEvent>): Promise<InfillEvent[]> {
 const go = () => ({ signal: new AbortController().signal });
 const kindOf = (kind: string) => (error: unknown) => error instanceof InfillFailure && error.kind === kind;
 
+/** What /v1/models says of a model: of a mesh as it is now, and of one from before `quern.infill`. */
+const INFILL = { prompt_order: 'spm', chunks_max: 12, stop_max: 16, modes: ['single_line', 'auto', 'unbounded'] };
+const NEW = { id: 'mini', quern: { ready: true, fim_family: 'qwen', tokenizer_hash: 'f0', infill: INFILL } };
+const OLD = { id: 'mini', quern: { ready: true, fim_family: 'qwen' } };
+const isModels = ({ url }: Sent): boolean => url.endsWith('/v1/models');
+const bodyOf = ({ init }: Sent): unknown => JSON.parse(String(init.body));
+
+const ended = (quern: object, stop_type = 'limit', index = 0): string =>
+  event({ index, content: '', stop: true, stop_type, quern });
+
 test('an infill goes as llama.cpp has it, with what is ours beside it, and comes as events', async () => {
-  const told =
-    event({ index: 0, content: 'b + 1', stop: false }) +
-    event({ index: 0, content: '', stop: true, stop_type: 'word' });
-  const { sent, source: mesh } = source(() => stream(told, { 'x-trace-id': 'c'.repeat(32) }));
+  const told = event({ index: 0, content: 'b + 1', stop: false }) + ended({ finish_reason: 'stop' }, 'word');
+  const { sent, source: mesh } = source((one) =>
+    isModels(one) ? Response.json({ data: [NEW] }) : stream(told, { 'x-trace-id': 'c'.repeat(32) }),
+  );
+  await mesh.capabilities('', go());
+  sent.length = 0;
   assert.deepEqual(await all(mesh.infill(query, go())), [
     { kind: 'accepted', traceId: 'c'.repeat(32) },
     { kind: 'delta', index: 0, text: 'b + 1' },
@@ -60,11 +81,53 @@ test('an infill goes as llama.cpp has it, with what is ours beside it, and comes
   const headers = init.headers as Record<string, string>;
   assert.equal(headers.authorization, 'Bearer qk');
   assert.match(headers.traceparent ?? '', /^00-b{32}-[0-9a-f]{16}-01$/);
-  assert.deepEqual(JSON.parse(String(init.body)), {
+  const asked = {
     ...{ request_id: 'r-1', supersede_key: 'k', priority_class: 'automatic', input_prefix: 'a = ', input_suffix: '\n' },
-    ...{ language_id: 'python', input_extra: [{ filename: 'b.py', text: 'b = 1' }], n_predict: 64, n_cmpl: 1 },
-    ...{ temperature: 0.1, t_max_predict_ms: 900, stop: ['\n'], stream: true },
-  });
+    ...{ path: 'a.py', repository: 'p', language_id: 'python' },
+    ...{ input_extra: [{ filename: 'b.py', text: 'b = 1', kind: 'recent' }], n_predict: 64, n_cmpl: 1 },
+    ...{ temperature: 0.1, mode: 'single_line', soft_deadline_ms: 900, stream: true },
+  };
+  assert.deepEqual(JSON.parse(String(init.body)), asked);
+  await mesh.warm(query, go());
+  const read = { ...asked, n_predict: 0, stream: false, priority_class: 'warm' };
+  assert.deepEqual(sent.slice(1).map(bodyOf), [read]);
+});
+
+test('a mesh that does not say what it can do is told the same in terms that it has always known', async () => {
+  const told = event({ index: 0, content: '', stop: true, stop_type: 'word' });
+  const { sent, source: mesh } = source((one) => (isModels(one) ? Response.json({ data: [OLD] }) : stream(told)));
+  const several: InfillQuery = { ...query, singleLine: false, ending: 'auto' };
+  for (const ask of [() => Promise.resolve(), () => mesh.capabilities('', go())]) {
+    await ask();
+    sent.length = 0;
+    for (const one of [query, several]) await all(mesh.infill(one, go()));
+    const [line, lines] = sent.map(bodyOf) as Record<string, unknown>[];
+    assert.deepEqual([line?.stop, line?.t_max_predict_ms, line?.mode], [['\n'], 900, 'single_line']);
+    assert.deepEqual([lines?.stop, lines?.t_max_predict_ms, lines?.mode], [undefined, 900, 'auto']);
+  }
+});
+
+test('how a choice ended is read where the mesh says it, else from llama.cpp’s stop type', async () => {
+  const finishedBy = async (last: string): Promise<unknown> => {
+    const { source: mesh } = source(() => stream(last));
+    const [, finished] = await all(mesh.infill(query, go()));
+    return finished?.kind === 'finished' ? [finished.cut, finished.scopeEnded] : finished;
+  };
+  assert.deepEqual(await finishedBy(ended({ finish_reason: 'stop', scope_ended: true }, 'eos')), [false, true]);
+  assert.deepEqual(await finishedBy(ended({ finish_reason: 'stop', scope_ended: false }, 'eos')), [false, false]);
+  for (const reason of ['length', 'cancelled', 'superseded'])
+    assert.deepEqual(await finishedBy(ended({ finish_reason: reason, scope_ended: false })), [true, false], reason);
+  assert.deepEqual(await finishedBy(event({ index: 0, stop: true, stop_type: 'limit' })), [true, false]);
+  assert.deepEqual(await finishedBy(event({ index: 0, stop: true, stop_type: 'eos' })), [false, false]);
+});
+
+test('a query that a newer one took the place of ends so', async () => {
+  const last = ended({ finish_reason: 'stop' }, 'eos', 1) + ended({ finish_reason: 'superseded' });
+  const { source: mesh } = source(() => stream(last));
+  const end = async (candidates: number): Promise<unknown> =>
+    (await all(mesh.infill({ ...query, candidates }, go()))).at(-1);
+  assert.deepEqual(await end(2), { kind: 'end', superseded: true });
+  assert.deepEqual(await end(3), { kind: 'end', superseded: true }, 'the third was not even begun');
 });
 
 test('a limit is a cut; several choices end one by one', async () => {
@@ -142,13 +205,124 @@ test('an abort ends the request, before and behind its answer', async () => {
   assert.equal(sent.length, 1);
 });
 
-test('capabilities are those of the model that is served', async () => {
+test('capabilities are those that the mesh tells of the model that is served', async () => {
+  const serve = (...data: unknown[]) => source(() => Response.json({ data })).source;
+  assert.deepEqual(await serve(NEW).capabilities('', go()), {
+    ...{ model: 'mini', infill: true, fimFamily: 'qwen', tokenizerHash: 'f0', chunksMax: 12 },
+    endings: ['single_line', 'auto'], // the fourth is not one that the editor asks for
+  });
+  const told = (id: string, hash: string) => ({ id, quern: { ...NEW.quern, tokenizer_hash: hash, infill: null } });
+  const chat = await serve(NEW, told('chat', 'f1')).capabilities('chat', go());
+  assert.deepEqual([chat.infill, chat.tokenizerHash, chat.endings], [false, 'f1', []]);
+  assert.equal((await serve(told('mini', '')).capabilities('', go())).tokenizerHash, '', 'not certain yet');
+  for (const name of ['other', ''])
+    await assert.rejects(serve(NEW, told('chat', 'f1')).capabilities(name, go()), /served model \(mini, chat\), got/);
+  const html = source(() => new Response('<html>')).source;
+  await assert.rejects(html.capabilities('', go()), kindOf('failed'));
+});
+
+test('of an older mesh a model that is ready is known by its name, and ends are read here', async () => {
   const model = (id: string, fim: string, ready = true) => ({ id, quern: { ready, fim_family: fim } });
   const serve = (...data: unknown[]) => source(() => Response.json({ data })).source;
-  const one = await serve(model('mini', 'qwen')).capabilities('', go());
-  assert.deepEqual([one.infill, one.fimFamily, one.tokenizerHash], [true, 'qwen', 'http:mini']);
+  assert.deepEqual(await serve(OLD).capabilities('', go()), {
+    ...{ model: 'mini', infill: true, fimFamily: 'qwen', tokenizerHash: 'http:mini', chunksMax: 256, endings: [] },
+  });
   assert.equal((await serve(model('a', ''), model('b', 'x')).capabilities('a', go())).infill, false);
   assert.equal((await serve(model('mini', '', false)).capabilities('', go())).tokenizerHash, '', 'not certain yet');
+  assert.equal((await serve({ id: 'any' }).capabilities('', go())).tokenizerHash, '', 'not a mesh of ours');
+});
+
+const ACCEPTED: ReportedEvent = {
+  ...{ requestId: 'r-1', choice: 1, kind: 'accepted', reason: '', elapsedMs: 40, characters: 12 },
+  ...{ languageId: 'python', afterSeconds: null, fromCache: true },
+};
+
+test('what became of suggestions is told with what is known of it', async () => {
+  const { sent, source: mesh } = source((one) => Response.json(isModels(one) ? { data: [NEW] } : { counted: 2 }));
+  const kept: ReportedEvent = { ...ACCEPTED, kind: 'kept', elapsedMs: null, characters: 0, afterSeconds: 30 };
+  await mesh.report([ACCEPTED, kept], go());
+  await mesh.report([ACCEPTED], go());
+  assert.deepEqual(
+    sent.map(({ url, init }) => [init.method, url]),
+    [
+      ['GET', 'http://mesh/v1/models'], // asked once whether it takes them
+      ['POST', 'http://mesh/v1/events'],
+      ['POST', 'http://mesh/v1/events'],
+    ],
+  );
+  const shared = { request_id: 'r-1', choice: 1, reason: '', language_id: 'python', from_cache: true };
+  const first = { ...shared, kind: 'accepted', elapsed_ms: 40, characters: 12 };
+  assert.deepEqual(sent.slice(1).map(bodyOf), [
+    { events: [first, { ...shared, kind: 'kept', characters: 0, after_seconds: 30 }] },
+    { events: [first] },
+  ]);
+});
+
+test('a mesh that does not say so is told no events; refusals of those that are told are kinds of failure', async () => {
+  const old = source(() => Response.json({ data: [OLD] }));
+  await assert.rejects(old.source.report([ACCEPTED], go()), kindOf('no_fim'));
+  assert(old.sent.every(isModels));
+  const refused = async (status: number, message: string): Promise<InfillFailure> => {
+    const { source: mesh } = source((one) =>
+      isModels(one) ? Response.json({ data: [NEW] }) : Response.json({ error: { message } }, { status }),
+    );
+    const thrown: unknown = await mesh.report([ACCEPTED], go()).catch((error: unknown) => error);
+    assert(thrown instanceof InfillFailure, `HTTP ${status} is a failure`);
+    return thrown;
+  };
+  assert.equal((await refused(400, 'reason: expected one of DISABLED, MODEL_NO_FIM, got "X"')).kind, 'failed');
+  assert.equal((await refused(401, 'no key')).kind, 'unauthenticated');
+  assert.equal((await refused(503, 'draining')).kind, 'offline');
+});
+
+/** The language server's own reporter over HTTP, before a mesh that takes reports from when `told` says so. */
+function reporting(settings: Partial<Settings>, told: () => object = () => NEW) {
+  const clock = new VirtualClock();
+  const { sent, source: mesh } = source((one) => Response.json(isModels(one) ? { data: [told()] } : { counted: 1 }));
+  const now = { ...defaultSettings, ...settings };
+  const reports: Promise<void>[] = [];
+  const report: typeof mesh.report = (events, options) => {
+    const running = mesh.report(events, options);
+    reports.push(running);
+    return running;
+  };
+  const reporter = new EventReporter({ clock, source: { report }, settings: () => now });
+  const accepted = { kind: 'accepted', id: 'r-1', index: 0, languageId: 'python', elapsedMs: 40, chars: 12 } as const;
+  reporter.noteEvent({ ...accepted, latencyMs: 90, fromCache: false });
+  /** So much later, and with what was sent then answered. */
+  const later = async (ms: number): Promise<void> => {
+    await clock.advance(ms);
+    await Promise.allSettled(reports);
+    await new Promise((resolve) => setImmediate(resolve)); // the reporter has heard of it
+  };
+  return { sent, reporter, later };
+}
+
+test('reports are on unless the user turned them off; then nothing is sent, not even the question whether it may', async () => {
+  const on = reporting({});
+  await on.later(REPORT_EVERY_MS);
+  assert.deepEqual(
+    on.sent.map(({ url }) => url),
+    ['http://mesh/v1/models', 'http://mesh/v1/events'],
+  );
+  for (const off of [{ reportEvents: false }, { enabled: false }, { languages: { python: false } }]) {
+    const { sent, reporter, later } = reporting(off);
+    await later(REPORT_PAUSE_MS);
+    await reporter.close();
+    assert.deepEqual(sent, [], JSON.stringify(off));
+  }
+});
+
+test('an older mesh is left alone for minutes, and told what there was once it takes reports', async () => {
+  let told: object = OLD;
+  const { sent, reporter, later } = reporting({}, () => told);
+  await later(REPORT_EVERY_MS);
+  assert.deepEqual([sent.length, sent.every(isModels), reporter.queued, reporter.dropped], [1, true, 1, 0]);
+  told = NEW;
+  await later(REPORT_PAUSE_MS - 1);
+  assert.equal(sent.length, 1);
+  await later(1);
+  assert.deepEqual([sent.length, sent.at(-1)?.url, reporter.queued], [3, 'http://mesh/v1/events', 0]);
 });
 
 test('events of a stream: any line end, split anywhere, half of one at the end is none', async () => {
