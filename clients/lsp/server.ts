@@ -273,9 +273,9 @@ class Server {
     }
     const failure = reason !== null && ['OFFLINE', 'UNAUTHENTICATED', 'MODEL_NO_FIM', 'FAILED'].includes(reason);
     if (failure && this.#told !== reason) this.#warn(`no suggestions (${reason}): ${this.#completer.lastFailure}`);
-    // Said once per kind of failure, and again when it comes back.
+    // Said once per kind of failure, and again when it comes back; the cache says nothing about the mesh.
     if (failure) this.#told = reason;
-    else if (reason === null) this.#told = '';
+    else if (reason === null && from !== 'cache') this.#told = '';
   }
 
   #note(given: unknown): void {

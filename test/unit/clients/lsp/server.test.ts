@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { CancellationTokenSource } from 'vscode-languageserver/node';
+import { InfillFailure } from '../../../../clients/lsp/core/infill-source.ts';
 import { SETTINGS_MS_MAX, WARM_IDLE_MS } from '../../../../clients/lsp/core/limits.ts';
 import { type Session, startSession } from './support/session.ts';
 
@@ -118,6 +119,25 @@ test('a file that was opened before the settings came is read ahead once they ar
     session.sent.filter((call) => call === 'warm'),
     ['warm'],
   );
+});
+
+test('a failure is told once, however much the cache still answers, and again once the mesh had been there', async (t) => {
+  const session = await startSession(t, { settings: { speculate: false } });
+  const told = (): number => session.log.filter((line) => /no suggestions \(OFFLINE\): nobody/.test(line)).length;
+  const away = new InfillFailure('offline', 'nobody is there');
+  await waitFor(session, session.complete());
+  for (const [fails, expected] of [
+    [away, 1],
+    [away, 1],
+    [null, 1],
+    [away, 2],
+  ] as const) {
+    session.mesh.fails = fails;
+    await waitFor(session, session.complete());
+    assert.deepEqual(texts(await waitFor(session, session.complete(false))), ['answer()'], 'from the cache');
+    await session.settle();
+    assert.equal(told(), expected);
+  }
 });
 
 test('what cannot be is told once for as long as it is there', async (t) => {
