@@ -11,6 +11,8 @@ class Refusal extends Error {}
 type Frame = { keys: Set<string> | null; expectsKey: boolean };
 
 const SHOWN_KEY_CHARS_MAX = 60;
+/** Of the text around a mistake. */
+const SHOWN_CHARS_MAX = 20;
 
 /** Where the string that begins at `at` (its quote) ends: after the closing quote, or at the end of the text. */
 function stringEnd(text: string, at: number): number {
@@ -81,7 +83,7 @@ export function parseBoundedJson(text: string, name: string): ParsedJson {
     return { ok: true, value };
   } catch (error) {
     if (error instanceof Refusal) return { ok: false, message: `${name}: ${error.message}` };
-    if (error instanceof SyntaxError) return { ok: false, message: `${name}: not JSON: ${syntaxProblem(error)}` };
+    if (error instanceof SyntaxError) return { ok: false, message: `${name}: not JSON: ${syntaxProblem(error, text)}` };
     throw error;
   }
 }
@@ -101,11 +103,12 @@ export function parseArguments(text: string): ParsedArguments {
   return { ok: true, value: value as JsonObject };
 }
 
-/** V8 quotes the text around the mistake; only the place is of use, the text may be anything. */
-function syntaxProblem(error: SyntaxError): string {
+/** Of V8's words only the place is of use: they quote as much of the text as they like. */
+function syntaxProblem(error: SyntaxError, text: string): string {
+  if (/end of JSON|Unterminated/.test(error.message)) return 'it ends too early';
   const place = /position (\d+)/.exec(error.message)?.[1];
-  if (/end of JSON/.test(error.message)) return 'it ends too early';
-  return place === undefined
-    ? 'a character that may not stand there'
-    : `a character that may not stand there, at ${place}`;
+  const shown = (from: number, to?: number): string => JSON.stringify(text.slice(from, to));
+  if (place === undefined) return `expected an object such as {"name": "value"}, got ${shown(0, SHOWN_CHARS_MAX)}`;
+  const at = Number(place);
+  return `${shown(at, at + 1)} may not stand at position ${at}, after ${shown(Math.max(0, at - SHOWN_CHARS_MAX), at)}`;
 }

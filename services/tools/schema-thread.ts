@@ -1,9 +1,10 @@
 // The thread in which schemas are compiled and arguments are checked: what a foreign schema costs is its own time, and the
 // thread can be ended. Answers one message at a time, in order; argument-check.ts is the other side.
 import { parentPort } from 'node:worker_threads';
-import { Ajv2020, type AnySchemaObject, type ErrorObject, type ValidateFunction } from 'ajv/dist/2020.js';
+import { Ajv2020, type AnySchemaObject, type ValidateFunction } from 'ajv/dist/2020.js';
 import { assert } from '#kit/assert.ts';
 import { linearPattern } from './linear-pattern.ts';
+import { schemaProblem } from './schema-problem.ts';
 import { READY_ID, type SchemaReply, type SchemaRequest } from './schema-thread-messages.ts';
 import { SCHEMAS_KEPT_MAX } from './tool-limits.ts';
 
@@ -24,6 +25,7 @@ function newAjv(ignoreUnknown: boolean): Ajv2020 {
     validateFormats: false,
     logger: false,
     addUsedSchema: false,
+    verbose: true, // errors bring what came
     code: { regExp: patternEngine },
   }).addVocabulary(['example']);
 }
@@ -31,20 +33,6 @@ function newAjv(ignoreUnknown: boolean): Ajv2020 {
 const strict = newAjv(false);
 const lenient = newAjv(true);
 const compiled = new Map<string, ValidateFunction>();
-
-function describe(error: ErrorObject): string {
-  const path = `arguments${error.instancePath.replaceAll('/', '.')}`;
-  const { params } = error;
-  if (error.keyword === 'additionalProperties')
-    return `${path}: has no field ${JSON.stringify(params.additionalProperty)}`;
-  if (error.keyword === 'required') return `${path}: the field ${JSON.stringify(params.missingProperty)} is missing`;
-  if (error.keyword === 'enum') {
-    return `${path}: expected one of ${JSON.stringify(params.allowedValues).slice(0, 400)}`;
-  }
-  if (error.keyword === 'const') return `${path}: expected ${JSON.stringify(params.allowedValue).slice(0, 400)}`;
-  if (error.keyword === 'type') return `${path}: expected ${[params.type].flat().join(' or ')}`;
-  return `${path}: ${error.message ?? error.keyword}`;
-}
 
 function compile(request: SchemaRequest & { op: 'compile' }): SchemaReply {
   if (compiled.has(request.key)) return { id: request.id, ok: true };
@@ -64,7 +52,7 @@ function check({ id, key, value }: SchemaRequest & { op: 'check' }): SchemaReply
   if (validate(JSON.parse(value)) === true) return { id, ok: true };
   const [error] = validate.errors ?? [];
   assert(error, 'a refusal has a reason; schemas are synchronous');
-  return { id, ok: false, unknown: false, message: describe(error) };
+  return { id, ok: false, unknown: false, message: schemaProblem(error) };
 }
 
 function answer(request: SchemaRequest): SchemaReply {

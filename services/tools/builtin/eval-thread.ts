@@ -70,17 +70,19 @@ function evaluate(
     const result = context.evalCode(code, 'code.js');
     if (isOver) {
       result.dispose();
-      return { ok: false, message: `took more than ${wallMs} ms` };
+      return { ok: false, message: tooLong(wallMs) };
     }
     if (result.error) return result.error.consume((error) => ({ ok: false, message: thrownText(context, error) }));
     const text = result.value.consume((value) => toJson(context, stringify, value));
-    return isOver ? { ok: false, message: `took more than ${wallMs} ms` } : text;
+    return isOver ? { ok: false, message: tooLong(wallMs) } : text;
   } finally {
     stringify.dispose();
     context.dispose();
     runtime.dispose();
   }
 }
+
+const tooLong = (wallMs: number): string => `took more than ${wallMs} ms, the limit of this tool; do less in one call`;
 
 assert(parentPort, 'runs in a thread of its own');
 const port = parentPort;

@@ -40,7 +40,7 @@ class DiffReader {
   }
 
   refuse(problem: string): never {
-    const message = `patch, line ${this.#at + 1}: ${problem}`;
+    const message = `arguments.patch, line ${this.#at + 1}: ${problem}`;
     throw new QuernError('INVALID_ARGUMENT', message, { fields: [{ field: 'patch', description: message }] });
   }
 }
@@ -48,7 +48,10 @@ class DiffReader {
 /** A name after "--- " or "+++ ": up to a tab, where a date may follow. */
 function nameIn(reader: DiffReader, marker: '--- ' | '+++ '): string {
   const { line } = reader;
-  if (!line?.startsWith(marker)) reader.refuse(`expected "${marker}path"`);
+  if (!line?.startsWith(marker))
+    reader.refuse(
+      `expected "${marker}path", got ${line === undefined ? 'its end' : JSON.stringify(line.slice(0, 80))}`,
+    );
   const name = line.slice(4).replace(/\t.*$/, '').replace(/\r$/, '');
   if (name.startsWith('"')) reader.refuse('quoted names are not supported');
   reader.next();

@@ -33,19 +33,30 @@ async function refused(schema: JsonObject, json: string, pattern: RegExp): Promi
 test('valid arguments come back as they are, without coercion or defaults', async () => {
   const result = await check(reader, '{"path":"a.ts","lines":3}');
   assert.deepEqual(result, { ok: true, args: { path: 'a.ts', lines: 3 } });
-  await refused(reader, '{"path":"a.ts","lines":"3"}', /^arguments\.lines: expected integer$/);
-  await refused(reader, '{"path":"a","lines":0}', /arguments\.lines: must be >= 1/);
+  await refused(reader, '{"path":"a.ts","lines":"3"}', /^arguments\.lines: expected integer, got "3"$/);
+  await refused(reader, '{"path":"a","lines":0}', /arguments\.lines: must be >= 1, got 0$/);
   await refused(reader, '{}', /the field "path" is missing/);
   await refused(reader, '', /the field "path" is missing/);
-  await refused(reader, '{"path":"a","extra":1}', /has no field "extra"/);
-  await refused(reader, '{"path":"a","mode":"x"}', /expected one of \["text","bytes"\]/);
+  await refused(reader, '{"path":"a","extra":1}', /has no field "extra"$/);
+  await refused(reader, '{"path":"a","line":1}', /has no field "line"; did you mean "lines"\?$/);
+  await refused(reader, '{"path":"a","mode":"x"}', /^arguments\.mode: expected "text" or "bytes", got "x"$/);
+  await refused(reader, '{"path":"a","mode":"Byte"}', /got "Byte"; did you mean "bytes"\?$/);
+  await refused(reader, JSON.stringify({ path: { a: 'x'.repeat(1_000) } }), /^arguments\.path: .{10,90}…$/);
+  const two = checkSchema({ type: 'object', required: ['a', 'b', 'c'], properties: { a: {} } }, 'input_schema');
+  await refused(two, '{"b":1}', /^arguments: the fields "a", "c" are missing$/);
 });
 
 test('what is not a JSON object is refused before the schema', async () => {
   await refused(reader, '[1]', /expected a JSON object/);
   await refused(reader, 'null', /expected a JSON object/);
   await refused(reader, '{"path":', /ends too early/);
-  await refused(reader, '{"path":"a",}', /not JSON/);
+  await refused(
+    reader,
+    '{"path":"a",}',
+    /^arguments: not JSON: "}" may not stand at position 12, after "{\\"path\\":\\"a\\","$/,
+  );
+  await refused(reader, "{path: 'a'}", /^arguments: not JSON: "p" may not stand at position 1, after "{"$/);
+  await refused(reader, 'read a.ts', /^arguments: not JSON: expected an object such as .*, got "read a.ts"$/);
   await refused(reader, '{"path":"\\ud800"}', /lone surrogate/);
   await refused(reader, '{"path":"a","path":"b"}', /"path" stands twice/);
   await refused(reader, '{"path":"a","\\u0070ath":"b"}', /"path" stands twice/);
@@ -55,7 +66,7 @@ test('names of the prototype are data or refused, never a way in', async () => {
   await refused(reader, '{"__proto__":{"path":"a"}}', /"__proto__" is not allowed/);
   await refused(reader, '{"path":{"\\u005f_proto__":1}}', /"__proto__" is not allowed/);
   const named = checkSchema({ type: 'object', required: ['constructor', 'toString'] }, 'input_schema');
-  await refused(named, '{}', /the field "constructor" is missing/);
+  await refused(named, '{}', /the fields "constructor", "toString" are missing/);
   const result = await check(named, '{"constructor":1,"toString":2}');
   assert.deepEqual(result, { ok: true, args: { constructor: 1, toString: 2 } });
   assert.equal(({} as { path?: string }).path, undefined);

@@ -8,7 +8,7 @@ const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = fs.constants;
 class Refusal extends Error {}
 
 const REASONS = {
-  ENOENT: 'does not exist',
+  ENOENT: 'does not exist; list_dir shows what is there',
   ENOTDIR: 'a part of the path is not a folder',
   EISDIR: 'is a folder',
   ELOOP: 'is a link, which is not followed',
@@ -51,7 +51,7 @@ function checkWay(path, make) {
     const way = names.slice(0, i).join('/');
     const stat = fs.lstatSync(way, { throwIfNoEntry: false });
     if (!stat && make) at(way, () => fs.mkdirSync(way));
-    else if (!stat) refuse(path, 'does not exist');
+    else if (!stat) refuse(path, REASONS.ENOENT);
     else if (!stat.isDirectory()) refuse(way, `is a ${kindOf(stat)}, not a folder`);
   }
 }
