@@ -186,6 +186,7 @@ class Server {
       });
     }
     await this.#followed.ready();
+    if (this.#at) this.#warmer.noteChange(); // what was opened before the settings came
   }
 
   #listenToDocuments(): void {
@@ -310,7 +311,6 @@ class Server {
     const keeps = isSameMesh && settings.enabled;
     (keeps ? opened : old).source.close();
     if (!keeps) this.#opened = opened;
-    if (this.#at) this.#warmer.noteChange();
     this.#tellProblems([...problems, ...opened.problems]);
   }
 

@@ -155,3 +155,16 @@ test('what cannot be is told once for as long as it is there', async (t) => {
   await push({ enabeld: null, maxTokens: 8, warn: true });
   assert.match(session.log.at(-1) ?? '', /^quern: warn: there is no such setting; did you mean warm\?/);
 });
+
+test('settings that change nothing about what was read ahead do not have it read again', async (t) => {
+  const session = await startSession(t, {});
+  const warmed = (): number => session.sent.filter((call) => call === 'warm').length;
+  await session.clock.advance(WARM_IDLE_MS);
+  assert.equal(warmed(), 1);
+  for (const maxTokens of [8, 8, 16]) {
+    await session.editor.sendNotification('workspace/didChangeConfiguration', { settings: { maxTokens } });
+    await session.settle();
+    await session.clock.advance(60_000);
+  }
+  assert.equal(warmed(), 1);
+});
