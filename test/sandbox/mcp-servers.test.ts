@@ -49,13 +49,13 @@ def count():
   n = 0
   while True:
     n += 1
-    try: open("/work/count-" + sys.argv[1], "w").write(str(n))
+    try: open("count-" + sys.argv[1], "w").write(str(n))
     except OSError: pass
     time.sleep(0.01)
 threading.Thread(target=count, daemon=True).start()
 def counts():
-  found = sorted(name for name in os.listdir("/work") if name.startswith("count-"))
-  return {name: os.stat("/work/" + name).st_mtime_ns for name in found}
+  found = sorted(name for name in os.listdir() if name.startswith("count-"))
+  return {name: os.stat(name).st_mtime_ns for name in found}
 def go(m):
   wanted = set(m["params"]["arguments"].get("x", "").split())
   before, since, moved = counts(), time.monotonic(), set()
@@ -101,8 +101,8 @@ test('for a call that has the workspace for itself, idle servers that may write 
 test('without cgroups an idle server that could replace a protected path is ended for the next', async (t) => {
   const program = `
 def go(m):
-  if "x" in m["params"]["arguments"]: open("/work/.npmrc", "w").write("x")
-  reply(m, text(open("/proc/self/mountinfo").read().count(" /work/.npmrc ro,") and "read-only" or "open", str(START)))
+  if "x" in m["params"]["arguments"]: open(".npmrc", "w").write("x")
+  reply(m, text(open("/proc/self/mountinfo").read().count(f" {os.getcwd()}/.npmrc ro,") and "read-only" or "open", str(START)))
 START = time.monotonic_ns()`;
   const server = fakeServer(program, { workspace: 'write' });
   const host = await startMcpHost(t, { one: server, two: server }, { withoutCgroup: true });

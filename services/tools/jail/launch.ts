@@ -43,8 +43,8 @@ const OPTIONS = 4;
 const STATUS = 5;
 
 /**
- * The same for every launch, behind whose it is: what differs is in the pipes. --disable-userns is here so that bubblewrap refuses options without
- * --unshare-user, which is their last.
+ * The same for every launch, behind whose it is: what differs is in the pipes. --disable-userns is here so that bubblewrap refuses
+ * options without --unshare-user, which is their last.
  */
 export const BWRAP_ARGUMENTS: readonly string[] = [
   ...['--args', String(OPTIONS), '--seccomp', String(FILTER), '--json-status-fd', String(STATUS)],
