@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { eventually } from '../contract/gateway/fakes/mesh.ts';
 import { startMesh } from '../e2e/mesh.ts';
 import { startPageServer } from './support/page-server.ts';
 import { GHOST, launchBrowser, Workbench } from './support/workbench.ts';
@@ -19,7 +20,7 @@ const CODE = `def total(prices):
 def mean(prices):
 `;
 
-test('ghost text comes from the bundled model, and Tab takes it', async (t) => {
+test('ghost text comes from the bundled model, Tab takes it, and the mesh is told', async (t) => {
   const ends: (() => unknown)[] = [];
   const whole = { after: (end: () => unknown): void => void ends.unshift(end) };
   t.after(async () => {
@@ -30,7 +31,8 @@ test('ghost text comes from the bundled model, and Tab takes it', async (t) => {
   const server = await startPageServer(whole, folder);
   server.files.set('mean.py', Buffer.from(CODE));
   const mesh = await startMesh(whole, { env: { QUERN_GATEWAY_HTTP_ALLOWED_ORIGINS: server.origin } });
-  Object.assign(server.defaults, { 'quern.gatewayUrl': `http://${mesh.http.replace(/^https?:\/\//, '')}` });
+  const gatewayUrl = `http://${mesh.http.replace(/^https?:\/\//, '')}`;
+  Object.assign(server.defaults, { 'quern.gatewayUrl': gatewayUrl });
   Object.assign(server.defaults, { 'quern.softDeadlineMs': 60_000, 'quern.hardDeadlineMs': 60_000 });
   const at = await Workbench.open(await launchBrowser(whole), server);
   await at.openFile('mean.py');
@@ -50,4 +52,7 @@ test('ghost text comes from the bundled model, and Tab takes it', async (t) => {
   const start = `${CODE}    return total(`;
   await at.savedAs('mean.py', (text) => text.startsWith(start) && bare(text.slice(start.length)).startsWith(shown));
   assert.notEqual(shown, '');
+  const told = /^quern_suggestion_events_total\{event="accepted",language="python".*\} 1$/m;
+  const isTold = async (): Promise<boolean> => told.test(await (await fetch(`${gatewayUrl}/metrics`)).text());
+  await eventually(isTold, 'the mesh is told of the acceptance', 60_000);
 });

@@ -63,6 +63,7 @@ before(async () => {
     // However busy the machine is: texts come whole.
     'quern.trace.server': 'verbose', // no more than warnings are logged before a test sets the level
     ...{ 'quern.softDeadlineMs': 60_000, 'quern.hardDeadlineMs': 60_000, 'quern.maxTokens': 200 },
+    'quern.reportEvents': false, // running-mesh.test.ts has it on; here every request is counted
   });
   browser = await launchBrowser(whole);
   at = await Workbench.open(browser, server);
@@ -224,6 +225,16 @@ test('a log that holds all that is sent does not hold the key', async () => {
   await at.command('View: Hide Panel');
 });
 
+test('with reports off nothing is told of all that was shown and taken', async () => {
+  const { accepted = 0, shown = 0 } = await at.events();
+  assert(accepted > 0 && shown > 0);
+  const lines = (await metrics()).split('\n');
+  assert.deepEqual(
+    lines.filter((line) => /^quern_suggestion_events_total\{|handler="\/v1\/events"/.test(line)),
+    [],
+  );
+});
+
 test('the walkthrough opens', async () => {
   await at.command('Quern: Get Started');
   await at.page.getByText('Find your mesh').first().waitFor();
@@ -261,10 +272,13 @@ test('a mesh that goes away is told, and the editor goes on', async () => {
   assert.match(await at.statusText(), /OFFLINE/);
 });
 
+async function metrics(): Promise<string> {
+  return (await fetch(`${mesh.url}/metrics`)).text();
+}
+
 /** All that the gateway was asked over HTTP, beside the question itself. */
 async function gatewayRequests(): Promise<number> {
-  const text = await (await fetch(`${mesh.url}/metrics`)).text();
-  const lines = text.split('\n').filter((line) => /^quern_gateway_http_requests_total\{/.test(line));
+  const lines = (await metrics()).split('\n').filter((line) => /^quern_gateway_http_requests_total\{/.test(line));
   const counted = lines.filter((line) => !line.includes('handler="/metrics"'));
   assert(counted.length > 0, 'the gateway counts its requests');
   return counted.reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0);
