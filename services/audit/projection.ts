@@ -238,8 +238,7 @@ export class Projection {
       const facts = [text(record.target), text(record.trace_id), text(record.sealed), index, text(record.content_ref)];
       const { execution_id, tool_version, tool_sha, policy_sha, args_mac } = record;
       const ofTool = [execution_id, tool_version, tool_sha, policy_sha, args_mac].map(text);
-      const given = begins === 'tool' ? usage : null; // bytes of the arguments, depth
-      this.#accept.run(id, begins, request, tenant, actor.kind, actor.ref, ts, ...facts, ...ofTool, given);
+      this.#accept.run(id, begins, request, tenant, actor.kind, actor.ref, ts, ...facts, ...ofTool, usage);
     } else if (ends) {
       const { outcome, parent_id, execution_id } = record;
       const byRequest = execution_id === undefined ? request : null;

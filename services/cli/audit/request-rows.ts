@@ -1,6 +1,7 @@
 /** Rows of requests, agent runs and tool calls as a table, as CSV and in the classic form of one line per request. */
 import type { QueryResponse, ToolCallRow } from '#gen/quern/audit/v1/audit.ts';
 import { classicLine } from '#kit/audit/classic-line.ts';
+import { localPrincipal } from '#kit/principal.ts';
 import { formatTable } from '../table.ts';
 import { oneLine } from '../terminal-text.ts';
 
@@ -49,16 +50,23 @@ function what({ kind, model, tool }: QueryResponse): string {
 const session = ({ tool, requestId }: QueryResponse): string =>
   tool === undefined || tool.sessionId === requestId ? '' : tool.sessionId;
 
+type Column = [title: string, cellOf: (row: QueryResponse) => string];
+
+/** Where there is no keys file every caller has the same key, which says nothing. */
+const isKey = (keyId: string): boolean => keyId !== '' && keyId !== localPrincipal.keyId;
+
 export function requestTable(rows: readonly QueryResponse[]): string {
-  const columns: [string, (row: QueryResponse) => string][] = [
+  const columns: Column[] = [
     ['time', ({ accepted }) => accepted],
     ['user', who],
+    ['from', ({ clientIp }) => clientIp],
+    ...(rows.some(({ keyId }) => isKey(keyId)) ? [['key', ({ keyId }) => keyId] satisfies Column] : []),
     ['what', what],
     ['in', (row) => count(row, 'prompt_tokens')],
     ['out', (row) => count(row, 'completion_tokens')],
     ['latency', latency],
     ['end', ending],
-    ...(rows.some((row) => session(row) !== '') ? [['session', session] as [string, typeof session]] : []),
+    ...(rows.some((row) => session(row) !== '') ? [['session', session] satisfies Column] : []),
     ['request', ({ requestId }) => requestId],
     ['trace', ({ traceId }) => traceId],
   ];
@@ -69,8 +77,8 @@ export function requestTable(rows: readonly QueryResponse[]): string {
 }
 
 /** Text that is kept, each line behind a bar, so that none of them is taken for anything else. */
-function keptLines(name: string, text: string | undefined): string[] {
-  if (text === undefined) return [`  ${name}: not kept, or not readable any more`];
+function keptLines(name: string, text: string | undefined, bytes: bigint | undefined): string[] {
+  if (text === undefined) return [`  ${name}: ${bytes === 0n ? 'empty' : 'not kept, or not readable any more'}`];
   return [`  ${name}:`, ...text.split('\n').map((line) => `  | ${line}`)];
 }
 
@@ -79,10 +87,13 @@ export function requestText(row: QueryResponse): string {
   const head = [row.accepted, who(row), what(row), latency(row), ending(row), row.requestId];
   const first = oneLine(head.filter((part) => part !== '').join('  '));
   if (row.kind !== 'request') return `${first}\n`;
-  return `${[first, ...keptLines('prompt', row.prompt), ...keptLines('answer', row.answer)].join('\n')}\n`;
+  const prompt = keptLines('prompt', row.prompt, row.usage.get('prompt_bytes'));
+  const answer = keptLines('answer', row.answer, row.usage.get('response_bytes'));
+  return `${[first, ...prompt, ...answer].join('\n')}\n`;
 }
 
 const USAGE = [
+  'prompt_bytes',
   'prompt_tokens',
   'cached_tokens',
   'completion_tokens',

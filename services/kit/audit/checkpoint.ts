@@ -67,7 +67,9 @@ export function parseVerifierKey(text: string): NoteVerifier {
   const [name = '', id = '', ...rest] = text.trim().split('+');
   checkName(name);
   const typed = Buffer.from(rest.join('+'), 'base64');
-  if (typed.length !== 1 + PUBLIC_KEY_BYTES || typed[0] !== ED25519) throw invalid(`key of ${name}: expected Ed25519`);
+  if (typed.length !== 1 + PUBLIC_KEY_BYTES || typed[0] !== ED25519) {
+    throw invalid(`key of ${name}: expected Ed25519 in the form NAME+ID+KEY, as "quern audit head" prints it`);
+  }
   const der = Buffer.concat([SPKI_PREFIX, typed.subarray(1)]);
   const publicKey = createPublicKey({ key: der, format: 'der', type: 'spki' });
   const keyId = keyIdOf(name, publicKey);

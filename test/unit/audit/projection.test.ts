@@ -34,7 +34,7 @@ const entries = (records: readonly AuditRecord[], from = 0): LedgerEntry[] =>
   records.map((one, i) => ({ index: from + i, bytes: recordBytes(one) }));
 
 const pair = (id: string, over: Partial<AuditRecord> = {}): AuditRecord[] => [
-  record({ request_id: id, target: 'model', trace_id: 'f'.repeat(32), ...over }),
+  record({ request_id: id, target: 'model', trace_id: 'f'.repeat(32), usage: { prompt_bytes: 15 }, ...over }),
   record({ ...over, request_id: id, action: 'request.finished', usage: { output_tokens: 3 }, reason: 'STOP' }),
 ];
 
@@ -49,13 +49,13 @@ test('accepted and finished make one row; what is not finished is shown so', (t)
   const [accepted, finished] = pair('r1');
   projection.apply(entries([accepted!]));
   const find = () => projection.requests({ tenant: 't', requestId: 'r1', limit: 10 });
-  assert.equal(find()[0]?.finished_ts, null);
+  assert.deepEqual([find()[0]?.finished_ts, find()[0]?.usage], [null, '{"prompt_bytes":15}']);
   projection.apply(entries([finished!], 1));
   const [row, ...more] = find();
   assert.equal(more.length, 0);
   assert.deepEqual(
     [row?.target, row?.outcome, row?.reason, row?.usage, row?.accepted_idx, row?.finished_idx],
-    ['model', 'ok', 'STOP', '{"output_tokens":3}', 0, 1],
+    ['model', 'ok', 'STOP', '{"prompt_bytes":15,"output_tokens":3}', 0, 1],
   );
   projection.apply(entries(pair('r1').slice(1), 2));
   assert.equal(find()[0]?.finished_idx, 1, 'the first end counts');
@@ -308,7 +308,7 @@ test('a run, its turn and its tool calls are rows under one request id, each wit
     [
       ['tool', 'run_code', 'y-r1', 'unknown', 'RECOVERED', '{}'],
       ['tool', 'run_code', 'x-r1', 'error', 'NONZERO_EXIT', '{"args_bytes":9,"run_ms":5}'],
-      ['request', 'model', null, 'ok', 'STOP', '{"output_tokens":3}'],
+      ['request', 'model', null, 'ok', 'STOP', '{"prompt_bytes":15,"output_tokens":3}'],
       ['agent', 'model', null, 'ok', 'DONE', '{"turns":1}'],
     ],
   );

@@ -27,6 +27,7 @@ const ROW: QueryResponse = {
   keyId: 'k1',
   usage: new Map(
     Object.entries({
+      prompt_bytes: 40n,
       prompt_tokens: 12n,
       cached_tokens: 4n,
       completion_tokens: 7n,
@@ -70,7 +71,7 @@ const CALL: QueryResponse = {
 test('a tool call has its tool, times, exit code, approval and session; a run its model', () => {
   const run: QueryResponse = { ...ROW, kind: 'agent', reason: 'DONE' };
   const [head, , call, agent] = requestTable([CALL, run]).split('\n');
-  assert.match(head!, /^time +user +what +in +out +latency +end +session +request +trace$/);
+  assert.match(head!, /^time +user +from +key +what +in +out +latency +end +session +request +trace$/);
   assert.match(call!, / tool run_code 1 +95 ms \(setup 60\) +error nonzero_exit 3, approved by bob +s1 +r1 +t1$/);
   assert.match(agent!, / run quern-mini +12 +7 .* done +r1 +t1$/);
   const told = (over: Partial<NonNullable<QueryResponse['tool']>>, row: Partial<QueryResponse> = {}): string =>
@@ -83,9 +84,15 @@ test('a tool call has its tool, times, exit code, approval and session; a run it
   assert.equal(requestText(CALL).split('\n').length, 2, 'no text of theirs is kept');
 });
 
-test('the table has who, what, tokens, the split of the latency and how it ended', () => {
+test('the table has who, from where, by which key, what, tokens, the split of the latency and how it ended', () => {
   const [, , line] = requestTable([ROW]).split('\n');
-  assert.equal(line, '2026-01-01T00:00:00.000Z  ada   quern-mini  12  7    35 ms (q 1, p 2, d 30)  stop  r1       t1');
+  assert.equal(
+    line,
+    '2026-01-01T00:00:00.000Z  ada   192.0.2.7  k1   quern-mini  12  7    35 ms (q 1, p 2, d 30)  stop  r1       t1',
+  );
+  const keyless = requestTable([{ ...ROW, keyId: 'local' }]).split('\n');
+  assert.match(keyless[0]!, /^time +user +from +what /, 'where there are no keys there is no column of theirs');
+  assert.match(keyless[2]!, / ada +192\.0\.2\.7 +quern-mini /);
   const open: QueryResponse = { ...ROW, user: '', finished: '', outcome: '', usage: new Map() };
   assert.match(requestTable([open]), /\(erased\) .* not finished /);
   const unmeasured: QueryResponse = { ...ROW, usage: new Map([['latency_ms', 12n]]) };
@@ -105,6 +112,8 @@ test('with content each request has its prompt and answer below it', () => {
     '',
   ]);
   assert.match(requestText(ROW), /\n {2}prompt: not kept, .*\n {2}answer: not kept, /);
+  const silent: QueryResponse = { ...ROW, usage: new Map([['response_bytes', 0n]]) };
+  assert.match(requestText(silent), /\n {2}prompt: not kept, .*\n {2}answer: empty\n/);
 });
 
 test('what a client wrote moves no cursor and looks like no other field', () => {
@@ -124,6 +133,7 @@ test('classic is one bracketed line with bytes and milliseconds, "-" for what is
 
 test('CSV has as many cells as names, and no cell that a spreadsheet would run', () => {
   const names = csvHeader().trimEnd().split(',');
+  assert.equal(csvLine(ROW).trimEnd().split(',')[names.indexOf('prompt_bytes')], '40');
   assert.equal(csvLine(ROW).trimEnd().split(',').length, names.length);
   for (const start of ['=', '+', '-', '@']) {
     const line = csvLine({ ...ROW, user: `${start}cmd()` });

@@ -59,6 +59,8 @@ test('keys that are not what they say are refused', () => {
   const key = rest.join('+'); // base64 has '+' too
   assert.throws(() => parseVerifierKey(`${name}+00000000+${key}`), { message: /its id is [0-9a-f]{8}, not 00000000/ });
   assert.throws(() => parseVerifierKey(`other+${id}+${key}`), { message: /its id is/ });
-  assert.throws(() => parseVerifierKey(`${name}+${id}+AAAA`), { message: /expected Ed25519/ });
+  assert.throws(() => parseVerifierKey(`${name}+${id}+AAAA`), {
+    message: /expected Ed25519 in the form NAME\+ID\+KEY, as "quern audit head"/,
+  });
   assert.throws(() => signerOf('a b', newSigningKey()), { message: /expected text without blanks/ });
 });
