@@ -107,6 +107,27 @@ async function setUp(t: TestContext, decision: 'allow' | 'ask' = 'allow', given:
   return { work, jail, journal, run, request, parts };
 }
 
+test('a call that waits for what idles in its workspace has that ended; refused all the same, it may be sent again', async (t) => {
+  let ended = 0;
+  const { jail, run, request, parts } = await setUp(t);
+  const { enter } = parts.workspaces;
+  const endIdle = async (): Promise<void> => void ended++;
+  parts.workspaces.enter = async (who) => ({ ...(await enter(who)), endIdle });
+  const { run: runs } = jail;
+  jail.run = async (command, options) => {
+    const end = await runs({ ...command, argv: ['/bin/fake', 'setup-fails'] }, options);
+    options.onHeldUp?.();
+    return { ...end, setupFailure: 'x is protected; wait', refusal: 'PROTECTED_PATH_BUSY' };
+  };
+  const refused = await run(request(['say', 'a']));
+  assert.equal(refused.outcome, Outcome.OUTCOME_SANDBOX_SETUP_FAILED);
+  assert.deepEqual([refused.message, refused.content], ['x is protected; wait', 'x is protected; wait']);
+  assert.equal(ended, 1);
+  jail.run = runs;
+  const again = await run(request(['say', 'a']));
+  assert.deepEqual([again.outcome, again.replayed], [Outcome.OUTCOME_OK, false]);
+});
+
 test('a call that is refused after its beginning was written leaves its key free', async (t) => {
   let full = true;
   const audit = {
