@@ -64,9 +64,10 @@ export class FollowedSettings {
     else this.#take(sectionOf(pushed));
   }
 
+  /** The end: what is not settled by now stays so, and nothing that waits for it is let through. */
   close(): void {
     this.#turn++;
-    this.#release();
+    this.#stopTimer();
   }
 
   async #pull(): Promise<void> {

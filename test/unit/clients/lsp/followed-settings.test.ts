@@ -73,6 +73,17 @@ test('of two questions the answer to the later one counts, whichever comes first
   assert.deepEqual([applied.at(-1), followed.unsettled], [{ model: 'new' }, null]);
 });
 
+test('what is not settled when the server ends never is', async () => {
+  const { clock, asked, applied, followed } = follow();
+  followed.start({}, true);
+  void followed.ready();
+  followed.close();
+  asked[0]?.resolve({ enabled: false });
+  await clock.advance(SETTINGS_MS_MAX);
+  assert.equal(applied.length, 1);
+  assert(followed.unsettled);
+});
+
 test('an editor that refuses to answer is told of; what holds stays', async () => {
   const { clock, asked, applied, warnings, followed } = follow();
   followed.start({ enabled: false }, true);
