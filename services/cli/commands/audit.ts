@@ -27,8 +27,8 @@ export const audit: Command = {
 Asks the audit service of the running mesh. TIME is a time ago (90s, 15m, 6h, 1d, 2w) or a date (2026-01-31T12:00:00Z).
 Reading, exporting and erasing are recorded themselves.
 
-  query   requests, agent runs and tool calls, newest first: time, user, model or tool, tokens in and out, latency (queue,
-          prefill, decode), end, who approved, ids; --json has all that the log knows of each;
+  query   requests, agent runs and tool calls, newest first: time, user, client address, API key, model or tool, tokens in
+          and out, latency (queue, prefill, decode), end, who approved, ids; --json has all that the log knows of each;
           --content: with the prompts and answers that the tenant's policy keeps
   tail    records as they reach the ledger, until Ctrl-C
   export  jsonl: the stored bytes of all tenants and FILE.manifest.json, which anybody can verify offline;
