@@ -7,6 +7,7 @@ import { after, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { prepareCgroups } from '../../services/tools/jail/cgroup-subtree.ts';
 import type { Cgroup } from '../../services/tools/jail/cgroups.ts';
+import { startTimeOf } from '../../services/tools/jail/process-status.ts';
 import { subtrees } from './jail-client.ts';
 
 const found = prepareCgroups(null);
@@ -89,6 +90,32 @@ test('a frozen group does nothing until it is let go on; killed while it is froz
   await group.remove();
   assert.equal(await group.freeze(), true, 'nor here');
   group.thaw();
+});
+
+/** A service that dies while a group of its stands still. */
+const DIES = `import { spawn } from 'node:child_process';
+import { prepareCgroups } from ${JSON.stringify(import.meta.resolve('../../services/tools/jail/cgroup-subtree.ts'))};
+const { cgroups } = prepareCgroups(null);
+const group = cgroups.create({ memoryBytes: 1 << 26, pids: 8 });
+const child = spawn('/usr/bin/sleep', ['600'], { stdio: 'ignore', detached: true });
+await group.attach(child.pid);
+if (!(await group.freeze())) throw new Error('not frozen');
+process.stdout.write(String(child.pid), () => process.kill(process.pid, 'SIGKILL'));
+setInterval(() => {}, 1_000);`;
+
+test('what stood still when its service died is ended by the next one', async () => {
+  const service = spawn(process.execPath, ['--input-type=module', '-e', DIES], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  let said = '';
+  service.stdout.on('data', (data) => {
+    said += data;
+  });
+  await once(service, 'close');
+  const pid = Number(said);
+  assert(startTimeOf(pid) !== null, 'control: it is still there');
+  await cgroups.sweep();
+  while (startTimeOf(pid) !== null) await sleep(5);
 });
 
 test('a group in use is not removed under its processes', async () => {
