@@ -8,6 +8,8 @@ const LISTED_CHARS_MAX = 400;
 /** Of a foreign schema; looking for what was meant must not take long. */
 const NAMES_MAX = 200;
 const EDITS_MAX = 2;
+/** Names that are shown of those that no schema has. */
+const STRANGERS_MAX = 3;
 
 function shown(value: unknown): string {
   const text = JSON.stringify(value) ?? 'nothing';
@@ -30,14 +32,19 @@ function meant(name: unknown, candidates: readonly unknown[]): string {
 
 const keysOf = (value: unknown): string[] => (typeof value === 'object' && value !== null ? Object.keys(value) : []);
 
+/** Names what came under names that the schema does not have: one of them is probably meant. */
 function missing({ params, parentSchema, data }: ErrorObject): string {
   const there = new Set(keysOf(data));
   const all = (Array.isArray(parentSchema?.required) ? parentSchema.required : []).filter((name) => !there.has(name));
   const names = all.includes(params.missingProperty) ? all : [params.missingProperty];
-  const listed = names.map((name) => JSON.stringify(name)).join(', ');
-  return names.length === 1
-    ? `the field ${listed} is missing`
-    : `the fields ${listed.slice(0, LISTED_CHARS_MAX)} are missing`;
+  const listed = names
+    .map((name) => JSON.stringify(name))
+    .join(', ')
+    .slice(0, LISTED_CHARS_MAX);
+  const known = new Set(keysOf(parentSchema?.properties));
+  const unknown = [...there].filter((name) => !known.has(name)).slice(0, STRANGERS_MAX);
+  const got = known.size === 0 || unknown.length === 0 ? '' : `, got ${unknown.map(shown).join(', ')}`;
+  return `${names.length === 1 ? `the field ${listed} is missing` : `the fields ${listed} are missing`}${got}`;
 }
 
 /** `error`: of a checker that is verbose. */

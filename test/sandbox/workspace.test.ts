@@ -172,9 +172,9 @@ test('without cgroups nobody can be made to stand still: the next waits, and is 
   assert.equal(stdout, '');
   assert.equal(end.refusal, 'PROTECTED_PATH_BUSY');
   assert.match(end.setupFailure ?? '', /^\.npmrc is protected .* wait until the other one has ended, or cancel it/);
-  const waits = plain.bash('echo evil > .npmrc; cat .npmrc', guarded);
   const cancelled = await plain.bash('echo ran', guarded, { abortAfterMs: 50 });
   assert.deepEqual([cancelled.end.killed, cancelled.stdout], ['cancelled', '']);
+  const waits = plain.bash('echo evil > .npmrc; cat .npmrc', guarded);
   await before.kill('cancelled');
   assert.equal((await waits).stdout, 'original\n', 'it began when the other had ended, with the path read-only');
 });

@@ -44,8 +44,8 @@ export const KILL_RETRY_MS = 10;
 /** Removing a cgroup gives EBUSY for some ms after its last process is gone. */
 export const CGROUP_REMOVE_RETRY_MS = 2;
 export const CGROUP_REMOVE_MAX_MS = 5_000;
-/** How long the processes of a sandbox may take to stand still while another is made beside it, and between looks. */
-export const FREEZE_MAX_MS = 1_000;
+/** How long the processes of a sandbox may take to stand still while another is made beside it, milliseconds as a rule; between looks. */
+export const FREEZE_MAX_MS = 5_000;
 export const FREEZE_RETRY_MS = 1;
 /** Where they cannot be made to: how long the other sandbox waits for their end, before it is refused. */
 export const HOLD_WAIT_MS = 10_000;

@@ -43,7 +43,8 @@ test('valid arguments come back as they are, without coercion or defaults', asyn
   await refused(reader, '{"path":"a","mode":"Byte"}', /got "Byte"; did you mean "bytes"\?$/);
   await refused(reader, JSON.stringify({ path: { a: 'x'.repeat(1_000) } }), /^arguments\.path: .{10,90}…$/);
   const two = checkSchema({ type: 'object', required: ['a', 'b', 'c'], properties: { a: {} } }, 'input_schema');
-  await refused(two, '{"b":1}', /^arguments: the fields "a", "c" are missing$/);
+  await refused(two, '{"a":1}', /^arguments: the fields "b", "c" are missing$/);
+  await refused(two, '{"x":1}', /^arguments: the fields "a", "b", "c" are missing, got "x"$/);
 });
 
 test('what is not a JSON object is refused before the schema', async () => {
