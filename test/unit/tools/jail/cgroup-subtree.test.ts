@@ -110,7 +110,15 @@ test('v2: one group per run with its limits; what it used is read back; it is ki
   group.thaw();
   assert.equal(read('cgroup.freeze'), '0');
   writeFileSync(join(place, 'cgroup.events'), 'populated 1\nfrozen 0\n');
-  assert.equal(await group.freeze(), false, 'not all of them stand still');
+  let stands = false;
+  const freezing = group.freeze().then((answer) => {
+    assert(stands, 'it waits for the last of them');
+    return answer;
+  });
+  for (let i = 0; i < 20; i++) await new Promise(setImmediate);
+  stands = true;
+  writeFileSync(join(place, 'cgroup.events'), 'populated 1\nfrozen 1\n');
+  assert.equal(await freezing, true);
   group.kill();
   assert.equal(read('cgroup.kill'), '1');
   rmSync(place, { recursive: true }); // plain files do not go with their folder, as the kernel's do
