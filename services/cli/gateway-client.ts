@@ -27,6 +27,7 @@ import {
   type StreamCompleteResponse,
 } from '#gen/quern/gateway/v1/gateway.ts';
 import { QuernError } from '#kit/errors.ts';
+import { parseAddress } from '#kit/rpc/address.ts';
 import { type ClientTls, openChannel, serverStream, unary } from '#kit/rpc/client.ts';
 import type { Io } from './command.ts';
 import { explainFailure, notAnswered } from './failures.ts';
@@ -48,10 +49,14 @@ export type GatewayAddress = {
 
 type GatewayValues = { gateway?: string | undefined; ca?: string | undefined; 'api-key'?: string | undefined };
 
-/** Where the mesh is: --gateway, else QUERN_GATEWAY, else what `quern up` uses by default. https:// and a CA mean TLS. */
-export function gatewayAddress(values: GatewayValues, io: Io): GatewayAddress {
+/**
+ * Where the mesh is: --gateway, else QUERN_GATEWAY, else what `quern up` uses by default. https:// and a CA mean TLS.
+ * INVALID_ARGUMENT names `option` when what it says is no address.
+ */
+export function gatewayAddress(values: GatewayValues, io: Io, option = '--gateway'): GatewayAddress {
   const given = values.gateway ?? io.config.gateway;
   const address = given.replace(/^https?:\/\//, '').replace(/\/$/, '');
+  requireAddress(address, values.gateway === undefined ? 'QUERN_GATEWAY' : option);
   const ca = values.ca === undefined ? io.config.gatewayCa : readCa(values.ca);
   const speaksTls = given.startsWith('https://') || (ca !== undefined && !address.startsWith('unix:'));
   return {
@@ -59,6 +64,15 @@ export function gatewayAddress(values: GatewayValues, io: Io): GatewayAddress {
     apiKey: values['api-key'] ?? io.config.apiKey,
     tls: speaksTls ? (ca === undefined ? {} : { ca }) : undefined,
   };
+}
+
+function requireAddress(address: string, option: string): void {
+  try {
+    parseAddress(address);
+  } catch {
+    const message = `${option}: expected HOST:PORT, https://HOST:PORT or unix:///PATH, got "${address}"`;
+    throw new QuernError('INVALID_ARGUMENT', message);
+  }
 }
 
 function readCa(file: string): string {

@@ -70,7 +70,8 @@ function version(): string {
 }
 
 async function main(argv: string[]): Promise<number> {
-  const [name, ...args] = argv;
+  // "quern help eval" is "quern eval --help".
+  const [name, ...args] = argv[0] === 'help' && argv[1] !== undefined ? [argv[1], '--help'] : argv;
   if (name === undefined || name === 'help' || name === '--help' || name === '-h') {
     process.stdout.write(overview());
     return name === undefined ? 2 : 0;
@@ -131,7 +132,8 @@ try {
   if (error.code === 'CANCELLED') {
     process.exitCode = 130;
   } else {
-    process.stderr.write(`quern: ${textFor(process.stderr, error.message)}\n`);
+    const who = error.message.startsWith('quern ') ? '' : 'quern: '; // some begin with the command's own name
+    process.stderr.write(`${who}${textFor(process.stderr, error.message)}\n`);
     if (error.code === 'INTERNAL' && error.cause instanceof Error) process.stderr.write(`${error.cause.stack}\n`);
     process.exitCode = error.code === 'INVALID_ARGUMENT' ? 2 : 1;
   }

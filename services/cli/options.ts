@@ -5,17 +5,37 @@ import { didYouMean } from './did-you-mean.ts';
 
 type OptionSpecs = NonNullable<ParseArgsConfig['options']>;
 
-/** Parses `args`; throws INVALID_ARGUMENT naming the option and the known ones. */
-export function parseOptions<T extends OptionSpecs>(args: string[], options: T) {
+/**
+ * Parses `args`; throws INVALID_ARGUMENT naming the option and the known ones. `elsewhere` says of options that programs of
+ * the same kind have what stands for them here.
+ */
+export function parseOptions<T extends OptionSpecs>(
+  args: string[],
+  options: T,
+  elsewhere: Readonly<Record<string, string>> = {},
+) {
   try {
     return parseArgs({ args, options, allowPositionals: true, strict: true });
   } catch (error) {
     const known = Object.keys(options).map((name) => `--${name}`);
-    const message = (error as Error).message.split('. To specify')[0] ?? '';
-    const written = /^Unknown option '(--[^'=]+)/.exec(message)?.[1];
-    const hint = written === undefined ? '' : didYouMean(written, known);
+    const message = refusal((error as Error).message, args);
+    const written = /^Unknown option '(--?[^'=]+)/.exec(message)?.[1];
+    const hint = written === undefined ? '' : hintFor(written, known, elsewhere);
     throw new QuernError('INVALID_ARGUMENT', `${message}${hint} (known options: ${known.join(', ') || 'none'})`);
   }
+}
+
+/** Node's sentence in one line; where a value looks like an option, how such a value is written. */
+function refusal(message: string, args: readonly string[]): string {
+  const option = /^Option '[^']*?(--[\w-]+)[^']*' argument is ambiguous/.exec(message)?.[1];
+  if (option === undefined) return message.split('. To specify')[0] ?? '';
+  const got = args[args.indexOf(option) + 1] ?? '';
+  return `${option}: expected a value, got "${got}"; one that begins with "-" is written ${option}=${got}`;
+}
+
+function hintFor(written: string, known: readonly string[], elsewhere: Readonly<Record<string, string>>): string {
+  const here = Object.hasOwn(elsewhere, written) ? elsewhere[written] : undefined;
+  return here === undefined ? didYouMean(written, known) : `; here it is ${here}`;
 }
 
 /** A whole number option within [min, max], or the default when absent. */

@@ -115,7 +115,7 @@ test('what quern audit cannot do it says in one sentence', async (t) => {
     assert.match(result.stderr, expected);
     assert.equal(result.code, code, result.stderr);
   };
-  await says([], 2, /^quern: quern audit: expected one of query, tail, export, verify, erase, head, got nothing/);
+  await says([], 2, /^quern audit: expected one of query, tail, export, verify, erase, head, got nothing/);
   await says(['qery'], 2, /did you mean query\?/);
   await says(['head'], 1, /^quern: no audit service answers at unix:/);
   await says(['query', '--since', 'yesterday'], 2, /^quern: --since: expected a time ago such as 90s/);

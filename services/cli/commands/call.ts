@@ -43,8 +43,9 @@ that the message does not have is refused. A method that takes a stream takes a 
     }
     const body = parseJson(json === '-' ? await readAll(io.stdin) : json);
     const timeoutMs = wholeNumber('timeout-ms', values['timeout-ms'], 60_000, 1, 3_600_000);
+    const option = values.address === undefined ? '--gateway' : '--address';
     for await (const response of callDynamic(path, body, {
-      ...gatewayAddress({ ...values, gateway: values.address ?? values.gateway }, io),
+      ...gatewayAddress({ ...values, gateway: values.address ?? values.gateway }, io, option),
       timeoutMs,
       signal: io.signal,
       running: () => runningMeshes(io.config.runtimeParents),

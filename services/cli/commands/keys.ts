@@ -40,9 +40,10 @@ within a second.
       io.stdout.write(`revoked ${key.id} of ${key.tenant}/${key.user}; a running gateway refuses it within a second\n`);
       return 0;
     }
+    const got = positionals.length === 0 ? 'nothing' : `"${positionals.join(' ')}"`;
     throw new QuernError(
       'INVALID_ARGUMENT',
-      `expected "create", "list" or "revoke ID", got "${positionals.join(' ')}"; see quern keys --help`,
+      `expected "create", "list" or "revoke ID", got ${got}; see quern keys --help`,
     );
   },
 };

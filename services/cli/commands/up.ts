@@ -38,6 +38,19 @@ const OPTIONS = {
   json: { type: 'boolean' },
 } as const;
 
+/** What vLLM and llama.cpp's server call it. */
+const ELSEWHERE = {
+  '--port': '--http HOST:PORT',
+  '--host': '--http HOST:PORT',
+  '--ctx-size': '--context-length',
+  '--max-model-len': '--context-length',
+  '--served-model-name': '--model NAME=DIR',
+  '--api-key': 'a key of quern keys create, its file in QUERN_KEYS_FILE',
+  '-c': '--context-length',
+  '-m': '--model',
+  '-t': '--threads',
+} as const;
+
 export const up: Command = {
   help: `usage: quern up [options]
 
@@ -59,9 +72,8 @@ restarts what dies, and drains on Ctrl-C or SIGTERM.
   --json                 events as JSON lines instead of text`,
   ownsSignals: true,
   async run(args, io) {
-    const { values, positionals } = parseOptions(args, OPTIONS);
-    if (positionals.length > 0)
-      throw new QuernError('INVALID_ARGUMENT', `quern up takes options only, got "${positionals.join(' ')}"`);
+    const { values, positionals } = parseOptions(args, OPTIONS, ELSEWHERE);
+    if (positionals.length > 0) refuseWords(positionals);
     const { root, env, stateDir, xdgRuntimeDir } = io.config;
     const http = values.http ?? io.config.httpListen;
     const grpc = values.grpc ?? io.config.grpcListen;
@@ -106,6 +118,13 @@ restarts what dies, and drains on Ctrl-C or SIGTERM.
     return runMesh(plan, { ...settings, audited: outbox !== null, outbox, traces: traceUi(traces), notStarted });
   },
 };
+
+/** npm keeps options that do not stand behind "--" for itself, and passes their values on. */
+function refuseWords(words: readonly string[]): never {
+  const got = words.join(' ');
+  const message = `quern up takes options only, got "${got}"; npm wants "--" before them: npm start -- --http HOST:PORT`;
+  throw new QuernError('INVALID_ARGUMENT', message);
+}
 
 type EngineValues = { threads?: string | undefined; dtype?: string | undefined; 'context-length'?: string | undefined };
 

@@ -57,6 +57,8 @@ export function explain(error: unknown, address: string): unknown {
     const text = `${message} (QUERN_INTERNAL_TOKEN or QUERN_INTERNAL_TOKEN_FILE, as for the services)`;
     return new QuernError(code, text, error.details, { cause: error });
   }
+  if (code === 'NOT_FOUND' && message.includes('ListTools'))
+    return new QuernError(code, message.replace('ListTools', 'quern tools list'), error.details, { cause: error });
   return explainSilence('tool service', address, error) ?? error;
 }
 

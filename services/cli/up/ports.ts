@@ -39,8 +39,10 @@ function bind(port: number): Promise<number | null> {
 export function splitAddress(address: string, option: string): { host: string; port: number } {
   const match = /^(?:\[([0-9a-fA-F:]+)\]|([^:]+)):(\d+)$/.exec(address);
   const port = Number(match?.[3]);
-  if (match === null || port > 65_535)
-    throw new QuernError('INVALID_ARGUMENT', `${option}: expected HOST:PORT, got "${address}"`);
+  if (match === null || port > 65_535) {
+    const hint = /^:?\d{1,5}$/.test(address) ? `; did you mean 127.0.0.1:${address.replace(':', '')}?` : '';
+    throw new QuernError('INVALID_ARGUMENT', `${option}: expected HOST:PORT, got "${address}"${hint}`);
+  }
   return { host: (match[1] ?? match[2]) as string, port };
 }
 

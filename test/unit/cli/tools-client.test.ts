@@ -22,6 +22,10 @@ test('sentences, without the words of gRPC', () => {
   );
   assert.match(told('INTERNAL', 'Received RST_STREAM with code 2'), /^the connection to the tool service .* broke;/);
   assert.equal(told('INTERNAL', INTERNAL_MESSAGE), INTERNAL_MESSAGE, 'the service itself said it');
+  assert.equal(
+    told('NOT_FOUND', 'there is no tool "x"; ListTools names them'),
+    'there is no tool "x"; quern tools list names them',
+  );
   const own = new QuernError('UNAVAILABLE', 'this service is stopping', { reason: 'DRAINING' });
   assert.equal(explain(own, 'x'), own);
 });
