@@ -145,6 +145,7 @@ export function nativeError(code: number, message: string): QuernError {
   return new QuernError(name, message, {
     ...(path && { fields: [{ field: path[1]!, description: path[2]! }] }),
     ...(retry && { retryAfterMs: RETRY_AFTER_MS }),
+    ...(name === 'RESOURCE_EXHAUSTED' && { reason: 'ENGINE_BUSY' }),
   });
 }
 

@@ -1,6 +1,5 @@
 // POST /v1/chat/completions.
 import type { TextLogprobs } from '#gen/quern/gateway/v1/gateway.ts';
-import { uuidv7 } from '#kit/ids.ts';
 import { type Collected, type CollectedChoice, collect } from '../collector.ts';
 import type { GatewayContext } from '../context.ts';
 import { validate } from './body.ts';
@@ -22,7 +21,6 @@ export function chatCompletions(context: GatewayContext): Handler {
   return async (exchange) => {
     const body = validate(chatSchema, exchange.body);
     const request = typedChat(body, exchange);
-    request.requestId ||= uuidv7();
     const base = {
       id: `chatcmpl-${request.requestId}`,
       object: body.stream ? 'chat.completion.chunk' : 'chat.completion',

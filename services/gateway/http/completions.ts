@@ -3,7 +3,6 @@ import { z } from 'zod';
 import type { TextLogprobs } from '#gen/quern/gateway/v1/gateway.ts';
 import { ParseSpecial } from '#gen/quern/tokenizer/v1/tokenizer.ts';
 import { QuernError } from '#kit/errors.ts';
-import { uuidv7 } from '#kit/ids.ts';
 import { type Collected, collect } from '../collector.ts';
 import type { GatewayContext } from '../context.ts';
 import {
@@ -106,7 +105,7 @@ export function completions(context: GatewayContext): Handler {
   return async (exchange) => {
     if (isTabbyBody(exchange.body)) return tabbyCompletions(context, exchange);
     const body = validate(schema, exchange.body);
-    const requestId = body.request_id ?? (exchange.requestId || uuidv7());
+    const requestId = body.request_id ?? exchange.requestId;
     const requests = requestsOf(body, exchange, requestId);
     const model = context.models.resolve(body.model ?? '').name;
     const base = { id: `cmpl-${requestId}`, object: 'text_completion', created: Math.floor(Date.now() / 1000), model };

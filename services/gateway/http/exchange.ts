@@ -11,7 +11,7 @@ export type Exchange = {
   readonly response: ServerResponse;
   readonly principal: Principal;
   readonly trace: TraceContext;
-  /** The caller's x-request-id when it is fit to be one, else ''. */
+  /** The caller's x-request-id when it is fit to be one, else one of ours; in the answer's head already. */
   readonly requestId: string;
   /** Aborts when the client is gone. */
   readonly signal: AbortSignal;

@@ -2,7 +2,6 @@
 import { z } from 'zod';
 import { InfillMode } from '#gen/quern/gateway/v1/gateway.ts';
 import { ChunkKind } from '#gen/quern/tokenizer/v1/tokenizer.ts';
-import { uuidv7 } from '#kit/ids.ts';
 import type { GatewayContext } from '../context.ts';
 import {
   INFILL_CHUNKS_MAX,
@@ -122,7 +121,6 @@ export function infillRequest(body: InfillBody, exchange: Exchange, context: Gat
     ...infillEnd(INFILL_MODES[body.mode ?? 'multi_line'], { ...place, languageId: body.language_id ?? '' }),
     method: 'infill',
     model: modelOf(body, context),
-    requestId: shared.requestId || uuidv7(), // known before the answer, whose head names it
     prompt: { kind: 'infill', ...place, repository: body.repository ?? '', chunks },
     sampling: {
       ...samplingOf(body),

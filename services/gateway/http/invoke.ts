@@ -2,7 +2,6 @@
 import { z } from 'zod';
 import { AgentMode, type PlanStep, type RunResponse, StepState } from '#gen/quern/gateway/v1/agent.ts';
 import { Role } from '#gen/quern/tokenizer/v1/tokenizer.ts';
-import { uuidv7 } from '#kit/ids.ts';
 import { RUN_TOOLS_MAX } from '../agent/limits.ts';
 import { textMessage } from '../agent/messages.ts';
 import type { GatewayContext } from '../context.ts';
@@ -105,7 +104,7 @@ export function invoke(context: GatewayContext): Handler {
     if (shared.stop.length > 0) {
       throw invalidArgument([{ field: 'stop', description: 'expected none: a run has no stop strings' }]);
     }
-    const requestId = shared.requestId || uuidv7();
+    const { requestId } = shared;
     const { priorityClass, priority } = shared;
     const { calls_per_turn: callsPerTurn, wall_ms: wallMs, result_bytes: resultBytes, ...limits } = body.limits ?? {};
     const request = runRequest({

@@ -3,6 +3,7 @@ import { createServer, type IncomingMessage, type RequestListener, type Server, 
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import { QuernError, toQuernError } from '#kit/errors.ts';
+import { uuidv7 } from '#kit/ids.ts';
 import { localPrincipal, type Principal } from '#kit/principal.ts';
 import {
   ATTR_KEY_ID,
@@ -161,6 +162,12 @@ function tellTrace({ context }: Span, response: ServerResponse, facts: RequestFa
   response.setHeader('x-trace-id', context.traceId);
 }
 
+/** The caller's when it is fit to be one, else one of ours. */
+function requestIdOf(request: IncomingMessage): string {
+  const asked = header(request, 'x-request-id') ?? '';
+  return REQUEST_ID.test(asked) ? asked : uuidv7();
+}
+
 async function handle(
   context: GatewayContext,
   policy: OriginPolicy,
@@ -179,12 +186,14 @@ async function handle(
       retryAfterMs: 1_000,
     });
   }
+  const requestId = requestIdOf(request);
+  // From here on every answer has it, whatever becomes of the request; one that its body names takes its place.
+  if (!route.open) response.setHeader('x-request-id', requestId);
   const { principal, span } = recognise(context, route, request, response, facts);
   facts.span = span;
   const trace = span.context;
   tellTrace(span, response, facts);
   if (!route.open) facts.principal = principal;
-  const asked = header(request, 'x-request-id') ?? '';
   const controller = new AbortController();
   response.once('close', () => {
     if (!response.writableFinished) controller.abort(clientGone(undefined));
@@ -197,7 +206,7 @@ async function handle(
     principal,
     parameter,
     body,
-    requestId: REQUEST_ID.test(asked) ? asked : '',
+    requestId,
     trace,
     signal: controller.signal,
   });

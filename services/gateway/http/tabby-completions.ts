@@ -3,7 +3,6 @@ import { z } from 'zod';
 import { PriorityClass } from '#gen/quern/common/v1/common.ts';
 import { InfillMode } from '#gen/quern/gateway/v1/gateway.ts';
 import { ChunkKind, type InfillChunk, ParseSpecial } from '#gen/quern/tokenizer/v1/tokenizer.ts';
-import { uuidv7 } from '#kit/ids.ts';
 import { collect } from '../collector.ts';
 import type { GatewayContext } from '../context.ts';
 import { INFILL_CHUNKS_MAX, INFILL_TOKENS_DEFAULT } from '../limits.ts';
@@ -114,7 +113,7 @@ function withLineEnds(text: string, body: Body): string {
 
 export async function tabbyCompletions(context: GatewayContext, exchange: Exchange): Promise<void> {
   const body = validate(schema, exchange.body);
-  const requestId = exchange.requestId || uuidv7();
+  const { requestId } = exchange;
   const { choices } = await collect(
     context,
     requestOf(body, exchange, completionModelName(context), requestId),

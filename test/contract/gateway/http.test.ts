@@ -73,6 +73,28 @@ test('bodies and paths that cannot be served', async (t) => {
   assert.equal(tolerant.status, 200);
 });
 
+test('every answer names its request, refusals too: by the id that came, or by one of ours', async (t) => {
+  const mesh = await startMesh(t);
+  const idOf = async (path: string, body: unknown, headers = {}) =>
+    (await post(mesh, path, body, headers)).headers.get('x-request-id') ?? '';
+  const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-7/;
+  const named = { 'x-request-id': 'mine-1' };
+  for (const [path, body] of [
+    ['/v1/completions', { prompt: 5 }],
+    ['/v1/completions', { prompt: 'x', model: 'no' }],
+    ['/v1/chat/completions', { messages: [] }],
+    ['/infill', { input_prefix: 5 }],
+    ['/tokenize', '{'],
+  ] as const) {
+    assert.match(await idOf(path, body), uuid, path);
+    assert.equal(await idOf(path, body, named), 'mine-1', path);
+  }
+  assert.match(await idOf('/v1/completions', { prompt: 'x' }, { 'x-request-id': 'no blanks' }), uuid);
+  mesh.engine.settings.refuse = new QuernError('RESOURCE_EXHAUSTED', 'the queue is full', { reason: 'QUEUE_FULL' });
+  assert.equal(await idOf('/v1/completions', { prompt: 'x', request_id: 'of-the-body' }, named), 'of-the-body');
+  assert.equal(await idOf('/v1/completions', { prompt: 'x', stream: true }, named), 'mine-1');
+});
+
 test('nesting beyond reason is refused before anything walks it', async (t) => {
   const mesh = await startMesh(t);
   const deep = '['.repeat(100_000) + ']'.repeat(100_000);

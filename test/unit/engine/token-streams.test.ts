@@ -200,6 +200,7 @@ test('a refusal is thrown with its field and leaves nothing behind', async () =>
   assert.match(await metrics.render(), /vllm:admission_rejections_total\{[^}]*reason="invalid_argument"[^}]*\} 1/);
   const full = nativeError(8, 'the inbox is full');
   assert.ok((full.details.retryAfterMs ?? 0) > 0);
+  assert.equal(full.details.reason, 'ENGINE_BUSY');
 });
 
 test('cancel asks the engine once; the end that follows carries the reason given here', () => {
