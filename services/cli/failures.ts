@@ -52,6 +52,9 @@ function explanation({ code, message }: QuernError, target: CallTarget): string 
     const instead = mesh === undefined ? 'name the gRPC address' : `the mesh's gRPC address is ${mesh.grpc}: name it`;
     return `what listens at ${address} does not speak gRPC (an HTTP port?); ${instead} with --gateway`;
   }
+  if (/^Connection dropped|ECONNRESET|EPIPE|socket hang up/.test(message)) {
+    return `the connection to the mesh at ${address} broke: it was stopped, or its gateway is starting again; see the terminal of quern up`;
+  }
   if (/No connection|ECONNREFUSED|ENOENT|connect/i.test(message)) return nothingAnswers(address, running());
   return undefined;
 }

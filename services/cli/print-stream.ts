@@ -23,7 +23,7 @@ export type Printed = {
   figures: string;
 };
 
-/** Reads `events` to their end; `out` absent: nothing is shown. */
+/** Reads `events` to their end; `out` absent: nothing is shown. When it rejects, what a terminal was shown ends its line. */
 export async function printStream(
   events: AsyncIterable<{ event?: GenerationEvent | undefined }>,
   out: NodeJS.WriteStream | undefined,
@@ -33,20 +33,25 @@ export async function printStream(
   let text = '';
   let finished: ChoiceFinished | undefined;
   let figures = '';
-  for await (const { event } of events) {
-    if (event?.$case === 'delta') {
-      firstMs ??= performance.now() - started;
-      text += event.value.text;
-      out?.write(textFor(out, event.value.text));
-    } else if (event?.$case === 'reasoning') {
-      firstMs ??= performance.now() - started;
-      // Shown to people, dimmed; not part of the answer that scripts read.
-      if (out?.isTTY) out.write(`\u001b[2m${visible(event.value.text)}\u001b[22m`);
-    } else if (event?.$case === 'choiceFinished') finished = event.value;
-    else if (event?.$case === 'end') {
-      const end = 'family' in event.value ? event.value.end : event.value;
-      if (end !== undefined) figures = `${describeEnd(end, firstMs, finishWords(finished))}\n`;
+  try {
+    for await (const { event } of events) {
+      if (event?.$case === 'delta') {
+        firstMs ??= performance.now() - started;
+        text += event.value.text;
+        out?.write(textFor(out, event.value.text));
+      } else if (event?.$case === 'reasoning') {
+        firstMs ??= performance.now() - started;
+        // Shown to people, dimmed; not part of the answer that scripts read.
+        if (out?.isTTY) out.write(`\u001b[2m${visible(event.value.text)}\u001b[22m`);
+      } else if (event?.$case === 'choiceFinished') finished = event.value;
+      else if (event?.$case === 'end') {
+        const end = 'family' in event.value ? event.value.end : event.value;
+        if (end !== undefined) figures = `${describeEnd(end, firstMs, finishWords(finished))}\n`;
+      }
     }
+  } catch (error) {
+    if (firstMs !== undefined && out?.isTTY) out.write('\n'); // the reason, or the shell's prompt, stands on a line of its own
+    throw error;
   }
   return { text, figures };
 }

@@ -108,7 +108,7 @@ async function converse(system: ChatMessage[], settings: Settings, gateway: Gate
         history.push(message(Role.ROLE_ASSISTANT, await answer(history, settings, gateway, io, running.signal)));
       } catch (error) {
         history.pop();
-        if (running.signal.aborted) io.stderr.write('\n[stopped; this turn is forgotten]\n');
+        if (running.signal.aborted) io.stderr.write('[stopped; this turn is forgotten]\n');
         else if (interactive)
           io.stderr.write(
             `${textFor(io.stderr, (error as Error).message)}\n[this turn is forgotten; /clear forgets all]\n`,

@@ -45,6 +45,17 @@ test('where nothing listens, it says how to start a mesh, or where one runs', ()
   assert.match(explain(gone, 'unix:///a.sock'), /^no mesh answers at unix:\/\/\/a\.sock; /);
 });
 
+test('a mesh that goes away during an answer is told from one that was never there', () => {
+  assert.equal(
+    explain(unavailable('Connection dropped'), '127.0.0.1:1'),
+    'the connection to the mesh at 127.0.0.1:1 broke: it was stopped, or its gateway is starting again; see the terminal of quern up',
+  );
+  assert.match(
+    explain(unavailable('read ECONNRESET'), '127.0.0.1:1'),
+    /^the connection to the mesh at 127.0.0.1:1 broke/,
+  );
+});
+
 test("the mesh's HTTP port is told from its gRPC port", () => {
   const broken = unavailable('No connection established. Last error: Protocol error (2026).');
   assert.match(explain(broken, '127.0.0.1:8080', [MESH]), /does not speak gRPC.*gRPC address is 127\.0\.0\.1:9090/);

@@ -44,3 +44,18 @@ test('a terminal is shown control characters, a file gets them', async () => {
   assert.equal((await print(stream(delta(text)))).shown, text);
   assert.equal((await print(stream(delta(text)), true)).text, text, 'what is kept is what came');
 });
+
+test('an answer that breaks off ends its line at a terminal, and nothing else', async () => {
+  async function* broken(...items: Item[]): AsyncGenerator<Item> {
+    yield* items;
+    throw new Error('broke');
+  }
+  const shown = async (isTTY: boolean, ...items: Item[]): Promise<string> => {
+    const out = Object.assign(new PassThrough(), { isTTY });
+    await assert.rejects(printStream(broken(...items), out as unknown as NodeJS.WriteStream), /broke/);
+    return String(out.read() ?? '');
+  };
+  assert.equal(await shown(true, delta('ab')), 'ab\n');
+  assert.equal(await shown(true), '');
+  assert.equal(await shown(false, delta('ab')), 'ab');
+});
