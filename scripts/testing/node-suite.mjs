@@ -45,11 +45,22 @@ function testEnv() {
   return env;
 }
 
+/** Nothing of a line that is none: a test that ran Node with the options of its own run has written over it. */
+function parsed(line) {
+  try {
+    return [JSON.parse(line)];
+  } catch {
+    say(`  FAILED: the counts of the run were written over; does a test start Node with process.execArgv?`);
+    return [{ test: 'unknown', passed: false, broken: true }];
+  }
+}
+
 function readCounts(path) {
   const lines = existsSync(path) ? readFileSync(path, 'utf8').split('\n').filter(Boolean) : [];
-  const records = lines.map((line) => JSON.parse(line));
+  const records = lines.flatMap((line) => parsed(line));
   const ended = records.filter((record) => record.test !== undefined);
-  return { counts: records.find((record) => record.counts)?.counts, ended };
+  const isBroken = records.some((record) => record.broken);
+  return { counts: isBroken ? undefined : records.find((record) => record.counts)?.counts, ended };
 }
 
 function judge(suite, result, { counts, ended }, timeoutMs) {

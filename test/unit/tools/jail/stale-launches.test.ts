@@ -32,7 +32,8 @@ process.on('disconnect', () => process.exit());`;
   const file = join(mkdtempSync(join(tmpdir(), 'quern-stale-')), 'node.mjs');
   t.after(() => rmSync(join(file, '..'), { recursive: true, force: true }));
   writeFileSync(file, program);
-  const child = fork(file);
+  // Its own options, not those of the test runner: among them is a file that another run would write over.
+  const child = fork(file, { execArgv: [] });
   t.after(() => child.kill('SIGKILL'));
   return {
     child,
