@@ -108,13 +108,11 @@ export type SharedRequest = Omit<TypedRequest, 'method' | 'prompt' | 'sampling' 
 export function sharedRequest(body: SharedBody, exchange: Exchange): SharedRequest {
   const name = body.priority_class?.toUpperCase() as Uppercase<(typeof CLASSES)[number]> | undefined;
   const stop = body.stop ?? [];
-  const requestId = body.request_id ?? exchange.requestId;
-  exchange.response.setHeader('x-request-id', requestId); // refusals name it too
   return {
     model: body.model ?? '',
     stop: typeof stop === 'string' ? [stop] : stop,
     modeStop: [],
-    requestId,
+    requestId: body.request_id ?? exchange.requestId,
     priorityClass: name ? PriorityClass[`PRIORITY_CLASS_${name}`] : PriorityClass.PRIORITY_CLASS_UNSPECIFIED,
     priority: body.priority ?? 0,
     supersedeKey: body.supersede_key ?? '',

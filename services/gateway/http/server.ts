@@ -168,6 +168,12 @@ function requestIdOf(request: IncomingMessage): string {
   return REQUEST_ID.test(asked) ? asked : uuidv7();
 }
 
+/** vLLM's way to name a request. What is wrong with one that is none is said by the handler. */
+function idInBody(body: unknown): string | null {
+  const id = typeof body === 'object' && body !== null && 'request_id' in body ? body.request_id : null;
+  return typeof id === 'string' && REQUEST_ID.test(id) ? id : null;
+}
+
 async function handle(
   context: GatewayContext,
   policy: OriginPolicy,
@@ -187,7 +193,7 @@ async function handle(
     });
   }
   const requestId = requestIdOf(request);
-  // From here on every answer has it, whatever becomes of the request; one that its body names takes its place.
+  // From here on every answer has it, whatever becomes of the request.
   if (!route.open) response.setHeader('x-request-id', requestId);
   const { principal, span } = recognise(context, route, request, response, facts);
   facts.span = span;
@@ -200,13 +206,15 @@ async function handle(
   });
   const read = async (): Promise<unknown> => parseJson(await readBody(request));
   const body = request.method === 'POST' ? await received(context.spans, trace, read) : undefined;
+  const named = idInBody(body);
+  if (named !== null) response.setHeader('x-request-id', named);
   await route.handler(context)({
     request,
     response,
     principal,
     parameter,
     body,
-    requestId,
+    requestId: named ?? requestId,
     trace,
     signal: controller.signal,
   });
