@@ -1,14 +1,15 @@
-// What tracing every request costs, and how much of a call its spans leave unexplained.
-//   npm run bench:tracing [-- --pairs 5 --rounds 4 --tokens 6000,256 --same]
-// Two gateways over mock engines, one exporting every span to a collector in a process of its own, one exporting none, take
-// turns at the same load: what else runs on the machine meets both alike. Two processes of one program differ by themselves (what
-// was compiled when), so there are several pairs; --same pairs gateways that both export nothing and says by how much. Medians
-// of all rounds, and of the ratio in each.
+// What tracing every request costs, and how much of a call's time its spans leave unexplained.
+//   npm run bench:tracing [-- --gateways 3 --rounds 8 --tokens 6000,256]
+// A gateway over a mock engine exports its spans to a collector in a process of its own. Rounds of calls whose traceparent says
+// "recorded" and rounds of calls whose traceparent says "not recorded" take turns at the same load, in one process: two processes
+// of one program, one exporting and one not, differed by up to a quarter in either direction (what was compiled when, and how many
+// tokens come to go in one message), far more than what is measured. Medians and quartiles over neighbouring rounds of all gateways.
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { loadavg } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
+import { randomHex } from '#kit/ids.ts';
 import { startCollector } from '../support/otlp-collector.ts';
 import { topsOf, uncoveredShare } from '../support/span-tree.ts';
 import {
@@ -34,28 +35,26 @@ const COVERAGE_TOKENS = 24;
 
 const { values } = parseArgs({
   options: {
-    pairs: { type: 'string', default: '5' },
-    rounds: { type: 'string', default: '4' },
+    gateways: { type: 'string', default: '3' },
+    rounds: { type: 'string', default: '8' },
     tokens: { type: 'string', default: '6000,256' },
-    same: { type: 'boolean', default: false },
   },
 });
 const ROUNDS = Number(values.rounds);
-const PAIRS = Number(values.pairs);
+const GATEWAYS = Number(values.gateways);
 
 type Round = { tokensPerSecond: number; cpuMicros: number };
-type Side = { mesh: Mesh; caller: Caller; rounds: Round[] };
-type Pair = { off: Mesh; on: Mesh };
-
-const median = (samples: readonly number[]): number => percentile(samples, 0.5);
+/** Neighbouring rounds: without spans, with them. */
+type Turn = { off: Round; on: Round };
+type Open = (headers: () => Record<string, string>) => Caller;
 
 /** All streams busy until ROUND_TOKENS have come, `tokens` per request. */
-async function round({ mesh, caller }: Side, tokens: number): Promise<Round> {
-  const pid = mesh.gateway.pid ?? 0;
+async function round(gateway: ChildProcess, { call }: Caller, tokens: number): Promise<Round> {
+  const pid = gateway.pid ?? 0;
   const perStream = Math.max(1, Math.round(ROUND_TOKENS / STREAMS / tokens));
   const [cpu, startedAt] = [cpuSeconds(pid), performance.now()];
   const stream = async (): Promise<void> => {
-    for (let i = 0; i < perStream; i += 1) await caller.call(tokens, () => {});
+    for (let i = 0; i < perStream; i += 1) await call(tokens, () => {});
   };
   await Promise.all(Array.from({ length: STREAMS }, stream));
   const made = STREAMS * perStream * tokens;
@@ -63,38 +62,34 @@ async function round({ mesh, caller }: Side, tokens: number): Promise<Round> {
   return { tokensPerSecond: made / seconds, cpuMicros: ((cpuSeconds(pid) - cpu) / made) * 1e6 };
 }
 
-/** Rounds of two gateways in turns. */
-async function pair(
-  open: (mesh: Mesh) => Caller,
-  meshes: Pair,
-  tokens: number,
-): Promise<{ off: Round[]; on: Round[] }> {
-  const sides: Side[] = [meshes.off, meshes.on].map((mesh) => ({ mesh, caller: open(mesh), rounds: [] }));
+/** Rounds in turns; which of two comes first changes each time. */
+async function turns(gateway: ChildProcess, open: Open, tokens: number): Promise<Turn[]> {
+  const caller = (flags: string): Caller =>
+    open(() => ({ traceparent: `00-${randomHex(16)}-${randomHex(8)}-${flags}` }));
+  const [off, on] = [caller('00'), caller('01')];
+  const took: Turn[] = [];
   for (let i = 0; i < WARM_UP_ROUNDS + ROUNDS; i += 1) {
-    for (const side of i % 2 === 0 ? sides : sides.toReversed()) {
-      const one = await round(side, tokens);
-      if (i >= WARM_UP_ROUNDS) side.rounds.push(one);
-    }
+    const turn: Partial<Turn> = {};
+    for (const which of i % 2 === 0 ? (['off', 'on'] as const) : (['on', 'off'] as const))
+      turn[which] = await round(gateway, which === 'on' ? on : off, tokens);
+    if (i >= WARM_UP_ROUNDS) took.push(turn as Turn);
   }
-  for (const { caller } of sides) caller.close();
-  const [off, on] = sides.map(({ rounds }) => rounds) as [Round[], Round[]];
-  return { off, on };
+  for (const { close } of [off, on]) close();
+  return took;
 }
 
-function printCost(name: string, pairs: readonly { off: Round[]; on: Round[] }[]): void {
-  const [off, on] = [pairs.flatMap((one) => one.off), pairs.flatMap((one) => one.on)];
-  const ratiosOf = (from: readonly Round[], to: readonly Round[], read: (one: Round) => number): number[] =>
-    to.map((one, i) => read(one) / read(from[i] as Round) - 1);
-  const ratios = ratiosOf(off, on, ({ tokensPerSecond }) => tokensPerSecond);
-  const cpu = ratiosOf(off, on, ({ cpuMicros }) => cpuMicros);
-  const ofPairs = pairs.map((one) => median(ratiosOf(one.off, one.on, ({ tokensPerSecond }) => tokensPerSecond)));
+function printCost(name: string, took: readonly Turn[]): void {
+  const median = (read: (turn: Turn) => number): number => percentile(took.map(read), 0.5);
+  const ratios = took.map(({ off, on }) => on.tokensPerSecond / off.tokensPerSecond - 1);
   const percent = (share: number): string => `${(share * 100).toFixed(1)} %`;
   print([
     `  ${name}`,
-    ...[off, on].map((rounds) => String(Math.round(median(rounds.map((one) => one.tokensPerSecond))))),
-    percent(median(ratios)),
-    percent(median(cpu)),
-    `   of each pair: ${ofPairs.map(percent).join(', ')}`,
+    String(Math.round(median(({ off }) => off.tokensPerSecond))),
+    String(Math.round(median(({ on }) => on.tokensPerSecond))),
+    percent(percentile(ratios, 0.5)),
+    [0.25, 0.75].map((share) => percent(percentile(ratios, share))).join('..'),
+    percent(median(({ off, on }) => on.cpuMicros / off.cpuMicros - 1)),
+    String(took.length),
   ]);
 }
 
@@ -150,21 +145,33 @@ async function benchCosts(): Promise<void> {
     .split(',')
     .map(Number)
     .flatMap((tokens) => [
-      { name: `gRPC, ${tokens}`, tokens, open: (mesh: Mesh) => grpcCall(mesh.grpc) },
-      { name: `SSE, ${tokens}`, tokens, open: (mesh: Mesh) => sseCall(mesh.http) },
+      {
+        name: `gRPC, ${tokens}`,
+        tokens,
+        open:
+          ({ grpc }: Mesh) =>
+          (headers: () => Record<string, string>) =>
+            grpcCall(grpc, headers),
+      },
+      {
+        name: `SSE, ${tokens}`,
+        tokens,
+        open:
+          ({ http }: Mesh) =>
+          (headers: () => Record<string, string>) =>
+            sseCall(http, headers),
+      },
     ]);
-  const took = shapes.map((): { off: Round[]; on: Round[] }[] => []);
-  for (let i = 0; i < PAIRS; i += 1) {
-    const meshes: Pair = {
-      off: await startProcesses(),
-      on: await startProcesses({ env: values.same ? {} : { QUERN_OTLP_ENDPOINT: url } }),
-    };
-    for (const { mock } of Object.values(meshes)) mock.send({ stepMs: 0 });
-    for (const [at, { open, tokens }] of shapes.entries()) took[at]?.push(await pair(open, meshes, tokens));
-    for (const mesh of Object.values(meshes)) await mesh.close();
-    process.stdout.write(`pair ${i + 1} of ${PAIRS}\n`);
+  const took = shapes.map((): Turn[] => []);
+  for (let i = 0; i < GATEWAYS; i += 1) {
+    const mesh = await startProcesses({ env: { QUERN_OTLP_ENDPOINT: url } });
+    mesh.mock.send({ stepMs: 0 });
+    for (const [at, { open, tokens }] of shapes.entries())
+      took[at]?.push(...(await turns(mesh.gateway, open(mesh), tokens)));
+    await mesh.close();
+    process.stdout.write(`gateway ${i + 1} of ${GATEWAYS}\n`);
   }
-  print([`saturated, ${STREAMS} streams`, 'tok/s off', values.same ? 'tok/s off' : 'tok/s on', 'ratio - 1', 'gw CPU']);
+  print([`saturated, ${STREAMS} streams`, 'tok/s off', 'tok/s on', 'ratio - 1', 'quartiles', 'gw CPU', 'turns']);
   for (const [at, { name }] of shapes.entries()) printCost(name, took[at] ?? []);
   sink.send('?');
   const [sank] = (await once(sink, 'message')) as [SinkTook];

@@ -26,7 +26,8 @@ export function percentile(samples: readonly number[], share: number): number {
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN;
 }
 
-export function grpcCall(address: string): Caller {
+/** `headers`: of each call, beside its request id. */
+export function grpcCall(address: string, headers: () => Record<string, string> = () => ({})): Caller {
   const client = openChannel(CompletionServiceClient, { address });
   const call: Call = (maxTokens, onDelta, requestId = '') =>
     new Promise((resolve, reject) => {
@@ -40,6 +41,7 @@ export function grpcCall(address: string): Caller {
       };
       const metadata = new Metadata();
       if (requestId !== '') metadata.set('x-request-id', requestId);
+      for (const [name, value] of Object.entries(headers())) metadata.set(name, value);
       const stream = client.streamComplete({ request }, metadata);
       stream.on('data', (message) => {
         if (message.event?.$case === 'delta') onDelta();
@@ -50,7 +52,7 @@ export function grpcCall(address: string): Caller {
   return { call, close: () => client.close() };
 }
 
-export function sseCall(address: string): Caller {
+export function sseCall(address: string, extra: () => Record<string, string> = () => ({})): Caller {
   const [host, port] = address.split(':') as [string, string];
   const agent = new Agent({ keepAlive: true, maxSockets: 1024 });
   const call: Call = (maxTokens, onDelta, requestId = '') =>
@@ -60,6 +62,7 @@ export function sseCall(address: string): Caller {
         'content-type': 'application/json',
         'content-length': Buffer.byteLength(body),
         ...(requestId !== '' && { 'x-request-id': requestId }),
+        ...extra(),
       };
       const request = httpRequest(
         { host, port, agent, path: '/v1/completions', method: 'POST', headers },
