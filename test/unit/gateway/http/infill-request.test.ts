@@ -6,7 +6,7 @@ import type { Exchange } from '../../../../services/gateway/http/exchange.ts';
 import { infillRequest, infillSchema } from '../../../../services/gateway/http/infill-request.ts';
 
 const context = { models: { all: () => [{ name: 'm' }] } } as unknown as GatewayContext;
-const exchange = { request: { headers: {} }, requestId: '' } as unknown as Exchange;
+const exchange = { request: { headers: {} }, requestId: 'of-the-head' } as unknown as Exchange;
 
 function read(over: object) {
   const body = validate(infillSchema, { input_prefix: 'a = ', input_suffix: '\n', ...over });
@@ -43,6 +43,6 @@ test('where the file lies and what it is reach the prompt; the cursor line belon
   assert.deepEqual(prompt, {
     ...{ kind: 'infill', prefix: 'a = 1', suffix: '\n', path: 'src/a.py', repository: 'org/p', chunks: [] },
   });
-  assert.match(requestId, /^[0-9a-f-]{36}$/);
+  assert.equal(requestId, 'of-the-head');
   assert.equal(read({ request_id: 'mine' }).requestId, 'mine');
 });
