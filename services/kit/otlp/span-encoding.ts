@@ -1,6 +1,6 @@
 // Finished spans as OTLP has them on the wire (opentelemetry-proto 1.x: trace/v1/trace.proto, common/v1/common.proto), written
-// field by field into one buffer. A span is encoded when it ends: 5 µs then, instead of a tree of objects that waits for its batch
-// in the heap and is walked twice (bench:tracing).
+// field by field into one buffer. A span is encoded when it ends, instead of a tree of objects that waits for its batch in
+// the heap and is walked twice.
 import { shortText } from '#kit/text-cut.ts';
 import { ERROR_TYPE, SEMCONV_VERSION } from '../semconv.ts';
 import type { SpanAttributes, SpanKind, SpanRecord, TraceContext } from '../trace.ts';
