@@ -122,6 +122,8 @@ export const EVAL_STACK_BYTES = 256 * KIB;
 /** Of the code itself, and of a call with the start of a thread. */
 export const EVAL_WALL_MS = 1_000;
 export const EVAL_CALL_WALL_MS = 10_000;
+/** What the start of a thread may take on a loaded machine; it takes some 0.1 s. */
+export const EVAL_START_MS = 5_000;
 /** What the interpreter's own stop may take before its thread is ended. */
 export const EVAL_GRACE_MS = 500;
 export const EVAL_THREADS_MAX = 2;

@@ -86,9 +86,6 @@ const tooLong = (wallMs: number): string => `took more than ${wallMs} ms, the li
 
 assert(parentPort, 'runs in a thread of its own');
 const port = parentPort;
-// Its types are those of CommonJS, where the variant is one member further in.
-const module = await newQuickJSWASMModuleFromVariant(variant as unknown as QuickJSSyncVariant);
-
 port.on('message', (request: EvalRequest) => {
   let reply: EvalReply;
   try {
@@ -104,4 +101,8 @@ port.on('message', (request: EvalRequest) => {
     reply.keep && module.getWasmMemory().buffer.byteLength <= EVAL_KEEP_BYTES ? reply : { ...reply, keep: false },
   );
 });
+// Only now, with the port listening: a thread whose event loop has nothing left waits, blocked, for V8's background tasks, and hangs
+// for good when the one that compiles this module queues behind an optimization that waits for this thread's garbage collection.
+// Its types are those of CommonJS, where the variant is one member further in.
+const module = await newQuickJSWASMModuleFromVariant(variant as unknown as QuickJSSyncVariant);
 port.postMessage('ready');

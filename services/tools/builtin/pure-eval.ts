@@ -1,7 +1,7 @@
 // The threads that eval_js_pure runs in: at most a few, one evaluation each at a time, ended when they do not answer in time.
 import { Worker } from 'node:worker_threads';
 import { QuernError } from '#kit/errors.ts';
-import { EVAL_GRACE_MS, EVAL_QUEUE_MAX, EVAL_THREADS_MAX } from '../tool-limits.ts';
+import { EVAL_GRACE_MS, EVAL_QUEUE_MAX, EVAL_START_MS, EVAL_THREADS_MAX } from '../tool-limits.ts';
 import type { EvalReply, EvalRequest } from './eval-messages.ts';
 
 export type PureEval = {
@@ -13,10 +13,14 @@ export type PureEval = {
 /** One thread; `ready` when its interpreter is loaded. */
 type Thread = { readonly worker: Worker; readonly ready: Promise<void> };
 
-const STOPPED: EvalReply = { ok: false, message: 'the interpreter did not stop in time', keep: false };
+/** What a test may change. */
+export type EvalOptions = { readonly thread?: URL; readonly startMs?: number };
 
-function startThread(): Thread {
-  const worker = new Worker(new URL('./eval-thread.ts', import.meta.url), {
+const STOPPED: EvalReply = { ok: false, message: 'the interpreter did not stop in time', keep: false };
+const NOT_STARTED: EvalReply = { ok: false, message: 'the interpreter did not start in time; try again', keep: false };
+
+function startThread(script: URL): Thread {
+  const worker = new Worker(script, {
     env: {},
     resourceLimits: { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 8 },
   });
@@ -28,6 +32,19 @@ function startThread(): Thread {
   ready.catch(() => undefined); // told to whoever waits for it
   worker.on('error', () => undefined); // its exit follows
   return { worker, ready };
+}
+
+/** True when it is ready within the time, and false when it is not. Throws what ended it. */
+async function isReady({ ready }: Thread, startMs: number): Promise<boolean> {
+  let timer: NodeJS.Timeout | null = null;
+  const late = new Promise<false>((resolve) => {
+    timer = setTimeout(resolve, startMs, false);
+  });
+  try {
+    return await Promise.race([ready.then(() => true), late]);
+  } finally {
+    if (timer) clearTimeout(timer);
+  }
 }
 
 /** Sends one request and waits for its end, at most the limit and a grace. */
@@ -55,6 +72,13 @@ class EvalThreads implements PureEval {
   readonly #waiting: (() => void)[] = [];
   #running = 0;
   #closed = false;
+  readonly #script: URL;
+  readonly #startMs: number;
+
+  constructor({ thread, startMs }: EvalOptions) {
+    this.#script = thread ?? new URL('./eval-thread.ts', import.meta.url);
+    this.#startMs = startMs ?? EVAL_START_MS;
+  }
 
   async evaluate(
     code: string,
@@ -91,13 +115,12 @@ class EvalThreads implements PureEval {
   }
 
   async #run(request: EvalRequest): Promise<EvalReply> {
-    const thread = this.#idle.pop() ?? startThread();
+    const thread = this.#idle.pop() ?? startThread(this.#script);
     this.#all.add(thread);
     thread.worker.ref();
     let reply = STOPPED;
     try {
-      await thread.ready;
-      reply = await ask(thread, request);
+      reply = (await isReady(thread, this.#startMs)) ? await ask(thread, request) : NOT_STARTED;
       return reply;
     } finally {
       if (reply.keep && !this.#closed) {
@@ -105,7 +128,9 @@ class EvalThreads implements PureEval {
         this.#idle.push(thread);
       } else {
         this.#all.delete(thread);
-        await thread.worker.terminate();
+        if (reply === NOT_STARTED)
+          void thread.worker.terminate(); // what does not start may not end either
+        else await thread.worker.terminate();
       }
     }
   }
@@ -118,6 +143,6 @@ class EvalThreads implements PureEval {
 }
 
 /** One per service; its threads start when they are needed. */
-export function createPureEval(): PureEval {
-  return new EvalThreads();
+export function createPureEval(options: EvalOptions = {}): PureEval {
+  return new EvalThreads(options);
 }

@@ -102,3 +102,15 @@ test('a cancelled call stops, and more calls than threads all get their turn', a
     Array.from({ length: 12 }, (_, i) => i * 2),
   );
 });
+
+test('a thread that never starts is given up, and holds no place', async () => {
+  const silent = new URL('data:text/javascript,setInterval(() => {}, 1000)');
+  const never = createPureEval({ thread: silent, startMs: 50 });
+  const { signal } = new AbortController();
+  const ask = () => never.evaluate('1', 'null', { wallMs: 1_000, signal });
+  for (const reply of await Promise.all(Array.from({ length: 5 }, ask))) {
+    assert(!reply.ok);
+    assert.match(reply.message, /did not start in time/);
+  }
+  await never.close();
+});
