@@ -1,4 +1,5 @@
 // Fields that several calls have, checked.
+import { checkpointProblem } from '#kit/audit/checkpoint.ts';
 import { QuernError } from '#kit/errors.ts';
 import { CHECKPOINT_NOTE_BYTES_MAX } from './limits.ts';
 
@@ -21,8 +22,13 @@ export function tenantField(tenant: string): string {
   throw invalidField('tenant', 'expected the name of a tenant, got nothing');
 }
 
+/** Undefined for "". Whose signature it bears is for the verification to say. */
 export function noteField(field: string, note: string): string | undefined {
+  if (note === '') return undefined;
   const bytes = Buffer.byteLength(note);
-  if (bytes <= CHECKPOINT_NOTE_BYTES_MAX) return note === '' ? undefined : note;
-  throw invalidField(field, `expected a signed note of at most ${CHECKPOINT_NOTE_BYTES_MAX} bytes, got ${bytes}`);
+  if (bytes > CHECKPOINT_NOTE_BYTES_MAX)
+    throw invalidField(field, `expected a signed note of at most ${CHECKPOINT_NOTE_BYTES_MAX} bytes, got ${bytes}`);
+  const problem = checkpointProblem(note);
+  if (problem !== null) throw invalidField(field, `expected a signed checkpoint, got text that is none (${problem})`);
+  return note;
 }

@@ -4,16 +4,20 @@
  */
 import { readFile, stat } from 'node:fs/promises';
 import type { ExportManifest } from '#gen/quern/audit/v1/audit.ts';
-import { type NoteVerifier, parseVerifierKey } from '#kit/audit/checkpoint.ts';
+import { checkpointProblem, type NoteVerifier, parseVerifierKey } from '#kit/audit/checkpoint.ts';
 import { checkpointIn } from '#kit/audit/checkpoint-file.ts';
 import { lastLineOf, linesOf } from '#kit/audit/line-file.ts';
 import { type ChainHead, type Verification, verifyLog } from '#kit/audit/verify.ts';
 import { QuernError } from '#kit/errors.ts';
+import { shortText } from '#kit/text-cut.ts';
+import { oneLine } from '../terminal-text.ts';
 
 const MANIFEST_VERSION = 1;
 const MANIFEST_BYTES_MAX = 64 * 1024 * 1024;
 /** What a file with one signed note may have. */
 const NOTE_BYTES_MAX = 64 * 1024;
+/** Of what a file holds instead. */
+const NOTE_SHOWN_CHARS = 60;
 
 export const manifestPath = (file: string): string => `${file}.manifest.json`;
 
@@ -137,21 +141,38 @@ export async function verifyExport(
   return { ...verification, first, keys, ownKeys: key === undefined };
 }
 
-/** A signed note from a file: the note itself, or a witness's lines of JSON, of which the last whole one counts. */
+/** What stands in a file that should hold a note; null: it cannot be one, whatever it is. */
+async function noteIn(file: string): Promise<string | null> {
+  const { line } = await lastLineOf(file);
+  const kept = line && checkpointIn(line);
+  if (kept) return kept.note;
+  if ((await stat(file)).size > NOTE_BYTES_MAX) return null;
+  const text = await readFile(file, 'utf8');
+  return checkpointIn(Buffer.from(text))?.note ?? text; // a line without its end
+}
+
+/** "is empty", "begins with "{"origin":…"". */
+function foundText(text: string): string {
+  if (text.trim() === '') return 'is empty';
+  return `begins with "${oneLine(shortText(text.trimStart().split('\n', 1)[0] ?? '', NOTE_SHOWN_CHARS))}"`;
+}
+
+/**
+ * A signed note from a file: the note itself, or a witness's lines of JSON, of which the last whole one counts. Throws
+ * INVALID_ARGUMENT for what is no note; whether it is signed by a key that counts is for the verification to say.
+ */
 export async function readNote(file: string): Promise<string> {
+  const expected = '--trusted-checkpoint: expected a file with a signed checkpoint';
+  let note: string | null;
   try {
-    const { line } = await lastLineOf(file);
-    const kept = line && checkpointIn(line);
-    if (kept) return kept.note;
-    const text = (await stat(file)).size <= NOTE_BYTES_MAX ? await readFile(file, 'utf8') : '{';
-    const only = checkpointIn(Buffer.from(text)); // a line without its end
-    if (only) return only.note;
-    if (!text.startsWith('{')) return text;
+    note = await noteIn(file);
   } catch (cause) {
     const { code } = cause as NodeJS.ErrnoException;
-    throw invalid(
-      `--trusted-checkpoint: expected a file with a signed checkpoint, got ${file}, which cannot be read (${code})`,
-    );
+    throw invalid(`${expected}, got ${file}, which cannot be read (${code})`);
   }
-  throw invalid(`--trusted-checkpoint: the last line of ${file} holds no signed checkpoint`);
+  const what = `${expected}, as "quern audit head --note" prints it, or a witness file`;
+  if (note === null) throw invalid(`${what}; the last line of ${file} holds no signed checkpoint`);
+  const problem = checkpointProblem(note);
+  if (problem !== null) throw invalid(`${what}; ${file} ${foundText(note)} and is none (${problem})`);
+  return note;
 }

@@ -103,25 +103,49 @@ function parseBody(body: string): Checkpoint {
   return { origin, size: Number(size), root: bytes };
 }
 
+type NoteSignature = { name: string; keyId: Buffer; signature: Buffer };
+type Note = { body: string; signatures: NoteSignature[] };
+
+/** A note's text and signatures, whatever it says. Throws INVALID_ARGUMENT when it is malformed. */
+function parseNote(note: string): Note {
+  const cut = note.lastIndexOf('\n\n');
+  if (cut < 0) throw invalid('checkpoint: expected a signed note: text, an empty line, signatures');
+  if (!note.endsWith('\n'))
+    throw invalid('checkpoint: expected a signed note, got one without the end of its last line');
+  const body = note.slice(0, cut + 1);
+  const signatures = note
+    .slice(cut + 2, -1)
+    .split('\n')
+    .map((line): NoteSignature => {
+      const match = /^\u2014 (\S+) (\S+)$/u.exec(line);
+      const bytes = Buffer.from(match?.[2] ?? '', 'base64');
+      if (!match || bytes.length <= KEY_ID_BYTES) throw invalid('checkpoint: a signature line is malformed');
+      return { name: match[1] ?? '', keyId: bytes.subarray(0, KEY_ID_BYTES), signature: bytes.subarray(KEY_ID_BYTES) };
+    });
+  return { body, signatures };
+}
+
+/** Why a text is no signed checkpoint, whoever signed it; null: it is one. */
+export function checkpointProblem(note: string): string | null {
+  try {
+    parseBody(parseNote(note).body);
+    return null;
+  } catch (error) {
+    if (error instanceof QuernError) return error.message;
+    throw error;
+  }
+}
+
 /**
  * Reads a signed checkpoint. Throws INVALID_ARGUMENT when it is malformed, of another origin, or no key of `verifiers`
  * has signed it; unknown signatures are ignored, a wrong one of a known key is refused.
  */
 export function openCheckpoint(note: string, origin: string, verifiers: readonly NoteVerifier[]): Checkpoint {
-  const cut = note.lastIndexOf('\n\n');
-  if (cut < 0 || !note.endsWith('\n'))
-    throw invalid('checkpoint: expected a signed note: text, an empty line, signatures');
-  const body = note.slice(0, cut + 1);
+  const { body, signatures } = parseNote(note);
   let known = 0;
-  for (const line of note.slice(cut + 2, -1).split('\n')) {
-    const match = /^\u2014 (\S+) (\S+)$/u.exec(line);
-    const bytes = Buffer.from(match?.[2] ?? '', 'base64');
-    if (!match || bytes.length <= KEY_ID_BYTES) throw invalid('checkpoint: a signature line is malformed');
-    const verifier = verifiers.find(
-      ({ name, keyId }) => name === match[1] && keyId.equals(bytes.subarray(0, KEY_ID_BYTES)),
-    );
+  for (const { name, keyId, signature } of signatures) {
+    const verifier = verifiers.find((one) => one.name === name && one.keyId.equals(keyId));
     if (!verifier) continue;
-    const signature = bytes.subarray(KEY_ID_BYTES);
     if (signature.length !== SIGNATURE_BYTES || !verify(null, Buffer.from(body), verifier.publicKey, signature)) {
       throw invalid(`checkpoint: the signature of ${verifier.name} is wrong`);
     }

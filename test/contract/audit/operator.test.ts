@@ -78,6 +78,8 @@ test('a whole log is ok, also against a checkpoint that was kept; one by another
   const forged = signCheckpoint({ origin: ORIGIN, size: 1, root: frontier.root() }, stranger);
   assert.equal((await verify(set, forged)).verdict, 'bad_signature');
   await assert.rejects(verify(set, 'x'.repeat(5_000)), { code: 'INVALID_ARGUMENT', message: /trusted_checkpoint/ });
+  const message = /trusted_checkpoint: expected a signed checkpoint, got text that is none/;
+  await assert.rejects(verify(set, 'not a note'), { code: 'INVALID_ARGUMENT', message });
 });
 
 test('a ledger that was changed on the disk is found, with the place', async (t) => {

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { newSigningKey, signerOf, verifierKey } from '#kit/audit/checkpoint.ts';
 import { subtreesBetween } from '#kit/audit/merkle.ts';
+import type { QuernError } from '#kit/errors.ts';
 import { manifestPath, manifestText, readNote, verifyExport } from '../../../services/cli/audit/export-file.ts';
 import { chainsBefore, makeLog, noteAt, ORIGIN, signer, subtreeHashes } from '../kit/audit/support/log.ts';
 
@@ -172,7 +173,36 @@ test('a trusted checkpoint is a note, or the last line of a witness', async (t) 
     [old, note].map((one) => `${JSON.stringify({ ts: '2026-01-01T00:00:00.000Z', note: one })}\n`).join(''),
   );
   assert.equal(await readNote(file), note);
-  writeFileSync(file, '{"note": 1}\n');
-  await assert.rejects(readNote(file), { message: /holds no signed checkpoint/ });
   await assert.rejects(readNote(join(dir, 'none')), { message: /cannot be read \(ENOENT\)/ });
+});
+
+test('a trusted checkpoint that is no note is refused, with what was expected and what was found', async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'quern-note-'));
+  t.after(() => rmSync(dir, { recursive: true, force: true }));
+  const file = join(dir, 'note');
+  const note = noteAt(log, 20);
+  const [body = '', signature = ''] = note.split('\n\n');
+  for (const [text, found] of [
+    ['', /note is empty and is none/],
+    [' \n\n', /note is empty/],
+    ['{"note": 1}\n', /begins with "\{"note": 1\}" and is none/],
+    [verifierKey(signer), /begins with "quern\.test\/audit\+[^"]*" and is none \(.*text, an empty line, signatures\)/],
+    ['\u001b[2J\n', /begins with "\u241b\[2J"/],
+    [body, /text, an empty line, signatures/],
+    [note.slice(0, -1), /without the end of its last line/],
+    [`${body}\n\n${signature.slice(2)}`, /a signature line is malformed/],
+    [note.replace('\n20\n', '\ntwenty\n'), /three lines: origin, size, root/],
+    [`${JSON.stringify({ ts: '2026-01-01T00:00:00.000Z', note: 'x' })}\n`, /begins with "x" and is none/],
+    [`${'x'.repeat(100_000)}\n`, /the last line of .*note holds no signed checkpoint/],
+  ] as const) {
+    writeFileSync(file, text);
+    const expected =
+      /^--trusted-checkpoint: expected a file with a signed checkpoint, as "quern audit head --note" prints it/;
+    await assert.rejects(readNote(file), ({ code, message }: QuernError) => {
+      assert.equal(code, 'INVALID_ARGUMENT');
+      assert.match(message, expected);
+      assert.match(message, found);
+      return true;
+    });
+  }
 });
