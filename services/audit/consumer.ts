@@ -124,7 +124,10 @@ export class AuditConsumer {
       if (givenOut > 0) await this.#readMissing(createdMs);
       return;
     }
-    await this.#store(createdMs, await this.#inOrder(createdMs, messages));
+    // What was read directly, or stored and not acknowledged before a break, the consumer gives out as well: no record came again.
+    const stored = this.#lastSeq(createdMs);
+    const fresh = messages.filter(({ seq }) => seq > stored);
+    if (fresh.length > 0) await this.#store(createdMs, await this.#inOrder(createdMs, fresh));
     for (const message of messages) message.ack();
   }
 

@@ -112,6 +112,30 @@ test('two producers, each record once and in its order; the view shows the reque
   assert.equal(projection.requests({ tenant: 't', requestId: 'r499', limit: 1 }).length, 1);
 });
 
+test('what lay in the stream before the ledger came is read once: nothing of it counts as sent again', async (t) => {
+  const nats = await startNats(t);
+  const { outbox, publisher, link } = await startProducer(t, nats, 'gateway');
+  for (let i = 0; i < 3; i += 1) await outbox.append(event(i));
+  assert.ok(await publisher.flushed(AbortSignal.timeout(30_000)));
+  const dir = await folder(t);
+  const read = async (size: number): Promise<number> => {
+    const { projection, batches, close } = await startLedger(nats, dir);
+    await reached(projection, size);
+    const consumer = await jetstream(link.get()).consumers.get(AUDIT_STREAM, 'ledger');
+    const givenOut = async (): Promise<number> => {
+      const { num_pending, num_ack_pending } = await consumer.info();
+      return num_pending + num_ack_pending;
+    };
+    while ((await givenOut()) > 0) await sleep(20); // what it read directly the consumer gives out as well
+    await close();
+    return batches.reduce((sum, { duplicates }) => sum + duplicates, 0);
+  };
+  assert.equal(await read(3), 0);
+  await outbox.append(event(3));
+  assert.ok(await publisher.flushed(AbortSignal.timeout(30_000)));
+  assert.equal(await read(4), 0, 'nor after a restart');
+});
+
 test('nats-server killed again and again while records are made and read: nothing lost, nothing twice, no alarm', async (t) => {
   const nats = await startNats(t);
   const { outbox } = await startProducer(t, nats, 'gateway');
