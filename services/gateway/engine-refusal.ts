@@ -28,6 +28,11 @@ export function engineRefusal(status: Status, samplingPrefix: string): QuernErro
   });
 }
 
+/** An engine takes no more, or could not be in time: refused for load, as admission does it here. */
+export function isLoadRefusal({ code, details }: QuernError): boolean {
+  return code === 'RESOURCE_EXHAUSTED' && details.reason !== 'SLOW_READER';
+}
+
 /** What fails the whole request when a choice ends so; null: an end like any other. */
 export function failureOf(reason: FinishReason): QuernError | null {
   if (reason === FinishReason.FINISH_REASON_DEADLINE) {

@@ -29,9 +29,14 @@ export type HandleListener = {
   onFault(error: unknown): void;
 };
 
+/** The engine's end of a request that its owner has given up, for the account of it. Must not throw. */
+export type LateEnd = (finished: Finished) => void;
+
 type Handle = Told & {
   readonly id: number;
   listener: HandleListener | null;
+  /** Hears the end of a handle that has no listener any more. */
+  onLateEnd: LateEnd | null;
   /** What the last step brought and is still to be told. */
   readonly events: TokenEvent[];
   finished: Finished | null;
@@ -141,16 +146,23 @@ export class EngineSession {
     if (!call)
       throw new QuernError('UNAVAILABLE', `the engine of "${this.model}" is not reachable`, { reason: 'NO_ENGINE' });
     const handle = this.#takeHandle();
-    this.#handles.set(handle, { id: handle, listener, events: [], finished: null, hasBegun: false, cancelledAtMs: 0 });
+    const fresh = { events: [], finished: null, hasBegun: false, cancelledAtMs: 0 };
+    this.#handles.set(handle, { id: handle, listener, onLateEnd: null, ...fresh });
     call.write({ command: { $case: 'submit', value: { handle, request } } });
     return handle;
   }
 
-  /** Asks the engine to end the handle. With `forget` its listener hears nothing more. Unknown handles are ignored. */
-  cancel(handle: number, options: { forget: boolean }): void {
+  /**
+   * Asks the engine to end the handle. With `forget` its listener hears nothing more, and `onLateEnd` at most the end. Unknown
+   * handles are ignored.
+   */
+  cancel(handle: number, options: { forget: boolean; onLateEnd?: LateEnd }): void {
     const entry = this.#handles.get(handle);
     if (!entry) return;
-    if (options.forget) entry.listener = null;
+    if (options.forget) {
+      entry.listener = null;
+      entry.onLateEnd = options.onLateEnd ?? null;
+    }
     if (entry.cancelledAtMs > 0) return;
     entry.cancelledAtMs = performance.now();
     this.#call?.write({ command: { $case: 'cancel', value: { handle } } });
@@ -256,6 +268,7 @@ export class EngineSession {
   #tellStep(handle: Handle): void {
     const { events, finished } = handle;
     if (finished) this.#ended(handle);
+    if (finished && !handle.listener) handle.onLateEnd?.(finished);
     try {
       for (const event of events) handle.listener?.onTokens(event);
       if (finished) handle.listener?.onFinished(finished);

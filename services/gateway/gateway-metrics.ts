@@ -50,6 +50,7 @@ export type GatewayGauges = {
 };
 
 export type GatewayMetrics = {
+  /** `reason`: admission's, or "engine_busy". */
   shed(reason: string): void;
   resumed(model: string): void;
   /** From a Cancel to the engine's end of the request. */
@@ -78,7 +79,11 @@ const WASTED = new Set(['cancelled', 'superseded']);
 function createCounters(metrics: Metrics) {
   const counter = (name: string, help: string, labels: string[]) => metrics.counter({ name, help, labels });
   return {
-    shed: counter('quern_gateway_shed_total', 'Requests refused by admission', ['reason']),
+    shed: counter(
+      'quern_gateway_shed_total',
+      'Requests refused for load, by the bound of the gateway that was met, or by an engine',
+      ['reason'],
+    ),
     resumes: counter('quern_gateway_resumes_total', 'Requests carried over a broken engine session', ['model']),
     requests: counter('quern_gateway_requests_total', 'Requests by how they ended', ['model', 'method', 'outcome']),
     tokens: counter('quern_gateway_tokens_total', 'Tokens of ended requests: prompt, of these cached, and completion', [

@@ -234,7 +234,10 @@ export class Generation {
       if (error.code === 'UNAVAILABLE') {
         if (error.details.reason === 'DRAINING') leg.engine.markDraining();
         this.#interrupted(error);
-      } else if (this.#state === 'running') this.#fail(error);
+      } else if (this.#state === 'running') {
+        this.#account.refusedByEngine(error);
+        this.#fail(error);
+      }
       return;
     }
     this.#timings ??= finished.timings;
@@ -373,7 +376,7 @@ export class Generation {
   /** Frees everything and tells that the request has ended. */
   #settle(outcome: string, failure: QuernError | null): void {
     this.#state = 'done';
-    this.#legs.forget();
+    this.#legs.forget(this.#account.lateEnd());
     this.#stop.abort(ENDED);
     this.#timers.clearAll();
     for (const cleanup of this.#cleanups) cleanup();

@@ -1,6 +1,6 @@
 // What the engines know of one request. A leg is one handle that carries some of its choices.
 import type { Choice } from './choice.ts';
-import type { EngineSession } from './engine-session.ts';
+import type { EngineSession, LateEnd } from './engine-session.ts';
 
 /** One handle at one engine and the choices it carries. Handles of two engines may have one number. */
 export type Leg = { engine: EngineSession; handle: number; choices: readonly number[] };
@@ -25,9 +25,9 @@ export class Legs {
     for (const { engine, handle } of this.#legs) engine.cancel(handle, { forget: false });
   }
 
-  /** As cancel, and nothing more is heard of them. */
-  forget(): void {
-    for (const { engine, handle } of this.#legs) engine.cancel(handle, { forget: true });
+  /** As cancel, and nothing more is heard of them but their ends. */
+  forget(onLateEnd: LateEnd): void {
+    for (const { engine, handle } of this.#legs) engine.cancel(handle, { forget: true, onLateEnd });
     this.#legs = [];
   }
 

@@ -7,6 +7,8 @@ import type { Span, SpanSink, TraceContext } from '#kit/trace.ts';
 import type { GatewayAudit } from './audit/gateway-audit.ts';
 import type { AuditedGeneration, RequestAudit } from './audit/request-audit.ts';
 import { type Choice, callCountsOf } from './choice.ts';
+import { isLoadRefusal } from './engine-refusal.ts';
+import type { LateEnd } from './engine-session.ts';
 import type { ExplainRing } from './explain-ring.ts';
 import type { GatewayMetrics } from './gateway-metrics.ts';
 import { type Caller, type GenerationSink, outcomeOf } from './generation-events.ts';
@@ -105,9 +107,20 @@ export class RequestAccount {
     this.#listeners.metrics.resumed(this.#model);
   }
 
+  /** Its engine took it not, or no longer. */
+  refusedByEngine(error: QuernError): void {
+    if (isLoadRefusal(error)) this.#listeners.metrics.shed('engine_busy');
+  }
+
   lastToken(): void {
     this.#span?.event('last_token');
     this.#timeline.enter('finish');
+  }
+
+  /** For an engine's end that comes when the request has been given up. Holds nothing of it but its timeline. */
+  lateEnd(): LateEnd {
+    const timeline = this.#timeline;
+    return (finished) => timeline.lateEnd(finished);
   }
 
   /** Called exactly once. */

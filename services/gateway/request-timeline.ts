@@ -1,6 +1,7 @@
 // Where the time of one request goes, as the gateway sees it: a stage begins when the one before it ends. Written by the
 // generation, read by RequestService.Explain while the request runs and after it.
 import type { Timings, Usage } from '#gen/quern/common/v1/common.ts';
+import type { Finished } from '#gen/quern/engine/v1/engine.ts';
 import type { ExplainStage } from '#gen/quern/gateway/v1/gateway.ts';
 import type { QuernError } from '#kit/errors.ts';
 import type { Principal } from '#kit/principal.ts';
@@ -103,6 +104,14 @@ export class RequestTimeline {
       },
     };
     this.#endedAt = this.#now();
+  }
+
+  /** The engine's end of a request that was given up comes behind its own, and says where its time went. */
+  lateEnd({ timings, usage }: Pick<Finished, 'timings' | 'usage'>): void {
+    const end = this.end;
+    if (!end || end.timings) return;
+    const cachedTokens = Math.min(usage?.cachedTokens ?? 0, end.usage.promptTokens);
+    this.end = { ...end, timings, usage: { ...end.usage, cachedTokens } };
   }
 
   /** In order of their start. Nothing of a stage that took no time and is not the last. Of an agent run its turns and calls. */

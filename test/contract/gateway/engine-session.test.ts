@@ -110,3 +110,16 @@ test('a request that is forgotten hears nothing more, though tokens of it are st
   await sleep(30);
   assert.equal(heard, before);
 });
+
+test('of a request that is forgotten whoever asks for it hears the end, and nothing else does', async (t) => {
+  const { session, submit } = await start(t, 1);
+  let heard = 0;
+  const told: string[] = [];
+  const handle = submit({ onTokens: () => (heard += 1), onFinished: () => told.push('listener') });
+  await until(() => heard > 2, 'it runs');
+  session.cancel(handle, { forget: false });
+  session.cancel(handle, { forget: true, onLateEnd: ({ timings }) => told.push(`late, ${timings?.prefillNs}`) });
+  await until(() => told.length > 0, 'the end is told');
+  assert.deepEqual(told, ['late, 2000']);
+  assert.equal(session.inFlight, 0);
+});

@@ -45,6 +45,18 @@ test('an ended, a running and a refused request explain themselves; an unknown o
   assert.equal((await explain('running-1')).outcome, '');
   stop.abort();
   await eventually(async () => (await explain('running-1')).outcome === 'cancelled', 'it ended');
+  const split = ['admit', 'tokenize', 'route', 'queue', 'prefill', 'decode'];
+  const namesOf = async (): Promise<string[]> => (await explain('running-1')).stages.map(({ name }) => name);
+  await eventually(async () => (await namesOf()).includes('queue'), "the engine's own end came behind it");
+  const gone = await explain('running-1');
+  assert.deepEqual(await namesOf(), split);
+  assert.ok(gone.stages.every(({ startUs, durationUs }) => startUs + durationUs <= gone.durationUs + 1n));
+  const { promptTokens = 0, cachedTokens } = gone.usage ?? {};
+  assert.deepEqual(
+    [gone.timings?.prefillNs, cachedTokens],
+    [2000n, Math.min(4, promptTokens)],
+    'as the mock engine says',
+  );
 
   const request = {
     model: 'nope',

@@ -155,6 +155,17 @@ test('refusals name the field and what was expected', async (t) => {
     [shed.code, shed.details.reason, shed.details.retryAfterMs],
     ['RESOURCE_EXHAUSTED', 'QUEUE_FULL', 250],
   );
+  const counted = async (): Promise<string[]> =>
+    (await mesh.gateway.context.metrics.render())
+      .split('\n')
+      .filter((line) => line.startsWith('quern_gateway_shed_total{'));
+  const once = ['quern_gateway_shed_total{reason="engine_busy",service="gateway"} 1'];
+  assert.deepEqual(await counted(), once, 'an engine that refuses for load sheds too');
+  mesh.engine.settings.refuse = new QuernError('INVALID_ARGUMENT', 'no');
+  await refusal(unary(mesh.completion, 'complete', completeRequest(), {}));
+  mesh.engine.settings.refuse = new QuernError('RESOURCE_EXHAUSTED', 'unread', { reason: 'SLOW_READER' });
+  await refusal(unary(mesh.completion, 'complete', completeRequest(), {}));
+  assert.deepEqual(await counted(), once, 'nothing else does');
   assert.equal(mesh.gateway.context.admission.requests, 0);
 });
 

@@ -80,6 +80,29 @@ test('timings that are longer than the stage are cut at its end', (t) => {
   ]);
 });
 
+test("the engine's end of a request that was given up comes later and splits its time", (t) => {
+  const { at, enter, shown } = timed(t);
+  enter(1, 'engine');
+  at(8).step();
+  const timings = { ...ENGINE, queueNs: 2_000_000n, prefillNs: 5_000_000n, decodeNs: 4_000_000n };
+  at(9).lateEnd({ timings, usage: USAGE });
+  assert.equal(at(9).end, null, 'a request that runs is told by its generation');
+  const gone = { outcome: 'cancelled', error: new QuernError('CANCELLED', 'gone'), timings: undefined };
+  at(10).finish({ ...gone, usage: { ...USAGE, cachedTokens: 0 } });
+  assert.deepEqual(shown().slice(1), [
+    ['engine', 1000, 7000],
+    ['decode', 8000, 2000],
+  ]);
+  at(12).lateEnd({ timings, usage: { ...USAGE, cachedTokens: 4 } });
+  at(13).lateEnd({ timings: { ...timings, queueNs: 0n }, usage: undefined });
+  assert.deepEqual(shown().slice(1), [
+    ['queue', 1000, 2000],
+    ['prefill', 3000, 5000],
+    ['decode', 8000, 2000],
+  ]);
+  assert.deepEqual([at(14).usage.cachedTokens, at(14).durationUs], [4, 10_000n]);
+});
+
 test('a resume shows the lost engine and the new one', (t) => {
   const { at, enter, shown } = timed(t);
   enter(1, 'engine');
