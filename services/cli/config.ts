@@ -9,15 +9,21 @@ import { type InternalAccess, internalEnv, internalProblems, takeInternal } from
 
 /** Where the first mesh of a machine listens. */
 export const HTTP_DEFAULT = '127.0.0.1:8000';
+export const GRPC_DEFAULT = '127.0.0.1:50051';
 
 const ADDON = 'engine-native/build/engine_addon.node';
 
 export const cliEnv = {
   gateway: str('QUERN_GATEWAY', {
-    doc: 'gRPC address of the mesh that client commands talk to: host:port, or https://host:port when it speaks TLS',
-    default: '127.0.0.1:50051',
+    doc:
+      'gRPC address of the mesh that client commands talk to: host:port, or https://host:port when it speaks TLS. ' +
+      `Absent: the running mesh of this state folder, else ${GRPC_DEFAULT}`,
+    default: null,
   }),
-  http: str('QUERN_GATEWAY_HTTP', { doc: 'HTTP address of the same mesh, for quern bench', default: HTTP_DEFAULT }),
+  http: str('QUERN_GATEWAY_HTTP', {
+    doc: `HTTP address of the same mesh, for quern bench. Absent: that of the running mesh at the gRPC address, else ${HTTP_DEFAULT}`,
+    default: null,
+  }),
   gatewayCa: caFile('QUERN_GATEWAY_CA_FILE', {
     doc: 'CAs of a mesh that speaks TLS. Absent: those that Node knows',
   }),
@@ -50,10 +56,10 @@ export const cliEnv = {
 };
 
 export type CliConfig = {
-  /** gRPC address of the mesh that client commands talk to. */
-  gateway: string;
-  /** HTTP address of the same mesh, for `quern bench --http`. */
-  http: string;
+  /** gRPC address of the mesh that client commands talk to; absent: the running mesh of this state folder, else GRPC_DEFAULT. */
+  gateway: string | undefined;
+  /** HTTP address of the same mesh, for `quern bench --http`; absent: that of the running mesh at the gRPC address. */
+  http: string | undefined;
   /** PEM of the CAs of a mesh that speaks TLS. */
   gatewayCa: string | undefined;
   apiKey: string | undefined;
@@ -109,8 +115,8 @@ export function readCliConfig(env: NodeJS.ProcessEnv): CliConfig {
   const xdgState = env.XDG_STATE_HOME || join(homedir(), '.local', 'state');
   const stateDir = values.stateDir ?? resolve(xdgState, 'quern');
   return {
-    gateway: values.gateway,
-    http: values.http,
+    gateway: values.gateway ?? undefined,
+    http: values.http ?? undefined,
     gatewayCa: values.gatewayCa?.pem,
     apiKey: values.apiKey ?? undefined,
     model: values.model ?? undefined,
@@ -135,7 +141,7 @@ export function readCliConfig(env: NodeJS.ProcessEnv): CliConfig {
     otlpEndpoint: env.QUERN_OTLP_ENDPOINT || env.OTEL_EXPORTER_OTLP_ENDPOINT || undefined,
     // These belong to the services' own settings, which describe them; up must know them before it starts anything.
     httpListen: env.QUERN_GATEWAY_HTTP_LISTEN || HTTP_DEFAULT,
-    grpcListen: env.QUERN_GATEWAY_GRPC_LISTEN || '127.0.0.1:50051',
+    grpcListen: env.QUERN_GATEWAY_GRPC_LISTEN || GRPC_DEFAULT,
     addon: env.QUERN_ENGINE_ADDON ? resolve(env.QUERN_ENGINE_ADDON) : join(root, ADDON),
     xdgRuntimeDir: env.XDG_RUNTIME_DIR || undefined,
     runtimeParents: [...(env.XDG_RUNTIME_DIR ? [env.XDG_RUNTIME_DIR] : []), '/tmp'],

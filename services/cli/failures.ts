@@ -4,6 +4,8 @@ import type { MeshRecord } from './up/mesh-folder.ts';
 
 export type CallTarget = {
   address: string;
+  /** Whose address it is: ", which QUERN_GATEWAY names"; "" = the caller named it. */
+  source?: string;
   /** The call was made over TLS. */
   tls: boolean;
   /** The meshes of this user on this machine. */
@@ -20,7 +22,7 @@ export function explainFailure(thrown: unknown, target: CallTarget): unknown {
 }
 
 function explanation({ code, message }: QuernError, target: CallTarget): string | undefined {
-  const { address, method, running } = target;
+  const { address, source = '', method, running } = target;
   if (code === 'UNAUTHENTICATED') return `${message}; give it with --api-key or in QUERN_API_KEY`;
   if (code === 'UNIMPLEMENTED' && method !== undefined && /not implement the method/.test(message)) {
     return wrongAddress(method, address, running());
@@ -55,7 +57,7 @@ function explanation({ code, message }: QuernError, target: CallTarget): string 
   if (/^Connection dropped|ECONNRESET|EPIPE|socket hang up/.test(message)) {
     return `the connection to the mesh at ${address} broke: it was stopped, or its gateway is starting again; see the terminal of quern up`;
   }
-  if (/No connection|ECONNREFUSED|ENOENT|connect/i.test(message)) return nothingAnswers(address, running());
+  if (/No connection|ECONNREFUSED|ENOENT|connect/i.test(message)) return nothingAnswers(address, source, running());
   return undefined;
 }
 
@@ -64,15 +66,15 @@ export function notAnswered(address: string, afterMs: number): string {
   return `${address} did not answer within ${Math.round(afterMs / 1000)} s; is it a mesh's gRPC address?`;
 }
 
-function nothingAnswers(address: string, running: MeshRecord[]): string {
+function nothingAnswers(address: string, source: string, running: MeshRecord[]): string {
   const elsewhere = running
     .filter(({ grpc }) => grpc !== '' && grpc !== address)
     .map(({ grpc, tls }) => (tls ? `https://${grpc}` : grpc));
   if (elsewhere.length > 0) {
     const options = elsewhere.map((grpc) => `--gateway ${grpc}`).join(' or ');
-    return `no mesh answers at ${address}, but ${elsewhere.length === 1 ? 'one runs' : 'some run'} elsewhere: add ${options}`;
+    return `no mesh answers at ${address}${source}, but ${elsewhere.length === 1 ? 'one runs' : 'some run'} elsewhere: add ${options}`;
   }
-  return `no mesh answers at ${address}; start one with "npm start" (or "quern up"), or name another with --gateway`;
+  return `no mesh answers at ${address}${source}; start one with "npm start" (or "quern up"), or name another with --gateway`;
 }
 
 /** The gateway got a method of the engine, or the other way round. */

@@ -30,8 +30,10 @@ import { QuernError } from '#kit/errors.ts';
 import { parseAddress } from '#kit/rpc/address.ts';
 import { type ClientTls, openChannel, serverStream, unary } from '#kit/rpc/client.ts';
 import type { Io } from './command.ts';
+import { GRPC_DEFAULT } from './config.ts';
 import { explainFailure, notAnswered } from './failures.ts';
-import { runningMeshes } from './up/mesh-folder.ts';
+import { findService } from './service-address.ts';
+import { type MeshRecord, runningMeshes } from './up/mesh-folder.ts';
 
 export const GATEWAY_OPTIONS = {
   gateway: { type: 'string' },
@@ -42,6 +44,8 @@ export const GATEWAY_OPTIONS = {
 export type GatewayAddress = {
   /** HOST:PORT or unix:///PATH. */
   address: string;
+  /** Whose address it is, as of a Found. */
+  source: string;
   apiKey: string | undefined;
   /** Present: the mesh speaks TLS. */
   tls: ClientTls | undefined;
@@ -49,18 +53,36 @@ export type GatewayAddress = {
 
 type GatewayValues = { gateway?: string | undefined; ca?: string | undefined; 'api-key'?: string | undefined };
 
+/** As a client on this machine writes it; a mesh that listens everywhere listens here too. */
+function grpcOf({ grpc, tls }: MeshRecord): string | undefined {
+  if (grpc === '') return undefined;
+  const address = grpc.replace(/^0\.0\.0\.0(?=:)/, '127.0.0.1').replace(/^\[::\](?=:)/, '[::1]');
+  return tls ? `https://${address}` : address;
+}
+
 /**
- * Where the mesh is: --gateway, else QUERN_GATEWAY, else what `quern up` uses by default. https:// and a CA mean TLS.
- * INVALID_ARGUMENT names `option` when what it says is no address.
+ * Where the mesh is: --gateway, else QUERN_GATEWAY, else the running mesh of this state folder, else what `quern up` uses by
+ * default. https:// and a CA mean TLS. INVALID_ARGUMENT names `option` when what it says is no address.
  */
 export function gatewayAddress(values: GatewayValues, io: Io, option = '--gateway'): GatewayAddress {
-  const given = values.gateway ?? io.config.gateway;
+  const { address: given, source } = findService(
+    {
+      option,
+      given: values.gateway,
+      variable: 'QUERN_GATEWAY',
+      set: io.config.gateway,
+      addressOf: grpcOf,
+      otherwise: GRPC_DEFAULT,
+    },
+    io,
+  );
   const address = given.replace(/^https?:\/\//, '').replace(/\/$/, '');
   requireAddress(address, values.gateway === undefined ? 'QUERN_GATEWAY' : option);
   const ca = values.ca === undefined ? io.config.gatewayCa : readCa(values.ca);
   const speaksTls = given.startsWith('https://') || (ca !== undefined && !address.startsWith('unix:'));
   return {
     address,
+    source,
     apiKey: values['api-key'] ?? io.config.apiKey,
     tls: speaksTls ? (ca === undefined ? {} : { ca }) : undefined,
   };
@@ -98,7 +120,7 @@ export type GatewayClient = ReturnType<typeof connect>;
 
 /** Opens the channel; nothing is sent before the first call. close() when done. */
 export function connect(values: GatewayValues, io: Io) {
-  const { address, apiKey, tls } = gatewayAddress(values, io);
+  const { address, source, apiKey, tls } = gatewayAddress(values, io);
   const metadata: Record<string, string> = apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` };
   const completion = openChannel(CompletionServiceClient, { address, tls });
   const chat = openChannel(ChatServiceClient, { address, tls });
@@ -108,6 +130,7 @@ export function connect(values: GatewayValues, io: Io) {
   const failed = (error: unknown): never => {
     throw explainFailure(error, {
       address,
+      source,
       tls: tls !== undefined,
       running: () => runningMeshes(io.config.runtimeParents),
     });

@@ -22,7 +22,8 @@ export function samplingHelp({ maxTokens, temperature }: Defaults): string {
   --top-p P          nucleus sampling, 0..1
   --seed N           the same seed gives the same text
   --stop TEXT        stop string, up to 4 times
-  --gateway ADDR     the mesh's gRPC address, https://HOST:PORT for TLS (default: QUERN_GATEWAY or 127.0.0.1:50051)
+  --gateway ADDR     the mesh's gRPC address, https://HOST:PORT for TLS (default: QUERN_GATEWAY, else that of
+                     the running mesh of this state folder, else 127.0.0.1:50051)
   --ca FILE          CAs of a mesh that speaks TLS (default: QUERN_GATEWAY_CA_FILE)
   --api-key KEY      (default: QUERN_API_KEY)`;
 }

@@ -18,8 +18,9 @@ import { channelAccess } from '#kit/internal-access.ts';
 import { openChannel, serverStream, unary } from '#kit/rpc/client.ts';
 import type { Io } from '../command.ts';
 import { readAuditAccess } from '../config.ts';
+import { type Found, findService } from '../service-address.ts';
 import { explainSilence } from '../silence.ts';
-import { type MeshRecord, runningMeshes } from '../up/mesh-folder.ts';
+import type { MeshRecord } from '../up/mesh-folder.ts';
 import { GET_NATS } from '../up/nats-server.ts';
 
 export const AUDIT_OPTIONS = { address: { type: 'string' } } as const;
@@ -30,8 +31,7 @@ const CONNECT_TIMEOUT_MS = 10_000;
 const socketOf = ({ parts }: MeshRecord): string | undefined =>
   parts.find(({ kind }) => kind === 'audit')?.addresses[0];
 
-function nowhere(running: readonly MeshRecord[]): QuernError {
-  const mesh = running[0];
+function nowhere([mesh]: readonly MeshRecord[]): QuernError {
   const what =
     mesh === undefined
       ? 'no mesh of this user runs here; start one with "npm start", or name the audit service with --address'
@@ -43,30 +43,20 @@ function nowhere(running: readonly MeshRecord[]): QuernError {
 }
 
 /** --address, QUERN_AUDIT_ADDRESS, the mesh of this state folder, the only mesh: in this order. */
-export function auditAddress(given: string | undefined, io: Io): string {
-  const named = given ?? io.config.auditAddress;
-  if (named !== undefined) return named;
-  const all = runningMeshes(io.config.runtimeParents);
-  const own = all.find((mesh) => mesh.stateDir === io.config.stateDir);
-  const running = own ? [own] : all;
-  const audited = running.filter((mesh) => socketOf(mesh) !== undefined);
-  const [first, ...others] = audited;
-  if (first === undefined) throw nowhere(running);
-  if (others.length > 0) {
-    const choices = audited.map((mesh) => `--address ${socketOf(mesh)}`).join(' or ');
-    throw new QuernError('INVALID_ARGUMENT', `several meshes run here; say which log is meant: ${choices}`);
-  }
-  return socketOf(first)!;
+function findAudit(given: string | undefined, io: Io): Found {
+  const variable = 'QUERN_AUDIT_ADDRESS';
+  const set = io.config.auditAddress;
+  return findService({ option: '--address', given, variable, set, addressOf: socketOf, otherwise: nowhere }, io);
 }
 
-export function explain(error: unknown, address: string): unknown {
+export function explain(error: unknown, { address, source }: Found): unknown {
   if (!(error instanceof QuernError)) return error;
   const { code, message } = error;
   if (code === 'UNAUTHENTICATED') {
     const text = `${message} (QUERN_AUDIT_OPERATOR_TOKEN or QUERN_AUDIT_OPERATOR_TOKEN_FILE, as the audit service has it)`;
     return new QuernError(code, text, error.details, { cause: error });
   }
-  const silence = explainSilence('audit service', address, error);
+  const silence = explainSilence('audit service', `${address}${source}`, error);
   if (silence?.code !== 'UNAVAILABLE') return silence ?? error;
   const text = `${silence.message}; "quern audit verify DIR" checks its folder without it`;
   return new QuernError('UNAVAILABLE', text, error.details, { cause: error });
@@ -76,12 +66,13 @@ export type AuditClient = ReturnType<typeof connectAudit>;
 
 /** close() when done. */
 export function connectAudit(given: string | undefined, io: Io) {
-  const address = auditAddress(given, io);
+  const found = findAudit(given, io);
+  const { address } = found;
   const client = openChannel(AuditServiceClient, { address, ...channelAccess(readAuditAccess(io.config.env)) });
   const { signal } = io;
   const once = { signal, timeoutMs: CONNECT_TIMEOUT_MS };
   const explained = (error: unknown): never => {
-    throw explain(error, address);
+    throw explain(error, found);
   };
   async function* streamed<T>(answers: AsyncIterable<T>): AsyncGenerator<T, void, undefined> {
     try {

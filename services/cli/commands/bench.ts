@@ -3,6 +3,7 @@ import { cpus, loadavg } from 'node:os';
 import { QuernError } from '#kit/errors.ts';
 import { grpcTransport } from '../bench/grpc-transport.ts';
 import { httpTransport } from '../bench/http-transport.ts';
+import { type Progress, startProgress } from '../bench/progress.ts';
 import { formatReport, type Sample, summarize } from '../bench/report.ts';
 import { SCENARIOS, type Scenario } from '../bench/scenarios.ts';
 import type { Transport } from '../bench/transport.ts';
@@ -61,7 +62,9 @@ a scenario completed nothing.
       for (const transport of chooseTransports(values.transport ?? 'grpc', grpcTransport(gateway, model), http)) {
         for (const name of names) {
           const scenario = SCENARIOS[name] as Scenario;
-          const { samples, durationS } = await runScenario(scenario, transport, { concurrency, requests }, io);
+          const progress = startProgress(io, `${name} over ${transport.name}`, requests);
+          const load = { concurrency, requests, progress };
+          const { samples, durationS } = await runScenario(scenario, transport, load, io.signal).finally(progress.end);
           const report = summarize(samples, durationS, slo);
           io.stdout.write(
             values.json
@@ -99,9 +102,9 @@ function chooseTransports(wanted: string, grpc: Transport, http: Transport): Tra
 }
 
 /** The HTTP side of the mesh whose gRPC address is known; what is set wins. */
-function httpOf(grpc: string, io: Io): string {
-  if (io.config.http !== HTTP_DEFAULT) return io.config.http;
-  return runningMeshes(io.config.runtimeParents).find((mesh) => mesh.grpc === grpc)?.http ?? io.config.http;
+function httpOf(grpc: string, { config }: Io): string {
+  if (config.http !== undefined) return config.http;
+  return runningMeshes(config.runtimeParents).find((mesh) => mesh.grpc === grpc)?.http || HTTP_DEFAULT;
 }
 
 async function onlyModel(gateway: ReturnType<typeof connect>, io: Io): Promise<string> {
@@ -119,27 +122,27 @@ async function onlyModel(gateway: ReturnType<typeof connect>, io: Io): Promise<s
 async function runScenario(
   scenario: Scenario,
   transport: Transport,
-  load: { concurrency: number; requests: number },
-  io: Io,
+  load: { concurrency: number; requests: number; progress: Progress },
+  signal: AbortSignal,
 ) {
   const warmUp = Math.min(2 * load.concurrency, 8);
-  for (let index = 0; index < warmUp && !io.signal.aborted; index++)
-    await sendOne(scenario, transport, 900_000 + index, [], io.signal);
+  for (let index = 0; index < warmUp && !signal.aborted; index++)
+    await sendOne(scenario, transport, 900_000 + index, [], signal);
+  load.progress.begin();
   const samples: Sample[] = [];
   let next = 0;
   const started = performance.now();
   const client = async (): Promise<void> => {
     let history: { role: 'user' | 'assistant'; content: string }[] = [];
-    for (let index = next++; index < load.requests && !io.signal.aborted; index = next++) {
+    for (let index = next++; index < load.requests && !signal.aborted; index = next++) {
       if (history.length >= 2 * scenario.turns) history = [];
-      const { sample, turn } = await sendOne(scenario, transport, index, scenario.turns > 1 ? history : [], io.signal);
+      const { sample, turn } = await sendOne(scenario, transport, index, scenario.turns > 1 ? history : [], signal);
       samples.push(sample);
       if (scenario.turns > 1) history.push(...turn);
-      progress(io, samples.length, load.requests);
+      load.progress.step();
     }
   };
   await Promise.all(Array.from({ length: load.concurrency }, client));
-  if (io.stderr.isTTY) io.stderr.write('\r\u001b[K');
   return { samples, durationS: (performance.now() - started) / 1000 };
 }
 
@@ -174,13 +177,6 @@ async function sendOne(
     };
     return { sample, turn: [] };
   }
-}
-
-function progress(io: Io, done: number, total: number): void {
-  if (!io.stderr.isTTY) return;
-  const width = 30;
-  const filled = Math.round((done / total) * width);
-  io.stderr.write(`\r[${'#'.repeat(filled)}${'.'.repeat(width - filled)}] ${done}/${total}`);
 }
 
 function heading(name: string, scenario: Scenario, transport: Transport, concurrency: number): string {

@@ -16,8 +16,8 @@ SERVICE may be short: ModelService/ListModels. Field names are those of the .pro
 that the message does not have is refused. A method that takes a stream takes a JSON array of messages.
 
   --list             every method
-  --address ADDR     what to call: HOST:PORT or unix:///PATH of any service (default: the gateway, QUERN_GATEWAY or
-                     127.0.0.1:50051); --gateway is the same
+  --address ADDR     what to call: HOST:PORT or unix:///PATH of any service (default: the gateway at
+                     QUERN_GATEWAY, else of the running mesh of this state folder, else at 127.0.0.1:50051); --gateway is the same
   --timeout-ms N     deadline of the call (default 60000)
   --ca FILE          CAs of a mesh that speaks TLS (https://HOST:PORT; default: QUERN_GATEWAY_CA_FILE)
   --api-key KEY      (default: QUERN_API_KEY)`,

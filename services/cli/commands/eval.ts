@@ -37,7 +37,8 @@ The same sources, kind and seed make the same holes. docs/evaluation.md defines 
   --fail-on-regression  exit code 1 when --compare finds one clearly worse; both runs need the same settings
   --json                figures and differences as one JSON document
   --model NAME          which model; needed only when several are served
-  --gateway ADDR        the mesh's gRPC address, https://HOST:PORT for TLS (default: QUERN_GATEWAY or 127.0.0.1:50051)
+  --gateway ADDR        the mesh's gRPC address, https://HOST:PORT for TLS (default: QUERN_GATEWAY, else that of the
+                        running mesh of this state folder, else 127.0.0.1:50051)
   --ca FILE             CAs of a mesh that speaks TLS (default: QUERN_GATEWAY_CA_FILE)
   --api-key KEY         (default: QUERN_API_KEY)
 

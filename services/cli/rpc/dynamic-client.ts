@@ -30,6 +30,7 @@ export async function* callDynamic(
   body: unknown,
   options: {
     address: string;
+    source: string;
     apiKey: string | undefined;
     tls: ClientTls | undefined;
     timeoutMs: number;
@@ -63,6 +64,7 @@ export async function* callDynamic(
     const failure = error instanceof QuernError ? error : fromServiceError(error as grpc.ServiceError);
     throw explainFailure(failure, {
       address: options.address,
+      source: options.source,
       tls: options.tls !== undefined,
       running: options.running,
       method: `${service}/${name}`,

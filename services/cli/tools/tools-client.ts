@@ -15,8 +15,9 @@ import { openChannel, serverStream, unary } from '#kit/rpc/client.ts';
 import type { TraceContext } from '#kit/trace.ts';
 import type { Io } from '../command.ts';
 import { readInternalAccess } from '../config.ts';
+import { type Found, findService } from '../service-address.ts';
 import { explainSilence } from '../silence.ts';
-import { type MeshRecord, runningMeshes } from '../up/mesh-folder.ts';
+import type { MeshRecord } from '../up/mesh-folder.ts';
 
 export const TOOLS_OPTIONS = { address: { type: 'string' } } as const;
 
@@ -27,30 +28,24 @@ const PROBE_TIMEOUT_MS = 60_000;
 const socketOf = ({ parts }: MeshRecord): string | undefined =>
   parts.find(({ kind }) => kind === 'tools')?.addresses[0];
 
-/** --address, QUERN_TOOLS_ADDRESS, the mesh of this state folder, the only mesh: in this order. */
-export function toolsAddress(given: string | undefined, { config }: Io): string {
-  const named = given ?? config.toolsAddress;
-  if (named !== undefined) return named;
-  const all = runningMeshes(config.runtimeParents);
-  const own = all.find((mesh) => mesh.stateDir === config.stateDir);
-  const running = own ? [own] : all;
-  const withTools = running.filter((mesh) => socketOf(mesh) !== undefined);
-  const [first, ...others] = withTools;
-  if (first === undefined) {
-    const what =
-      running[0] === undefined
-        ? 'no mesh of this user runs here; start one with "npm start", or name the tool service with --address'
-        : `the mesh with pid ${running[0].pid} was started without tools (--no-tools)`;
-    throw new QuernError('FAILED_PRECONDITION', what, { reason: 'NO_TOOL_SERVICE' });
-  }
-  if (others.length > 0) {
-    const choices = withTools.map((mesh) => `--address ${socketOf(mesh)}`).join(' or ');
-    throw new QuernError('INVALID_ARGUMENT', `several meshes run here; say which one is meant: ${choices}`);
-  }
-  return socketOf(first)!;
+function nowhere([mesh]: readonly MeshRecord[]): QuernError {
+  const what =
+    mesh === undefined
+      ? 'no mesh of this user runs here; start one with "npm start", or name the tool service with --address'
+      : `the mesh with pid ${mesh.pid} was started without tools (--no-tools)`;
+  return new QuernError('FAILED_PRECONDITION', what, { reason: 'NO_TOOL_SERVICE' });
 }
 
-export function explain(error: unknown, address: string): unknown {
+/** --address, QUERN_TOOLS_ADDRESS, the mesh of this state folder, the only mesh: in this order. */
+function findTools(given: string | undefined, io: Io): Found {
+  const variable = 'QUERN_TOOLS_ADDRESS';
+  const set = io.config.toolsAddress;
+  return findService({ option: '--address', given, variable, set, addressOf: socketOf, otherwise: nowhere }, io);
+}
+
+export const toolsAddress = (given: string | undefined, io: Io): string => findTools(given, io).address;
+
+export function explain(error: unknown, { address, source }: Found): unknown {
   if (!(error instanceof QuernError)) return error;
   const { code, message } = error;
   if (code === 'UNAUTHENTICATED') {
@@ -59,19 +54,20 @@ export function explain(error: unknown, address: string): unknown {
   }
   if (code === 'NOT_FOUND' && message.includes('ListTools'))
     return new QuernError(code, message.replace('ListTools', 'quern tools list'), error.details, { cause: error });
-  return explainSilence('tool service', address, error) ?? error;
+  return explainSilence('tool service', `${address}${source}`, error) ?? error;
 }
 
 export type ToolsClient = ReturnType<typeof connectTools>;
 
 /** close() when done. */
 export function connectTools(given: string | undefined, io: Io) {
-  const address = toolsAddress(given, io);
+  const found = findTools(given, io);
+  const { address } = found;
   const client = openChannel(ToolServiceClient, { address, ...channelAccess(readInternalAccess(io.config.env)) });
   const { signal } = io;
   const once = { signal, timeoutMs: CONNECT_TIMEOUT_MS };
   const explained = (error: unknown): never => {
-    throw explain(error, address);
+    throw explain(error, found);
   };
   return {
     list: (request: ListToolsRequest): Promise<ListToolsResponse> =>

@@ -2,7 +2,6 @@
 import type { TextLogprobs } from '#gen/quern/gateway/v1/gateway.ts';
 import { type Collected, type CollectedChoice, collect } from '../collector.ts';
 import type { GatewayContext } from '../context.ts';
-import { validate } from './body.ts';
 import { type ChatBody, chatSchema, typedChat } from './chat-schema.ts';
 import { callerOf, type Handler, sendJson } from './exchange.ts';
 import {
@@ -16,10 +15,11 @@ import {
 import { serverToolsChat } from './server-tools-chat.ts';
 import { EventStream } from './sse.ts';
 import { type StreamShape, streamAnswer } from './stream-answer.ts';
+import { readFields } from './unknown-fields.ts';
 
 export function chatCompletions(context: GatewayContext): Handler {
   return async (exchange) => {
-    const body = validate(chatSchema, exchange.body);
+    const body = readFields(chatSchema, exchange);
     const request = typedChat(body, exchange);
     const base = {
       id: `chatcmpl-${request.requestId}`,

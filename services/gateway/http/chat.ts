@@ -5,15 +5,15 @@ import { collect } from '../collector.ts';
 import type { GatewayContext } from '../context.ts';
 import { CHAT_REPLY_TOKENS_DEFAULT } from '../limits.ts';
 import type { TypedRequest } from '../typed-request.ts';
-import { validate } from './body.ts';
 import { callerOf, type Handler, sendJson } from './exchange.ts';
 import { count, samplingOf, sharedFields, sharedRequest } from './sampling-schema.ts';
+import { readFields } from './unknown-fields.ts';
 
 const schema = z.looseObject({ ...sharedFields, input_text: z.string(), max_tokens: count(0xffffffff, 1).nullish() });
 
 export function chat(context: GatewayContext): Handler {
   return async (exchange) => {
-    const body = validate(schema, exchange.body);
+    const body = readFields(schema, exchange);
     const { contextLength = 0 } = context.models.description(context.models.resolve(body.model ?? '')) ?? {};
     // The default may not turn a question that fits into one that does not.
     const fallback = contextLength >= 2 * CHAT_REPLY_TOKENS_DEFAULT ? CHAT_REPLY_TOKENS_DEFAULT : undefined;

@@ -14,7 +14,6 @@ import {
   STOP_STRINGS_MAX,
 } from '../limits.ts';
 import { invalidArgument, type Prompt, type TypedRequest } from '../typed-request.ts';
-import { validate } from './body.ts';
 import { callerOf, type Exchange, type Handler, sendJson } from './exchange.ts';
 import {
   endParts,
@@ -28,6 +27,7 @@ import { count, samplingOf, sharedFields, sharedRequest, stopField, tokenId } fr
 import { EventStream } from './sse.ts';
 import { type StreamShape, streamAnswer } from './stream-answer.ts';
 import { isTabbyBody, tabbyCompletions } from './tabby-completions.ts';
+import { readFields } from './unknown-fields.ts';
 
 const ids = z.array(tokenId).min(1);
 
@@ -104,7 +104,7 @@ function requestsOf(body: Body, exchange: Exchange, requestId: string): TypedReq
 export function completions(context: GatewayContext): Handler {
   return async (exchange) => {
     if (isTabbyBody(exchange.body)) return tabbyCompletions(context, exchange);
-    const body = validate(schema, exchange.body);
+    const body = readFields(schema, exchange);
     const requestId = body.request_id ?? exchange.requestId;
     const requests = requestsOf(body, exchange, requestId);
     const model = context.models.resolve(body.model ?? '').name;

@@ -8,7 +8,7 @@ const PREFLIGHT_SECONDS = 600;
 /** What a page may send, and what of an answer it may read. */
 const REQUEST_HEADERS =
   'authorization, content-type, traceparent, tracestate, x-api-key, x-request-id, x-request-timeout-ms';
-const RESPONSE_HEADERS = 'retry-after, x-request-id, x-trace-id';
+const RESPONSE_HEADERS = 'retry-after, x-quern-unknown-fields, x-request-id, x-trace-id';
 
 /**
  * Lets a page of one of `origins` read the answer. True: the request was a preflight and is answered. Anything else, a page

@@ -4,17 +4,17 @@ import { ParseSpecial } from '#gen/quern/tokenizer/v1/tokenizer.ts';
 import { collect } from '../collector.ts';
 import type { GatewayContext } from '../context.ts';
 import { GENERATE_TOKENS_DEFAULT } from '../limits.ts';
-import { validate } from './body.ts';
 import { callerOf, type Handler, sendJson } from './exchange.ts';
 import { finishReasonText, usageObject } from './openai-objects.ts';
 import { count, samplingOf, sharedFields, sharedRequest } from './sampling-schema.ts';
+import { readFields } from './unknown-fields.ts';
 
 const schema = z.looseObject({ ...sharedFields, prompt: z.string(), max_length: count(0xffffffff, 1).nullish() });
 
 /** max_length counts new tokens. Further fields as in /v1/completions. */
 export function generate(context: GatewayContext): Handler {
   return async (exchange) => {
-    const body = validate(schema, exchange.body);
+    const body = readFields(schema, exchange);
     const prompt = {
       kind: 'text' as const,
       text: body.prompt,

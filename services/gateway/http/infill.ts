@@ -1,17 +1,17 @@
 // POST /infill as llama.cpp's server has it: what llama.vim and llama.vscode speak.
 import { collect } from '../collector.ts';
 import type { GatewayContext } from '../context.ts';
-import { validate } from './body.ts';
 import { callerOf, type Handler, sendJson } from './exchange.ts';
 import { type EndedChoice, endedChoice, infillAnswer } from './infill-answer.ts';
 import { type InfillBody, infillRequest, infillSchema } from './infill-request.ts';
 import { EventStream } from './sse.ts';
 import { type StreamShape, streamAnswer } from './stream-answer.ts';
+import { readFields } from './unknown-fields.ts';
 
 /** Several completions are an array of answers, one is the answer. */
 export function infill(context: GatewayContext): Handler {
   return async (exchange) => {
-    const body = validate(infillSchema, exchange.body);
+    const body = readFields(infillSchema, exchange);
     const request = infillRequest(body, exchange, context);
     const headers = { 'x-request-id': request.requestId };
     if (body.stream) {

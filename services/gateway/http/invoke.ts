@@ -7,10 +7,10 @@ import { textMessage } from '../agent/messages.ts';
 import type { GatewayContext } from '../context.ts';
 import { invalidArgument } from '../typed-request.ts';
 import { failureOfRun, readRun, runObject, runRequest, runUsage } from './agent-answer.ts';
-import { validate } from './body.ts';
 import { type Handler, sendJson } from './exchange.ts';
 import { failureOf } from './failure.ts';
 import { count, samplingOf, sharedFields, sharedRequest } from './sampling-schema.ts';
+import { readFields } from './unknown-fields.ts';
 
 const UINT32_MAX = 0xffffffff;
 
@@ -99,7 +99,7 @@ function planObject({ id, tool, argumentsJson, after, maxAttempts }: PlanStep) {
 /** A run that fails after its plan answers 200 with what there is, and the error beside it. */
 export function invoke(context: GatewayContext): Handler {
   return async (exchange) => {
-    const body = validate(schema, exchange.body);
+    const body = readFields(schema, exchange);
     const shared = sharedRequest(body, exchange);
     if (shared.stop.length > 0) {
       throw invalidArgument([{ field: 'stop', description: 'expected none: a run has no stop strings' }]);

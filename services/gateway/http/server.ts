@@ -34,6 +34,7 @@ import { answerCors } from './cors.ts';
 import { failureOf, HttpFailure, isClientGone, sendFailure } from './failure.ts';
 import { checkOrigin, type OriginPolicy, originPolicy } from './origin-check.ts';
 import { findRoute, type Route } from './routes.ts';
+import { UNKNOWN_FIELDS_HEADER } from './unknown-fields.ts';
 
 export type HttpFront = {
   /** "127.0.0.1:8000", the real port filled in. */
@@ -101,7 +102,12 @@ function logRequest(
     ...(caller && { tenant: caller.tenant, user: caller.user, key_id: caller.keyId }),
   };
   const requestId = response.getHeader('x-request-id');
-  const line = requestId === undefined ? fields : { ...fields, request_id: requestId };
+  const unknown = response.getHeader(UNKNOWN_FIELDS_HEADER);
+  const line = {
+    ...fields,
+    ...(requestId !== undefined && { request_id: requestId }),
+    ...(unknown !== undefined && { unknown_fields: unknown }),
+  };
   if (!caller && status < 400) context.log.debug(line, 'http');
   else context.log.info(line, 'http');
   context.metrics.httpRequest(facts.path, request.method ?? '', status);

@@ -8,6 +8,7 @@ import { validate } from './body.ts';
 import { chatSchema, typedChat } from './chat-schema.ts';
 import type { Exchange, Handler } from './exchange.ts';
 import { sendJson } from './exchange.ts';
+import { readFields } from './unknown-fields.ts';
 
 const promptSchema = z.looseObject({
   model: z.string().nullish(),
@@ -23,7 +24,7 @@ function promptOf(exchange: Exchange): { model: string; prompt: Prompt } {
     const request = typedChat(validate(chatSchema, body), exchange);
     return { model: request.model, prompt: request.prompt };
   }
-  const { model, prompt, add_special_tokens } = validate(promptSchema, body);
+  const { model, prompt, add_special_tokens } = readFields(promptSchema, exchange);
   const parseSpecial = ParseSpecial.PARSE_SPECIAL_ALL;
   return {
     model: model ?? '',

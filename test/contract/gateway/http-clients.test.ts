@@ -192,3 +192,28 @@ test('admission sheds with 429 and Retry-After', async (t) => {
   controller.abort();
   await Promise.all(running);
 });
+
+test('misspelt fields are told in the head of every answer, streamed and refused ones too, and nothing else is', async (t) => {
+  const mesh = await startMesh(t);
+  const told = async (path: string, body: object): Promise<[number, string | null]> => {
+    const { status, headers } = await post(mesh, path, body);
+    return [status, headers.get('x-quern-unknown-fields')];
+  };
+  const messages = [{ role: 'user', content: 'x' }];
+  const meant = 'max_token=max_tokens, temperatur=temperature';
+  const wrong = { max_token: 3, temperatur: 0 };
+  assert.deepEqual(await told('/v1/completions', { prompt: 'x', ...wrong }), [200, meant]);
+  assert.deepEqual(await told('/v1/completions', { prompt: 'x', ...wrong, top_p: 7 }), [400, meant]);
+  assert.deepEqual(await told('/v1/chat/completions', { messages, max_tokens: 3, metadata: {}, store: true }), [
+    200,
+    null,
+  ]);
+  assert.deepEqual(await told('/generate', { prompt: 'x', max_tokens: 3 }), [200, 'max_tokens']);
+  const place = { input_prefix: 'x', input_suffix: '' };
+  assert.deepEqual(await told('/infill', { ...place, n_predic: 3 }), [200, 'n_predic=n_predict']);
+  assert.deepEqual(await told('/tokenize', { promt: 'x' }), [400, 'promt=prompt']);
+  const body = JSON.stringify({ messages, stream: true, max_token: 3 });
+  const streamed = await fetch(`${mesh.url}/v1/chat/completions`, { method: 'POST', body });
+  assert.equal(streamed.headers.get('x-quern-unknown-fields'), 'max_token=max_tokens');
+  assert.match(await streamed.text(), /\[DONE\]/);
+});

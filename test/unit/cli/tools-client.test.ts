@@ -5,8 +5,9 @@ import { type Code, INTERNAL_MESSAGE, QuernError } from '#kit/errors.ts';
 import { explain as explainAudit } from '../../../services/cli/audit/audit-client.ts';
 import { explain } from '../../../services/cli/tools/tools-client.ts';
 
+const found = (address: string, source = '') => ({ address, source });
 const told = (code: Code, message: string): string =>
-  (explain(new QuernError(code, message), 'unix:///run/tools.sock') as Error).message;
+  (explain(new QuernError(code, message), found('unix:///run/tools.sock')) as Error).message;
 
 test('sentences, without the words of gRPC', () => {
   const where = 'no tool service answers at unix:///run/tools.sock';
@@ -27,12 +28,17 @@ test('sentences, without the words of gRPC', () => {
     'there is no tool "x"; quern tools list names them',
   );
   const own = new QuernError('UNAVAILABLE', 'this service is stopping', { reason: 'DRAINING' });
-  assert.equal(explain(own, 'x'), own);
+  assert.equal(explain(own, found('x')), own);
+  assert.match(
+    (explain(new QuernError('UNAVAILABLE', no), found('unix:///t', ', which QUERN_TOOLS_ADDRESS names')) as Error)
+      .message,
+    /^no tool service answers at unix:\/\/\/t, which QUERN_TOOLS_ADDRESS names; see its row/,
+  );
 });
 
 test('an audit service that is not there, and what can be done without it', () => {
   const audit = (code: Code, message: string): string =>
-    (explainAudit(new QuernError(code, message), 'unix:///run/a.sock') as Error).message;
+    (explainAudit(new QuernError(code, message), found('unix:///run/a.sock')) as Error).message;
   const raw = 'No connection established. Last error: Error: connect ENOENT /run/a.sock. Resolution note: ';
   const without = '; "quern audit verify DIR" checks its folder without it';
   const look = '; see its row in the table of quern up, or its log';
