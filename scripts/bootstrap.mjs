@@ -7,6 +7,7 @@ import { cudaSkipReason, hasCudaSources, installCudaWheels } from './setup/cuda-
 import { buildNative, startTargets, testTargets } from './setup/native-build.mjs';
 import { installNatsServer, installNatsServerOnce } from './setup/nats-server.mjs';
 import { installNeovim } from './setup/neovim.mjs';
+import { refuseTakenOptions } from './setup/npm-options.mjs';
 import { installPackages } from './setup/packages.mjs';
 import { checkPlatform } from './setup/prerequisites.mjs';
 import { installPromtool } from './setup/promtool.mjs';
@@ -89,6 +90,7 @@ async function main(purpose) {
   if (!Object.hasOwn(parts, purpose)) {
     throw new SetupError(`usage: node scripts/bootstrap.mjs start|test; got "${purpose ?? ''}".`);
   }
+  if (purpose === 'start') refuseTakenOptions();
   checkPlatform();
   const ends = await Promise.allSettled(parts[purpose].map(inOrder));
   const failed = ends.find(({ status }) => status === 'rejected');

@@ -12,7 +12,7 @@ const VERBS: Readonly<Record<string, Verb>> = {
 
 export const tools: Command = {
   help: `usage: quern tools list [--json]
-       quern tools run NAME [--json ARGS] [--stdin] [--session S] [--timeout SECONDS] [--key KEY] [--yes]
+       quern tools run NAME [ARGS] [--stdin] [--session S] [--timeout SECONDS] [--key KEY] [--yes]
        quern tools capabilities [--probe] [--json]
 
 Asks the tool service of the running mesh. What runs by hand is recorded in the audit log as what a model runs.
@@ -24,7 +24,7 @@ Asks the tool service of the running mesh. What runs by hand is recorded in the 
   capabilities  every layer of the sandbox as its last test saw it, with what to do about those that are missing;
                 exit code 1 when there is no sandbox
 
-  --json ARGS      the arguments, a JSON object (default: {})
+  ARGS             the arguments, a JSON object, as '{"path": "."}' (default: {}); --json ARGS is the same
   --stdin          what comes on standard input, at most 1 MiB, goes to the tool
   --session S      calls of one session share a workspace (default: cli)
   --timeout N      seconds until it must have ended (default: 300)

@@ -114,26 +114,38 @@ async function answer(
   }
 }
 
-function oneTool(positionals: readonly string[]): string {
-  const [tool, ...more] = positionals;
-  if (tool !== undefined && more.length === 0) return tool;
-  const got = positionals.length === 0 ? 'nothing' : `"${positionals.join(' ')}"`;
-  const hint = more[0]?.trimStart().startsWith('{')
-    ? `its arguments go after --json: quern tools run ${tool} --json '${more.join(' ')}'`
-    : 'quern tools list names them';
-  throw new QuernError('INVALID_ARGUMENT', `quern tools run: expected one tool's name, got ${got}; ${hint}`);
+const wrong = (message: string): QuernError => new QuernError('INVALID_ARGUMENT', `quern tools run: ${message}`);
+
+/** The tool and its arguments, a JSON object that stands behind it or behind --json. What is in it, the service judges. */
+export function toolAndArguments(
+  [tool, behind, ...more]: readonly string[],
+  json: string | undefined,
+): { tool: string; argumentsJson: string } {
+  if (tool === undefined) throw wrong("expected a tool's name, got nothing; quern tools list names them");
+  if (tool.trimStart().startsWith('{')) throw wrong(`expected a tool's name before its arguments, got ${tool}`);
+  if (behind === undefined) return { tool, argumentsJson: json ?? '{}' };
+  const example = `quern tools run ${tool} '{"name": "value"}'`;
+  if (!behind.trimStart().startsWith('{')) {
+    const words = [behind, ...more].join(' ');
+    throw wrong(`expected the arguments of ${tool} as one JSON object, got "${words}"; as in ${example}`);
+  }
+  if (more.length > 0) {
+    throw wrong(`expected one JSON object, got ${1 + more.length} words; quote it for the shell, as in ${example}`);
+  }
+  if (json !== undefined) throw wrong(`expected the arguments once, got them behind ${tool} and behind --json`);
+  return { tool, argumentsJson: behind };
 }
 
 export async function runTool(args: string[], io: Io): Promise<number> {
   const { values, positionals } = parseOptions(args, OPTIONS);
-  const tool = oneTool(positionals);
+  const { tool, argumentsJson } = toolAndArguments(positionals, values.json);
   const request: ExecuteRequest = {
     caller: callerOf(values, { session: values.session ?? 'cli', request: uuidv7() }),
     callId: uuidv7(),
     idempotencyKey: values.key ?? '',
     tool,
     toolSha256: Buffer.alloc(0),
-    argumentsJson: values.json ?? '{}',
+    argumentsJson,
     stdin: values.stdin ? await readStdin(io) : Buffer.alloc(0),
     limits: undefined,
     timeoutMs: wholeNumber('timeout', values.timeout, TIMEOUT_SECONDS, 1, 3600) * 1000,

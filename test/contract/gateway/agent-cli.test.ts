@@ -191,7 +191,7 @@ test('what tools run makes a service record lies below a span of its own', async
   assert.deepEqual(tools.traces, [traceId]);
 });
 
-test('tools run says which limits a tool ran into and went on, and where arguments go', async (t) => {
+test('tools run says which limits a tool ran into and went on', async (t) => {
   const play: FakePlay = async ({ tool }) => toolResult('x', tool === 'f' ? { limitsHit: { processes: 7 } } : {});
   const { tools } = await startAgentMesh(t, { model: once, play });
   const limitsHit = async (name: string): Promise<unknown> => {
@@ -200,11 +200,24 @@ test('tools run says which limits a tool ran into and went on, and where argumen
     return (JSON.parse(out) as { limits_hit: unknown }).limits_hit;
   };
   assert.deepEqual([await limitsHit('f'), await limitsHit('g')], [{ processes: 7 }, null]);
-  const wrong = await command(['tools', 'run', 'f', '{"language":"python"}', '--address', tools.address]);
+});
+
+test('tools run takes arguments behind the name or behind --json', async (t) => {
+  const play: FakePlay = async ({ argumentsJson }) => toolResult(argumentsJson);
+  const { tools } = await startAgentMesh(t, { model: once, play });
+  const run = (...words: string[]) => command(['tools', 'run', 'f', ...words, '--address', tools.address]);
+  const given = '{"language": "python"}';
+  for (const words of [[given], ['--json', given]]) {
+    const { code, out, log } = await run(...words);
+    assert.equal(code, 0, log);
+    assert.equal((JSON.parse(out) as { content: string }).content, given);
+  }
+  const wrong = await run('language=python');
   assert.equal(wrong.code, 2);
-  assert.match(wrong.log, /its arguments go after --json: quern tools run f --json '\{"language":"python"\}'\n$/);
-  const two = await command(['tools', 'run', 'f', 'g', '--address', tools.address]);
-  assert.match(two.log, /got "f g"; quern tools list names them/);
+  assert.match(
+    wrong.log,
+    /^quern tools run: expected the arguments of f as one JSON object, got "language=python"; as in /,
+  );
 });
 
 /** Runs the command on a terminal, and types `answer` when it is asked. */

@@ -58,6 +58,7 @@ const MADE_ELSEWHERE: [message: RegExp, file: string, there: string][] = [
   [/which expired on/, 'test/unit/kit/env-files.test.ts', 'which expired on'],
   [/has no field/, 'test/e2e/cli-commands.test.ts', 'has no field "promt"; did you mean "text" or "token_ids"'],
   [/expected a line from/, 'test/unit/cli/infill-place.test.ts', 'expected a line from'],
+  [/^npm took/, 'test/unit/scripts/npm-options.test.ts', ' for itself: options for Quern stand behind a bare'],
   [/^no model "gpt" here/, 'test/e2e/cli-commands.test.ts', 'no model "gpt" here; served: "quern-mini"'],
 ];
 
