@@ -1,7 +1,8 @@
 /** Plain text tables for terminals. What a cell holds, others may have written: it stays one line, and is obeyed by no terminal. */
 import { oneLine } from './terminal-text.ts';
 
-const GAP = '  ';
+/** Between two columns. */
+export const GAP = '  ';
 
 /** Columns padded to their widest cell, two spaces between; ends with a newline. */
 export function formatTable(header: string[], rows: string[][]): string {

@@ -1,9 +1,10 @@
 /** `quern audit query` and `quern audit tail`: what was asked of the mesh, and what happens now. */
-import type { QueryRequest, TailResponse } from '#gen/quern/audit/v1/audit.ts';
+import type { QueryRequest, QueryResponse, TailResponse } from '#gen/quern/audit/v1/audit.ts';
 import type { Io } from '../command.ts';
 import { choice, parseOptions, wholeNumber } from '../options.ts';
 import { oneLine, textFor } from '../terminal-text.ts';
 import { AUDIT_OPTIONS, connectAudit } from './audit-client.ts';
+import { fittedTable } from './fitted-table.ts';
 import { instant } from './instant.ts';
 import { jsonLine, requestTable, requestText } from './request-rows.ts';
 import { collect, noPositionals, TENANT_DEFAULT } from './words.ts';
@@ -30,6 +31,7 @@ export async function queryRequests(args: string[], io: Io): Promise<number> {
     limit: { type: 'string' },
     content: { type: 'boolean' },
     json: { type: 'boolean' },
+    wide: { type: 'boolean' },
   } as const;
   const { values, positionals } = parseOptions(args, options);
   noPositionals('query', positionals);
@@ -63,12 +65,24 @@ export async function queryRequests(args: string[], io: Io): Promise<number> {
       return 0;
     }
     const rows = await collect(audit.query(request));
-    if (rows.length > 0) io.stdout.write(requestTable(rows));
+    if (rows.length > 0) printTable(rows, values.wide ? undefined : io.stdout.columns, io);
     io.stderr.write(summary(rows.length, request));
     return 0;
   } finally {
     audit.close();
   }
+}
+
+/** `width`: of the terminal; absent where there is none, as in a pipe, or where all is wanted. */
+function printTable(rows: readonly QueryResponse[], width: number | undefined, io: Io): void {
+  if (width === undefined) {
+    io.stdout.write(requestTable(rows));
+    return;
+  }
+  const { table, isShortened } = fittedTable(rows, width);
+  io.stdout.write(table);
+  if (isShortened)
+    io.stderr.write(`fitted to ${width} columns; --wide has whole ids and all columns, --json all there is\n`);
 }
 
 const NAMES = { request: 'request', agent: 'agent run', tool: 'tool call' };

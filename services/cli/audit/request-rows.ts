@@ -55,8 +55,9 @@ type Column = [title: string, cellOf: (row: QueryResponse) => string];
 /** Where there is no keys file every caller has the same key, which says nothing. */
 const isKey = (keyId: string): boolean => keyId !== '' && keyId !== localPrincipal.keyId;
 
-export function requestTable(rows: readonly QueryResponse[]): string {
-  const columns: Column[] = [
+/** The columns that these rows have something for. */
+export function requestColumns(rows: readonly QueryResponse[]): Column[] {
+  return [
     ['time', ({ accepted }) => accepted],
     ['user', who],
     ['from', ({ clientIp }) => clientIp],
@@ -70,6 +71,11 @@ export function requestTable(rows: readonly QueryResponse[]): string {
     ['request', ({ requestId }) => requestId],
     ['trace', ({ traceId }) => traceId],
   ];
+}
+
+/** With all that there is, however wide. */
+export function requestTable(rows: readonly QueryResponse[]): string {
+  const columns = requestColumns(rows);
   return formatTable(
     columns.map(([title]) => title),
     rows.map((row) => columns.map(([, cellOf]) => cellOf(row))),

@@ -17,7 +17,7 @@ const VERBS: Readonly<Record<string, Verb>> = {
 
 export const audit: Command = {
   help: `usage: quern audit query [--user U] [--since 1d] [--until TIME] [--request ID] [--trace ID] [--kind K]
-                         [--limit N] [--content] [--json]
+                         [--limit N] [--content] [--wide] [--json]
        quern audit tail [--backlog N] [--json]
        quern audit export [--format jsonl|csv|classic] [--since 1d] [--until TIME] --out FILE
        quern audit verify [EXPORT|FOLDER] [--trusted-checkpoint FILE] [--key KEY] [--json]
@@ -28,7 +28,8 @@ Asks the audit service of the running mesh. TIME is a time ago (90s, 15m, 6h, 1d
 Reading, exporting and erasing are recorded themselves.
 
   query   requests, agent runs and tool calls, newest first: time, user, client address, API key, model or tool, tokens in
-          and out, latency (queue, prefill, decode), end, who approved, ids; --json has all that the log knows of each;
+          and out, latency (queue, prefill, decode), end, who approved, ids; at a terminal as much of it as fits, with
+          --wide or in a pipe all of it; --json has all that the log knows of each;
           --content: with the prompts and answers that the tenant's policy keeps
   tail    records as they reach the ledger, until Ctrl-C
   export  jsonl: the stored bytes of all tenants and FILE.manifest.json, which anybody can verify offline;

@@ -12,6 +12,7 @@ import { describePart } from './describe-part.ts';
 import { jaegerAnswers } from './jaeger.ts';
 import { removeMeshFolder, writeMeshRecord } from './mesh-folder.ts';
 import { natsAnswers } from './nats-server.ts';
+import { endOfPart } from './part-end.ts';
 import { isOptional, type PlannedProcess } from './plan.ts';
 import { recordRejectedModel } from './rejected-model.ts';
 import type { PartRow, Reporter } from './reporter.ts';
@@ -167,7 +168,7 @@ function createWatch(report: Reporter, fail: (error: QuernError) => void, option
     } else if (event.type === 'gave_up') {
       report({ event: 'exited', name, reason: `gave up after ${event.restarts} restarts`, restart_in_ms: null });
     } else if (!event.expected) {
-      const reason = reasons.get(name) ?? `ended by ${event.signal ?? `exit code ${event.code}`}; its log says why`;
+      const reason = reasons.get(name) ?? endOfPart(event.code, event.signal);
       reasons.set(name, reason);
       pending.delete(name);
       if (serving || optional.has(name)) report({ event: 'exited', name, reason, restart_in_ms: event.restartInMs });
