@@ -6,11 +6,13 @@ import { hasQuota } from './build-ahead.mjs';
 /** Between what serves a test that waits (0) and what is compiled ahead (19). */
 const COMPUTING_NICENESS = 10;
 
+const thisMachine = () => ({ processors: availableParallelism(), quota: hasQuota() });
+
 /** { suites, niceness } of each lane: one where there is one processor, or a share counted in time, which nobody can take politely. */
-export function lanesOf(suites) {
+export function lanesOf(suites, { processors, quota } = thisMachine()) {
   const waiting = suites.filter(({ waits }) => waits);
   const computing = suites.filter(({ waits }) => !waits);
-  const isShared = waiting.length > 0 && computing.length > 0 && availableParallelism() > 1 && !hasQuota();
+  const isShared = waiting.length > 0 && computing.length > 0 && processors > 1 && !quota;
   if (!isShared) return [{ suites, niceness: 0 }];
   return [
     { suites: waiting, niceness: 0 },

@@ -1,29 +1,7 @@
 /** `scripts/test.mjs` in a scratch checkout: what it counts, what it calls a failure, how it ends. */
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
-import { type TestContext, test } from 'node:test';
-
-const repository = resolve(import.meta.dirname, '../../..');
-const imports = "import { test } from 'node:test';\n";
-
-function runTests(t: TestContext, files: Record<string, string>, args: string[], env: Record<string, string> = {}) {
-  const dir = mkdtempSync(join(tmpdir(), 'quern-test-runner-'));
-  t.after(() => rmSync(dir, { recursive: true, force: true }));
-  cpSync(join(repository, 'scripts'), join(dir, 'scripts'), { recursive: true });
-  cpSync(join(repository, 'package.json'), join(dir, 'package.json'));
-  symlinkSync(join(repository, 'node_modules'), join(dir, 'node_modules'));
-  for (const [name, text] of Object.entries(files)) {
-    mkdirSync(dirname(join(dir, name)), { recursive: true });
-    writeFileSync(join(dir, name), imports + text);
-  }
-  const { NODE_TEST_CONTEXT: _, QUERN_CACHE_DIR: __, QUERN_TEST_SKIP: ___, ...inherited } = process.env;
-  const options = { cwd: dir, encoding: 'utf8', env: { ...inherited, ...env } } as const;
-  const { status, stdout, stderr } = spawnSync(process.execPath, ['scripts/test.mjs', ...args], options);
-  return { status, stdout, stderr, lastLine: stdout.trimEnd().split('\n').at(-1) };
-}
+import { test } from 'node:test';
+import { runTests } from './support/run-tests.ts';
 
 test('passing tests: exit code 0 and a plain closing line', (t) => {
   const text = "test('a', () => {});\ntest('b', () => {});\ntest('c', { skip: 'no GPU here' }, () => {});\n";
@@ -62,6 +40,25 @@ for (const [suite, file] of Object.entries({ unit: 'test/unit/a.test.ts', faults
 test('a test file that kills its process is a failure', (t) => {
   const { status, lastLine } = runTests(t, { 'test/unit/a.test.ts': 'process.exit(0);\n' }, ['unit']);
   assert.equal(lastLine, '0 passed, 1 failed, 0 skipped');
+  assert.equal(status, 1);
+});
+
+test('a run whose counts a test writes over is a failure that says so', (t) => {
+  // As a test does that starts Node with process.execArgv: the file of the counts begins anew below the run's own writing.
+  const text = `import { existsSync, statSync, writeFileSync } from 'node:fs';
+    import { setTimeout as sleep } from 'node:timers/promises';
+    const counts = process.execArgv.flatMap((one) => /^--test-reporter-destination=(.+\\.jsonl)$/.exec(one)?.[1] ?? [])[0];
+    test('a', () => {});
+    test('b', async () => {
+      while (!existsSync(counts) || statSync(counts).size === 0) await sleep(20);
+      writeFileSync(counts, 'x');
+    });\n`;
+  const { status, stdout, lastLine } = runTests(t, { 'test/unit/a.test.ts': text }, ['unit']);
+  assert.match(
+    stdout,
+    /FAILED: the counts of the run were written over; does a test start Node with process\.execArgv\?/,
+  );
+  assert.match(lastLine ?? '', /, [1-9]\d* failed, /);
   assert.equal(status, 1);
 });
 
