@@ -162,7 +162,7 @@ test('a cancel or a deadline ends the waiting', async (t) => {
   const { rest } = await ask(client, { callId: 'c' });
   assert.equal((await unary(client, 'cancel', { caller, callId: 'c' })).wasRunning, true);
   assert.equal(outcomeOf(await rest()), 'cancelled');
-  const late = await ask(client, { timeoutMs: 500 });
+  const late = await ask(client, { timeoutMs: 3_000 }); // it must be asked for before that
   assert.equal(outcomeOf(await late.rest()), 'deadline');
 });
 
