@@ -25,7 +25,7 @@ const SOME = ['typecheck', 'unit', 'native', 'contract', 'e2e', 'faults', 'asan'
 test('where there is more than one processor, what waits has a lane of its own, and what computes makes way for it', () => {
   assert.deepEqual(lanesOf(SOME, { processors: 2, quota: false }), [
     { names: ['contract', 'e2e', 'faults'], niceness: 0 },
-    { names: ['typecheck', 'unit', 'native', 'asan'], niceness: 10 },
+    { names: ['typecheck', 'unit', 'native', 'asan'], niceness: 5 },
   ]);
 });
 
