@@ -25,6 +25,7 @@ function indentOf(line: string): number {
 }
 
 const isBlank = (text: string): boolean => text.trim() === '';
+const wordOf = (text: string): string => /^\w*/.exec(text)?.[0] ?? '';
 
 /** What may be said of a line of which only the beginning is known: it belongs to the scope, it does not, more is needed. */
 type Verdict = 'go' | 'end' | 'wait';
@@ -82,13 +83,17 @@ export class ScopeStop {
     return out;
   }
 
-  /** The text has ended: what was held back comes free if it belongs to the scope. */
+  /** The text has ended: what was held back comes free if it belongs to the scope; if not, it is the scope that ends the text. */
   end(): string {
     if (this.#ended || this.#held === null) return '';
     const line = this.#held.slice(this.#held.lastIndexOf('\n') + 1);
-    const out = isBlank(line) || this.#judge(line, true) === 'go' ? this.#letThrough(this.#held) : '';
-    this.#released += out.length;
-    return out;
+    if (isBlank(line) || this.#judge(line, true) === 'go') {
+      const out = this.#letThrough(this.#held);
+      this.#released += out.length;
+      return out;
+    }
+    this.#ended = !this.#beginsContinuation(line.trim()); // a word that a limit cut off might have gone on with the scope
+    return '';
   }
 
   #inLine(unit: string): string {
@@ -190,9 +195,13 @@ export class ScopeStop {
     }
     if (this.#context.head.trimStart().startsWith('@') && !this.#hasBlock) return 'go'; // what a decorator stands above
     if (GOES_ON.includes(text[0] as string)) return 'go';
-    const { continuations } = this.#context.syntax;
-    const word = /^\w*/.exec(text)?.[0] ?? '';
-    if (word === text && !isWhole && [...continuations].some((known) => known.startsWith(word))) return 'wait';
-    return continuations.has(word) ? 'go' : 'end';
+    if (!isWhole && this.#beginsContinuation(text)) return 'wait';
+    return this.#context.syntax.continuations.has(wordOf(text)) ? 'go' : 'end';
+  }
+
+  /** A whole word, or the beginning of one, and nothing else. */
+  #beginsContinuation(text: string): boolean {
+    const word = wordOf(text);
+    return word === text && [...this.#context.syntax.continuations].some((known) => known.startsWith(word));
   }
 }

@@ -99,6 +99,20 @@ const CASES: readonly Case[] = [
     output: 'total = 0\n    for x in xs:\n        total += x|\n    return total\n',
   },
   {
+    name: 'nor where the text ends with it, which is an end of the scope as well',
+    path: 'a.py',
+    kind: 'block',
+    code: 'def f():\n    |\n    return total\n',
+    output: 'total = 0|\n\n    return total',
+  },
+  {
+    name: 'a line that is out of it when the text ends, ends it too',
+    path: 'a.py',
+    kind: 'statement',
+    code: 'if a|\nelsewhere = 1\n',
+    output: ':\n    b()|\nelsewhere =',
+  },
+  {
     name: 'a line that goes on where the next one ends is another',
     path: 'a.py',
     kind: 'block',
@@ -230,6 +244,19 @@ for (const at of CASES) {
     }
   });
 }
+
+test('a word that may have been cut off is not shown, and is no end of the scope', () => {
+  const context = readContext({ prefix: 'if a', suffix: '\n', path: 'a.py' });
+  for (const [word, cut] of [
+    ['els', null],
+    ['elsewhere', 9],
+  ] as const)
+    assert.deepEqual(
+      run(new ScopeStop(context, 'statement'), [`:\n    b()\n${word}`]),
+      { text: ':\n    b()', cut },
+      word,
+    );
+});
 
 test('nothing is held longer than a line and the line ends before it', () => {
   for (const at of CASES) {
