@@ -32,7 +32,6 @@ class ProcessClient extends LanguageClient {
 export function activate(context: vscode.ExtensionContext): Promise<void> {
   running = startExtension(vscode, context, {
     name: 'quern-lsp over gRPC',
-    fixed: {},
     without: ['gatewayUrl'],
     open: (options, key) => new ProcessClient(serverOf(context), options, key),
   });

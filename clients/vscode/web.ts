@@ -28,7 +28,6 @@ export function activate(context: vscode.ExtensionContext): Promise<void> {
   const script = vscode.Uri.joinPath(context.extensionUri, 'dist', 'server-worker.js');
   running = startExtension(vscode, context, {
     name: 'worker over HTTP',
-    fixed: {},
     without: ['gateway', 'caFile'],
     open: (options, key) => new WorkerClient(new Worker(script.toString(true)), options, key),
   });

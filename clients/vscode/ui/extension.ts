@@ -22,8 +22,6 @@ export type Client = Pick<
 export type Backend = {
   /** For diagnostics. */
   name: string;
-  /** What this back end cannot do, over the settings. */
-  fixed: Record<string, unknown>;
   /** Settings that are of the other back end. */
   without: readonly string[];
   open(options: LanguageClientOptions, key: KeyInTransit): Client;
@@ -48,7 +46,7 @@ export function startExtension(api: Api, context: ExtensionContext, backend: Bac
   const offered = new Offered(tell);
   const key = new KeyInTransit(context.secrets);
   let closing = false;
-  const settings = () => ({ ...serverSettings(api, backend.without), ...backend.fixed });
+  const settings = () => serverSettings(api, backend.without);
   const onDisabled = (uri: string): void => {
     const end = { id: '', rule: null, from: 'none' as const, partial: false, traceId: '', count: 0 };
     outcomes.add({ uri, invoked: false, reason: 'DISABLED', ...end });
@@ -84,7 +82,7 @@ export function startExtension(api: Api, context: ExtensionContext, backend: Bac
       extensionVersion: String((context.extension.packageJSON as { version?: string }).version ?? ''),
       editor: `${api.env.appName} ${api.version}`,
       backend: backend.name,
-      settings: { ...plainSettings(api), ...backend.fixed },
+      settings: plainSettings(api),
       hasKey: (await storedKey(context.secrets)) !== '',
       state: status.state,
       outcomes: outcomes.all,

@@ -35,7 +35,7 @@ async function started(defaults: Record<string, unknown> = {}, start?: () => Pro
     options = given;
     return client;
   };
-  const backend = { name: 'stub', fixed: { reportEvents: false }, without: ['gatewayUrl'], open };
+  const backend = { name: 'stub', without: ['gatewayUrl'], open };
   const extension = startExtension(stub.api, context, backend);
   await extension.ready;
   await settled();
@@ -135,7 +135,7 @@ test('the key lives in the secret storage: a mark stands for it in what is logge
   assert.match(stub.messages.at(-1) ?? '', /the API key is in the secret storage/);
   assert.deepEqual([...context.stored.values()], ['qk-very-secret']);
   assert.deepEqual(sent, [['workspace/didChangeConfiguration', { settings: null }]]);
-  assert.deepEqual(await pull(), { ...stub.settings, reportEvents: false, apiKey: KEY_MARK });
+  assert.deepEqual(await pull(), { ...stub.settings, apiKey: KEY_MARK });
   assert(!JSON.stringify(options.initializationOptions()).includes('secret'));
   end({ reason: 'EMPTY', count: 0 });
   await stub.run('quern.copyDiagnostics');
@@ -162,7 +162,7 @@ test('the server is told what it has a use for, as it is when the server starts'
   const { stub, options } = await started({ ...own, gatewayUrl: 'http://of.the.other:1', maxTokens: 9 });
   const initial = () => options.initializationOptions() as Record<string, unknown>;
   assert.deepEqual(initial(), {
-    ...{ enabled: true, languages: { '*': true }, maxTokens: 9, reportEvents: false, outcomes: true },
+    ...{ enabled: true, languages: { '*': true }, maxTokens: 9, outcomes: true },
   });
   await stub.run('quern.toggle');
   assert.equal(initial().enabled, false, 'a server that is started again begins turned off');
