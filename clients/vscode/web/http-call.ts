@@ -21,6 +21,7 @@ const KINDS: Readonly<Record<number, FailureKind>> = {
   403: 'unauthenticated',
   408: 'timeout',
   429: 'overloaded',
+  499: 'cancelled',
   502: 'offline',
   503: 'offline',
   504: 'timeout',
@@ -69,12 +70,22 @@ function retryAfterOf(headers: Headers): number | null {
 }
 
 /** Of OpenAI's form of an error. */
-export function errorIn(body: unknown): { code: string; message: string } {
+function errorIn(body: unknown): { code: string; message: string } {
   const { error } = (body ?? {}) as { error?: { code?: unknown; message?: unknown } };
   return {
     code: String(error?.code ?? ''),
     message: String(error?.message ?? '').slice(0, MESSAGE_CHARS_MAX),
   };
+}
+
+/** An error in the middle of a stream. It says the status that it would have had; of an older mesh only its type tells something. */
+export function failureIn(event: { error?: unknown }): InfillFailure {
+  const { code, message } = errorIn(event);
+  const { status, type, retry_after_ms: after } = (event.error ?? {}) as Record<string, unknown>;
+  const fallback = type === 'rate_limit_error' ? 'overloaded' : 'failed';
+  const kind = KINDS[Number(status)] ?? fallback;
+  const said = `${message || 'the mesh failed'}${code === '' ? '' : ` (${code})`}`;
+  return new InfillFailure(kind, said, { retryAfterMs: typeof after === 'number' && after >= 0 ? after : null });
 }
 
 /** Why a call, or the body of its answer, broke off. */

@@ -1,7 +1,7 @@
 /** POST /infill: a query as the mesh takes it over HTTP, and its server-sent events as the core hears them. */
 import { type InfillEvent, InfillFailure, type InfillQuery } from '../../lsp/core/infill-source.ts';
 import { eventData } from './event-lines.ts';
-import { type Call, errorIn, interrupted } from './http-call.ts';
+import { type Call, failureIn, interrupted } from './http-call.ts';
 
 /**
  * `isOld`: the mesh may be one from before `mode` and `soft_deadline_ms`, which it passes over. It is told the same in llama.cpp's
@@ -85,7 +85,7 @@ function toldBy(data: string): Told {
 
 /** Null for what says nothing. Throws InfillFailure for an error in the stream. */
 function eventOf(told: Told): InfillEvent | null {
-  if (told.error !== undefined) throw new InfillFailure('failed', errorIn(told).message || 'the mesh failed');
+  if (told.error !== undefined) throw failureIn(told);
   const { index = 0, content, stop_type: stopType, quern = {} } = told;
   if (told.stop !== true) return content ? { kind: 'delta', index, text: content } : null;
   const { finish_reason: reason = stopType === 'limit' ? 'length' : 'stop', scope_ended: scopeEnded = false } = quern;

@@ -1,6 +1,6 @@
 // Refusals as OpenAI-style bodies. Most are QuernErrors; the few that only HTTP knows have their own status here.
 import type { ServerResponse } from 'node:http';
-import { QuernError } from '#kit/errors.ts';
+import { QuernError, toQuernError } from '#kit/errors.ts';
 import { toHttpError } from '#kit/rpc/status.ts';
 
 /** An HTTP status that no gRPC code maps to. */
@@ -30,6 +30,19 @@ export function failureOf(thrown: unknown): Failure {
     };
   }
   return toHttpError(thrown);
+}
+
+/**
+ * The same within a stream, whose head said that all is well: what status and headers would have said stands beside it, and `code` is
+ * never null.
+ */
+export function failureEvent(thrown: unknown): { error: Record<string, unknown> } {
+  const { status, body } = failureOf(thrown);
+  if (thrown instanceof HttpFailure) return { error: { ...body.error, status } };
+  const { code, details } = toQuernError(thrown);
+  const retry =
+    details.retryAfterMs === undefined ? {} : { retry_after_ms: Math.max(0, Math.ceil(details.retryAfterMs)) };
+  return { error: { ...body.error, code: body.error.code ?? code.toLowerCase(), status, ...retry } };
 }
 
 /** Answers with the error unless an answer has begun. A client that went away is told nothing. */

@@ -2,7 +2,7 @@
 // with the first event, so that a refusal before it is still a proper HTTP status.
 import type { ServerResponse } from 'node:http';
 import { SLOW_CLIENT_MS } from '../limits.ts';
-import { failureOf, sendFailure } from './failure.ts';
+import { failureEvent, sendFailure } from './failure.ts';
 
 const HEAD = {
   'content-type': 'text/event-stream; charset=utf-8',
@@ -40,13 +40,13 @@ export class EventStream {
     this.#finish();
   }
 
-  /** Before the first event an HTTP status, after it one error event and no [DONE]. */
+  /** Before the first event an HTTP status, after it one error event that says it too, and no [DONE]. */
   fail(thrown: unknown): void {
     if (!this.#response.headersSent) {
       sendFailure(this.#response, thrown);
       return;
     }
-    this.write(`data: ${JSON.stringify(failureOf(thrown).body)}\n\n`);
+    this.write(`data: ${JSON.stringify(failureEvent(thrown))}\n\n`);
     this.#finish();
   }
 

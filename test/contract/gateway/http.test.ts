@@ -269,6 +269,8 @@ test('before the first event a refusal is a status, after it one error event wit
   const text = await response.text();
   const events = text.trim().split('\n\n');
   assert.match(events.at(-1) ?? '', /^data: \{"error":\{"message":"the request's time limit/);
+  const { error } = JSON.parse((events.at(-1) ?? '').slice('data: '.length)) as { error: Record<string, unknown> };
+  assert.deepEqual([error.status, error.type, error.code], [504, 'server_error', 'deadline_exceeded']);
   assert.equal(text.includes('[DONE]'), false);
   await eventually(() => mesh.engine.live === 0, 'cancelled at the engine');
 });
