@@ -76,6 +76,8 @@ class Server {
   /** What was last said to keep suggestions away, and what of the settings cannot be. */
   #told = '';
   #problems: readonly string[] = [];
+  /** What was last said not to fit into the model. */
+  #narrowed: string | null = null;
 
   constructor(parts: ServerParts) {
     this.#parts = parts;
@@ -248,6 +250,7 @@ class Server {
     this.#reporter.noteAnswer(answer, document?.languageId ?? '');
     this.#statistics.noteAnswer(answer);
     this.#tell(request, answer);
+    this.#tellRoom();
     return answer;
   }
 
@@ -277,6 +280,13 @@ class Server {
     // Said once per kind of failure, and again when it comes back; the cache says nothing about the mesh.
     if (failure) this.#told = reason;
     else if (reason === null && from !== 'cache') this.#told = '';
+  }
+
+  /** Once for a model and settings. */
+  #tellRoom(): void {
+    const { narrowed } = this.#abilities.room(this.#settings.maxTokens);
+    if (narrowed !== null && narrowed !== this.#narrowed) this.#connection.console.info(`quern: ${narrowed}`);
+    this.#narrowed = narrowed ?? this.#narrowed;
   }
 
   #note(given: unknown): void {

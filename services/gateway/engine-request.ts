@@ -7,7 +7,7 @@ import { QuernError } from '#kit/errors.ts';
 import { type Principal, principalKey } from '#kit/principal.ts';
 import { inject, type TraceContext } from '#kit/trace.ts';
 import { TIMEOUT_MS_MAX } from './limits.ts';
-import type { RenderedPrompt } from './prompt-rendering.ts';
+import { isNoRoom, type RenderedPrompt } from './prompt-rendering.ts';
 import { invalidArgument, type TypedRequest } from './typed-request.ts';
 
 const seeds = new BigUint64Array(256);
@@ -50,12 +50,12 @@ function refuseLength(request: TypedRequest, size: number, asked: number | undef
 /** `thrown`, or for an infill whose max_tokens leaves its prompt no room an error that says so: the tokenizer has not seen it. */
 export function refuseInfillRoom(
   thrown: unknown,
-  { sampling: { maxTokens } }: TypedRequest,
+  { sampling: { maxTokens }, promptTokensMax }: TypedRequest,
   { contextLength, samplingPrefix }: { contextLength: number; samplingPrefix: string },
 ): unknown {
-  const isRoom = thrown instanceof QuernError && thrown.details.reason === 'BUDGET_TOO_SMALL';
-  if (!isRoom || maxTokens === undefined) return thrown;
+  if (!isNoRoom(thrown) || maxTokens === undefined) return thrown;
   const left = Math.max(0, contextLength - maxTokens);
+  if (promptTokensMax !== undefined && promptTokensMax < left) return thrown; // it names that field
   const most = `this model's maximum context length is ${contextLength} tokens`;
   const message = `${most}, of which max_tokens (${maxTokens}) leaves ${left} for the prompt, too few for an infill; lower max_tokens`;
   const fields = [{ field: `${samplingPrefix}max_tokens`, description: message }];

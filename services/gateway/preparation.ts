@@ -5,7 +5,7 @@ import { type Choice, createChoices } from './choice.ts';
 import { fitSampling, refuseInfillRoom } from './engine-request.ts';
 import { ENGINE_WAIT_MS, INFILL_COMPLETION_SHARE } from './limits.ts';
 import type { Models, ServedModel } from './models.ts';
-import { type RenderedPrompt, renderPrompt } from './prompt-rendering.ts';
+import { type InfillRoom, type RenderedPrompt, renderPrompt } from './prompt-rendering.ts';
 import type { TokenizerCall, TokenizerClient } from './tokenizer-client.ts';
 import { explainLength } from './tool-share.ts';
 import type { TypedRequest } from './typed-request.ts';
@@ -33,8 +33,8 @@ export async function prepare(
   // Without an engine nobody knows how much fits.
   const described = models.description(model) ?? (await describedBy(models, model, call.signal));
   const contextLength = described.contextLength;
-  const infillTokensMax = Math.max(1, contextLength - infillReserve(request, contextLength));
-  const around = { model: model.name, principal, vocabulary, infillTokensMax };
+  const infillRoom = infillRoomOf(request, contextLength, vocabulary.header.infillPromptTokens);
+  const around = { model: model.name, principal, vocabulary, infillRoom };
   const prompt = await renderPrompt(tokenizer, request.prompt, around, call).catch((thrown: unknown) => {
     throw refuseInfillRoom(thrown, request, { contextLength, samplingPrefix });
   });
@@ -51,6 +51,14 @@ export async function prepare(
     sampling,
     choices: createChoices({ request, prompt, vocabulary, sampling, eosTokenIds }),
   };
+}
+
+/** `advised`: what the model's folder says that an infill is best given. */
+function infillRoomOf(request: TypedRequest, contextLength: number, advised: number | undefined): InfillRoom {
+  const fitting = Math.max(1, contextLength - infillReserve(request, contextLength));
+  if (request.promptTokensMax !== undefined) return { fitting, wanted: request.promptTokensMax, by: 'caller' };
+  if (advised !== undefined && advised < fitting) return { fitting, wanted: advised, by: 'model' };
+  return { fitting, wanted: fitting, by: 'context' };
 }
 
 /** Tokens that are kept free beside an infill's prompt, which is shortened to what is left. */

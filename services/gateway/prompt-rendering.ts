@@ -12,7 +12,13 @@ export type InfillFacts = {
   droppedPrefixTokens: number;
   droppedSuffixTokens: number;
   droppedChunks: number;
+  /** Tokens that the prompt could have, and whether it was the context that held no more. */
+  maxPromptTokens: number;
+  contextBound: boolean;
 };
+
+/** Tokens that an infill's prompt may have: `fitting` as the context holds them, `wanted` by the caller or the model's folder. */
+export type InfillRoom = { fitting: number; wanted: number; by: 'caller' | 'model' | 'context' };
 
 export type RenderedPrompt = {
   tokenIds: readonly number[];
@@ -36,7 +42,15 @@ export function lowerParseSpecial(asked: ParseSpecial, principal: Principal): Pa
   return wanted > ceiling ? ceiling : wanted;
 }
 
-type Surroundings = { model: string; principal: Principal; vocabulary: Vocabulary; infillTokensMax: number };
+type Surroundings = {
+  model: string;
+  principal: Principal;
+  vocabulary: Vocabulary;
+  /** Absent: the prompt is no infill. */
+  infillRoom?: InfillRoom;
+};
+
+const NO_ROOM: InfillRoom = { fitting: 0, wanted: 0, by: 'context' };
 
 function plain(tokenIds: readonly number[], publicPrefixTokens = 0): RenderedPrompt {
   return { tokenIds, publicPrefixTokens, stopTokenIds: [], stopStrings: [], infill: null };
@@ -81,16 +95,38 @@ export async function renderPrompt(
       );
       return plain(tokenIds, publicPrefixTokens);
     }
-    case 'infill': {
-      const { kind: _, chunks, ...texts } = prompt;
-      const maxPromptTokens = around.infillTokensMax;
-      const rendered = await tokenizer.renderInfill({ model, ...texts, chunks: [...chunks], maxPromptTokens }, call);
-      const { tokenIds, stopTokenIds, stopStrings, family, droppedPrefixTokens, droppedSuffixTokens, droppedChunks } =
-        rendered;
-      const infill = { family, droppedPrefixTokens, droppedSuffixTokens, droppedChunks };
-      return { tokenIds, publicPrefixTokens: 0, stopTokenIds, stopStrings, infill };
-    }
+    case 'infill':
+      return renderInfill(tokenizer, prompt, around, call);
   }
+}
+
+/** Fitted to its room. A model's advice is none where the format's own tokens leave it no text. */
+async function renderInfill(
+  tokenizer: TokenizerClient,
+  { kind: _, chunks, ...texts }: Extract<Prompt, { kind: 'infill' }>,
+  { model, infillRoom: { fitting, wanted, by } = NO_ROOM }: Surroundings,
+  call: TokenizerCall,
+): Promise<RenderedPrompt> {
+  const render = (maxPromptTokens: number) =>
+    tokenizer.renderInfill({ model, ...texts, chunks: [...chunks], maxPromptTokens }, call);
+  let maxPromptTokens = Math.min(wanted, fitting);
+  const rendered = await render(maxPromptTokens).catch((thrown: unknown) => {
+    if (by !== 'model' || !isNoRoom(thrown)) throw thrown;
+    maxPromptTokens = fitting;
+    return render(fitting);
+  });
+  const { tokenIds, stopTokenIds, stopStrings, family, droppedPrefixTokens, droppedSuffixTokens, droppedChunks } =
+    rendered;
+  const infill = {
+    ...{ family, droppedPrefixTokens, droppedSuffixTokens, droppedChunks, maxPromptTokens },
+    contextBound: maxPromptTokens === fitting,
+  };
+  return { tokenIds, publicPrefixTokens: 0, stopTokenIds, stopStrings, infill };
+}
+
+/** The tokenizer's word for a budget that the format's own tokens fill. */
+export function isNoRoom(thrown: unknown): thrown is QuernError {
+  return thrown instanceof QuernError && thrown.details.reason === 'BUDGET_TOO_SMALL';
 }
 
 /** The prompt as an echo shows it: the caller's own text, else the ids written out. */

@@ -21,5 +21,6 @@ export function describeModel({ models, tokenizer }: GatewayContext, model: Serv
     toolParser: header?.toolParser ?? '',
     reasoningParser: header?.reasoningParser ?? '',
     modelHash: description?.modelHash ?? '',
+    infillPromptTokens: header?.infillPromptTokens ?? 0,
   };
 }

@@ -188,11 +188,12 @@ export class TokenizerClient {
   }
 }
 
-/** The same tokens, and the same word on how the model's output is read. */
+/** The same tokens, and the same word on how the model is asked and its output is read. */
 function sameHeader(one: VocabularyHeader, other: VocabularyHeader): boolean {
   return (
     one.contentHash === other.contentHash &&
     one.fimFamily === other.fimFamily &&
+    one.infillPromptTokens === other.infillPromptTokens &&
     one.toolParser === other.toolParser &&
     one.reasoningParser === other.reasoningParser &&
     isDeepStrictEqual(one.defaultSampling, other.defaultSampling)

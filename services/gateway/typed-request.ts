@@ -50,6 +50,8 @@ export type TypedRequest = {
   sampling: SamplingParams;
   /** Tools whose definitions stand in the prompt's text, beside those of a chat; absent = none. */
   describedTools?: readonly ToolDefinition[];
+  /** Tokens of an infill's prompt at most; absent = as the model is best given, else what fits. */
+  promptTokensMax?: number;
   /** Where maxTokens is absent, at most so many; absent = what fits. */
   completionTokensMax?: number;
   stop: readonly string[];

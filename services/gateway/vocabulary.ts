@@ -36,6 +36,8 @@ export type VocabularyHeader = {
   fimFamily: string;
   /** psm or spm; absent: no FIM, or not told. */
   fimOrder?: string | undefined;
+  /** Tokens that the prompt of an infill is best given; absent: as many as fit. */
+  infillPromptTokens?: number | undefined;
   /** What the model's own configuration says where a request says nothing; absent: nothing. */
   defaultSampling?: SamplingParams | undefined;
   /** Names of kit/output-formats.ts; "" or absent: none. */

@@ -6,7 +6,7 @@ import { QuernError } from '#kit/errors.ts';
 import type { FimFamily, InfillPart } from './fim-families.ts';
 import { IdBuffer } from './id-buffer.ts';
 import { chooseWindow } from './infill-window.ts';
-import { CHUNK_BUDGET_STEP_TOKENS, INFILL_TEXT_TOKENS_MIN, PREFIX_SHARE } from './limits.ts';
+import { CHUNK_BUDGET_STEP_TOKENS, INFILL_TEXT_TOKENS_MIN, PREFIX_SHARE, SUFFIX_BUDGET_STEP_TOKENS } from './limits.ts';
 import type { TextTokenizer } from './tokenizer.ts';
 
 export type InfillInput = {
@@ -119,7 +119,9 @@ export function createInfillRenderer(family: FimFamily, tokenizer: TextTokenizer
       budget - prefixIds.length - suffixIds.length,
     );
     const room = budget - sum(kept.chunks);
-    const shares = splitBudget(prefixIds.length, suffixIds.length, room);
+    // Behind the prefix the suffix's end may move with every key: nothing is computed anew for it.
+    const step = family.order === 'spm' ? SUFFIX_BUDGET_STEP_TOKENS : 1;
+    const shares = splitBudget({ prefix: prefixIds.length, suffix: suffixIds.length }, room, step);
     const prefix = fitPrefix(lines.prefix, prefixIds, shares.prefix);
     const tail = suffixIds.subarray(0, shares.suffix);
     return {
@@ -173,12 +175,17 @@ function keepChunks(
   return { chunks: chunks.filter((_, i) => kept.has(i)), dropped: chunks.length - kept.size };
 }
 
-/** 3:1, and what one of them does not need goes to the other. */
-function splitBudget(prefix: number, suffix: number, room: number): { prefix: number; suffix: number } {
+type Shares = { prefix: number; suffix: number };
+
+/** 3:1, and what one of them does not need goes to the other, to the suffix in steps. */
+function splitBudget({ prefix, suffix }: Shares, room: number, step: number): Shares {
   if (prefix + suffix <= room) return { prefix, suffix };
   const prefixShare = Math.floor(room * PREFIX_SHARE);
   const suffixShare = room - prefixShare;
-  if (prefix <= prefixShare) return { prefix, suffix: room - prefix };
+  if (prefix <= prefixShare) {
+    const left = Math.min(prefixShare, Math.ceil(prefix / step) * step);
+    return { prefix, suffix: room - left };
+  }
   if (suffix <= suffixShare) return { prefix: room - suffix, suffix };
   return { prefix: prefixShare, suffix: suffixShare };
 }

@@ -57,14 +57,27 @@ export const WITNESS_EDGE_UNITS = 256;
 export const RENDERED_UNITS_MAX = 16 * MIB;
 
 export const CHUNKS_MAX = 256;
-/** Prefix window starts are multiples of this many lines, so that a new line does not move the window. */
-export const PREFIX_GRID_LINES = 64;
+/**
+ * Prefix window starts are multiples of so many lines, so that a new line does not move the window: a power of two, smaller where the
+ * window has room for fewer lines.
+ */
+export const PREFIX_GRID_LINES_MAX = 64;
+export const PREFIX_GRID_LINES_MIN = 4;
+/** Of the window for each line of its grid. With ten tokens to a line a step takes a third of the window at most. */
+export const PREFIX_TOKENS_PER_GRID_LINE = 30;
+/** A line that is longer than the window is cut in steps of such a part of it. */
+export const PREFIX_CUTS_PER_WINDOW = 4;
 /** Over budget, the prefix gets this share of what prefix and suffix have together: 3:1. */
 export const PREFIX_SHARE = 0.75;
+/** Where the suffix stands first, what a short prefix leaves it moves in such steps: typing seldom changes the prompt's beginning. */
+export const SUFFIX_BUDGET_STEP_TOKENS = 64;
 /** The chunks' budget moves in steps of this many tokens, so that typing does not change which chunks are sent. */
 export const CHUNK_BUDGET_STEP_TOKENS = 256;
 /** Tokens of prefix and suffix below which a budget makes no sense. */
 export const INFILL_TEXT_TOKENS_MIN = 16;
+/** What quern.json may advise: room for a path and a few lines at least. */
+export const INFILL_ADVICE_TOKENS_MIN = 64;
+export const INFILL_ADVICE_TOKENS_MAX = 1 << 20;
 export const PATH_CHARS_MAX = 4096;
 
 assert(TEXT_BYTES_DEFAULT <= TEXT_BYTES_MAX, 'the default must be allowed');

@@ -2,6 +2,7 @@
 import { type ChatRenderer, createChatRenderer } from './chat-prompt.ts';
 import { createChatTemplate } from './chat-template.ts';
 import { chooseFimFamily } from './fim-choice.ts';
+import { infillAdvice } from './infill-advice.ts';
 import { createInfillRenderer, type InfillRenderer } from './infill-prompt.ts';
 import type { JsonObject, ModelFiles } from './model-files.ts';
 import { chooseOutputFormat, type OutputFormat } from './output-format.ts';
@@ -17,6 +18,8 @@ export type LoadedModel = {
   readonly chatTemplateHash: string;
   /** Null: no FIM. */
   readonly infill: InfillRenderer | null;
+  /** Tokens that an infill's prompt is best given; null = as many as fit. */
+  readonly infillPromptTokens: number | null;
   /** How its output is to be read. */
   readonly outputFormat: OutputFormat;
   readonly eosTokenIds: readonly number[];
@@ -52,6 +55,7 @@ export function loadModel(name: string, files: ModelFiles): LoadedModel {
     chat: template && createChatRenderer(template, tokenizer),
     chatTemplateHash: template?.hash ?? '',
     infill: family && createInfillRenderer(family, tokenizer),
+    infillPromptTokens: infillAdvice(files),
     outputFormat: chooseOutputFormat(files, template),
     eosTokenIds: eosTokenIds(files, vocabulary),
     samplingDefaults: samplingDefaults(files),

@@ -1,7 +1,8 @@
 /** What the mesh can do for a model, asked once per connection. Without an answer the core goes on as if it had not asked. */
 import type { Clock } from './clock.ts';
 import type { ContextChunk, InfillEnding } from './infill-source.ts';
-import { CAPABILITIES_RETRY_MS } from './limits.ts';
+import { CAPABILITIES_FRESH_MS, CAPABILITIES_RETRY_MS } from './limits.ts';
+import { type Room, roomFor } from './room.ts';
 
 export type Capabilities = {
   /** Served name, where the mesh tells it: what "" stands for may be another one by now. */
@@ -16,6 +17,14 @@ export type Capabilities = {
   chunksMax: number;
   /** Where the mesh ends texts by itself. */
   endings: readonly InfillEnding[];
+  /** Tokens of prompt and answer; 0 = not told yet. */
+  contextLength: number;
+  /** Tokens that a prompt is best given; 0 = as many as fit. */
+  infillPromptTokens: number;
+  /** Of the weights: a model that was trained anew has another one. "" = not told yet, or never by this mesh. */
+  modelHash: string;
+  /** An infill would be served now: all that the mesh will tell is told. */
+  ready: boolean;
 };
 
 export type CapabilitySource = {
@@ -38,17 +47,18 @@ export class CapabilityBook {
     this.#source = source;
   }
 
-  /** Asks where the answer is not known. Null: there is nothing to wait for. The promise never fails. */
+  /** Asks where the answer is not known, or is old. Null: there is nothing to wait for. The promise never fails. */
   learn(model: string, { again }: { again: boolean }): Promise<void> | null {
     if (!this.#source) return null;
     if (model !== this.#model) this.forget();
     this.#model = model;
-    if (this.#asking || this.#settled) return this.#asking;
-    const due = this.#clock.now() - this.#askedAt >= CAPABILITIES_RETRY_MS;
+    if (this.#asking) return this.#settled ? null : this.#asking;
+    const due = this.#clock.now() - this.#askedAt >= (this.#settled ? CAPABILITIES_FRESH_MS : CAPABILITIES_RETRY_MS);
     if (!due && !(again && this.cannotInfill)) return null;
     this.#askedAt = this.#clock.now();
     this.#asking = this.#ask(this.#source, model, this.#abort);
-    return this.#asking;
+    // What is known holds until the mesh says otherwise, a moment later: nobody waits for that.
+    return this.#settled ? null : this.#asking;
   }
 
   async #ask(source: CapabilitySource, model: string, abort: AbortController): Promise<void> {
@@ -56,7 +66,8 @@ export class CapabilityBook {
     if (abort !== this.#abort) return; // about another mesh or model
     this.#asking = null;
     this.#facts = facts ?? this.#facts;
-    this.#settled = facts?.infill === true && facts.tokenizerHash !== '';
+    const isWhole = facts !== null && facts.tokenizerHash !== '' && (facts.modelHash !== '' || facts.ready);
+    this.#settled = facts?.infill === true && isWhole;
   }
 
   /** Certain, not only not told yet. */
@@ -67,8 +78,14 @@ export class CapabilityBook {
   /** What a text depends on beside the name that was asked for; "" = not known. */
   get fingerprint(): string {
     if (!this.#facts) return '';
-    const { model = '', tokenizerHash, fimFamily } = this.#facts;
-    return [model, tokenizerHash, fimFamily].join('\0');
+    const { model = '', tokenizerHash, fimFamily, modelHash } = this.#facts;
+    return [model, tokenizerHash, fimFamily, modelHash].join('\0');
+  }
+
+  /** What fits into the model beside one another, as far as it is known. `maxTokens`: of an answer, as the settings say. */
+  room(maxTokens: number): Room {
+    const { model = '', contextLength = 0, infillPromptTokens = 0 } = this.#facts ?? {};
+    return roomFor({ model, contextLength, infillPromptTokens }, maxTokens);
   }
 
   ends(ending: InfillEnding): boolean {

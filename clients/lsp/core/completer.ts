@@ -174,7 +174,8 @@ export class Completer {
     if (!invoked && !settings.automatic) return { reason: 'DISABLED' };
     if (document.text.length > DOCUMENT_CHARS_MAX || this.#parts.describe(document) === null)
       return { reason: 'EXCLUDED' };
-    const place = placeOf(document, position, selected ?? null);
+    const { window } = this.#parts.capabilities.room(settings.maxTokens);
+    const place = placeOf(document, position, selected ?? null, window);
     if (!place || (version !== undefined && version !== document.version)) return { reason: 'STALE' };
     if (!invoked && place.lineSuffix.trim().length > REST_OF_LINE_CHARS_MAX) return { reason: 'PLACE' };
     return { place };
@@ -266,6 +267,7 @@ export class Completer {
       requestId: newId(),
       traceId: newTraceId(),
       supersedeKey: `${this.#session}:${new TextHash().add(place.uri).value}:${lane}`,
+      maxTokens: capabilities.room(settings.maxTokens).maxTokens,
     });
     const key = this.#keyOf(place);
     // A mesh that ends texts with their scope reads more of the code than this client does.

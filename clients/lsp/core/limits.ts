@@ -4,10 +4,21 @@
 export const WINDOW_GRID_LINES = 64;
 export const PREFIX_LINES_MAX = 256;
 export const SUFFIX_LINES_MAX = 64;
+/** Of a prompt's text so much is taken for a token. Most vocabularies have fewer, and the mesh, which counts, cuts what is too long. */
+export const PROMPT_CHARS_PER_TOKEN = 4;
 /** About 6k and 2k tokens: prefix and suffix at 3:1. A file of one endless line is cut on a grid too. */
 export const PREFIX_CHARS_MAX = 24_576;
 export const SUFFIX_CHARS_MAX = 8_192;
-export const WINDOW_GRID_CHARS = 4_096;
+export const PREFIX_SHARE = 0.75;
+/** Sent whatever the model is best given: in it the mesh reads where a text ends, and the client what is repeated and cached. */
+export const PREFIX_CHARS_READ = 4_096;
+export const SUFFIX_CHARS_READ = 2_048;
+/** A smaller window has a smaller grid: a step takes a quarter of it where lines have forty characters. */
+export const WINDOW_CHARS_PER_GRID_LINE = 160;
+/** In a long line a step takes such a part of it. */
+export const WINDOW_CUTS = 6;
+/** Of a context, an answer may have so much: the rest is the prompt's. */
+export const ANSWER_SHARE_MAX = 0.5;
 
 /** Documents larger than this are not completed in: reading them whole would hold up the editor's other requests. */
 export const DOCUMENT_CHARS_MAX = 4 * 1024 * 1024;
@@ -71,6 +82,8 @@ export const OFFLINE_RETRY_MAX_MS = 30_000;
 
 /** What the mesh did not tell of a model, or what keeps it from filling in, is asked for again after so long. */
 export const CAPABILITIES_RETRY_MS = 30_000;
+/** What is known is asked for again after so long of use: a model may have been trained anew and served under its old name. */
+export const CAPABILITIES_FRESH_MS = 60_000;
 /** The first request waits so long for what the mesh can do; what is not known then is learnt for the next. */
 export const CAPABILITIES_MS_MAX = 150;
 

@@ -1,13 +1,7 @@
 /** Where a completion is asked for: a snapshot of the text around the cursor, cut so that prefix caches can work. */
 import type { Document, Position, Range } from './documents.ts';
-import {
-  PREFIX_CHARS_MAX,
-  PREFIX_LINES_MAX,
-  SUFFIX_CHARS_MAX,
-  SUFFIX_LINES_MAX,
-  WINDOW_GRID_CHARS,
-  WINDOW_GRID_LINES,
-} from './limits.ts';
+import { PREFIX_LINES_MAX, SUFFIX_LINES_MAX } from './limits.ts';
+import { WIDEST, type Window } from './room.ts';
 
 export type SelectedCompletion = { range: Range; text: string };
 
@@ -31,21 +25,22 @@ export type Place = {
 const toLf = (text: string): string => (text.includes('\r') ? text.replaceAll('\r\n', '\n') : text);
 
 /** First line of the window for a cursor in `line`: a multiple of the grid, at most PREFIX_LINES_MAX before it. */
-export function windowStartLine(line: number): number {
-  const aligned = Math.floor(line / WINDOW_GRID_LINES) * WINDOW_GRID_LINES;
-  return Math.max(0, aligned - (PREFIX_LINES_MAX - WINDOW_GRID_LINES));
+export function windowStartLine(line: number, { gridLines }: Window = WIDEST): number {
+  const aligned = Math.floor(line / gridLines) * gridLines;
+  return Math.max(0, aligned - (PREFIX_LINES_MAX - gridLines));
 }
 
 /** Cuts whole grids of lines, then of characters, from the beginning until the rest fits. */
-function windowStart(document: Document, line: number, end: number): number {
-  let startLine = windowStartLine(line);
+function windowStart(document: Document, line: number, end: number, window: Window): number {
+  const { prefixChars, gridLines, gridChars } = window;
+  let startLine = windowStartLine(line, window);
   let start = document.offsetAt({ line: startLine, character: 0 });
-  while (end - start > PREFIX_CHARS_MAX && startLine + WINDOW_GRID_LINES <= line) {
-    startLine += WINDOW_GRID_LINES;
+  while (end - start > prefixChars && startLine + gridLines <= line) {
+    startLine += gridLines;
     start = document.offsetAt({ line: startLine, character: 0 });
   }
-  const excess = Math.max(0, end - start - PREFIX_CHARS_MAX);
-  return start + Math.ceil(excess / WINDOW_GRID_CHARS) * WINDOW_GRID_CHARS;
+  const excess = Math.max(0, end - start - prefixChars);
+  return Math.min(end, start + Math.ceil(excess / gridChars) * gridChars);
 }
 
 /** A cut between the halves of a surrogate pair would send half a character. */
@@ -60,7 +55,12 @@ function lineAt(document: Document, text: string, line: number): string {
 }
 
 /** The place, or null where the document has no such position (a request that overtook its change). */
-export function placeOf(document: Document, position: Position, selected: SelectedCompletion | null): Place | null {
+export function placeOf(
+  document: Document,
+  position: Position,
+  selected: SelectedCompletion | null,
+  window: Window = WIDEST,
+): Place | null {
   const { text } = document;
   const from = selected?.range.start ?? position;
   const to = selected?.range.end ?? position;
@@ -78,8 +78,10 @@ export function placeOf(document: Document, position: Position, selected: Select
     languageId,
     version,
     position,
-    prefix: toLf(text.slice(afterPair(text, windowStart(document, from.line, start)), start)) + (selected?.text ?? ''),
-    suffix: toLf(text.slice(end, afterPair(text, Math.min(suffixEnd, end + SUFFIX_CHARS_MAX)))),
+    prefix:
+      toLf(text.slice(afterPair(text, windowStart(document, from.line, start, window)), start)) +
+      (selected?.text ?? ''),
+    suffix: toLf(text.slice(end, afterPair(text, Math.min(suffixEnd, end + window.suffixChars)))),
     linePrefix: line.slice(0, from.character) + (selected?.text ?? ''),
     lineSuffix: line.slice(to.character),
     lineEnd: text.includes('\r\n') ? '\r\n' : '\n',

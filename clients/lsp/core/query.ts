@@ -29,6 +29,8 @@ export type QueryFacts = {
   requestId: string;
   traceId: string;
   supersedeKey: string;
+  /** Of the answer: what the settings say, as far as the model has room for it. */
+  maxTokens: number;
 };
 
 /** Left for the last text to come through after the mesh has ended by itself. */
@@ -36,6 +38,7 @@ const RETURN_MS = 50;
 
 export function queryOf(facts: QueryFacts): InfillQuery {
   const { place, settings, priority, singleLine, path, repository, chunks, requestId, traceId, supersedeKey } = facts;
+  const { maxTokens } = facts;
   const invoked = priority === 'invoked';
   return {
     requestId,
@@ -50,7 +53,7 @@ export function queryOf(facts: QueryFacts): InfillQuery {
     singleLine,
     ending: endingOf(singleLine, settings),
     candidates: invoked ? CANDIDATES_INVOKED : 1,
-    maxTokens: settings.maxTokens,
+    maxTokens,
     temperature: invoked ? TEMPERATURE_INVOKED : TEMPERATURE_AUTOMATIC,
     priority,
     supersedeKey,

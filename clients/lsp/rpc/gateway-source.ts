@@ -169,7 +169,8 @@ function once<Response>(
 }
 
 function capabilitiesOf(known: GetCapabilitiesResponse): Capabilities {
-  const { model, infill, fimFamily, tokenizerHash, chunksMax, modes } = known;
+  const { model, infill, fimFamily, tokenizerHash, chunksMax, modes, contextLength } = known;
+  const { infillPromptTokens, modelHash, ready } = known;
   const all = Object.keys(MODES) as InfillEnding[];
   return {
     model,
@@ -177,6 +178,7 @@ function capabilitiesOf(known: GetCapabilitiesResponse): Capabilities {
     fimFamily,
     tokenizerHash,
     chunksMax,
+    ...{ contextLength, infillPromptTokens, modelHash, ready },
     endings: all.filter((one) => modes.includes(MODES[one])),
   };
 }

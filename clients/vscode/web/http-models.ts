@@ -5,9 +5,15 @@ import { newTraceId } from '../../lsp/core/trace-id.ts';
 import { type Call, interrupted, withTimeout } from './http-call.ts';
 
 /** As they came; null: the model cannot fill in. */
-type InfillObject = { chunks_max?: number; modes?: readonly string[] } | null;
-type QuernObject = { ready?: boolean; fim_family?: string; tokenizer_hash?: string; infill?: InfillObject };
-export type ModelObject = { id?: string; quern?: QuernObject };
+type InfillObject = { chunks_max?: number; modes?: readonly string[]; prompt_tokens?: number } | null;
+type QuernObject = {
+  ready?: boolean;
+  fim_family?: string;
+  tokenizer_hash?: string;
+  model_hash?: string;
+  infill?: InfillObject;
+};
+export type ModelObject = { id?: string; max_model_len?: number; quern?: QuernObject };
 
 /** Other files that POST /infill takes where the mesh does not say. */
 const CHUNKS_MAX = 256;
@@ -35,7 +41,7 @@ export function capabilitiesOf(models: readonly ModelObject[], name: string): Ca
   const found = models.find(({ id }) => id === name) ?? (name === '' && models.length === 1 ? models[0] : undefined);
   if (!found) throw new InfillFailure('failed', notServed(models, name));
   const { ready = false, fim_family: fimFamily = '', tokenizer_hash: hash, infill } = found.quern ?? {};
-  const { id: model = '' } = found;
+  const { id: model = '', max_model_len: contextLength = 0, quern: { model_hash: modelHash = '' } = {} } = found;
   return {
     model,
     infill: infill === undefined ? fimFamily !== '' : infill !== null,
@@ -44,6 +50,10 @@ export function capabilitiesOf(models: readonly ModelObject[], name: string): Ca
     tokenizerHash: hash ?? (ready ? `http:${model}` : ''),
     chunksMax: infill?.chunks_max ?? CHUNKS_MAX,
     endings: ENDINGS.filter((ending) => infill?.modes?.includes(ending)),
+    contextLength,
+    infillPromptTokens: infill?.prompt_tokens ?? 0,
+    modelHash,
+    ready,
   };
 }
 

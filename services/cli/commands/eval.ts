@@ -26,6 +26,7 @@ The same sources, kind and seed make the same holes. docs/evaluation.md defines 
   --holes N             how many (default 200); languages take turns
   --seed S              which (default 1)
   --before N, --after N lines around the hole that are sent (default 255 and 64, as editors do)
+  --prompt-tokens N     tokens of a prompt at most, 0 = as the model's folder advises (the default); more than fits is what fits
   --concurrency N       requests at a time, 1..64 (default 2); latency is measured under it
   --out FILE            store the run as JSON lines: settings, model and a line per hole, without source text; each line is there
                         as soon as its hole is done, and a run that was stopped goes on when the same command comes again

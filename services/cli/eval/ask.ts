@@ -1,6 +1,6 @@
 /** Asks a mesh to fill holes, a few at a time, and scores what comes. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { FinishReason } from '#gen/quern/common/v1/common.ts';
+import { FinishReason, type Usage } from '#gen/quern/common/v1/common.ts';
 import { InfillMode, type InfillRequest } from '#gen/quern/gateway/v1/gateway.ts';
 import { type Code, QuernError, toQuernError } from '#kit/errors.ts';
 import type { GatewayClient } from '../gateway-client.ts';
@@ -33,6 +33,8 @@ export type Asking = {
   /** Of each source by its hash. */
   readings: ReadonlyMap<string, Reading>;
   window: Window;
+  /** Tokens of a prompt at most; 0 = as the model is best given. */
+  promptTokens: number;
   concurrency: number;
   withText: boolean;
   pauseMs: number;
@@ -83,19 +85,20 @@ export async function askAll(holes: readonly Hole[], asking: Asking): Promise<As
   return { rows: found, stopped: found.length === holes.length ? null : toQuernError(reason) };
 }
 
-function requestFor(hole: Hole, { model, window }: Asking): InfillRequest {
+function requestFor(hole: Hole, { model, window, promptTokens }: Asking): InfillRequest {
   return {
     ...{ model, ...around(hole, window), repository: '', chunks: [], stop: [], options: undefined },
     path: hole.source.path.split('/').at(-1) ?? '',
     sampling: { maxTokens: MAX_TOKENS[hole.kind], temperature: TEMPERATURE, logitBias: new Map(), stopTokenIds: [] },
     mode: MODES[hole.kind],
+    maxPromptTokens: promptTokens === 0 ? undefined : promptTokens,
   };
 }
 
 const UNANSWERED = {
   ...{ exact: null, edit_similarity: null, parses: null, parses_empty: null, identifier_exact: null },
   ...{ identifier_precision: null, identifier_recall: null, identifier_f1: null, latency_ms: null, tokens: null },
-  finish: '',
+  ...{ prompt_tokens: null, cached_tokens: null, finish: '' },
 };
 
 /** Rejects when `signal` aborts, and where a fill cannot be scored, which is no failure of the mesh. */
@@ -124,6 +127,7 @@ async function askOne(
     identifier_recall: fourDigits(found.identifierRecall),
     identifier_f1: fourDigits(found.identifierF1),
     ...{ latency_ms: Math.round(latency * 10) / 10, tokens: answer.tokens, finish: answer.finish },
+    ...{ prompt_tokens: answer.promptTokens, cached_tokens: answer.cachedTokens },
     ...(asking.withText ? { ...wanted, got: answer.text } : {}),
   };
   return { row, error: null };
@@ -137,11 +141,12 @@ const FINISHES: Partial<Record<FinishReason, string>> = {
 async function fillFor(hole: Hole, asking: Asking, signal: AbortSignal) {
   let text = '';
   let finish = 'other';
-  let tokens = 0;
+  let usage: Usage | undefined;
   for await (const { event } of asking.gateway.infill(requestFor(hole, asking), { signal })) {
     if (event?.$case === 'delta') text += event.value.text;
     if (event?.$case === 'choiceFinished') finish = FINISHES[event.value.finishReason] ?? 'other';
-    if (event?.$case === 'end') tokens = event.value.end?.usage?.completionTokens ?? 0;
+    if (event?.$case === 'end') usage = event.value.end?.usage;
   }
-  return { text, finish, tokens };
+  const { completionTokens: tokens = 0, promptTokens = 0, cachedTokens = 0 } = usage ?? {};
+  return { text, finish, tokens, promptTokens, cachedTokens };
 }

@@ -1,6 +1,6 @@
 /** Two runs beside one another, hole by hole. */
 import { QuernError } from '#kit/errors.ts';
-import { answeredOf, isShare, METRICS, type Metric } from './figures.ts';
+import { answeredOf, cachedShare, isShare, type Latency, latencyOf, METRICS, type Metric } from './figures.ts';
 import { bootstrapMean, type Estimate, mcNemar, meanOf, pairedDifference } from './intervals.ts';
 import type { Evaluation, Row, Run } from './result.ts';
 
@@ -26,10 +26,24 @@ export type Comparison = {
   only_earlier: number;
   only_later: number;
   settings: SettingChange[];
+  times: Times;
   differences: Difference[];
 };
 
+/** Of the holes that both runs answered. */
+export type Times = {
+  earlier: Latency;
+  later: Latency;
+  /** Of the prompts' tokens, those that the prefix cache had; null: it was not told. */
+  cached_earlier: number | null;
+  cached_later: number | null;
+  /** False: one run found more in the cache than the other, or may have. */
+  comparable: boolean;
+};
+
 const SIGNIFICANT = 0.05;
+/** Of the prompts' tokens. What is in the cache is not computed, so that times differ by more than this. */
+const CACHED_DIFFERENCE_MAX = 0.05;
 
 /** Over the holes that both runs answered; null where there is none. */
 export function compareRuns(earlier: Evaluation, later: Evaluation): Comparison | null {
@@ -47,7 +61,18 @@ export function compareRuns(earlier: Evaluation, later: Evaluation): Comparison 
     only_earlier: before.size - pairs.length,
     only_later: after.length - pairs.length,
     settings: settingChanges(earlier.run.settings, later.run.settings),
+    times: timesOf(pairs),
     differences: METRICS.map((metric) => differenceOf(metric, pairs, seed)),
+  };
+}
+
+function timesOf(pairs: readonly { old: Row; row: Row }[]): Times {
+  const before = pairs.map(({ old }) => old);
+  const after = pairs.map(({ row }) => row);
+  const [was, is] = [cachedShare(before), cachedShare(after)];
+  return {
+    ...{ earlier: latencyOf(before), later: latencyOf(after), cached_earlier: was, cached_later: is },
+    comparable: was !== null && is !== null && Math.abs(is - was) <= CACHED_DIFFERENCE_MAX,
   };
 }
 
@@ -73,7 +98,7 @@ function differenceOf(metric: Metric, pairs: readonly { old: Row; row: Row }[], 
 type Settings = Run['settings'];
 
 /** What changes answers to the same holes, whatever the model is. */
-const CHANGEABLE = ['max_tokens', 'temperature', 'lines_before', 'lines_after'] as const;
+const CHANGEABLE = ['max_tokens', 'temperature', 'lines_before', 'lines_after', 'prompt_tokens'] as const;
 export type SettingChange = { name: (typeof CHANGEABLE)[number]; earlier: number; later: number };
 
 function settingChanges(earlier: Settings, later: Settings): SettingChange[] {

@@ -11,13 +11,17 @@ export const METRICS = ['exact', 'edit_similarity', 'parses', 'identifier_exact'
 export type Metric = (typeof METRICS)[number];
 type Column = (typeof SHARES)[number] | (typeof MEANS)[number];
 
+export type Latency = { p50: number; p95: number };
+
 export type Figures = {
   group: string;
   holes: number;
   answered: number;
   /** How many by their gRPC code. */
   failures: Record<string, number>;
-  latency_ms: { p50: number; p95: number };
+  latency_ms: Latency;
+  /** Of the prompts' tokens, those that the prefix cache had; null: nothing is known of it. */
+  cached_share: number | null;
   metrics: Record<Column, Estimate>;
 };
 
@@ -32,15 +36,28 @@ function estimate(rows: readonly Row[], name: Column, seed: number): Estimate {
   );
 }
 
+export function latencyOf(answered: readonly Row[]): Latency {
+  const times = answered.map((row) => Number(row.latency_ms));
+  return { p50: percentile(times, 50), p95: percentile(times, 95) };
+}
+
+export function cachedShare(answered: readonly Row[]): number | null {
+  const told = answered.flatMap(({ prompt_tokens: all, cached_tokens: cached }) =>
+    typeof all === 'number' && typeof cached === 'number' ? [{ all, cached }] : [],
+  );
+  const all = told.reduce((sum, one) => sum + one.all, 0);
+  if (told.length < answered.length || all === 0) return null;
+  return told.reduce((sum, one) => sum + one.cached, 0) / all;
+}
+
 function figuresFor(group: string, rows: readonly Row[], seed: number): Figures {
   const answered = answeredOf(rows);
   const failures: Record<string, number> = {};
   for (const { failure } of rows) if (failure !== null) failures[failure] = (failures[failure] ?? 0) + 1;
-  const times = answered.map((row) => Number(row.latency_ms));
   const names = [...SHARES, ...MEANS];
   return {
     ...{ group, holes: rows.length, answered: answered.length, failures },
-    latency_ms: { p50: percentile(times, 50), p95: percentile(times, 95) },
+    ...{ latency_ms: latencyOf(answered), cached_share: cachedShare(answered) },
     metrics: Object.fromEntries(names.map((name) => [name, estimate(answered, name, seed)])) as Figures['metrics'],
   };
 }

@@ -32,6 +32,7 @@ const OPTIONS = {
   concurrency: { type: 'string' },
   before: { type: 'string' },
   after: { type: 'string' },
+  'prompt-tokens': { type: 'string' },
   out: { type: 'string' },
   force: { type: 'boolean' },
   compare: { type: 'string' },
@@ -46,8 +47,17 @@ const HOLES_MAX = 100_000;
 const SEED_DEFAULT = 1;
 const CONCURRENCY_DEFAULT = 2;
 const LINES_MAX = 100_000;
+const PROMPT_TOKENS_MAX = 0xffffffff;
 
-type Plan = { kind: Kind; seed: number; wanted: number; concurrency: number; withText: boolean; window: Window };
+type Plan = {
+  kind: Kind;
+  seed: number;
+  wanted: number;
+  concurrency: number;
+  withText: boolean;
+  window: Window;
+  promptTokens: number;
+};
 type Values = ReturnType<typeof parseOptions<typeof OPTIONS>>['values'];
 
 function planOf(values: Values): Plan {
@@ -61,6 +71,7 @@ function planOf(values: Values): Plan {
       before: wholeNumber('before', values.before, EDITOR_WINDOW.before, 1, LINES_MAX),
       after: wholeNumber('after', values.after, EDITOR_WINDOW.after, 1, LINES_MAX),
     },
+    promptTokens: wholeNumber('prompt-tokens', values['prompt-tokens'], 0, 0, PROMPT_TOKENS_MAX),
   };
 }
 
@@ -94,7 +105,7 @@ export async function evalInfill(args: string[], io: Io): Promise<number> {
     if (kept.length > 0) io.stderr.write(`going on after ${kept.length} of ${ids.length} holes in ${values.out}\n`);
     const begun = target?.begun?.run;
     const run = begun ? { ...fresh, at: begun.at, commit: begun.commit } : fresh;
-    const { concurrency, withText, window } = plan;
+    const { concurrency, withText, window, promptTokens } = plan;
     const asking = {
       signal: io.signal,
       pauseMs: PAUSE_MS,
@@ -105,6 +116,7 @@ export async function evalInfill(args: string[], io: Io): Promise<number> {
       concurrency,
       withText,
       window,
+      promptTokens,
     };
     const store = target && openStore(target, run, kept);
     const { rows, stopped } = await askMissing(holes, kept, asking, store, io);
@@ -194,6 +206,7 @@ async function describe(gateway: GatewayClient, wanted: string, signal: AbortSig
     dtype: model?.dtype ?? '',
     backend: model?.backend ?? '',
     context_length: able.contextLength,
+    infill_prompt_tokens: able.infillPromptTokens,
   };
 }
 
@@ -219,6 +232,7 @@ function settingsOf(plan: Plan, sources: readonly Source[], given: readonly stri
     ...{ kind: plan.kind, seed: plan.seed, holes_wanted: plan.wanted, max_tokens: MAX_TOKENS[plan.kind] },
     ...{ temperature: TEMPERATURE, concurrency: plan.concurrency, files: sources.length },
     ...{ lines_before: plan.window.before, lines_after: plan.window.after },
+    prompt_tokens: plan.promptTokens,
     sources: given === undefined ? 'the held-out set' : 'the given folders',
     sources_hash: sha256(
       sources

@@ -1,8 +1,8 @@
 /** An evaluation and a comparison as text for people and as JSON for programs. */
 import { counted } from '../counted.ts';
 import { formatTable } from '../table.ts';
-import { type Comparison, type Difference, describeChanges } from './comparison.ts';
-import { type Figures, METRICS, type Metric } from './figures.ts';
+import { type Comparison, type Difference, describeChanges, type Times } from './comparison.ts';
+import { type Figures, type Latency, METRICS, type Metric } from './figures.ts';
 import type { Estimate } from './intervals.ts';
 import { fourDigits, type Run } from './result.ts';
 
@@ -39,7 +39,8 @@ export function formatFigures(run: Run, groups: readonly Figures[], columns: num
     figuresTable(shown.slice(at * width, (at + 1) * width)),
   );
   const part = run.partial ? 'not finished: ' : '';
-  return `${what}\n${part}${where}; 95 % intervals in brackets\n\n${tables.join('\n')}${failuresOf(all)}`;
+  const head = `${what}\n${part}${where}${promptBound(run)}; 95 % intervals in brackets`;
+  return `${head}\n\n${tables.join('\n')}${cacheNote(all)}${failuresOf(all)}`;
 }
 
 function figuresTable(groups: readonly Figures[]): string {
@@ -61,9 +62,33 @@ function figuresTable(groups: readonly Figures[]): string {
       row('  with nothing in', ({ metrics }) => three(metrics.parses_empty.value)),
       metric('identifier_exact'),
       metric('identifier_f1'),
-      row('ms, p50 and p95', ({ latency_ms: { p50, p95 } }) => `${p50.toFixed(0)}, ${p95.toFixed(0)}`),
+      row('ms, p50 and p95', ({ latency_ms: times }) => milliseconds(times)),
+      row('prompt cached', ({ cached_share: share }) => percent(share)),
     ],
   );
+}
+
+const milliseconds = ({ p50, p95 }: Latency): string => `${p50.toFixed(0)}, ${p95.toFixed(0)}`;
+const percent = (share: number | null): string => (share === null ? 'not told' : `${(share * 100).toFixed(1)} %`);
+
+/** Of a prompt's tokens: what the call said, else what the model's folder does. */
+function promptBound({ model, settings }: Run): string {
+  if (settings.prompt_tokens > 0) return `, prompts of at most ${settings.prompt_tokens} tokens`;
+  return model.infill_prompt_tokens > 0 ? `, prompts of ${model.infill_prompt_tokens} tokens as the model advises` : '';
+}
+
+/** Prompts of different holes have less than that in common where the suffix comes first. */
+const CACHED_TOLD = 0.1;
+
+function cacheNote({ answered, cached_share: share }: Figures): string {
+  if (answered === 0 || share === null || share < CACHED_TOLD) return '';
+  return `\nof the prompts' tokens ${percent(share)} were in the prefix cache, not computed: these times are not a first run's\n`;
+}
+
+function timesNote({ earlier, later, cached_earlier: was, cached_later: is, comparable }: Times): string {
+  const line = `ms, p50 and p95: ${milliseconds(earlier)} then, ${milliseconds(later)} now`;
+  const shares = `of the prompts' tokens ${percent(was)} were in the prefix cache then, ${percent(is)} now`;
+  return comparable ? `${line} (${shares})` : `${line}: not to be compared, ${shares}`;
 }
 
 function failuresOf({ holes, answered, failures }: Figures): string {
@@ -108,7 +133,7 @@ export function formatComparison(later: Run, comparison: Comparison): string {
     ...(differences.every(({ verdict }) => verdict === 'same') ? ['no figure of any hole changed'] : []),
     '',
   ];
-  return `${lines.join('\n')}\n${formatTable(header, rows)}`;
+  return `${lines.join('\n')}\n${formatTable(header, rows)}\n${timesNote(comparison.times)}\n`;
 }
 
 const rounded = ({ value, low, high, n }: Estimate) =>
@@ -118,9 +143,9 @@ const rounded = ({ value, low, high, n }: Estimate) =>
 
 /** One line, one document: the run, its figures, and with `comparison` the differences. docs/evaluation.md names the fields. */
 export function evaluationAsJson(run: Run, groups: readonly Figures[], comparison: Comparison | null): string {
-  const figures = groups.map(({ latency_ms: latency, metrics, ...rest }) => ({
+  const figures = groups.map(({ latency_ms: latency, cached_share: cached, metrics, ...rest }) => ({
     ...rest,
-    latency_ms: { p50: latencyOf(rest.answered, latency.p50), p95: latencyOf(rest.answered, latency.p95) },
+    ...{ latency_ms: latencyAsJson(rest.answered, latency), cached_share: shareAsJson(cached) },
     metrics: Object.fromEntries(Object.entries(metrics).map(([name, estimate]) => [name, rounded(estimate)])),
   }));
   const differences = comparison?.differences.map(({ earlier, later, change, p, ...rest }) => ({
@@ -128,7 +153,20 @@ export function evaluationAsJson(run: Run, groups: readonly Figures[], compariso
     ...{ earlier: fourDigits(earlier), later: fourDigits(later), change: rounded(change) },
     p: p === null ? null : Number(p.toPrecision(3)),
   }));
-  return `${JSON.stringify({ ...run, figures, ...(comparison && { comparison: { ...comparison, differences } }) })}\n`;
+  const compared = comparison && { ...comparison, times: timesAsJson(comparison), differences };
+  return `${JSON.stringify({ ...run, figures, ...(compared && { comparison: compared }) })}\n`;
 }
 
-const latencyOf = (answered: number, ms: number): number | null => (answered === 0 ? null : Math.round(ms * 10) / 10);
+const tenths = (ms: number): number => Math.round(ms * 10) / 10;
+const shareAsJson = (share: number | null): number | null => (share === null ? null : fourDigits(share));
+
+const latencyAsJson = (answered: number, { p50, p95 }: Latency) =>
+  answered === 0 ? { p50: null, p95: null } : { p50: tenths(p50), p95: tenths(p95) };
+
+function timesAsJson({ pairs, times }: Comparison) {
+  const { earlier, later, cached_earlier: was, cached_later: is, comparable } = times;
+  return {
+    ...{ earlier: latencyAsJson(pairs, earlier), later: latencyAsJson(pairs, later) },
+    ...{ cached_earlier: shareAsJson(was), cached_later: shareAsJson(is), comparable },
+  };
+}

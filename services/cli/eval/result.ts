@@ -24,6 +24,9 @@ const row = z.object({
   identifier_f1: z.number().nullable(),
   latency_ms: z.number().nullable(),
   tokens: z.number().nullable(),
+  /** Of the prompt, and how many of them the prefix cache had. Runs from before they were told have none. */
+  prompt_tokens: z.number().nullish(),
+  cached_tokens: z.number().nullish(),
   /** stop, length or another end; "" without an answer. */
   finish: z.string(),
   wanted: z.string().optional(),
@@ -46,6 +49,8 @@ const run = z.object({
     dtype: z.string(),
     backend: z.string(),
     context_length: z.number(),
+    /** What its prompts are best given, 0 = as many as fit. */
+    infill_prompt_tokens: z.number().default(0),
   }),
   settings: z.object({
     kind: z.enum(KINDS),
@@ -56,6 +61,8 @@ const run = z.object({
     concurrency: z.number(),
     lines_before: z.number(),
     lines_after: z.number(),
+    /** Tokens of a prompt at most; 0 = as the model is best given. */
+    prompt_tokens: z.number().default(0),
     sources: z.string(),
     files: z.number(),
     /** Of the files' hashes: equal for the same files. */

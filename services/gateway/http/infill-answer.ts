@@ -51,6 +51,7 @@ function contextOf({ models }: GatewayContext, model: string): number {
 function answerOf(context: GatewayContext, body: InfillBody, choice: EndedChoice, end: GenerationEnd) {
   const { index, reason, stopString } = choice;
   const { family = '', droppedPrefixTokens = 0, droppedSuffixTokens = 0, droppedChunks = 0 } = end.infill ?? {};
+  const { maxPromptTokens = 0, contextBound = false } = end.infill ?? {};
   const contextLength = contextOf(context, end.model);
   const evaluated = end.usage?.promptTokens ?? 0;
   const predicted = end.choiceTokens[index] ?? 0;
@@ -69,7 +70,8 @@ function answerOf(context: GatewayContext, body: InfillBody, choice: EndedChoice
     tokens_evaluated: evaluated,
     tokens_cached: held, // what the cache holds after it, as there
     has_new_line: choice.hasNewLine,
-    truncated: ranOut || droppedPrefixTokens + droppedSuffixTokens + droppedChunks > 0,
+    // llama.vim warns then that the context is full, which it is not where less was wanted.
+    truncated: ranOut || (contextBound && droppedPrefixTokens + droppedSuffixTokens + droppedChunks > 0),
     stop_type: stopType(reason, stopString),
     stopping_word: stopString,
     timings: timingsOf(end, predicted),
@@ -82,6 +84,7 @@ function answerOf(context: GatewayContext, body: InfillBody, choice: EndedChoice
       dropped_prefix_tokens: droppedPrefixTokens,
       dropped_suffix_tokens: droppedSuffixTokens,
       dropped_chunks: droppedChunks,
+      max_prompt_tokens: maxPromptTokens,
     },
   };
 }

@@ -59,6 +59,8 @@ export const infillSchema = z.looseObject({
   /** As LSP names it; where the answer ends is read by it, else by the path. */
   language_id: z.string().nullish(),
   mode: z.enum(namesOf(INFILL_MODES)).nullish(),
+  /** Tokens of the whole prompt, at most what the context leaves; absent = as the model is best given. */
+  max_prompt_tokens: count(UINT32_MAX, 1).nullish(),
   /** Milliseconds from now, after which the answer is what there is. */
   soft_deadline_ms: count(TIMEOUT_MS_MAX, 1).nullish(),
 });
@@ -122,6 +124,7 @@ export function infillRequest(body: InfillBody, exchange: Exchange, context: Gat
     method: 'infill',
     model: modelOf(body, context),
     prompt: { kind: 'infill', ...place, repository: body.repository ?? '', chunks },
+    ...(typeof body.max_prompt_tokens === 'number' && { promptTokensMax: body.max_prompt_tokens }),
     sampling: {
       ...samplingOf(body),
       maxTokens,

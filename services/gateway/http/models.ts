@@ -17,12 +17,16 @@ function infillObject(context: GatewayContext, { name }: ServedModel) {
     chunks_max: INFILL_CHUNKS_MAX,
     stop_max: STOP_STRINGS_INFILL_MAX,
     max_tokens_default: INFILL_TOKENS_DEFAULT,
+    prompt_tokens: header.infillPromptTokens ?? 0,
     modes: Object.keys(INFILL_MODES),
   };
 }
 
 function modelObject(context: GatewayContext, model: ServedModel) {
-  const { name, contextLength, ready, fimFamily, chat, toolParser, reasoningParser } = describeModel(context, model);
+  const { name, contextLength, ready, fimFamily, chat, toolParser, reasoningParser, modelHash } = describeModel(
+    context,
+    model,
+  );
   return {
     id: name,
     object: 'model',
@@ -38,6 +42,7 @@ function modelObject(context: GatewayContext, model: ServedModel) {
       tool_parser: toolParser,
       reasoning_parser: reasoningParser,
       tokenizer_hash: context.tokenizer.vocabulary(name)?.header.contentHash ?? '',
+      model_hash: modelHash,
       infill: infillObject(context, model),
     },
   };

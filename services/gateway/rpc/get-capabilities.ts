@@ -18,7 +18,7 @@ const MODES = [
 export function getCapabilities(context: GatewayContext) {
   return (request: GetCapabilitiesRequest): GetCapabilitiesResponse => {
     const model = context.models.resolve(request.model);
-    const { fimFamily, contextLength, ready } = describeModel(context, model);
+    const { fimFamily, contextLength, ready, infillPromptTokens, modelHash } = describeModel(context, model);
     const header = context.tokenizer.vocabulary(model.name)?.header;
     return {
       model: model.name,
@@ -31,6 +31,8 @@ export function getCapabilities(context: GatewayContext) {
       modes: MODES,
       ready,
       tokenizerHash: header?.contentHash ?? '',
+      infillPromptTokens,
+      modelHash,
     };
   };
 }

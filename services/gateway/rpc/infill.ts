@@ -4,7 +4,7 @@ import type { GatewayContext } from '../context.ts';
 import { type StreamShape, streamGeneration } from './stream-sink.ts';
 import { typedInfill } from './typed.ts';
 
-const NO_FACTS = { family: '', droppedPrefixTokens: 0, droppedSuffixTokens: 0, droppedChunks: 0 };
+const NO_FACTS = { family: '', droppedPrefixTokens: 0, droppedSuffixTokens: 0, droppedChunks: 0, maxPromptTokens: 0 };
 
 const shape: StreamShape<InfillResponse> = {
   shared: (event) => ({ event }),

@@ -88,6 +88,7 @@ export function typedInfill(request: InfillRequest, call: CallContext): TypedReq
     sampling: { ...sampling, maxTokens: sampling.maxTokens ?? INFILL_TOKENS_DEFAULT },
     stop: request.stop,
     ...infillEnd(request.mode, { prefix, suffix, path, languageId: request.languageId }),
+    ...(request.maxPromptTokens !== undefined && { promptTokensMax: request.maxPromptTokens }),
     echo: false,
     softDeadlineMs: request.softDeadlineMs ?? null,
   };

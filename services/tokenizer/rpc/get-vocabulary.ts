@@ -32,6 +32,7 @@ function header(model: LoadedModel): Omit<GetVocabularyResponse, 'pieces'> {
     chatTemplateHash: model.chatTemplateHash,
     fimFamily: model.infill?.family.name ?? '',
     fimOrder: model.infill?.family.order,
+    infillPromptTokens: (model.infill && model.infillPromptTokens) ?? undefined,
     defaultSampling: { ...SamplingParams.decode(new Uint8Array()), ...model.samplingDefaults },
     toolParser: model.outputFormat.toolParser ?? '',
     reasoningParser: model.outputFormat.reasoningParser ?? '',

@@ -17,6 +17,9 @@ const CHARS_PER_STEP = 3;
 const RIGHT_SHARE = 0.15;
 /** Of the texts that are wrong, so many end soon. */
 const SHORT_SHARE = 0.6;
+/** As quern-mini's. */
+const CONTEXT_LENGTH = 2_048;
+const PROMPT_TOKENS = 448;
 
 export type Run = { trace: Trace; played: Played; asked: Asked[]; inFlightMax: number; warms: number; whole: boolean };
 
@@ -61,7 +64,10 @@ function scriptedSource(trace: Trace, clock: VirtualClock): MeshSource {
   return {
     infill,
     capabilities: () =>
-      Promise.resolve({ infill: true, fimFamily: 'scripted', tokenizerHash: 'scripted', chunksMax: 64, endings: [] }),
+      Promise.resolve({
+        ...{ infill: true, fimFamily: 'scripted', tokenizerHash: 'scripted', modelHash: 'scripted', ready: true },
+        ...{ chunksMax: 64, endings: [], contextLength: CONTEXT_LENGTH, infillPromptTokens: PROMPT_TOKENS },
+      }),
     report: () => Promise.resolve(),
     warm: (_query, { signal }) => wait(FIRST_TEXT_MS, signal),
   };

@@ -27,7 +27,7 @@ type Infilled = {
     finish_reason: string;
     scope_ended: boolean;
     fim_family: string;
-  } & Record<'dropped_prefix_tokens' | 'dropped_suffix_tokens' | 'dropped_chunks', number>;
+  } & Record<'dropped_prefix_tokens' | 'dropped_suffix_tokens' | 'dropped_chunks' | 'max_prompt_tokens', number>;
 };
 
 const PLACE = { input_prefix: 'def f():\n    ', input_suffix: '\n' };
@@ -84,6 +84,37 @@ test('a prompt that would fill the context leaves half of it, or n_predict if th
     assert.deepEqual([answer.tokens_evaluated, answer.tokens_predicted], [evaluated, 200 - evaluated], `${n_predict}`);
     assert.equal(answer.quern.dropped_prefix_tokens, 500 + 1 + 3 - evaluated);
   }
+});
+
+test('a prompt has as many tokens as the model is best given, unless the caller says otherwise or fewer fit', async (t) => {
+  const mesh = await startMesh(t, { engine: { stepMs: 0, contextLength: 400 }, model: { infillPromptTokens: 100 } });
+  mesh.engine.settings.script = () => bytesOf('x = 1');
+  const input_prefix = `${'p'.repeat(299)}\n`;
+  const all = input_prefix.length + 1 + 3;
+  const asked = { input_prefix, n_predict: 20 };
+  for (const [max_prompt_tokens, evaluated, truncated] of [
+    [undefined, 100, false],
+    [60, 60, false],
+    [300, 300, false],
+    [5_000, all, false],
+  ] as const) {
+    const answer = await infill(mesh, { ...asked, max_prompt_tokens });
+    const { dropped_prefix_tokens: dropped, max_prompt_tokens: most } = answer.quern;
+    assert.deepEqual([answer.tokens_evaluated, dropped, answer.truncated], [evaluated, all - evaluated, truncated]);
+    assert.equal(most, Math.min(max_prompt_tokens ?? 100, 380));
+  }
+  const full = await infill(mesh, { ...asked, n_predict: 200, max_prompt_tokens: 5_000 });
+  assert.deepEqual([full.tokens_evaluated, full.truncated], [200, true], 'there the context is what is full');
+  const first = await streamed(mesh, asked);
+  assert.equal(first.events.at(-1)?.tokens_evaluated, 100);
+  // A name that fills what is advised: then what fits is better than nothing. Who asks for so little is told.
+  const path = 'd/'.repeat(60);
+  assert.equal((await infill(mesh, { ...asked, path })).tokens_evaluated, all);
+  const { status, param } = await refusal(mesh, '/infill', { ...PLACE, ...asked, path, max_prompt_tokens: 100 });
+  assert.deepEqual([status, param], [400, 'max_prompt_tokens']);
+  const { json } = await post(mesh, '/v1/completions', { segments: { prefix: input_prefix, suffix: '\n' } });
+  assert.ok(json);
+  assert.equal(mesh.engine.requests.at(-1)?.tokenIds.length, 100, 'in the form of Tabby too');
 });
 
 test('what cannot be is refused by its own name, value and bound', async (t) => {

@@ -91,6 +91,8 @@ test('GetCapabilities tells what an infill may hold; an unknown model is named',
     chunksMax: 256,
     maxTokensDefault: 64,
     ready: true,
+    infillPromptTokens: 0,
+    modelHash: '0'.repeat(32),
   });
   assert.match(tokenizerHash, /^[0-9a-f]{64}$/);
   assert(modes.includes(InfillMode.INFILL_MODE_AUTO) && !modes.includes(InfillMode.INFILL_MODE_UNSPECIFIED));

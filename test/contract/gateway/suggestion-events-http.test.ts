@@ -55,6 +55,7 @@ test('GET /v1/models says of a model what GetCapabilities says', async (t) => {
   const model = (await (await fetch(`${mesh.url}/v1/models/mock`)).json()) as Record<string, unknown>;
   const { infill, ...quern } = model.quern as { infill: Record<string, unknown> } & Record<string, unknown>;
   assert.equal(quern.tokenizer_hash, known.tokenizerHash);
+  assert.equal(quern.model_hash, known.modelHash);
   assert.match(known.tokenizerHash, /^[0-9a-f]{64}$/);
   assert.deepEqual([quern.ready, quern.fim_family], [known.ready, known.fimFamily]);
   assert.deepEqual(infill, {
@@ -62,6 +63,7 @@ test('GET /v1/models says of a model what GetCapabilities says', async (t) => {
     chunks_max: known.chunksMax,
     stop_max: 16,
     max_tokens_default: known.maxTokensDefault,
+    prompt_tokens: known.infillPromptTokens,
     modes: ['single_line', 'multi_line', 'auto', 'unbounded'],
   });
 });

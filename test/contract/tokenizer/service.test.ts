@@ -66,6 +66,7 @@ async function writeModels(): Promise<void> {
   );
   await writeFile(join(root, 'coder/chat_template.jinja'), TEMPLATE);
   await writeFile(join(root, 'coder/config.json'), '{"vocab_size": 5000, "max_position_embeddings": 200}');
+  await writeFile(join(root, 'coder/quern.json'), '{"infill_prompt_tokens": 100}');
   await mkdir(join(root, 'plain'), { recursive: true });
   await writeFile(join(root, 'plain/tokenizer.json'), JSON.stringify(sentencePieceTokenizer(source, 40, [])));
 }
@@ -142,6 +143,7 @@ test('GetVocabulary: a header, then pieces that match their hash', async () => {
   assert.equal(first.size, 5000);
   assert.equal(pieces.length, 5000);
   assert.equal(first.fimFamily, 'qwen2.5-coder');
+  assert.equal(first.infillPromptTokens, 100, 'what quern.json advises');
   assert.deepEqual([first.toolParser, first.reasoningParser], ['', '']);
   assert.equal(first.chatTemplateHash, createHash('sha256').update(TEMPLATE).digest('hex'));
   const hash = createHash('sha256');
@@ -177,10 +179,10 @@ test('RenderInfill tells family and stops, and keeps to the context length of th
   const { text } = await unary(client, 'decode', { model: 'coder', tokenIds: answer.tokenIds, skipSpecial: false });
   assert.equal(text, '<|fim_prefix|>a\nbx<|fim_suffix|>c<|fim_middle|>');
   const long = await infill({ prefix: 'word '.repeat(1000), suffix: 'word '.repeat(1000) });
-  assert.equal(long.tokenIds.length, 200);
+  assert(long.tokenIds.length > 150 && long.tokenIds.length <= 200, 'a long line is cut in steps');
   assert(long.droppedPrefixTokens > 0 && long.droppedSuffixTokens > 0);
   const longer = await infill({ prefix: 'word '.repeat(1000), suffix: '', maxPromptTokens: 300 });
-  assert.equal(longer.tokenIds.length, 300);
+  assert(longer.tokenIds.length > 225 && longer.tokenIds.length <= 300);
 });
 
 type Refusal = { code: string; message: string; details: { reason: string; fields?: { field: string }[] } };

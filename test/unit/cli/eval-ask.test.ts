@@ -33,6 +33,7 @@ async function asking(
     ...{ gateway, model: 'm', syntax, readings: new Map([[SOURCE.sha256, await syntax.read(TEXT, 'python')]]) },
     ...{
       window: { before: 9, after: 9 },
+      promptTokens: 0,
       concurrency: 2,
       withText: false,
       pauseMs: 1,

@@ -44,6 +44,21 @@ test('two runs are compared over the holes that both answered', () => {
   assert.deepEqual(failedDemands(NO_REGRESSION, undefined, found), []);
 });
 
+test('times are compared where the prefix cache had as much in both runs, else it is said why not', () => {
+  const rows = (share: number | null, ms: number): Row[] =>
+    ids.map((id) =>
+      row(id, { latency_ms: ms, prompt_tokens: 400, cached_tokens: share === null ? null : Math.round(400 * share) }),
+    );
+  const told = (was: number | null, is: number | null): string =>
+    formatComparison(RUN, compared(rows(was, 200), rows(is, 50)));
+  const line = 'ms, p50 and p95: 200, 200 then, 50, 50 now';
+  const shares = "of the prompts' tokens";
+  assert(told(0.01, 0.04).endsWith(`${line} (${shares} 1.0 % were in the prefix cache then, 4.0 % now)\n`));
+  const not = `${line}: not to be compared, ${shares}`;
+  assert(told(0.01, 0.95).endsWith(`${not} 1.0 % were in the prefix cache then, 95.0 % now\n`));
+  assert(told(null, 0.01).endsWith(`${not} not told were in the prefix cache then, 1.0 % now\n`));
+});
+
 test('no difference is something else than too few holes to tell', () => {
   const before = ids.map((id) => row(id));
   const same = compared(before, before);

@@ -59,6 +59,36 @@ test('a language without an answer has no figures', () => {
   assert.deepEqual(figures[0].latency_ms, { p50: null, p95: null });
 });
 
+test('what the prefix cache had is told, and that times are not those of a first run', () => {
+  const cached = (id: number, tokens: number | null) => row(id, { prompt_tokens: 400, cached_tokens: tokens });
+  const noted = /in the prefix cache, not computed/;
+  const groups = figuresOf([cached(0, 16), cached(2, 0)], 1);
+  assert.equal(groups.at(-1)?.cached_share, 16 / 800);
+  const first = formatFigures(RUN, groups, undefined);
+  assert.match(first, /^prompt cached +2\.0 %/m);
+  assert.doesNotMatch(first, noted);
+  assert.match(formatFigures(RUN, figuresOf([cached(0, 384), cached(2, 384)], 1), undefined), noted);
+  const unknown = figuresOf([cached(0, 384), cached(2, null)], 1);
+  assert.equal(unknown.at(-1)?.cached_share, null);
+  assert.match(formatFigures(RUN, unknown, undefined), /^prompt cached +not told/m);
+  assert.doesNotMatch(formatFigures(RUN, unknown, undefined), noted);
+  assert.equal(figuresOf([row(0)], 1).at(-1)?.cached_share, null, 'of a run from before it was told');
+});
+
+test('how long prompts were is told where something bounds it', () => {
+  const groups = figuresOf([row(0)], 1);
+  const { model, settings } = RUN;
+  const shown = (advised: number, asked: number): string =>
+    formatFigures(
+      { ...RUN, model: { ...model, infill_prompt_tokens: advised }, settings: { ...settings, prompt_tokens: asked } },
+      groups,
+      undefined,
+    );
+  assert.doesNotMatch(shown(0, 0), /prompts/);
+  assert.match(shown(448, 0), /, prompts of 448 tokens as the model advises; 95 %/);
+  assert.match(shown(448, 320), /, prompts of at most 320 tokens; 95 %/);
+});
+
 test('JSON is one document on one line, in four digits after the point', () => {
   const rows = [row(0, { edit_similarity: 1 / 3 }), row(2), row(4)];
   const earlier = { run: RUN, rows: rows.map((one) => ({ ...one, edit_similarity: 0.123456 })) };
@@ -68,7 +98,7 @@ test('JSON is one document on one line, in four digits after the point', () => {
   const told = JSON.parse(text);
   assert.equal(told.figures.at(-1).metrics.edit_similarity.value, 0.4444);
   assert.deepEqual(Object.keys(told.comparison), [
-    ...['earlier', 'pairs', 'only_earlier', 'only_later', 'settings', 'differences'],
+    ...['earlier', 'pairs', 'only_earlier', 'only_later', 'settings', 'times', 'differences'],
   ]);
   const { metric, change, ...rest } = told.comparison.differences[1];
   assert.deepEqual([metric, change.value, change.n], ['edit_similarity', 0.321, 3]);

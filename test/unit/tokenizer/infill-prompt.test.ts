@@ -334,7 +334,62 @@ test('what prefix or suffix does not need the other gets', () => {
   assert.equal(prompt.ids.length, 1000);
   const other = qwen.infill!.render(input({ prefix: 'y '.repeat(5000), suffix: 'x', maxPromptTokens: 1000 }));
   assert.equal(other.droppedSuffixTokens, 0);
-  assert.equal(other.ids.length, 1000, 'one line without a grid is cut by tokens');
+  assert(other.ids.length > 750 && other.ids.length <= 1000, 'one line without a grid is cut by tokens, in steps');
+});
+
+const spm = byteLevelModel(QWEN, { quern: { fim_family: 'qwen2.5-coder-spm', infill_prompt_tokens: 448 } });
+
+/** How often something before the end of the longest common beginning changed, over prompts that typing makes. */
+function changes(prompts: readonly Uint32Array[]): number {
+  // The line that is typed may be tokenized anew with each key; a code line of the test is no longer than this.
+  const line = 40;
+  return prompts.filter((ids, i) => {
+    const before = prompts[i - 1];
+    return before !== undefined && !before.slice(0, -line).every((id, at) => ids[at] === id);
+  }).length;
+}
+
+test('a small window has a small grid: typing moves it once in some lines, and most of the budget is used', () => {
+  const suffix = LINES.slice(0, 60).join('');
+  const typed = LINES.slice(300, 332).join('');
+  const prompts: Uint32Array[] = [];
+  for (let end = 0; end < typed.length; end += 7) {
+    const prefix = LINES.slice(0, 300).join('') + typed.slice(0, end);
+    prompts.push(spm.infill!.render(input({ prefix, suffix, maxPromptTokens: 448 })).ids);
+  }
+  const moved = changes(prompts);
+  assert(prompts.length > 80 && moved >= 1 && moved <= 8, `it moved ${moved} times in 32 lines`);
+  for (const { length } of prompts) assert(length <= 448 && length > 0.7 * 448, `${length} tokens`);
+});
+
+test('with the suffix first a short prefix leaves it what it needs in steps', () => {
+  const suffix = LINES.slice(0, 200).join('');
+  const typed = LINES.slice(300, 320).join('');
+  const prompts: Uint32Array[] = [];
+  for (let end = 0; end < typed.length; end += 3)
+    prompts.push(spm.infill!.render(input({ prefix: typed.slice(0, end), suffix, maxPromptTokens: 448 })).ids);
+  const moved = changes(prompts);
+  assert(moved >= 3 && moved <= 8, `the suffix moved ${moved} times while the prefix grew to its share`);
+  assert(prompts.every(({ length }) => length <= 448));
+});
+
+test('a line that is longer than the window is cut in steps too', () => {
+  const prompts: Uint32Array[] = [];
+  for (let words = 600; words < 700; words += 1)
+    prompts.push(spm.infill!.render(input({ prefix: 'y '.repeat(words), suffix: 'x', maxPromptTokens: 200 })).ids);
+  const moved = changes(prompts);
+  assert(moved >= 1 && moved <= 5, `it moved ${moved} times`);
+});
+
+test('what quern.json advises is told of a model that can fill in, and must be a number of tokens', () => {
+  assert.equal(spm.infillPromptTokens, 448);
+  assert.equal(qwen.infillPromptTokens, null);
+  for (const given of [63, 1.5, '448', -1, 1 << 21, {}])
+    assert.throws(() => byteLevelModel(QWEN, { quern: { infill_prompt_tokens: given } }), {
+      code: 'FAILED_PRECONDITION',
+      message: /quern\.json: expected infill_prompt_tokens to be a whole number from 64 to 1048576, got .*; correct it/,
+    });
+  assert.equal(byteLevelModel(QWEN, { quern: { infill_prompt_tokens: null } }).infillPromptTokens, null);
 });
 
 test('a cut inside a line begins with a whole character', () => {

@@ -39,7 +39,7 @@ export type MeshOptions = {
   engines?: number;
   engine?: Partial<MockEngineOptions>;
   /** Formats in which the mock model writes tool calls and reasoning. */
-  model?: { toolParser?: string; reasoningParser?: string; models?: readonly string[] };
+  model?: { toolParser?: string; reasoningParser?: string; models?: readonly string[]; infillPromptTokens?: number };
   env?: Record<string, string> | ((folder: string) => Record<string, string>);
   config?: Partial<GatewayConfig>;
   spans?: SpanSink;

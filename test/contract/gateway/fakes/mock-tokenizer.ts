@@ -89,6 +89,8 @@ export async function startMockTokenizer(options: {
   models?: readonly string[];
   toolParser?: string;
   reasoningParser?: string;
+  /** What the model's folder advises. */
+  infillPromptTokens?: number;
 }): Promise<MockTokenizer> {
   const models = options.models ?? ['mock'];
   const calls = { encode: 0, chat: 0, infill: 0 };
@@ -101,6 +103,7 @@ export async function startMockTokenizer(options: {
     chatTemplateHash: 'mock',
     fimFamily: 'mock-fim',
     fimOrder: 'psm',
+    infillPromptTokens: options.infillPromptTokens,
     toolParser: options.toolParser ?? '',
     reasoningParser: options.reasoningParser ?? '',
     pieces: [],
@@ -131,6 +134,12 @@ export async function startMockTokenizer(options: {
       calls.infill += 1;
       chunks.splice(0, chunks.length, ...request.chunks);
       const max = request.maxPromptTokens ?? 1 << 20;
+      // As the real one, whose format has the file's path in it.
+      if (max < 3 + request.path.length + 16) {
+        const description = `expected room, got ${max}; raise it`;
+        const fields = [{ field: 'max_prompt_tokens', description }];
+        throw new QuernError('INVALID_ARGUMENT', description, { reason: 'BUDGET_TOO_SMALL', fields });
+      }
       const prefix = bytesOf(request.prefix);
       const suffix = bytesOf(request.suffix);
       const files = request.chunks.flatMap(({ path, text }) => bytesOf(`${path}\n${text}\n`));

@@ -49,10 +49,10 @@ export const RUN = newRun({
       dtype: 'bf16',
       backend: 'cpu',
     },
-    context_length: 2048,
+    ...{ context_length: 2048, infill_prompt_tokens: 0 },
   },
   settings: {
     ...{ kind: 'line', seed: 1, holes_wanted: 4, max_tokens: 64, temperature: 0, concurrency: 2, files: 2 },
-    ...{ sources: 'the held-out set', sources_hash: 'c', lines_before: 255, lines_after: 64 },
+    ...{ sources: 'the held-out set', sources_hash: 'c', lines_before: 255, lines_after: 64, prompt_tokens: 0 },
   },
 });

@@ -2,13 +2,20 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Capabilities } from '../../../../clients/lsp/core/capabilities.ts';
 import { InfillFailure } from '../../../../clients/lsp/core/infill-source.ts';
-import { CAPABILITIES_MS_MAX, CAPABILITIES_RETRY_MS } from '../../../../clients/lsp/core/limits.ts';
+import {
+  CAPABILITIES_FRESH_MS,
+  CAPABILITIES_MS_MAX,
+  CAPABILITIES_RETRY_MS,
+  PREFIX_CHARS_READ,
+  SUFFIX_CHARS_READ,
+} from '../../../../clients/lsp/core/limits.ts';
 import { startBench } from './support/scripted-mesh.ts';
 import { Typist } from './support/typist.ts';
 
 const FACTS: Capabilities = {
   ...{ infill: true, fimFamily: 'fim', tokenizerHash: 'a'.repeat(64), chunksMax: 256 },
   endings: ['single_line', 'multi_line', 'auto'],
+  ...{ contextLength: 0, infillPromptTokens: 0, modelHash: 'm1', ready: true },
 };
 
 /** A mesh that says what `say` answers, after `ms`. */
@@ -151,6 +158,80 @@ test('what another model of the same vocabulary said is not shown from the cache
   const after = typist.ask();
   await bench.clock.advance(2_000);
   assert.equal(after.got?.from, 'stream');
+});
+
+test('what a model said before it was trained anew is not shown from the cache, though its name and connection are the same', async () => {
+  let modelHash = 'm1';
+  const { bench, asked, typist } = startTelling(() => ({ modelHash }));
+  const ask = async (): Promise<string | undefined> => {
+    const answer = typist.ask();
+    await bench.clock.advance(2_000);
+    return answer.got?.from;
+  };
+  assert.deepEqual([await ask(), await ask()], ['stream', 'cache']);
+  modelHash = 'm2';
+  await bench.clock.advance(CAPABILITIES_FRESH_MS);
+  // Some other place is asked about, which says that it is another model by now.
+  typist.edit('x');
+  await ask();
+  assert.equal(asked.length, 2);
+  typist.offset -= 1;
+  typist.edit('', 1);
+  assert.deepEqual([await ask(), await ask()], ['stream', 'cache']);
+  assert.equal(asked.length, 2, 'once in a minute of use');
+});
+
+test('what was learnt is asked for again without waiting for the answer, and holds until it comes', async () => {
+  const { bench, asked, typist } = startTelling(
+    () => ({}),
+    () => 'text',
+    60,
+  );
+  const first = typist.ask(true);
+  await bench.clock.advance(50);
+  assert.deepEqual([bench.mesh.asked.length, first.got], [0, null], 'the first time it is waited for');
+  await bench.clock.advance(CAPABILITIES_FRESH_MS);
+  typist.ask(true);
+  await bench.clock.advance(0);
+  assert.deepEqual([asked.length, bench.mesh.asked.length], [2, 2], 'at once');
+  await bench.clock.advance(1_000);
+});
+
+test('a mesh whose engine has not told yet which weights it has is asked again; an old one never tells', async () => {
+  for (const [said, times] of [
+    [{ modelHash: '', ready: false }, 2],
+    [{ modelHash: '', ready: true }, 1],
+  ] as const) {
+    const { bench, asked, typist } = startTelling(() => said);
+    typist.ask(true);
+    await bench.clock.advance(CAPABILITIES_RETRY_MS);
+    typist.ask(true);
+    await bench.clock.advance(1_000);
+    assert.equal(asked.length, times);
+  }
+});
+
+test('what the model holds, and is best given, bounds what is sent and asked for', async () => {
+  const { bench, typist } = startTelling(() => ({ contextLength: 64, infillPromptTokens: 0 }));
+  typist.edit('value = 1\n'.repeat(600));
+  typist.ask(true);
+  await bench.clock.advance(2_000);
+  typist.edit('x');
+  typist.ask(true);
+  await bench.clock.advance(2_000);
+  const [first, second] = bench.mesh.asked.map(({ query }) => query);
+  assert(first && second);
+  assert.equal(first.maxTokens, 32, 'half of it, before the window is known');
+  assert(second.prefix.length > 0 && second.prefix.length + second.suffix.length <= 4 * 32);
+  const advised = startTelling(() => ({ contextLength: 2_048, infillPromptTokens: 448 }));
+  advised.typist.edit('value = 1\n'.repeat(600));
+  for (const _ of [1, 2]) {
+    advised.typist.edit('x');
+    advised.typist.ask(true);
+    await advised.bench.clock.advance(2_000);
+  }
+  const last = advised.bench.mesh.asked.at(-1)?.query;
+  assert(last && last.prefix.length <= PREFIX_CHARS_READ && last.suffix.length <= SUFFIX_CHARS_READ);
 });
 
 test('a text that the mesh ended is shown as it came, now and from the cache; of another mesh the client ends it', async () => {

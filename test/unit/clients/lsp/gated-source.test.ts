@@ -14,7 +14,10 @@ function startGate() {
     },
     capabilities: async () => {
       sent.push(`${name} capabilities`);
-      return { infill: true, fimFamily: '', tokenizerHash: '', chunksMax: 0, endings: [] };
+      return {
+        ...{ infill: true, fimFamily: '', tokenizerHash: '', chunksMax: 0, endings: [] },
+        ...{ contextLength: 0, infillPromptTokens: 0, modelHash: '', ready: false },
+      };
     },
     report: async () => void sent.push(`${name} report`),
     warm: async () => void sent.push(`${name} warm`),

@@ -20,7 +20,10 @@ function placeIn(text: string, line: number, character: number) {
 
 test('the window starts on a grid: it moves once in 64 lines, and holds 192 to 255 lines before the cursor', () => {
   for (const line of [0, 63, 200, 255]) assert.equal(windowStartLine(line), 0);
-  assert.deepEqual([256, 319, 320, 1_000].map(windowStartLine), [64, 64, 128, 768]);
+  assert.deepEqual(
+    [256, 319, 320, 1_000].map((line) => windowStartLine(line)),
+    [64, 64, 128, 768],
+  );
   for (let line = 0; line < 2_000; line++) {
     const before = line - windowStartLine(line);
     assert(before < PREFIX_LINES_MAX && (line < 192 || before >= 192));

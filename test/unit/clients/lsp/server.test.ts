@@ -121,6 +121,22 @@ test('a file that was opened before the settings came is read ahead once they ar
   );
 });
 
+test('what does not fit into the model is told once, and again for other settings', async (t) => {
+  const session = await startSession(t, { settings: { maxTokens: 64 } });
+  const told = (): string[] => session.log.filter((line) => /do not fit into the/.test(line));
+  session.mesh.contextLength = 100;
+  for (let i = 0; i < 3; i++) await waitFor(session, session.complete());
+  await session.settle();
+  assert.equal(told().length, 1, told().join('; '));
+  assert.match(told()[0] ?? '', /maxTokens \(64\) and about 8192 tokens .* the 100 tokens of the model: 50 and 50 are/);
+  assert.equal(session.mesh.asked.at(-1)?.query.maxTokens, 50);
+  const settings = { quern: { maxTokens: 32 } };
+  await session.editor.sendNotification('workspace/didChangeConfiguration', { settings });
+  for (let i = 0; i < 2; i++) await waitFor(session, session.complete());
+  await session.settle();
+  assert.equal(told().length, 2, told().join('; '));
+});
+
 test('a failure is told once, however much the cache still answers, and again once the mesh had been there', async (t) => {
   const session = await startSession(t, { settings: { speculate: false } });
   const told = (): number => session.log.filter((line) => /no suggestions \(OFFLINE\): nobody/.test(line)).length;

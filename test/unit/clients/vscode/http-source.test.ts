@@ -54,8 +54,14 @@ const go = () => ({ signal: new AbortController().signal });
 const kindOf = (kind: string) => (error: unknown) => error instanceof InfillFailure && error.kind === kind;
 
 /** What /v1/models says of a model: of a mesh as it is now, and of one from before `quern.infill`. */
-const INFILL = { prompt_order: 'spm', chunks_max: 12, stop_max: 16, modes: ['single_line', 'auto', 'unbounded'] };
-const NEW = { id: 'mini', quern: { ready: true, fim_family: 'qwen', tokenizer_hash: 'f0', infill: INFILL } };
+const INFILL = {
+  ...{ prompt_order: 'spm', chunks_max: 12, stop_max: 16, prompt_tokens: 448 },
+  modes: ['single_line', 'auto', 'unbounded'],
+};
+const NEW = {
+  ...{ id: 'mini', max_model_len: 2048 },
+  quern: { ready: true, fim_family: 'qwen', tokenizer_hash: 'f0', model_hash: 'm0', infill: INFILL },
+};
 const OLD = { id: 'mini', quern: { ready: true, fim_family: 'qwen' } };
 const isModels = ({ url }: Sent): boolean => url.endsWith('/v1/models');
 const bodyOf = ({ init }: Sent): unknown => JSON.parse(String(init.body));
@@ -174,6 +180,31 @@ test('a mesh that is not there, breaks off, or fails in its stream', async () =>
   await assert.rejects(all(other.source.infill(query, go())), kindOf('failed'));
 });
 
+test('an error in the middle of a stream is the kind of failure that its status says', async () => {
+  const failed = async (error: object): Promise<InfillFailure> => {
+    const { source: mesh } = source(() => stream(event({ index: 0, content: 'b', stop: false }) + event({ error })));
+    const thrown: unknown = await all(mesh.infill(query, go())).catch((one: unknown) => one);
+    assert(thrown instanceof InfillFailure);
+    return thrown;
+  };
+  const message = 'what to do';
+  for (const [status, code, kind] of [
+    [499, 'cancelled', 'cancelled'],
+    [504, 'deadline_exceeded', 'timeout'],
+    [429, 'queue_full', 'overloaded'],
+    [503, 'no_engine', 'offline'],
+    [401, 'invalid_api_key', 'unauthenticated'],
+    [500, 'internal', 'failed'],
+  ] as const) {
+    const found = await failed({ message, type: 'server_error', param: null, code, status, retry_after_ms: 1_500 });
+    assert.deepEqual([found.kind, found.message, found.retryAfterMs], [kind, `${message} (${code})`, 1_500]);
+  }
+  // An older mesh says no status.
+  const older = await failed({ message, type: 'rate_limit_error', param: null, code: null });
+  assert.deepEqual([older.kind, older.retryAfterMs], ['overloaded', null]);
+  assert.equal((await failed({ message, type: 'server_error', code: null })).kind, 'failed');
+});
+
 test('how long a full mesh wants to be left alone is passed on', async () => {
   const after = async (headers: Record<string, string>): Promise<unknown> => {
     const { source: mesh } = source(() => new Response('{}', { status: 429, headers }));
@@ -210,6 +241,7 @@ test('capabilities are those that the mesh tells of the model that is served', a
   assert.deepEqual(await serve(NEW).capabilities('', go()), {
     ...{ model: 'mini', infill: true, fimFamily: 'qwen', tokenizerHash: 'f0', chunksMax: 12 },
     endings: ['single_line', 'auto'], // the fourth is not one that the editor asks for
+    ...{ contextLength: 2048, infillPromptTokens: 448, modelHash: 'm0', ready: true },
   });
   const told = (id: string, hash: string) => ({ id, quern: { ...NEW.quern, tokenizer_hash: hash, infill: null } });
   const chat = await serve(NEW, told('chat', 'f1')).capabilities('chat', go());
@@ -226,6 +258,7 @@ test('of an older mesh a model that is ready is known by its name, and ends are 
   const serve = (...data: unknown[]) => source(() => Response.json({ data })).source;
   assert.deepEqual(await serve(OLD).capabilities('', go()), {
     ...{ model: 'mini', infill: true, fimFamily: 'qwen', tokenizerHash: 'http:mini', chunksMax: 256, endings: [] },
+    ...{ contextLength: 0, infillPromptTokens: 0, modelHash: '', ready: true },
   });
   assert.equal((await serve(model('a', ''), model('b', 'x')).capabilities('a', go())).infill, false);
   assert.equal((await serve(model('mini', '', false)).capabilities('', go())).tokenizerHash, '', 'not certain yet');

@@ -340,7 +340,11 @@ export interface InfillRequest {
     | number
     | undefined;
   /** as LSP names it; where a scope ends is read by it; absent or not known = by the path */
-  languageId?: string | undefined;
+  languageId?:
+    | string
+    | undefined;
+  /** Tokens of the whole prompt, at most what the context leaves; absent = as the model is best given (GetCapabilities), else what fits. */
+  maxPromptTokens?: number | undefined;
 }
 
 export interface InfillResponse {
@@ -367,12 +371,14 @@ export interface InfillEnd {
     | undefined;
   /** of FIM prompts, e.g. qwen2.5-coder */
   family: string;
-  /** tokens cut from the prefix's beginning to fit the context */
+  /** tokens cut from the prefix's beginning to fit max_prompt_tokens */
   droppedPrefixTokens: number;
   /** tokens cut from the suffix's end */
   droppedSuffixTokens: number;
   /** 0..number of chunks */
   droppedChunks: number;
+  /** tokens that the prompt could have: as asked for, as the model is best given, or what fits */
+  maxPromptTokens: number;
 }
 
 export interface WarmRequest {
@@ -385,7 +391,7 @@ export interface WarmResponse {
   end:
     | RequestEnd
     | undefined;
-  /** tokens cut from the prefix's beginning to fit the context */
+  /** tokens cut from the prefix's beginning to fit max_prompt_tokens */
   droppedPrefixTokens: number;
   /** tokens cut from the suffix's end */
   droppedSuffixTokens: number;
@@ -459,6 +465,10 @@ export interface GetCapabilitiesResponse {
   ready: boolean;
   /** sha256, hex, of the vocabulary: prompts of another one share no cache; "" = not told yet */
   tokenizerHash: string;
+  /** tokens that an infill's prompt is best given, files beside it too; 0 = as many as fit */
+  infillPromptTokens: number;
+  /** 32 hex digits over the configuration and parts of each weight, not cryptographic: another training is another; "" = no engine has told */
+  modelHash: string;
 }
 
 export interface ChatRequest {
@@ -667,6 +677,8 @@ export interface Model {
   reasoningParser: string;
   /** 32 hex digits over the configuration and parts of each weight, not cryptographic; "" = no engine has told yet */
   modelHash: string;
+  /** tokens that an infill's prompt is best given, files beside it too; 0 = as many as fit */
+  infillPromptTokens: number;
 }
 
 export interface CancelRequest {
@@ -2069,6 +2081,7 @@ function createBaseInfillRequest(): InfillRequest {
     mode: 0,
     softDeadlineMs: undefined,
     languageId: undefined,
+    maxPromptTokens: undefined,
   };
 }
 
@@ -2109,6 +2122,9 @@ export const InfillRequest: MessageFns<InfillRequest> = {
     }
     if (message.languageId !== undefined) {
       writer.uint32(98).string(message.languageId);
+    }
+    if (message.maxPromptTokens !== undefined) {
+      writer.uint32(104).uint32(message.maxPromptTokens);
     }
     return writer;
   },
@@ -2222,6 +2238,14 @@ export const InfillRequest: MessageFns<InfillRequest> = {
             message.languageId = reader.string();
             continue;
           }
+          case 13: {
+            if (tag !== 104) {
+              break;
+            }
+
+            message.maxPromptTokens = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2317,7 +2341,14 @@ export const InfillResponse: MessageFns<InfillResponse> = {
 };
 
 function createBaseInfillEnd(): InfillEnd {
-  return { end: undefined, family: "", droppedPrefixTokens: 0, droppedSuffixTokens: 0, droppedChunks: 0 };
+  return {
+    end: undefined,
+    family: "",
+    droppedPrefixTokens: 0,
+    droppedSuffixTokens: 0,
+    droppedChunks: 0,
+    maxPromptTokens: 0,
+  };
 }
 
 export const InfillEnd: MessageFns<InfillEnd> = {
@@ -2336,6 +2367,9 @@ export const InfillEnd: MessageFns<InfillEnd> = {
     }
     if (message.droppedChunks !== 0) {
       writer.uint32(40).uint32(message.droppedChunks);
+    }
+    if (message.maxPromptTokens !== 0) {
+      writer.uint32(48).uint32(message.maxPromptTokens);
     }
     return writer;
   },
@@ -2391,6 +2425,14 @@ export const InfillEnd: MessageFns<InfillEnd> = {
             }
 
             message.droppedChunks = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.maxPromptTokens = reader.uint32();
             continue;
           }
         }
@@ -2825,6 +2867,8 @@ function createBaseGetCapabilitiesResponse(): GetCapabilitiesResponse {
     modes: [],
     ready: false,
     tokenizerHash: "",
+    infillPromptTokens: 0,
+    modelHash: "",
   };
 }
 
@@ -2863,6 +2907,12 @@ export const GetCapabilitiesResponse: MessageFns<GetCapabilitiesResponse> = {
     }
     if (message.tokenizerHash !== "") {
       writer.uint32(82).string(message.tokenizerHash);
+    }
+    if (message.infillPromptTokens !== 0) {
+      writer.uint32(88).uint32(message.infillPromptTokens);
+    }
+    if (message.modelHash !== "") {
+      writer.uint32(98).string(message.modelHash);
     }
     return writer;
   },
@@ -2968,6 +3018,22 @@ export const GetCapabilitiesResponse: MessageFns<GetCapabilitiesResponse> = {
             }
 
             message.tokenizerHash = reader.string();
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.infillPromptTokens = reader.uint32();
+            continue;
+          }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.modelHash = reader.string();
             continue;
           }
         }
@@ -4128,6 +4194,7 @@ function createBaseModel(): Model {
     toolParser: "",
     reasoningParser: "",
     modelHash: "",
+    infillPromptTokens: 0,
   };
 }
 
@@ -4177,6 +4244,9 @@ export const Model: MessageFns<Model> = {
     }
     if (message.modelHash !== "") {
       writer.uint32(114).string(message.modelHash);
+    }
+    if (message.infillPromptTokens !== 0) {
+      writer.uint32(120).uint32(message.infillPromptTokens);
     }
     return writer;
   },
@@ -4304,6 +4374,14 @@ export const Model: MessageFns<Model> = {
             }
 
             message.modelHash = reader.string();
+            continue;
+          }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.infillPromptTokens = reader.uint32();
             continue;
           }
         }

@@ -315,7 +315,11 @@ export interface GetVocabularyResponse {
     | string
     | undefined;
   /** Of generation_config.json, for what a request leaves open: temperature, top_p, top_k, min_p, repetition_penalty; absent = none */
-  defaultSampling?: SamplingParams | undefined;
+  defaultSampling?:
+    | SamplingParams
+    | undefined;
+  /** tokens that an infill's prompt is best given, of quern.json; absent = as many as fit */
+  infillPromptTokens?: number | undefined;
 }
 
 export interface VocabularyPiece {
@@ -1730,6 +1734,7 @@ function createBaseGetVocabularyResponse(): GetVocabularyResponse {
     reasoningParser: "",
     fimOrder: undefined,
     defaultSampling: undefined,
+    infillPromptTokens: undefined,
   };
 }
 
@@ -1768,6 +1773,9 @@ export const GetVocabularyResponse: MessageFns<GetVocabularyResponse> = {
     }
     if (message.defaultSampling !== undefined) {
       SamplingParams.encode(message.defaultSampling, writer.uint32(82).fork()).join();
+    }
+    if (message.infillPromptTokens !== undefined) {
+      writer.uint32(88).uint32(message.infillPromptTokens);
     }
     return writer;
   },
@@ -1873,6 +1881,14 @@ export const GetVocabularyResponse: MessageFns<GetVocabularyResponse> = {
             }
 
             message.defaultSampling = SamplingParams.decode(reader, reader.uint32());
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.infillPromptTokens = reader.uint32();
             continue;
           }
         }

@@ -25,6 +25,8 @@ export class ScriptedMesh implements InfillSource {
   readonly asked: Asked[] = [];
   script: Script;
   firstTextMs = 100;
+  /** Of its model, as far as it tells; 0 = it does not. */
+  contextLength = 0;
   /** Says that it ended every text with its scope. */
   endsScopes = false;
   stepMs = 10;

@@ -111,7 +111,10 @@ function recorded(mesh: ScriptedMesh, sent: string[]): MeshSource {
     async capabilities() {
       sent.push('capabilities');
       const endings = ['single_line', 'multi_line', 'auto'] as const;
-      return { infill: true, fimFamily: 'fim', tokenizerHash: 'a', chunksMax: 8, endings };
+      return {
+        ...{ infill: true, fimFamily: 'fim', tokenizerHash: 'a', chunksMax: 8, endings },
+        ...{ contextLength: mesh.contextLength, infillPromptTokens: 0, modelHash: 'm', ready: true },
+      };
     },
     report: async () => void sent.push('report'),
     warm: async () => void sent.push('warm'),
