@@ -3,25 +3,21 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { QuernError } from '#kit/errors.ts';
-import { serverStream, unary } from '#kit/rpc/client.ts';
+import { unary } from '#kit/rpc/client.ts';
 import { startTrace } from '#kit/trace.ts';
-import { createFakeJail } from './support/fake-jail.ts';
 import {
-  attachTo,
   caller,
-  type Events,
-  executeRequest,
+  type executeRequest,
   fakeTool,
+  kinds,
   outcomeOf,
   outputOf,
+  reasonOf,
   recordsOf,
   resultOf,
   run,
   setUp,
 } from './support/service.ts';
-
-const kinds = (events: Events): string[] => events.map(({ event }) => event!.$case);
-const reasonOf = (reason: string) => (error: unknown) => error instanceof QuernError && error.details.reason === reason;
 
 test('a call that ends well: started, output, one result, in order and without gaps', async (t) => {
   const { client } = await setUp(t);
@@ -172,126 +168,6 @@ test('Cancel ends a call once; cancelling what has ended or never was is no erro
   assert.equal(outcomeOf(await running), 'cancelled');
   assert.equal((await unary(client, 'cancel', { caller, callId })).wasRunning, false);
   assert.equal((await unary(client, 'cancel', { caller, callId: 'never' })).wasRunning, false);
-});
-
-test('a stream that breaks ends its tool; Attach still tells how', async (t) => {
-  const { client, jail } = await setUp(t);
-  const callId = 'broken';
-  const stop = new AbortController();
-  const events = serverStream(client, 'execute', executeRequest({ callId, words: ['say', 'one', 'forever'] }), {
-    signal: stop.signal,
-  });
-  for await (const { event } of events) if (event?.$case === 'output') break;
-  while (jail.running > 0) await sleep(5);
-  const after = await attachTo(client, { callId, afterSequence: 1n });
-  assert.deepEqual(kinds(after), ['output', 'result']);
-  assert.equal(after[0]!.sequence, 2n);
-  assert.equal(outcomeOf(after), 'cancelled');
-  const end = await attachTo(client, { callId, afterSequence: 3n });
-  assert.deepEqual(end, []);
-});
-
-test('a call goes on while somebody is attached', async (t) => {
-  const { client } = await setUp(t);
-  const callId = 'watched';
-  const first = serverStream(
-    client,
-    'execute',
-    executeRequest({ callId, words: ['say', 'a', 'sleep', '1500', 'say', 'b'] }),
-  );
-  await first.next();
-  const attached = serverStream(client, 'attach', { caller, callId, afterSequence: 0n });
-  const events = [(await attached.next()).value!.event!];
-  await first.return();
-  for await (const { event } of attached) events.push(event!);
-  assert.equal(outcomeOf(events), 'ok');
-  assert.equal(outputOf(events), 'ab');
-  assert.deepEqual(
-    events.map(({ sequence }) => Number(sequence)),
-    events.map((_, index) => index + 1),
-  );
-});
-
-test('Attach is for the same user, and refuses what is gone', async (t) => {
-  const { client } = await setUp(t);
-  const callId = 'mine';
-  await run(client, { callId, words: ['flood', String(3 * 1024 * 1024)] });
-  const foreign = serverStream(client, 'attach', { caller: { ...caller, user: 'eve' }, callId, afterSequence: 0n });
-  await assert.rejects(foreign.next(), reasonOf('TOOL_CALL_UNKNOWN'));
-  await assert.rejects(attachTo(client, { callId, afterSequence: 0n }), reasonOf('TOOL_EVENTS_GONE'));
-});
-
-test('a reader that is slow holds up the tool, not the memory, and gets every byte', async (t) => {
-  const { client, service } = await setUp(t);
-  const size = 7 * 1024 * 1024;
-  let bytes = 0;
-  let most = 0;
-  let last = 0n;
-  for await (const { sequence, event } of serverStream(
-    client,
-    'execute',
-    executeRequest({ words: ['flood', String(size)] }),
-  )) {
-    assert.equal(sequence, last + 1n);
-    last = sequence;
-    if (event?.$case === 'output') bytes += event.value.data.length;
-    most = Math.max(most, service.context.executor.eventBytes);
-    if (last % 64n === 0n) await sleep(5);
-  }
-  assert.equal(bytes, size);
-  assert.ok(most <= 1.2 * 1024 * 1024, `${most} bytes in the ring`);
-});
-
-test('places: four of one tenant at once, tenants in turn', async (t) => {
-  const jail = createFakeJail();
-  const { client } = await setUp(t, { jail, env: { QUERN_TOOLS_CONCURRENT_PER_HOST: '6' } });
-  const ended: string[] = [];
-  const of = async (tenant: string): Promise<void> => {
-    const events = await run(client, { caller: { ...caller, tenant }, words: ['sleep', '60'] });
-    assert.equal(outcomeOf(events), 'ok');
-    ended.push(tenant);
-  };
-  const many = Array.from({ length: 20 }, () => of('many'));
-  await sleep(20);
-  const few = Array.from({ length: 3 }, () => of('few'));
-  await Promise.all([...many, ...few]);
-  assert.equal(jail.peak, 6);
-  assert.ok(ended.lastIndexOf('few') < 14, `the small tenant waited for: ${ended.join(' ')}`);
-});
-
-test('a full queue refuses, and drops the newest of whoever has most of it', async (t) => {
-  const env = { QUERN_TOOLS_QUEUE: '4', QUERN_TOOLS_CONCURRENT_PER_TENANT: '1' };
-  const { client, jail, metrics } = await setUp(t, { env });
-  const of = (tenant: string, words = ['sleep', '10']) => run(client, { caller: { ...caller, tenant }, words });
-  const long = ['sleep', '8000']; // longer than all that happens beside it takes on a busy machine
-  const running = of('many', long);
-  while (jail.running === 0) await sleep(2);
-  const queued: Promise<string>[] = [];
-  for (let waiting = 1; waiting <= 4; waiting += 1) {
-    queued.push(of('many').then(outcomeOf, (error: QuernError) => error.details.reason));
-    const line = new RegExp(`^quern_tools_queued(?:{.*})? ${waiting}$`, 'm');
-    while (!line.test(await metrics.render())) await sleep(2);
-  }
-  await assert.rejects(of('many'), reasonOf('TOOL_QUEUE_FULL'));
-  const other = of('other', long);
-  while (jail.running < 2) await sleep(2);
-  const third = of('other'); // has no place, and takes room from the other tenant
-  assert.equal(outcomeOf(await third), 'ok');
-  assert.equal(outcomeOf(await other), 'ok');
-  assert.equal(outcomeOf(await running), 'ok');
-  assert.deepEqual(await Promise.all(queued), ['ok', 'ok', 'ok', 'TOOL_QUEUE_FULL']);
-});
-
-test('drain: what waits ends at once, what runs after the grace', async (t) => {
-  const { client, service, jail } = await setUp(t, { env: { QUERN_TOOLS_CONCURRENT_PER_TENANT: '1' } });
-  const running = run(client, { words: ['forever'] });
-  while (jail.running === 0) await sleep(2);
-  const waiting = run(client, { words: ['exit', '0'] });
-  await sleep(300);
-  await service.drain({ graceMs: 2_300 });
-  assert.equal(outcomeOf(await running), 'killed_by_drain');
-  assert.equal(outcomeOf(await waiting), 'killed_by_drain');
-  assert.equal(jail.running, 0);
 });
 
 test('of every call there is a record before and one after, without arguments and output', async (t) => {

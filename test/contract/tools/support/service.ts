@@ -247,3 +247,10 @@ export async function recordsOf(config: ToolsConfig): Promise<AuditRecord[]> {
   await outbox.close();
   return records;
 }
+
+/** For assert.rejects: the error of this reason. */
+export const reasonOf = (reason: string) => (error: unknown) =>
+  error instanceof QuernError && error.details.reason === reason;
+
+/** The events' kinds, in order. */
+export const kinds = (events: Events): string[] => events.map(({ event }) => event!.$case);

@@ -1,5 +1,6 @@
 // A run between a scripted model and scripted tools, with nothing of the network.
-import type { RunResponse } from '#gen/quern/gateway/v1/agent.ts';
+import assert from 'node:assert/strict';
+import type { RunEnded, RunResponse } from '#gen/quern/gateway/v1/agent.ts';
 import { Role } from '#gen/quern/tokenizer/v1/tokenizer.ts';
 import {
   Decision,
@@ -238,4 +239,39 @@ export function story(events: readonly RunResponse[]): string[] {
         return `${at}${event?.$case}`;
     }
   });
+}
+
+/** A call's result that went well. */
+export const ok = (content: string) => result({ content });
+
+/** The end of a run's own level. */
+export const done = (events: readonly RunResponse[]): RunEnded => valuesOf(events, 'ended').at(-1) as RunEnded;
+
+/** Each turn's saying in order; the last one again and again. */
+export const inTurns = (...said: Said[]) => {
+  let turn = 0;
+  return scriptedTurn(() => said[Math.min(turn++, said.length - 1)] as Said);
+};
+
+type Step = { id: string; tool?: string; arguments?: object; after?: string[]; max_attempts?: number };
+/** A model's plan. */
+export const planOf = (...steps: Step[]): string =>
+  JSON.stringify({ steps: steps.map((step) => ({ tool: 'f', arguments: {}, ...step })) });
+
+/** Numbers without gaps, one end per call, one end per level, nothing behind the last. */
+export function checkStory(events: readonly RunResponse[]): void {
+  assert.deepEqual(
+    events.map(({ sequence }) => Number(sequence)),
+    events.map((_, i) => i + 1),
+  );
+  const made = valuesOf(events, 'call').map(({ callId }) => callId);
+  const ended = valuesOf(events, 'callEnded').map(({ callId }) => callId);
+  assert.deepEqual(ended.toSorted(), made.toSorted());
+  assert.equal(new Set(made).size, made.length);
+  const levels = (kind: 'started' | 'ended'): string[] =>
+    events.flatMap(({ path, event }) => (event?.$case === kind ? [path] : []));
+  assert.deepEqual(levels('ended').toSorted(), levels('started').toSorted());
+  assert.equal(events[0]?.event?.$case, 'started');
+  assert.equal(events.at(-1)?.event?.$case, 'ended');
+  assert.equal(events.at(-1)?.path, '');
 }
