@@ -1,21 +1,11 @@
-/** The tidy rules themselves: each finds what breaks it and leaves alone what only looks like it. */
+/** The tidy rules over one file: each finds what breaks it and leaves alone what only looks like it. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { findFunctions } from '../tidy/functions.ts';
 import {
-  clientCore,
-  cppIncludes,
-  doors,
-  importsOf,
-  serviceImports,
-  specifierEndings,
-  straightColumn,
-} from '../tidy/import-rules.ts';
-import {
   bannedNames,
   binaryFile,
   environmentAccess,
-  type FileRule,
   fileLength,
   foreignPlaces,
   functionLength,
@@ -24,26 +14,10 @@ import {
   typeScriptSubset,
   uncommentedFields,
 } from '../tidy/rules.ts';
-import { type SourceFile, viewsOf } from '../tidy/source.ts';
-import { brokenLinks, deadFiles, environmentList, unlistedVariables } from '../tidy/tree-rules.ts';
+import { viewsOf } from '../tidy/source.ts';
+import { breaks, keeps } from './support/rule-checks.ts';
 
 const lines = (count: number): string => '  step();\n'.repeat(count);
-const found = (rule: FileRule, path: string, text: string): string[] =>
-  rule({ path, text }).map(({ message }) => message);
-
-function breaks(rule: FileRule, path: string, text: string, expected: RegExp): void {
-  const messages = found(rule, path, text);
-  assert.equal(
-    messages.length,
-    1,
-    `expected one finding of ${rule.name} in ${path}, got: ${messages.join('; ') || 'none'}`,
-  );
-  assert.match(messages[0]!, expected);
-}
-
-function keeps(rule: FileRule, path: string, text: string): void {
-  assert.deepEqual(found(rule, path, text), [], `${rule.name} in ${path}: ${text}`);
-}
 
 describe('views', () => {
   const codeOf = (path: string, text: string): string => viewsOf({ path, text }).code.replace(/ +/g, ' ');
@@ -206,124 +180,6 @@ test('binary-file: only models and pictures of the documentation', () => {
   breaks(binaryFile, 'docs/trace.bin', 'a\0b', /binary file/);
 });
 
-test('imports: every way to name a module, none inside text', () => {
-  const text = `
-import a from './a.ts';
-import type { B } from '#kit/b.ts';
-import {
-  c,
-} from 'c';
-import './d.ts';
-export * from './e.ts';
-const f = await import('./f.ts');
-new Worker(new URL('./g.ts', import.meta.url));
-join(import.meta.dirname, 'h.ts');
-new URL('./data.json', import.meta.url);
-const text = "import x from './text.ts'";
-// import y from './comment.ts';
-`;
-  const specifiers = importsOf({ path: 'a.ts', text }).map(({ specifier }) => specifier);
-  assert.deepEqual(specifiers.sort(), ['#kit/b.ts', './a.ts', './d.ts', './e.ts', './f.ts', './g.ts', 'c', 'h.ts']);
-});
-
-test('specifier-ending: .ts for our own files, whatever a package wants', () => {
-  breaks(specifierEndings, 'a.ts', "import { b } from './b.js';", /ends in \.js/);
-  breaks(specifierEndings, 'a.ts', "const b = await import('#kit/b.js');", /ends in \.js/);
-  keeps(specifierEndings, 'a.ts', "import Ajv from 'ajv/dist/2020.js';\nconst text = \"import './b.js'\";");
-});
-
-test('service-import: gen <- kit <- each service, and clients only gen', () => {
-  breaks(
-    serviceImports,
-    'services/gateway/main.ts',
-    "import { a } from '../engine/native.ts';",
-    /never import one another/,
-  );
-  breaks(serviceImports, 'services/kit/log.ts', "import { a } from '../gateway/config.ts';", /kit imports only gen/);
-  breaks(serviceImports, 'services/gen/a.ts', "import { a } from '#kit/log.ts';", /generated code/);
-  breaks(
-    serviceImports,
-    'clients/lsp/main.ts',
-    "import { a } from '../../services/kit/log.ts';",
-    /clients import services\/gen/,
-  );
-  breaks(serviceImports, 'services/engine/main.ts', "import { a } from '../../test/bench/x.ts';", /outside services/);
-  keeps(
-    serviceImports,
-    'services/gateway/rpc/chat.ts',
-    "import { a } from '#kit/log.ts';\nimport { b } from '../context.ts';",
-  );
-  keeps(
-    serviceImports,
-    'clients/lsp/main.ts',
-    "import { a } from '../../services/gen/x.ts';\nimport { b } from './b.ts';",
-  );
-  keeps(serviceImports, 'clients/vscode/web/a.ts', "import { a } from '../../lsp/server.ts';");
-  breaks(serviceImports, 'clients/lsp/main.ts', "import { a } from '../vscode/web.ts';", /clients import services/);
-});
-
-test('client-core: the completion core imports itself and needs no Node', () => {
-  breaks(clientCore, 'clients/lsp/core/a.ts', "import { readFileSync } from 'node:fs';", /imports node:fs/);
-  breaks(clientCore, 'clients/lsp/core/a.ts', "import type { B } from '#gen/b.ts';", /the core imports only itself/);
-  breaks(clientCore, 'clients/lsp/core/a.ts', "import { b } from '../server.ts';", /the core imports only itself/);
-  breaks(clientCore, 'clients/lsp/core/a.ts', 'const size = Buffer.byteLength(text);', /uses Buffer/);
-  keeps(clientCore, 'clients/lsp/core/filters/a.ts', "import { b } from '../b.ts';\nconst process = a.process();");
-  keeps(clientCore, 'clients/lsp/core/a.ts', "import { TextDocument } from 'vscode-languageserver-textdocument';");
-  keeps(clientCore, 'clients/lsp/server.ts', "import { readFileSync } from 'node:fs';");
-});
-
-test('straight-column: nothing imports upwards inside a service', () => {
-  breaks(
-    straightColumn,
-    'services/gateway/context.ts',
-    "import { a } from './rpc/chat.ts';",
-    /context imports .* \(rpc\)/,
-  );
-  breaks(straightColumn, 'services/gateway/admission.ts', "import { a } from './context.ts';", /noun imports/);
-  breaks(straightColumn, 'services/gateway/rpc/chat.ts', "import { a } from '../service.ts';", /rpc imports/);
-  keeps(
-    straightColumn,
-    'services/gateway/main.ts',
-    "import { a } from './service.ts';\nimport { b } from './config.ts';",
-  );
-  keeps(
-    straightColumn,
-    'services/gateway/tool-loop.ts',
-    "import { a } from './generation.ts';\nimport { b } from './context.ts';",
-  );
-});
-
-test('door: grpc-js under rpc/, the addon in engine/native.ts', () => {
-  breaks(doors, 'services/gateway/service.ts', "import * as grpc from '@grpc/grpc-js';", /only kit\/rpc/);
-  breaks(doors, 'services/gateway/service.ts', "import type { Server } from '@grpc/grpc-js';", /only kit\/rpc/);
-  breaks(
-    doors,
-    'services/gateway/a.ts',
-    "const require = createRequire('x');\nrequire(join(dir, 'engine_addon.node'));",
-    /only services\/engine\/native\.ts/,
-  );
-  breaks(doors, 'services/engine/service.ts', 'process.dlopen(module, path);', /only services\/engine\/native\.ts/);
-  keeps(doors, 'services/kit/rpc/server.ts', "import * as grpc from '@grpc/grpc-js';");
-  keeps(doors, 'services/engine/native.ts', "createRequire(import.meta.url)('./engine_addon.node');");
-  keeps(doors, 'services/cli/doctor.ts', "existsSync('engine-native/build/engine_addon.node');");
-});
-
-test('cpp-include: the folders in their order, CUDA and Node behind their doors', () => {
-  const source = (folder: string): string => `engine-native/src/${folder}/a.cc`;
-  breaks(cppIncludes, source('cache'), '#include "model/config.h"\n', /cache\/ includes "model\/config\.h"/);
-  breaks(cppIncludes, source('sched'), '#include "backend/backend.h"\n', /sched\/ includes/);
-  breaks(cppIncludes, source('base'), '#include "cache/block_pool.h"\n', /base\/ includes/);
-  breaks(cppIncludes, source('backend/cpu'), '#include "backend/cuda/stream.h"\n', /backend\/cpu\/ includes/);
-  breaks(cppIncludes, source('engine'), '#include "backend/cpu/gemm.h"\n', /engine\/ includes/);
-  breaks(cppIncludes, source('model'), '#include <cuda_runtime.h>\n', /CUDA headers/);
-  breaks(cppIncludes, 'engine-native/tools/engine_cli.cc', '  #  include <cublasLt.h>\n', /CUDA headers/);
-  breaks(cppIncludes, source('engine'), '#include <napi.h>\n', /Node's headers/);
-  keeps(cppIncludes, source('backend/cuda'), '#include <cuda_bf16.h>\n#include "backend/backend.h"\n');
-  keeps(cppIncludes, source('comm/nccl'), '#include <cuda_runtime.h>\n#include <nccl.h>\n');
-  keeps(cppIncludes, source('napi'), '#include <napi.h>\n#include "engine/engine.h"\n');
-  keeps(cppIncludes, source('cache'), '// #include "model/config.h"\n#include <vector>\n#include "base/check.h"\n');
-});
-
 describe('protos', () => {
   const message = (field: string): string => `message A {\n  // of the whole\n\n${field}\n}\n`;
 
@@ -348,60 +204,5 @@ describe('protos', () => {
     const rest = 'syntax = "proto3";\npackage a.v1;\noption go_package = "x";\nenum E {\n  E_UNSPECIFIED = 0;\n}\n';
     keeps(uncommentedFields, 'proto/quern/a/v1/a.proto', `${rest}message A {\n  reserved 2;\n  oneof b {\n  }\n}\n`);
     keeps(uncommentedFields, 'proto/google/rpc/status.proto', message('  uint32 a = 1;'));
-  });
-});
-
-describe('rules over the tree', () => {
-  const tree = (files: Record<string, string>): SourceFile[] =>
-    Object.entries(files).map(([path, text]) => ({ path, text }));
-  const messages = (rule: typeof deadFiles, files: Record<string, string>): string[] =>
-    rule(tree(files)).map(({ path, message }) => `${path}: ${message}`);
-
-  test('dead-file: reached from a main, a launcher or a test, also through others and by URL', () => {
-    const files = {
-      'services/a/main.ts': "import { b } from './b.ts';",
-      'services/a/b.ts': "new Worker(new URL('./c.ts', import.meta.url)); import '#kit/d.ts';",
-      'services/a/c.ts': '',
-      'services/kit/d.ts': '',
-      'services/kit/tested.ts': '',
-      'test/unit/e.test.ts': "import { x } from '#kit/tested.ts';",
-      'services/gen/unused.ts': '',
-    };
-    assert.deepEqual(messages(deadFiles, files), []);
-    assert.deepEqual(messages(deadFiles, { ...files, 'services/a/main.ts': '' }).length, 3);
-  });
-
-  test('broken-link: files, folders and headings; not web pages, not code', () => {
-    const good =
-      '[a](docs/a.md) [b](docs) [c](docs/a.md#two-words) [d](https://x.y) [e](#here) `[f](no.md)`\n\n# Here\n';
-    const files = { 'README.md': good, 'docs/a.md': '## Two words\n[up](../README.md)\n' };
-    assert.deepEqual(messages(brokenLinks, files), []);
-    assert.match(
-      messages(brokenLinks, { ...files, 'docs/b.md': '[x](gone.md)' })[0]!,
-      /docs\/b\.md: \(gone\.md\) leads to no file/,
-    );
-    assert.match(messages(brokenLinks, { ...files, 'docs/b.md': '[x](a.md#three)' })[0]!, /has no such heading/);
-    assert.match(messages(brokenLinks, { ...files, 'docs/b.md': '[x]: gone.md' })[0]!, /leads to no file/);
-  });
-
-  test('environment-list: both ways, once the list exists', () => {
-    const code = {
-      'services/a/config.ts': "text('QUERN_PORT')",
-      'engine-native/src/a.cc': 'getenv("QUERN_ISA"); f("QUERN_CUDA");',
-      'test/e2e/a.test.ts': "env.QUERN_MADE_UP = '1'; env.QUERN_TEST_LOG",
-    };
-    assert.deepEqual(messages(unlistedVariables, code), []);
-    assert.deepEqual(
-      messages(unlistedVariables, { ...code, [environmentList]: '# QUERN_PORT=1\nQUERN_ISA=auto\nQUERN_TEST_LOG=\n' }),
-      [],
-    );
-    const wrong = messages(unlistedVariables, {
-      ...code,
-      [environmentList]: 'QUERN_PORT=1\nQUERN_OLD=2\nQUERN_TEST_LOG=\n',
-    });
-    assert.deepEqual(wrong, [
-      `engine-native/src/a.cc: QUERN_ISA is not listed in ${environmentList}`,
-      `${environmentList}: QUERN_OLD is listed but nothing reads it`,
-    ]);
   });
 });

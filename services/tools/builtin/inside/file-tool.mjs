@@ -44,13 +44,14 @@ const kindOf = (stat) => {
   return stat.isSocket() ? 'socket' : 'device';
 };
 
-/** Every folder on the way is one, and no link. Throws for a missing one unless `make`. */
-function checkWay(path, make) {
+/** Every folder on the way is one, and no link. `missing`: what is done about one that is not there: "refuse", "make" or "leave". */
+function checkWay(path, missing) {
   const names = path.split('/').slice(0, -1);
   for (let i = 1; i <= names.length; i++) {
     const way = names.slice(0, i).join('/');
     const stat = fs.lstatSync(way, { throwIfNoEntry: false });
-    if (!stat && make) at(way, () => fs.mkdirSync(way));
+    if (!stat && missing === 'leave') return;
+    if (!stat && missing === 'make') at(way, () => fs.mkdirSync(way));
     else if (!stat) refuse(path, REASONS.ENOENT);
     else if (!stat.isDirectory()) refuse(way, `is a ${kindOf(stat)}, not a folder`);
   }
@@ -58,7 +59,7 @@ function checkWay(path, make) {
 
 /** Opens a regular file without waiting for anything. */
 function openFile(path) {
-  checkWay(path, false);
+  checkWay(path, 'refuse');
   const file = at(path, () => fs.openSync(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
   const stat = fs.fstatSync(file);
   if (stat.isFile()) return { file, stat };
@@ -159,7 +160,7 @@ function walk(path, depth, visit) {
 
 function checkFolder(path) {
   if (path === '') return;
-  checkWay(path, false);
+  checkWay(path, 'refuse');
   const stat = at(path, () => fs.lstatSync(path));
   if (!stat.isDirectory()) refuse(path, `is a ${kindOf(stat)}, not a folder`);
 }
@@ -264,7 +265,7 @@ function present(path) {
 }
 
 function writeFile({ path, content, encoding, mode }) {
-  checkWay(path, true);
+  checkWay(path, 'make');
   const before = present(path);
   if (mode === 'create' && before) refuse(path, 'exists already; use mode "overwrite"');
   let data = Buffer.from(content, encoding);
@@ -323,7 +324,7 @@ function patched(path, text, hunks) {
 function planPatch({ files, file_bytes: bytesMax }) {
   return files.map(({ path, kind, hunks }) => {
     if (kind === 'create') {
-      checkWayFor(path);
+      checkWay(path, 'leave'); // missing folders are made when all else is known to fit
       if (present(path)) refuse(path, 'exists already, and the patch creates it');
       return { path, kind, data: Buffer.from(patched(path, '', hunks)), mode: 0o644 };
     }
@@ -335,17 +336,6 @@ function planPatch({ files, file_bytes: bytesMax }) {
     if (kind === 'delete' && result !== '') refuse(path, 'is deleted by the patch, which does not have all its lines');
     return { path, kind, data: Buffer.from(result), mode, old: data };
   });
-}
-
-/** For a file to be made: folders that are missing are made later, what is there must be a folder. */
-function checkWayFor(path) {
-  const names = path.split('/').slice(0, -1);
-  for (let i = 1; i <= names.length; i++) {
-    const way = names.slice(0, i).join('/');
-    const stat = fs.lstatSync(way, { throwIfNoEntry: false });
-    if (!stat) return;
-    if (!stat.isDirectory()) refuse(way, `is a ${kindOf(stat)}, not a folder`);
-  }
 }
 
 /** Puts back what was changed before a step failed. */
@@ -364,7 +354,7 @@ function applyPatch(request) {
   try {
     for (const step of plan) {
       if (step.kind === 'delete') continue;
-      checkWay(step.path, true);
+      checkWay(step.path, 'make');
       step.temporary = writeTemporary(step.path, step.data, step.mode);
       temporaries.push(step.temporary);
     }
