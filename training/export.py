@@ -80,7 +80,12 @@ def main() -> None:
             "pad_token_id": ids["<|endoftext|>"],
             "do_sample": False,
         },
-        "quern.json": {"fim_family": "qwen2.5-coder-spm", "tool_parser": "hermes", "chat_template": "model"},
+        "quern.json": {
+            "fim_family": "qwen2.5-coder-spm",
+            "tool_parser": "hermes",
+            "chat_template": "model",
+            "infill_prompt_tokens": 448,  # and an answer of 64: the rows that it was trained on have 512
+        },
     }
     for name, content in files.items():
         (out / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")

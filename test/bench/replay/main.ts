@@ -8,10 +8,20 @@ import { writeFileSync } from 'node:fs';
 import { cpus, loadavg } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { openPromptModel } from './prompt-cache.ts';
 import { playReal, type RealRun } from './real-run.ts';
 import { startReplayMesh } from './replay-mesh.ts';
 import { prepareModel } from './replay-model.ts';
-import { clientRows, formatRows, keptRows, latencyRows, meshRows, type Row, timeRows } from './replay-table.ts';
+import {
+  clientRows,
+  formatRows,
+  keptRows,
+  latencyRows,
+  meshRows,
+  promptRows,
+  type Row,
+  timeRows,
+} from './replay-table.ts';
 import { playScripted, type Run } from './scripted-run.ts';
 import { ROOT, readSources } from './sources.ts';
 import { makeTrace, type Trace } from './trace.ts';
@@ -84,9 +94,12 @@ print(`${machineLine()}\n`);
 print(traceTable(traces));
 if (values.only !== 'mesh') {
   const scripted: Run[] = [];
-  for (const trace of traces) scripted.push(await playScripted(trace));
+  const model = await openPromptModel(values.model);
+  for (const trace of traces) scripted.push(await playScripted(trace, model));
   runs.push(...scripted);
-  add('Against a script, virtual clock', [...clientRows(scripted), ...latencyRows(scripted), ...keptRows(scripted)]);
+  add('Against a script, virtual clock', [
+    ...[...clientRows(scripted), ...promptRows(scripted), ...latencyRows(scripted), ...keptRows(scripted)],
+  ]);
 }
 if (values.only !== 'scripted') {
   const real = await playAllReal(traces);

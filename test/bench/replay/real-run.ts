@@ -32,5 +32,5 @@ export async function playReal(trace: Trace, mesh: ReplayMesh, index: number, un
     if (known) explained.set(id, known);
   }
   const { asked, inFlightMax, warms } = source;
-  return { trace, played, asked, inFlightMax, warms, whole, counts: await mesh.counts(), explained };
+  return { trace, played, asked, inFlightMax, warms, whole, prompts: null, counts: await mesh.counts(), explained };
 }

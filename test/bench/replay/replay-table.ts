@@ -33,6 +33,7 @@ const sum = (values: readonly number[]): number => values.reduce((total, value) 
 const percent = (share: number): string => (Number.isFinite(share) ? `${(share * 100).toFixed(1)} %` : '-');
 const ms = (value: number): string =>
   Number.isFinite(value) ? `${value < 10 ? value.toFixed(1) : value.toFixed(0)} ms` : '-';
+const mean = (total: number, count: number): string => (total / count).toFixed(0);
 const plain = (what: string, value: string): Row => ({ what, value, bar: '', holds: null });
 const atMost = (what: string, value: number, bar: number, show: (value: number) => string): Row => ({
   ...{ what, value: show(value), bar: `≤ ${show(bar)}` },
@@ -166,6 +167,24 @@ export function timeRows(runs: readonly RealRun[]): Row[] {
     plain('wait for further typing, p50, p95', both(waits)),
     ...Object.entries(stages).map(([name, values]) => plain(`${name}, p50, p95`, both(values))),
     plain('client, connection and gateway around it, p50, p95', both(outside)),
+  ];
+}
+
+/** Of the prompts alone: what an engine would have cached that reads each to its end. */
+export function promptRows(runs: readonly Run[]): Row[] {
+  const total = (read: (prompts: NonNullable<Run['prompts']>) => number): number =>
+    sum(runs.flatMap(({ prompts }) => (prompts ? [read(prompts)] : [])));
+  const [tokens, cached] = [total((prompts) => prompts.tokens), total((prompts) => prompts.cached)];
+  const requests = sum(runs.map(({ asked }) => asked.length));
+  return [
+    {
+      what: 'prompt tokens that a cache has had before',
+      ...{ value: percent(cached / tokens), bar: `≥ ${percent(CACHED_SHARE)}`, holds: cached / tokens >= CACHED_SHARE },
+    },
+    plain(
+      'prompt tokens, and new ones of them, in the mean',
+      `${mean(tokens, requests)}, ${mean(tokens - cached, requests)}`,
+    ),
   ];
 }
 

@@ -2,8 +2,8 @@
 import type { InfillEvent, InfillQuery } from '../../../clients/lsp/core/infill-source.ts';
 import { InfillFailure } from '../../../clients/lsp/core/infill-source.ts';
 import type { MeshSource } from '../../../clients/lsp/core/mesh-source.ts';
-import type { Settings } from '../../../clients/lsp/core/settings.ts';
 import { VirtualClock } from '../../unit/clients/lsp/support/virtual-clock.ts';
+import { PromptCache, type PromptModel } from './prompt-cache.ts';
 import { seeded } from './random.ts';
 import { ReplayEditor } from './replay-editor.ts';
 import { type Played, ReplayTypist, textWithout } from './replay-typist.ts';
@@ -21,7 +21,16 @@ const SHORT_SHARE = 0.6;
 const CONTEXT_LENGTH = 2_048;
 const PROMPT_TOKENS = 448;
 
-export type Run = { trace: Trace; played: Played; asked: Asked[]; inFlightMax: number; warms: number; whole: boolean };
+export type Run = {
+  trace: Trace;
+  played: Played;
+  asked: Asked[];
+  inFlightMax: number;
+  warms: number;
+  whole: boolean;
+  /** Tokens of the prompts, and how many of them a cache would have had; null: they were not counted. */
+  prompts: { tokens: number; cached: number } | null;
+};
 
 /** Goes on as the trace does, or as it does elsewhere; which, follows from the place. */
 function scriptedText(trace: Trace, { prefix, suffix, singleLine }: InfillQuery): string {
@@ -35,7 +44,7 @@ function scriptedText(trace: Trace, { prefix, suffix, singleLine }: InfillQuery)
   return singleLine ? (text.split('\n').find((line) => line.trim() !== '') ?? '') : text;
 }
 
-function scriptedSource(trace: Trace, clock: VirtualClock): MeshSource {
+function scriptedSource(trace: Trace, clock: VirtualClock, prompts: PromptCache | null): MeshSource {
   const wait = (ms: number, signal: AbortSignal): Promise<void> =>
     new Promise((resolve, reject) => {
       const stop = clock.after(ms, () => {
@@ -50,6 +59,7 @@ function scriptedSource(trace: Trace, clock: VirtualClock): MeshSource {
       if (signal.aborted) gone();
     });
   async function* infill(query: InfillQuery, { signal }: { signal: AbortSignal }): AsyncGenerator<InfillEvent> {
+    prompts?.take(query);
     await wait(4, signal);
     yield { kind: 'accepted', traceId: query.traceId };
     await wait(FIRST_TEXT_MS, signal);
@@ -73,14 +83,17 @@ function scriptedSource(trace: Trace, clock: VirtualClock): MeshSource {
   };
 }
 
-export async function playScripted(trace: Trace, settings: Partial<Settings> = {}): Promise<Run> {
+/** `model`: whose prompts are counted; null: nobody's. */
+export async function playScripted(trace: Trace, model: PromptModel | null): Promise<Run> {
   const clock = new VirtualClock();
-  const source = new TappedSource(scriptedSource(trace, clock), clock);
-  const editor = new ReplayEditor(trace, textWithout(trace), { clock, source, name: 'scripted', settings });
+  const cache = model && new PromptCache(model);
+  const source = new TappedSource(scriptedSource(trace, clock, cache), clock);
+  const editor = new ReplayEditor(trace, textWithout(trace), { clock, source, name: 'scripted' });
   const typist = new ReplayTypist(trace, editor, { clock, wait: (ms) => clock.advance(ms) });
   const whole = await typist.play();
   await clock.advance(60_000);
   if (clock.pending > 0) throw new Error(`${trace.name}: ${clock.pending} timers are left behind`);
   const { asked, inFlightMax, warms } = source;
-  return { trace, played: typist.played, asked, inFlightMax, warms, whole };
+  const prompts = cache && { tokens: cache.tokens, cached: cache.cached };
+  return { trace, played: typist.played, asked, inFlightMax, warms, whole, prompts };
 }
