@@ -24,6 +24,8 @@ export async function openPromptModel(dir: string): Promise<PromptModel> {
   return { infill, contextLength, promptTokens: infillPromptTokens };
 }
 
+export type Prompted = Pick<InfillQuery, 'prefix' | 'suffix' | 'path' | 'repository' | 'chunks' | 'maxTokens'>;
+
 /** Of one typist, before whom it is empty. */
 export class PromptCache {
   tokens = 0;
@@ -35,7 +37,7 @@ export class PromptCache {
     this.#model = model;
   }
 
-  take(query: InfillQuery): void {
+  take(query: Prompted): void {
     const { infill, contextLength, promptTokens } = this.#model;
     const { prefix, suffix, path, repository, maxTokens } = query;
     const chunks = query.chunks.map(({ kind, ...chunk }) => ({ ...chunk, kind: kind && KINDS[kind] }));
