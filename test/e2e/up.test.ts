@@ -52,6 +52,8 @@ test('an engine killed in mid-flight is restarted, and the mesh serves again', a
   const started = mesh.events.find(({ event, name }) => event === 'started' && name === 'engine');
   assert.ok(typeof started?.pid === 'number', JSON.stringify(mesh.events));
   process.kill(started.pid, 'SIGKILL');
+  const exited = await mesh.seen(({ event, name }) => event === 'exited' && name === 'engine');
+  assert.match(String(exited.reason), /^killed \(SIGKILL\), .* out of memory; /);
   await mesh.seen(({ event, name, pid }) => event === 'started' && name === 'engine' && pid !== started.pid);
   const deadline = Date.now() + 30_000;
   for (;;) {
