@@ -1,6 +1,6 @@
 /** Failures of a call in words that a person at the terminal can act on. */
 import { QuernError } from '#kit/errors.ts';
-import type { MeshRecord } from './up/mesh-folder.ts';
+import { callAddress, type MeshRecord } from './up/mesh-folder.ts';
 
 export type CallTarget = {
   address: string;
@@ -37,7 +37,7 @@ function explanation({ code, message }: QuernError, target: CallTarget): string 
     const host = address.replace(/:\d+$/, '');
     return `no host is called "${host}" (the address was ${address}); correct --gateway or QUERN_GATEWAY`;
   }
-  const known = running().find(({ grpc }) => grpc === address);
+  const known = running().find(({ grpc }) => callAddress(grpc) === address);
   if (known?.tls === true && !target.tls) {
     return `the mesh at ${address} speaks TLS: --gateway https://${address}, and --ca FILE when its CA is your own`;
   }
@@ -68,8 +68,8 @@ export function notAnswered(address: string, afterMs: number): string {
 
 function nothingAnswers(address: string, source: string, running: MeshRecord[]): string {
   const elsewhere = running
-    .filter(({ grpc }) => grpc !== '' && grpc !== address)
-    .map(({ grpc, tls }) => (tls ? `https://${grpc}` : grpc));
+    .filter(({ grpc }) => grpc !== '' && callAddress(grpc) !== address)
+    .map(({ grpc, tls }) => (tls ? `https://${callAddress(grpc)}` : callAddress(grpc)));
   if (elsewhere.length > 0) {
     const options = elsewhere.map((grpc) => `--gateway ${grpc}`).join(' or ');
     return `no mesh answers at ${address}${source}, but ${elsewhere.length === 1 ? 'one runs' : 'some run'} elsewhere: add ${options}`;
@@ -83,7 +83,8 @@ function wrongAddress(method: string, address: string, running: MeshRecord[]): s
   const kind = /^quern\.(\w+)\./.exec(service)?.[1] ?? '';
   const short = service.slice(service.lastIndexOf('.') + 1);
   const here = `${short} is not served at ${address}`;
-  const mesh = running.find(({ grpc }) => grpc === address) ?? (running.length === 1 ? running[0] : undefined);
+  const mesh =
+    running.find(({ grpc }) => callAddress(grpc) === address) ?? (running.length === 1 ? running[0] : undefined);
   const parts = (mesh === undefined ? running : [mesh]).flatMap((each) =>
     each.parts.filter((part) => part.kind === kind),
   );

@@ -33,7 +33,7 @@ import type { Io } from './command.ts';
 import { GRPC_DEFAULT } from './config.ts';
 import { explainFailure, notAnswered } from './failures.ts';
 import { findService } from './service-address.ts';
-import { type MeshRecord, runningMeshes } from './up/mesh-folder.ts';
+import { callAddress, type MeshRecord, runningMeshes } from './up/mesh-folder.ts';
 
 export const GATEWAY_OPTIONS = {
   gateway: { type: 'string' },
@@ -53,11 +53,10 @@ export type GatewayAddress = {
 
 type GatewayValues = { gateway?: string | undefined; ca?: string | undefined; 'api-key'?: string | undefined };
 
-/** As a client on this machine writes it; a mesh that listens everywhere listens here too. */
+/** Undefined while it is starting. */
 function grpcOf({ grpc, tls }: MeshRecord): string | undefined {
   if (grpc === '') return undefined;
-  const address = grpc.replace(/^0\.0\.0\.0(?=:)/, '127.0.0.1').replace(/^\[::\](?=:)/, '[::1]');
-  return tls ? `https://${address}` : address;
+  return tls ? `https://${callAddress(grpc)}` : callAddress(grpc);
 }
 
 /**

@@ -12,7 +12,7 @@ import { HTTP_DEFAULT } from '../config.ts';
 import { connect, GATEWAY_OPTIONS } from '../gateway-client.ts';
 import { parseOptions, wholeNumber } from '../options.ts';
 import { textFor } from '../terminal-text.ts';
-import { runningMeshes } from '../up/mesh-folder.ts';
+import { callAddress, runningMeshes } from '../up/mesh-folder.ts';
 
 export const bench: Command = {
   help: `usage: quern bench [options]
@@ -104,7 +104,7 @@ function chooseTransports(wanted: string, grpc: Transport, http: Transport): Tra
 /** The HTTP side of the mesh whose gRPC address is known; what is set wins. */
 function httpOf(grpc: string, { config }: Io): string {
   if (config.http !== undefined) return config.http;
-  return runningMeshes(config.runtimeParents).find((mesh) => mesh.grpc === grpc)?.http || HTTP_DEFAULT;
+  return runningMeshes(config.runtimeParents).find((mesh) => callAddress(mesh.grpc) === grpc)?.http || HTTP_DEFAULT;
 }
 
 async function onlyModel(gateway: ReturnType<typeof connect>, io: Io): Promise<string> {

@@ -69,6 +69,11 @@ export function runningMeshes(parents: readonly string[]): MeshRecord[] {
     .filter((record) => record.host === hostname() && isRunning(record));
 }
 
+/** An address to listen on as a client on this machine writes it: what listens everywhere listens here too. */
+export function callAddress(listening: string): string {
+  return listening.replace(/^0\.0\.0\.0(?=:)/, '127.0.0.1').replace(/^\[::\](?=:)/, '[::1]');
+}
+
 function meshFolders(parents: readonly string[]): { folder: string; record: MeshRecord }[] {
   return [...new Set(parents)].flatMap((parent) =>
     listOf(parent)
