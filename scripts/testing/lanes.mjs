@@ -3,7 +3,10 @@
 import { availableParallelism } from 'node:os';
 import { hasQuota } from './build-ahead.mjs';
 
-/** Between what serves a test that waits (0) and what is compiled ahead (19). At 5 it gets a quarter of a processor that is wanted by both. */
+/**
+ * Between what serves a test that waits (0) and what is compiled ahead (19). At 5 it gets a quarter of a processor that is wanted by
+ * both.
+ */
 const COMPUTING_NICENESS = 5;
 
 const thisMachine = () => ({ processors: availableParallelism(), quota: hasQuota() });
