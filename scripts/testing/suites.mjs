@@ -1,4 +1,5 @@
 // The test suites in two lanes, each in the order in which its suites run: cheap and telling ones first.
+import { basename } from 'node:path';
 import { runCommands } from './command-suite.mjs';
 import { compileCuda, runMutants, runNativeTests } from './native-suite.mjs';
 import { findTests, runNodeTests } from './node-suite.mjs';
@@ -7,12 +8,29 @@ import { findTests, runNodeTests } from './node-suite.mjs';
 const minutes = (count) => count * 60_000 * Number(process.env.QUERN_TEST_TIMEOUT_FACTOR || 1);
 
 /**
- * A suite of *.test.ts files. `run({ filters, niceness })` resolves with { passed, failed, skipped }. `waits`: its tests start services
- * and wait for them most of the time; such suites run in a lane of their own beside the others (lanes.mjs).
+ * A suite of *.test.ts files. `run({ filters, niceness })` resolves with { passed, failed, skipped }. `isolated`: a process per file;
+ * but the files of each folder in `together` share one, since to load the services again takes a second of a processor. `waits`: its
+ * tests start services and wait for them most of the time; such suites run in a lane of their own beside the others (lanes.mjs).
  */
-function nodeSuite(name, paths, { isolated, waits = false, timeoutMs }) {
+function nodeSuite(name, paths, { isolated, together = [], waits = false, timeoutMs }) {
   const find = (filters) => paths.flatMap((path) => findTests(path, filters));
-  const run = ({ filters, niceness }) => runNodeTests(name, find(filters), { isolated, niceness, timeoutMs });
+  const run = async ({ filters, niceness }) => {
+    const shared = together.map((folder) => ({
+      part: `${name}-${basename(folder)}`,
+      files: findTests(folder, filters),
+    }));
+    const others = find(filters).filter((file) => !shared.some(({ files }) => files.includes(file)));
+    const parts = [
+      { part: name, files: others, isolated },
+      ...shared.map(({ part, files }) => ({ part, files, isolated: false })),
+    ];
+    const sum = { passed: 0, failed: 0, skipped: 0 };
+    for (const { part, files, isolated } of parts) {
+      const counts = await runNodeTests(part, files, { isolated, niceness, timeoutMs });
+      for (const key of Object.keys(sum)) sum[key] += counts[key];
+    }
+    return sum;
+  };
   return { name, find, waits, run };
 }
 
@@ -34,7 +52,7 @@ const emulationArgs = ['--backend', 'cuda', '--filter', 'backend_contract,cuda_'
 const tsanArgs = ['--filter', 'cpu_pool,cpu_backend,cpu_matrix,cpu_work,engine_,backend_contract_linear'];
 
 export const suites = [
-  commandSuite('typecheck', [['tsc', '-p', '.']]),
+  commandSuite('typecheck', [['tsc', '-p', '.', '--incremental', '--tsBuildInfoFile', '.cache/typecheck.tsbuildinfo']]),
   commandSuite('lint', [
     ['biome', 'check', '.'],
     ['buf', 'lint'],
@@ -43,7 +61,12 @@ export const suites = [
   nodeSuite('tidy', ['test/tidy.test.ts', 'test/generated.test.ts'], { isolated: true, timeoutMs: minutes(10) }),
   nodeSuite('unit', ['test/unit'], { isolated: false, timeoutMs: minutes(20) }),
   nativeSuite('native', 'release', { shards: 2 }),
-  nodeSuite('contract', ['test/contract'], { isolated: true, waits: true, timeoutMs: minutes(25) }),
+  nodeSuite('contract', ['test/contract'], {
+    isolated: true,
+    together: ['audit', 'gateway', 'kit', 'lsp'].map((folder) => `test/contract/${folder}`),
+    waits: true,
+    timeoutMs: minutes(25),
+  }),
   nodeSuite('sandbox', ['test/sandbox'], { isolated: true, waits: true, timeoutMs: minutes(20) }),
   nodeSuite('e2e', ['test/e2e'], { isolated: true, waits: true, timeoutMs: minutes(20) }),
   nodeSuite('editor', ['test/editor'], { isolated: true, waits: true, timeoutMs: minutes(20) }),

@@ -143,7 +143,7 @@ test('a service that is killed while a tool runs: its next start says that nobod
   t.after(() => rm(dir, { recursive: true, force: true }));
   const ranFile = join(dir, 'ran');
   const script = join(import.meta.dirname, '../tools/support/crashing-service.ts');
-  const child = fork(script, [dir, ranFile], { stdio: 'inherit' });
+  const child = fork(script, [dir, ranFile], { execArgv: [], stdio: 'inherit' });
   t.after(() => child.kill('SIGKILL'));
   const [toolsAddress] = (await once(child, 'message')) as [string];
   const { run } = await startAgentMesh(t, { model: calling([['fake', ['forever']]]), toolsAddress });

@@ -14,7 +14,11 @@ import { startMockTokenizer } from './fakes/mock-tokenizer.ts';
 const MAIN = fileURLToPath(new URL('../../../services/gateway/main.ts', import.meta.url));
 
 function start(t: TestContext, env: Record<string, string>): { child: ChildProcess; stderr: () => string } {
-  const child = fork(MAIN, [], { env: { ...process.env, ...env }, stdio: ['ignore', 'ignore', 'pipe', 'ipc'] });
+  const child = fork(MAIN, [], {
+    execArgv: [], // not those of the test runner
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+  });
   let stderr = '';
   child.stderr?.on('data', (chunk) => {
     stderr += chunk;
