@@ -38,7 +38,7 @@ export function tokenize(context: GatewayContext): Handler {
     const model = context.models.resolve(name);
     const vocabulary = context.models.vocabulary(model);
     const { principal, signal, trace } = exchange;
-    const around = { model: model.name, principal, vocabulary, infillTokensMax: 0 };
+    const around = { model: model.name, principal, vocabulary };
     const { tokenIds } = await renderPrompt(context.tokenizer, prompt, around, { signal, trace });
     const wantStrings = validate(strings, exchange.body).return_token_strs ?? false;
     sendJson(exchange.response, {
