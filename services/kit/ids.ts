@@ -5,23 +5,29 @@ const POOL_BYTES = 4096;
 const pool = Buffer.alloc(POOL_BYTES);
 let used = POOL_BYTES;
 
-/** Random bytes from a pool that is refilled at once: a call of the generator costs microseconds whatever it gives. */
-function randomBytes(count: number): Buffer {
+/**
+ * Takes random bytes from a pool that is refilled at once: a call of the generator costs microseconds whatever it gives. `read`
+ * copies them out of the pool, which does not keep what was given.
+ */
+function takeRandom<T>(count: number, read: (from: number, to: number) => T): T {
   if (used + count > POOL_BYTES) {
     randomFillSync(pool);
     used = 0;
   }
-  const bytes = Buffer.from(pool.subarray(used, used + count));
-  pool.fill(0, used, used + count); // what was given is not kept
+  const taken = read(used, used + count);
+  pool.fill(0, used, used + count);
   used += count;
-  return bytes;
+  return taken;
 }
+
+const asBytes = (from: number, to: number): Buffer => Buffer.from(pool.subarray(from, to));
+const asHex = (from: number, to: number): string => pool.toString('hex', from, to);
 
 /** `count` random bytes as lower-case hex, not all zero. For ids, not for keys. */
 export function randomHex(count: number): string {
   while (true) {
-    const hex = randomBytes(count).toString('hex');
-    if (!/^0+$/.test(hex)) return hex;
+    const hex = takeRandom(count, asHex);
+    if (/[1-9a-f]/.test(hex)) return hex;
   }
 }
 
@@ -30,7 +36,7 @@ let counter = 0;
 
 /** A new UUIDv7. Ids made by one process in one millisecond are in order (12-bit counter, RFC 9562 §6.2 method 1). */
 export function uuidv7(now: number = Date.now()): string {
-  const id = randomBytes(16);
+  const id = takeRandom(16, asBytes);
   if (now > lastMs) {
     lastMs = now;
     counter = id.readUInt16BE(6) & 0x7ff; // starts in the lower half: room to count up

@@ -43,7 +43,10 @@ export function extract(traceparent: string | undefined, tracestate?: string | u
 
 /** A context for work below `parent`: same trace, new span id. */
 export function child(parent: TraceContext): TraceContext {
-  return { ...parent, spanId: randomHex(8) };
+  const { traceId, sampled, tracestate } = parent;
+  const context: TraceContext = { traceId, spanId: randomHex(8), sampled };
+  if (tracestate !== undefined) context.tracestate = tracestate;
+  return context;
 }
 
 /** The headers that carry `context` to another process. */
@@ -86,23 +89,24 @@ function isSampled(traceId: string, ratio: number): boolean {
 }
 
 /** Above a step of the wall clock, below what anybody would see in a trace. */
-const CLOCK_STEP_NS = 2_000_000n;
+const CLOCK_STEP_MS = 2;
 
-/** performance.timeOrigin has microseconds; Date.now() alone would shift each process's spans by up to a millisecond. */
-function wallUnixNs(): bigint {
-  return BigInt(Math.round((performance.timeOrigin + performance.now()) * 1000)) * 1000n;
-}
-let anchorMonotonicNs = process.hrtime.bigint();
-let anchorUnixNs = wallUnixNs();
+/**
+ * Where the monotonic clock stood at a time of the wall clock. performance.timeOrigin has microseconds; Date.now() alone would shift
+ * each process's spans by up to a millisecond.
+ */
+let anchorMs = performance.now();
+let anchorUnixMs = performance.timeOrigin + anchorMs;
+let anchorUnixNs = BigInt(Math.round(anchorUnixMs * 1000)) * 1000n;
 
 /** Wall clock in nanoseconds, monotonic within this process to the microsecond or better, unless the clock is set. */
 export function nowUnixNs(): bigint {
-  const monotonicNs = process.hrtime.bigint();
-  const unixNs = anchorUnixNs + (monotonicNs - anchorMonotonicNs);
-  const driftNs = BigInt(Date.now()) * 1_000_000n - unixNs;
-  if (driftNs <= CLOCK_STEP_NS && driftNs >= -CLOCK_STEP_NS) return unixNs;
-  anchorMonotonicNs = monotonicNs; // somebody set the clock: spans must agree with those of other processes
-  anchorUnixNs = unixNs + driftNs;
+  const sinceMs = performance.now() - anchorMs;
+  const driftMs = Date.now() - anchorUnixMs - sinceMs;
+  if (driftMs <= CLOCK_STEP_MS && driftMs >= -CLOCK_STEP_MS) return anchorUnixNs + BigInt(Math.round(sinceMs * 1e6));
+  anchorMs += sinceMs; // somebody set the clock: spans must agree with those of other processes
+  anchorUnixMs += sinceMs + driftMs;
+  anchorUnixNs = BigInt(Math.round(anchorUnixMs * 1000)) * 1000n;
   return anchorUnixNs;
 }
 
@@ -122,17 +126,67 @@ export type SpanOptions = {
   links?: TraceContext[];
 };
 
-function inertSpan(context: TraceContext): Span {
-  return { context, set() {}, event() {}, link() {}, end() {} };
+/** Carries a context and records nothing. */
+class InertSpan implements Span {
+  readonly context: TraceContext;
+
+  constructor(context: TraceContext) {
+    this.context = context;
+  }
+
+  set(): void {}
+  event(): void {}
+  link(): void {}
+  end(): void {}
 }
 
-/** Starts a span below `parent` (null: a new trace). An unsampled span keeps its ids and records nothing. */
+/** From its start to its end; nothing that comes behind the end is in the record. */
+class RecordingSpan implements Span {
+  readonly context: TraceContext;
+  readonly #sink: SpanSink;
+  /** Null: it has ended. */
+  #record: SpanRecord | null;
+
+  constructor(sink: SpanSink, record: SpanRecord) {
+    this.context = record.context;
+    this.#sink = sink;
+    this.#record = record;
+  }
+
+  set(attributes: SpanAttributes): void {
+    if (this.#record) Object.assign(this.#record.attributes, attributes);
+  }
+
+  event(name: string, attributes: SpanAttributes = NO_ATTRIBUTES): void {
+    this.#record?.events.push({ name, unixNs: nowUnixNs(), attributes });
+  }
+
+  link(context: TraceContext): void {
+    this.#record?.links.push(context);
+  }
+
+  end({ endUnixNs, error = null }: { error?: string | null; endUnixNs?: bigint } = {}): void {
+    const record = this.#record;
+    if (!record) return;
+    this.#record = null;
+    record.endUnixNs = endUnixNs ?? nowUnixNs();
+    record.error = error;
+    this.#sink.record(record);
+  }
+}
+
+const NO_ATTRIBUTES: SpanAttributes = {};
+
+/**
+ * Starts a span below `parent` (null: a new trace). What is not recorded has no span of its own: its parent's context goes on, and
+ * whoever is behind it hears by the flag that nothing is recorded.
+ */
 export function startSpan(sink: SpanSink, name: string, parent: TraceContext | null, options: SpanOptions = {}): Span {
-  if (sink === noSpans) return inertSpan(parent ?? startTrace());
+  if (sink === noSpans || parent?.sampled === false) return new InertSpan(parent ?? startTrace());
   const context = parent ? child(parent) : startTrace();
   if (!parent) context.sampled = isSampled(context.traceId, sink.rootRatio ?? 1);
-  if (!context.sampled) return inertSpan(context);
-  const record: SpanRecord = {
+  if (!context.sampled) return new InertSpan(context);
+  return new RecordingSpan(sink, {
     context,
     parentSpanId: parent?.spanId ?? null,
     name,
@@ -141,29 +195,9 @@ export function startSpan(sink: SpanSink, name: string, parent: TraceContext | n
     endUnixNs: 0n,
     attributes: { ...options.attributes },
     events: [],
-    links: [...(options.links ?? [])],
+    links: options.links ? [...options.links] : [],
     error: null,
-  };
-  let ended = false;
-  return {
-    context,
-    set(attributes) {
-      Object.assign(record.attributes, attributes);
-    },
-    event(eventName, attributes = {}) {
-      record.events.push({ name: eventName, unixNs: nowUnixNs(), attributes });
-    },
-    link(target) {
-      record.links.push(target);
-    },
-    end(end = {}) {
-      if (ended) return;
-      ended = true;
-      record.endUnixNs = end.endUnixNs ?? nowUnixNs();
-      record.error = end.error ?? null;
-      sink.record(record);
-    },
-  };
+  });
 }
 
 /**

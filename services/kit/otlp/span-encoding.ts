@@ -1,6 +1,5 @@
 // Finished spans as OTLP has them on the wire (opentelemetry-proto 1.x: trace/v1/trace.proto, common/v1/common.proto), written
-// field by field into one buffer. A span is encoded when it ends, instead of a tree of objects that waits for its batch in
-// the heap and is walked twice.
+// field by field into one buffer.
 import { shortText } from '#kit/text-cut.ts';
 import { ERROR_TYPE, SEMCONV_VERSION } from '../semconv.ts';
 import type { SpanAttributes, SpanKind, SpanRecord, TraceContext } from '../trace.ts';
@@ -21,6 +20,11 @@ const FIXED32 = 5;
 const SHORT_LENGTH = 0x80;
 const VARINT_BYTES_MAX = 10;
 const UTF8_BYTES_PER_UNIT_MAX = 3;
+/** Up to here a loop writes text sooner than a call into C++ does. */
+const LOOP_CHARS_MAX = 48;
+/** Names of attributes are constants of ours; so many are kept encoded. */
+const NAMES_MAX = 1024;
+const FIRST_BYTES = 4096;
 
 function varintSize(value: number): number {
   let size = 1;
@@ -28,9 +32,14 @@ function varintSize(value: number): number {
   return size;
 }
 
+/** Values of hex digits by character code; others are 0. */
+const HEX_VALUES = new Uint8Array(128);
+for (const [value, digit] of [...'0123456789abcdef'].entries()) HEX_VALUES[digit.charCodeAt(0)] = value;
+
 /** Protobuf fields one after the other, in a buffer that grows and is used again. */
 class FieldWriter {
-  #bytes = Buffer.allocUnsafe(4096);
+  #bytes = Buffer.allocUnsafeSlow(FIRST_BYTES);
+  #view = new DataView(this.#bytes.buffer);
   #at = 0;
 
   /** What was written since the last take, as bytes of their own. */
@@ -65,15 +74,42 @@ class FieldWriter {
   text(field: number, value: string): void {
     const start = this.open(field);
     this.#room(value.length * UTF8_BYTES_PER_UNIT_MAX);
-    this.#at += this.#bytes.write(value, this.#at, 'utf8');
+    this.#at = this.#ascii(value) ?? start + this.#bytes.write(value, start, 'utf8');
     this.close(start);
   }
 
+  /** Writes short text without a call into C++. The place behind it, or null: that is not what it is. */
+  #ascii(value: string): number | null {
+    const { length } = value;
+    if (length > LOOP_CHARS_MAX) return null;
+    const bytes = this.#bytes;
+    let at = this.#at;
+    for (let i = 0; i < length; i += 1) {
+      const code = value.charCodeAt(i);
+      if (code >= 0x80) return null;
+      bytes[at++] = code;
+    }
+    return at;
+  }
+
+  /** Lower-case hex digits, an even number. */
   hex(field: number, value: string): void {
+    const { length } = value;
     const start = this.open(field);
-    this.#room(value.length);
-    this.#at += this.#bytes.write(value, this.#at, 'hex');
+    this.#room(length);
+    const bytes = this.#bytes;
+    for (let i = 0; i < length; i += 2) {
+      const high = HEX_VALUES[value.charCodeAt(i)] as number;
+      bytes[this.#at++] = (high << 4) | (HEX_VALUES[value.charCodeAt(i + 1)] as number);
+    }
     this.close(start);
+  }
+
+  /** Fields that were encoded before. */
+  again(encoded: Uint8Array): void {
+    this.#room(encoded.length);
+    this.#bytes.set(encoded, this.#at);
+    this.#at += encoded.length;
   }
 
   /** 0 and above. */
@@ -95,7 +131,8 @@ class FieldWriter {
   fixed64(field: number, value: bigint): void {
     this.#room(VARINT_BYTES_MAX);
     this.#tag(field, FIXED64);
-    this.#at = this.#bytes.writeBigUInt64LE(value, this.#at);
+    this.#view.setBigUint64(this.#at, value, true);
+    this.#at += 8;
   }
 
   fixed32(field: number, value: number): void {
@@ -112,9 +149,10 @@ class FieldWriter {
 
   #room(bytes: number): void {
     if (this.#at + bytes <= this.#bytes.length) return;
-    const grown = Buffer.allocUnsafe(Math.max(this.#bytes.length * 2, this.#at + bytes));
+    const grown = Buffer.allocUnsafeSlow(Math.max(this.#bytes.length * 2, this.#at + bytes));
     this.#bytes.copy(grown, 0, 0, this.#at);
     this.#bytes = grown;
+    this.#view = new DataView(grown.buffer);
   }
 
   #tag(field: number, wire: number): void {
@@ -148,9 +186,22 @@ function writeValue(field: number, value: Value): void {
   out.close(start);
 }
 
+/** The field `key` of KeyValue, by name. */
+const encodedNames = new Map<string, Uint8Array>();
+const names = new FieldWriter();
+
+function encodedName(name: string): Uint8Array {
+  let encoded = encodedNames.get(name);
+  if (encoded) return encoded;
+  names.text(1, name);
+  encoded = names.take();
+  if (encodedNames.size < NAMES_MAX) encodedNames.set(name, encoded);
+  return encoded;
+}
+
 function writeAttribute(field: number, name: string, value: Value): void {
   const start = out.open(field);
-  out.text(1, name);
+  out.again(encodedName(name));
   writeValue(2, value);
   out.close(start);
 }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { uuidv7 } from '#kit/ids.ts';
+import { randomHex, uuidv7 } from '#kit/ids.ts';
 
 test('the layout is that of RFC 9562 version 7 and holds the time', () => {
   const before = Date.now();
@@ -19,4 +19,12 @@ test('20,000 ids are different and in the order they were made, through full mil
 test('a clock that goes back does not break the order', () => {
   const first = uuidv7();
   assert.ok(uuidv7(0) > first);
+});
+
+test('hex ids are of their length, lower-case and different, past every end of the pool', () => {
+  const ids = Array.from({ length: 3_000 }, (_, i) => randomHex(i % 3 === 0 ? 16 : 8));
+  assert.ok(
+    ids.every((id, i) => id.length === (i % 3 === 0 ? 32 : 16) && /^[0-9a-f]+$/.test(id) && /[1-9a-f]/.test(id)),
+  );
+  assert.equal(new Set(ids).size, ids.length);
 });

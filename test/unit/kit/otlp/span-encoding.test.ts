@@ -157,6 +157,9 @@ test('spans are encoded as OpenTelemetry encodes them', () => {
         { name: 'ü'.repeat(100), unixNs: 0n, attributes: {} },
       ],
     }),
+    ...[0, 46, 47, 48, 200].map((i) =>
+      spanOf({ attributes: { [`${'k'.repeat(i)}ü`]: `${'v'.repeat(i)}é`, again: i } }),
+    ),
     ...Array.from({ length: 300 }, (_, i) =>
       spanOf({ name: 'n'.repeat(i + 1), attributes: { a: 'b'.repeat(i % 257), i } }),
     ),
@@ -172,6 +175,7 @@ test('a span of any length keeps its own bytes: none is written over by the next
   const spans = [1, 126, 127, 128, 16_383, 16_384, 70_000].map((length) => spanOf({ name: 'x'.repeat(length) }));
   const encoded = spans.map(encodeSpan);
   const got = decodeTraceRequest(requestEncoder(RESOURCE)(encoded));
+  assert.ok(got.every(({ startNs, endNs }, i) => startNs === spans[i]?.startUnixNs && endNs === spans[i]?.endUnixNs));
   assert.deepEqual(
     got.map(({ name }) => name.length),
     [1, 126, 127, 128, 16_383, 16_384, 70_000],

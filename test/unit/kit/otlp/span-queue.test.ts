@@ -1,6 +1,7 @@
 // The span queue never waits, never grows past its bound, and counts whatever it loses.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { TRACE_ENCODE_SPANS } from '#kit/otlp/limits.ts';
 import { SpanQueue, type SpanQueueOptions } from '#kit/otlp/span-queue.ts';
 import { type SpanRecord, startSpan } from '#kit/trace.ts';
 
@@ -33,6 +34,31 @@ test('spans go out in order: a full batch at once, fewer after a moment, the res
   assert.deepEqual(sent.at(-1), ['d']);
   add('late');
   assert.deepEqual(dropped, [[1, 'closed']]);
+});
+
+test('spans are encoded some at a time, and a collector that hangs holds none of that up', async () => {
+  const encoded: string[] = [];
+  const { queue, dropped, add } = startQueue({
+    spansMax: 3 * TRACE_ENCODE_SPANS,
+    batchSpans: 3 * TRACE_ENCODE_SPANS,
+    flushMs: 60_000,
+    encode(span) {
+      encoded.push(span.name);
+      return span;
+    },
+    send: () => new Promise<void>(() => {}),
+  });
+  const wanted = Array.from({ length: 2 * TRACE_ENCODE_SPANS }, (_, i) => `span ${i}`);
+  for (const [i, name] of wanted.entries()) {
+    assert.equal(encoded.length, i < TRACE_ENCODE_SPANS ? 0 : TRACE_ENCODE_SPANS);
+    add(name);
+  }
+  assert.deepEqual(encoded, wanted);
+  add('waits');
+  assert.deepEqual([queue.waitingCount, encoded.length], [2 * TRACE_ENCODE_SPANS + 1, wanted.length]);
+  await queue.close();
+  assert.equal(encoded.at(-1), 'waits', 'what goes out is encoded');
+  assert.deepEqual(dropped, [], 'it is on its way');
 });
 
 test('a collector that hangs costs the spans past the bound, and the close waits for it only so long', async () => {
