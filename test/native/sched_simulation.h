@@ -202,4 +202,25 @@ class Simulation {
   uint64_t next_id_ = 1, next_arrival_ = 1;
 };
 
+// Limits that a few requests fill.
+inline SchedulerOptions small_options() {
+  SchedulerOptions options;
+  options.block_size = 4;
+  options.max_num_seqs = 4;
+  options.max_num_batched_tokens = 64;
+  options.max_logit_rows = 12;
+  options.max_live_sequences = 512;
+  options.max_tenants = 16;
+  return options;
+}
+
+inline Spec spec(std::vector<uint32_t> prompt, uint32_t max_tokens, uint32_t tenant = 0, uint8_t priority_class = 3) {
+  Spec out;
+  out.prompt = std::move(prompt);
+  out.max_tokens = max_tokens;
+  out.tenant = tenant;
+  out.priority_class = priority_class;
+  return out;
+}
+
 }  // namespace quern::test

@@ -4,18 +4,19 @@
 // Small operations run on the calling thread: waking the pool costs more than they do. Where an operation runs never
 // changes its bits.
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <utility>
 
 #include "backend/backend.h"
+#include "backend/cpu/activation_buffer.h"
 #include "backend/cpu/attention.h"
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/cpu_features.h"
 #include "backend/cpu/cpu_topology.h"
 #include "backend/cpu/float_env.h"
-#include "base/float16.h"
 #include "backend/cpu/packed_matrix.h"
+#include "backend/cpu/rotary_table.h"
+#include "base/float16.h"
 #include "base/mutant.h"
 
 namespace quern {
@@ -27,14 +28,7 @@ constexpr uint64_t kSerialFloats = 8192;
 // Multiply-adds of a matrix product below which the pool is not woken.
 constexpr uint64_t kSerialProducts = 65536;
 
-struct Buffer {
-  uint32_t cols = 0;
-  size_t stride = 0;
-  uint32_t rows = 0;
-  MappedMemory memory;
-
-  float* row(uint32_t i) const { return memory.as<float>() + i * stride; }
-};
+using Buffer = ActivationBuffer;
 
 struct Embedding {
   bool tied = false;
@@ -89,7 +83,6 @@ class CpuBackend final : public Backend {
   void multiply(BufferId x, LinearId weight, BufferId out, uint32_t rows);
   template <typename Rows>
   void multiply_rows(const PackedMatrix& w, const Rows& x, const RowsOut& y, uint32_t rows);
-  void rotate(float* head, uint32_t token) const;
   template <typename RowBody>
   void for_rows(uint32_t rows, uint64_t floats_per_row, const RowBody& body);
 
@@ -111,7 +104,7 @@ class CpuBackend final : public Backend {
   RunnerLimits limits_;
   std::optional<KvCache> cache_;
   std::optional<Attention> attention_;
-  std::vector<float> cosines_, sines_;  // [max_num_tokens, head_dim / 2] of this step's positions
+  RotaryTable rotary_;
   Batch batch_;
 };
 
@@ -190,16 +183,9 @@ Result<EmbeddingId> CpuBackend::tie_embedding(LinearId head) {
 Result<BufferId> CpuBackend::new_buffer(uint32_t cols, bool logit_rows_only) {
   if (limits_.max_num_tokens == 0) return failed_precondition("new_buffer: call reserve() first, it sets the number of rows");
   if (cols == 0) return invalid_argument("new_buffer: expected cols > 0, got 0");
-  Buffer buffer;
-  buffer.cols = cols;
-  buffer.rows = logit_rows_only ? limits_.max_logit_rows : limits_.max_num_tokens;
-  buffer.stride = (size_t{cols} + kStripRows - 1) / kStripRows * kStripRows;
-  // Rows a multiple of 4 KiB apart would compete for the same cache sets.
-  if (buffer.stride % 1024 == 0) buffer.stride += kStripRows;
-  Result<MappedMemory> memory = MappedMemory::allocate(buffer.stride * buffer.rows * sizeof(float), "an activation buffer");
-  if (!memory.ok()) return memory.status();
-  buffer.memory = std::move(*memory);
-  buffers_.push_back(std::move(buffer));
+  Result<Buffer> buffer = Buffer::allocate(cols, logit_rows_only ? limits_.max_logit_rows : limits_.max_num_tokens);
+  if (!buffer.ok()) return buffer.status();
+  buffers_.push_back(std::move(*buffer));
   return BufferId{static_cast<uint32_t>(buffers_.size() - 1)};
 }
 
@@ -239,15 +225,13 @@ Status CpuBackend::reserve(const AttentionShape& shape, const RunnerLimits& limi
   if (!sums.ok()) return sums.status();
   sums_ = std::move(*sums);
   QUERN_RETURN_IF_ERROR(reserve_narrow_rows());
-  cosines_.assign(size_t{limits.max_num_tokens} * shape.head_dim / 2, 0.0f);
-  sines_ = cosines_;
+  rotary_.reserve(shape.inv_freq, limits.max_num_tokens);
   return Status::ok_status();
 }
 
 // Room for the rows of any product, known once both the limits and the matrices are.
 Status CpuBackend::reserve_narrow_rows() {
-  size_t stride = (size_t{widest_input_} + kStripRows - 1) / kStripRows * kStripRows;
-  if (stride % 2048 == 0) stride += kStripRows;  // as in new_buffer()
+  const size_t stride = padded_stride(widest_input_, sizeof(uint16_t));
   const uint32_t rows = std::max(limits_.max_num_tokens, limits_.max_logit_rows);
   if (!narrows() || rows == 0 || stride <= narrow_stride_) return Status::ok_status();
   Result<MappedMemory> memory = MappedMemory::allocate(uint64_t{rows} * stride * sizeof(uint16_t), "activations in bf16");
@@ -263,15 +247,7 @@ void CpuBackend::begin_step(const Batch& batch) {
   pool_->adopt_caller();
   batch_ = batch;
   attention_->plan(batch);
-  const uint32_t half = shape_.head_dim / 2;
-  for (uint32_t token = 0; token < num_tokens(); ++token) {
-    const float position = static_cast<float>(batch.positions[token]);
-    for (uint32_t i = 0; i < half; ++i) {
-      const double angle = position * shape_.inv_freq[i];  // the fp32 product, as the models were trained
-      cosines_[size_t{token} * half + i] = static_cast<float>(std::cos(angle));
-      sines_[size_t{token} * half + i] = static_cast<float>(std::sin(angle));
-    }
-  }
+  rotary_.plan(batch.positions);
 }
 
 void CpuBackend::embed(EmbeddingId table, BufferId out) {
@@ -331,19 +307,6 @@ void CpuBackend::multiply_rows(const PackedMatrix& w, const Rows& x_rows, const 
   });
 }
 
-// (a, b) of each pair i, i + head_dim / 2 turns by position * inv_freq[i] (RoPE, arXiv:2104.09864).
-void CpuBackend::rotate(float* head, uint32_t token) const {
-  const uint32_t half = shape_.head_dim / 2;
-  const float* cosine = cosines_.data() + size_t{token} * half;
-  const float* sine = sines_.data() + size_t{token} * half;
-  for (uint32_t i = 0; i < half; ++i) {
-    const uint32_t first = mutant(2) ? 2 * i : i, second = mutant(2) ? 2 * i + 1 : half + i;
-    const float a = head[first], b = head[second];
-    head[first] = a * cosine[i] - b * sine[i];
-    head[second] = b * cosine[i] + a * sine[i];
-  }
-}
-
 void CpuBackend::rope_and_cache(BufferId qkv, uint32_t layer, std::optional<VectorId> q_norm, std::optional<VectorId> k_norm,
                                 float eps) {
   const Buffer& buffer = buffers_[qkv.index];
@@ -357,7 +320,7 @@ void CpuBackend::rope_and_cache(BufferId qkv, uint32_t layer, std::optional<Vect
       float* head = row + size_t{h} * dim;
       const float* weight = h < q_heads ? q_weight : k_weight;
       if (weight != nullptr) kernels_.rmsnorm_row(head, nullptr, weight, dim, eps, head);
-      rotate(head, token);
+      rotary_.rotate(head, token);
     }
     const float* k = row + size_t{q_heads} * dim;
     const float* v = k + size_t{kv_heads} * dim;
