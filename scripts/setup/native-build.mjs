@@ -11,7 +11,7 @@ import { checkCompiler, noteDistribution } from './prerequisites.mjs';
 import { mustRun, readStamp, SetupError, timed, writeStamp } from './steps.mjs';
 
 /** What `npm start` needs, what `npm run build:native` builds, and what `npm test` needs besides. */
-export const startTargets = ['engine_addon'];
+export const startTargets = ['engine_addon', 'spawn_addon'];
 const releaseTargets = [...startTargets, 'engine_cli', 'engine_bench'];
 export const testTargets = [...releaseTargets, 'engine_tests', 'make_checkpoint'];
 
@@ -112,5 +112,5 @@ function isCurrent(stampPath, source, targets, preset) {
 
 /** Where a target's file lies. */
 export function outputPath(preset, target) {
-  return join(buildDir(preset), target === 'engine_addon' ? 'engine_addon.node' : target);
+  return join(buildDir(preset), target.endsWith('_addon') ? `${target}.node` : target);
 }

@@ -23,6 +23,8 @@ const ROOT = join(import.meta.dirname, '..', '..');
 const UNPRIVILEGED_ID = 65_532;
 const isRoot = process.getuid?.() === 0;
 const mayMount = spawnSync('unshare', ['--mount', 'true']).status === 0;
+/** What starts the sandboxes; the set-up builds it. */
+const ADDON = 'engine-native/build/spawn_addon.node';
 /** Root's, but for the right to mount. */
 const WITHOUT_MOUNTS = ['setpriv', '--bounding-set=-sys_admin', '--'];
 
@@ -113,7 +115,12 @@ test('tools run in a checkout that only root may enter, which stays closed', asy
   const mounts = readFileSync(`/proc/${pid}/mountinfo`, 'utf8')
     .split('\n')
     .filter((line) => line.includes('/run/quern-checkout'));
-  assert.equal(mounts.length, 5);
+  assert.deepEqual(
+    mounts.map((line) => line.split(' ')[4]).sort(),
+    ['', `/${ADDON}`, '/node', '/node_modules', '/package.json', '/services'].map(
+      (name) => `/run/quern-checkout${name}`,
+    ),
+  );
   for (const mount of mounts) assert.match(mount, /^(?:\S+ ){5}ro,/);
   assert.equal(mayRead(join(root, 'package.json')), false);
   assert.equal(statSync(top).mode & 0o777, 0o700);

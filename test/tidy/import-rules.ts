@@ -127,12 +127,15 @@ export function clientCore(file: SourceFile): Finding[] {
   return [...found, ...globals].map((one) => ({ rule: 'client-core', path, key: path, ...one }));
 }
 
+/** The files that load an addon, each its own. */
+const ADDON_DOORS = ['services/engine/native.ts', 'services/tools/jail/program.ts'];
+
 /** Packages and files with one door. */
 export function doors(file: SourceFile): Finding[] {
   const { path } = file;
   if (!isTypeScript(path) || !/^(services|clients)\//.test(path) || path.startsWith('services/gen/')) return [];
   const mayUseGrpc = /^(services|clients)\/[^/]+\/rpc\//.test(path);
-  const mayLoadAddon = path === 'services/engine/native.ts';
+  const mayLoadAddon = ADDON_DOORS.includes(path);
   const found: Finding[] = [];
   const report = (line: number, message: string): unknown =>
     found.push({ rule: 'door', path, line, key: path, message });
@@ -141,12 +144,15 @@ export function doors(file: SourceFile): Finding[] {
       report(line, `imports ${specifier}: only kit/rpc and the rpc/ of a service or client touch grpc-js`);
     }
     if (specifier.endsWith('.node') && !mayLoadAddon)
-      report(line, `loads ${specifier}: only services/engine/native.ts may`);
+      report(line, `loads ${specifier}: only ${ADDON_DOORS.join(' and ')} may`);
   }
   const { code, strings } = viewsOf(file);
   const loader =
-    /\bprocess\s*\.\s*dlopen\b/.exec(code) ?? (/\bcreateRequire\b/.test(code) ? /engine_addon/.exec(strings) : null);
-  if (loader && !mayLoadAddon) report(lineAt(strings, loader.index), 'only services/engine/native.ts loads the addon');
+    /\bprocess\s*\.\s*dlopen\b/.exec(code) ??
+    (/\bcreateRequire\b/.test(code) ? /(?:engine|spawn)_addon/.exec(strings) : null);
+  if (loader && !mayLoadAddon) {
+    report(lineAt(strings, loader.index), `only ${ADDON_DOORS.join(' and ')} load addons`);
+  }
   return found;
 }
 

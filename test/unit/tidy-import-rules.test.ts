@@ -99,7 +99,7 @@ test('straight-column: nothing imports upwards inside a service', () => {
   );
 });
 
-test('door: grpc-js under rpc/, the addon in engine/native.ts', () => {
+test('door: grpc-js under rpc/, an addon in the one file that is for it', () => {
   breaks(doors, 'services/gateway/service.ts', "import * as grpc from '@grpc/grpc-js';", /only kit\/rpc/);
   breaks(doors, 'services/gateway/service.ts', "import type { Server } from '@grpc/grpc-js';", /only kit\/rpc/);
   breaks(
@@ -110,6 +110,13 @@ test('door: grpc-js under rpc/, the addon in engine/native.ts', () => {
   );
   breaks(doors, 'services/engine/service.ts', 'process.dlopen(module, path);', /only services\/engine\/native\.ts/);
   keeps(doors, 'services/kit/rpc/server.ts', "import * as grpc from '@grpc/grpc-js';");
+  breaks(
+    doors,
+    'services/tools/jail/launch.ts',
+    "createRequire(import.meta.url)('./spawn_addon.node');",
+    /services\/tools\/jail\/program\.ts load addons/,
+  );
+  keeps(doors, 'services/tools/jail/program.ts', "createRequire(import.meta.url)('./spawn_addon.node');");
   keeps(doors, 'services/engine/native.ts', "createRequire(import.meta.url)('./engine_addon.node');");
   keeps(doors, 'services/cli/doctor.ts', "existsSync('engine-native/build/engine_addon.node');");
 });

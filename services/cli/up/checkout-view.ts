@@ -26,6 +26,12 @@ mkdir "$place/services" "$place/node_modules"
 : > "$place/node"
 for name in services node_modules package.json; do mount -o bind,ro "$root/$name" "$place/$name"; done
 mount -o bind,ro "$node" "$place/node"
+addon=engine-native/build/spawn_addon.node
+if [ -f "$root/$addon" ]; then
+  mkdir -m 0755 "$place/engine-native" "$place/engine-native/build"
+  : > "$place/$addon"
+  mount -o bind,ro "$root/$addon" "$place/$addon"
+fi
 mount -o remount,bind,ro "$place"
 exec "$@"`;
 

@@ -9,6 +9,7 @@ import { checkCommand } from './command-check.ts';
 import { writeInnerEtc } from './inner-etc.ts';
 import { PROBE_INTERVAL_MS, PROBE_RETRY_MS } from './limits.ts';
 import { isSameProcess, startTimeOf } from './process-status.ts';
+import { nativeStart } from './program.ts';
 import type {
   Capabilities,
   Capability,
@@ -291,6 +292,10 @@ export async function openJail(options: JailOptions, { signal }: { signal: Abort
   if (process.getuid?.() === 0) throw unavailable('this process is root, and must give it up first');
   const closed = await closeStrayDescriptors({ signal });
   if (closed.length > 0) options.log.warn({ descriptors: closed }, 'closed inherited descriptors');
+  const found = nativeStart();
+  if (!found.ok) {
+    options.log.warn({ cause: found.detail }, 'sandboxes are started by copying this process, which takes longer');
+  }
   const stale = killStaleLaunches();
   if (stale > 0) options.log.warn({ processes: stale }, 'ended launches that an earlier run left behind');
   if (options.cgroups.ok) {

@@ -1,9 +1,9 @@
 // One start of bubblewrap: its descriptors, what it says of itself, and the orders that let the command go. bubblewrap is
 // started before there is a command, waits for its options, and makes the sandbox only then. When this process dies before
 // it has sent them all, bubblewrap refuses what came; when it dies before the orders, the starter does (starter.ts).
-import { type ChildProcess, spawn } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
 import { encodeOptions, type LaunchPlaces, launchOptions, type MountBelow } from './launch-options.ts';
+import { type Exit, type Program, startProgram } from './program.ts';
 import type { NetworkMode, SandboxCommand } from './sandbox.ts';
 import { ownLaunchMark } from './stale-launches.ts';
 import { STARTER_FD, STARTER_PATH, starterMemory } from './starter.ts';
@@ -15,12 +15,10 @@ export type LaunchParts = {
   readonly places: LaunchPlaces;
 };
 
-export type Exit = { readonly code: number | null; readonly signal: NodeJS.Signals | null };
-
 export type BeginOptions = { readonly withCgroup: boolean; readonly below: readonly MountBelow[] };
 
 export type Launch = {
-  readonly child: ChildProcess;
+  readonly program: Program;
   readonly stdin: Writable | null;
   readonly stdout: Readable;
   readonly stderr: Readable;
@@ -76,23 +74,12 @@ function collect(stream: Readable): { text(): string; ended: Promise<void>; onTe
   };
 }
 
-/** Starts bubblewrap and returns at once; it waits for begin(). Throws what spawn throws. */
-export function launch(bwrap: string, options: { readonly takesInput: boolean }): Launch {
-  const child = spawn(bwrap, [...BWRAP_ARGUMENTS], {
-    argv0: ownLaunchMark(),
-    stdio: [options.takesInput ? 'pipe' : 'ignore', ...Array<'pipe'>(STARTER_FD).fill('pipe')],
-    env: {},
-    cwd: '/',
-    detached: true,
-  });
-  child.on('error', () => {}); // a signal that came too late; a failed start is seen below
-  const streams = child.stdio.map((stream) => stream && quiet(stream as Readable & Writable));
-  if (child.pid === undefined) {
-    for (const stream of streams) stream?.destroy();
-    throw new Error(`${bwrap} cannot be started`);
-  }
-  const { promise: exited, resolve: setExited } = Promise.withResolvers<Exit>();
-  child.on('exit', (code, signal) => setExited({ code, signal }));
+/** Starts bubblewrap and returns at once; it waits for begin(). Throws what startProgram throws. */
+export function launch(bwrap: string, { takesInput }: { readonly takesInput: boolean }): Launch {
+  const argv = [ownLaunchMark(), ...BWRAP_ARGUMENTS] as const;
+  const program = startProgram({ path: bwrap, argv, descriptors: STARTER_FD + 1, takesInput });
+  const streams = program.stdio.map((stream) => stream && quiet(stream));
+  const { exited } = program;
   const status = collect(streams[STATUS]!);
   const { promise: innerPid, resolve: setPid, reject: noPid } = Promise.withResolvers<number>();
   const { promise: made, resolve: setMade, reject: notMade } = Promise.withResolvers<void>();
@@ -109,10 +96,10 @@ export function launch(bwrap: string, options: { readonly takesInput: boolean })
   });
   let orders: Uint8Array | null = null;
   return {
-    child,
-    stdin: child.stdin,
-    stdout: child.stdout!,
-    stderr: child.stderr!,
+    program,
+    stdin: streams[0]!,
+    stdout: streams[1]!,
+    stderr: streams[2]!,
     begin(command, { filters, places }, how) {
       orders = starterMemory(command, how);
       streams[OPTIONS]!.end(encodeOptions(launchOptions(command, places, how.below)));

@@ -4,7 +4,7 @@ import { QuernError } from '#kit/errors.ts';
 import type { Log } from '#kit/log.ts';
 import type { Cgroup, CgroupUsage } from './cgroups.ts';
 import { type HeldMounts, holdMounts } from './held-mounts.ts';
-import type { Exit, Launch, LaunchParts } from './launch.ts';
+import type { Launch, LaunchParts } from './launch.ts';
 import {
   DELIVERY_MAX_MS,
   DISK_POLL_MS,
@@ -18,6 +18,7 @@ import {
 import { checkMounts } from './mount-check.ts';
 import { type OutputPump, pumpOutput } from './output-pump.ts';
 import { childrenOf, hasOwnFilter, isSameProcess, signalProcess, startTimeOf } from './process-status.ts';
+import type { Exit } from './program.ts';
 import type { KillReason, OutputSink, SandboxCommand, SandboxEnd } from './sandbox.ts';
 import { type LaunchMaker, makeLaunch, type SpareLaunches } from './spare-launches.ts';
 
@@ -119,7 +120,7 @@ export class SandboxRun {
    */
   #killTree(options: { readonly force?: boolean } = {}): void {
     if (this.#exit || !this.#launch || (this.#inner === null && !options.force)) return;
-    this.#launch.child.kill('SIGKILL'); // its namespace dies with it
+    this.#launch.program.kill('SIGKILL'); // its namespace dies with it
     if (this.#inner && isSameProcess(this.#inner.pid, this.#inner.startTime)) signalProcess(this.#inner.pid, 'SIGKILL');
     if (this.#isPaused) this.#cgroup?.kill(); // with cgroup v1 what stands still does not die
   }
@@ -197,7 +198,7 @@ export class SandboxRun {
     this.#mounts = null;
     this.#pump?.stop();
     await launch.exitCode();
-    for (const stream of launch.child.stdio) stream?.destroy();
+    for (const stream of launch.program.stdio) stream?.destroy();
     await this.#removeCgroup();
     this.#exit = null;
     this.#launch = null;

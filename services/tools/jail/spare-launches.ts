@@ -18,10 +18,10 @@ export type LaunchMaker = {
 
 /** Ends a launch that serves no command. Never rejects. */
 async function discard({ launch, cgroup }: ReadyLaunch, log: Log): Promise<void> {
-  launch.child.kill('SIGKILL'); // it has no child yet
+  launch.program.kill('SIGKILL'); // it has no child yet
   await launch.exited;
   await launch.exitCode();
-  for (const stream of launch.child.stdio) stream?.destroy();
+  for (const stream of launch.program.stdio) stream?.destroy();
   try {
     await cgroup?.remove();
   } catch (error) {
@@ -41,7 +41,7 @@ export async function makeLaunch(maker: LaunchMaker, options: { readonly takesIn
     throw error;
   }
   try {
-    await cgroup?.attach(launched.child.pid!);
+    await cgroup?.attach(launched.program.pid);
   } catch (error) {
     await discard({ launch: launched, cgroup }, maker.log);
     throw error;
@@ -106,7 +106,7 @@ export class SpareLaunches {
   #fillUp(takesInput: boolean, left: number): void {
     if (this.#isClosed || left === 0 || this.#of(takesInput).size >= this.#count) return;
     this.#add(takesInput);
-    setImmediate(() => this.#fillUp(takesInput, left - 1)); // each holds this thread up for as long as a fork takes
+    setImmediate(() => this.#fillUp(takesInput, left - 1)); // each holds this thread up for as long as a start takes
   }
 
   #add(takesInput: boolean): void {
