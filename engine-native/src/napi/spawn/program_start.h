@@ -56,8 +56,8 @@ struct StartedProgram {
 
 constexpr int kDescriptorsMax = 16;
 
-// In a session of its own, in the folder /, with no signal blocked and none handled or ignored. Returns once the program runs:
-// 0, or the errno for which it does not. The caller reaps it, by its pidfd.
+// In a session of its own, in the folder /, with no signal blocked and none handled or ignored. Returns once exec can fail no
+// more, a moment before /proc has the program's name: 0, or the errno with which it failed. The caller reaps it, by its pidfd.
 // REQUIRES: 3 <= descriptors <= kDescriptorsMax, at least one argument, no NUL in any text.
 int start_program(const ProgramOrder& order, StartedProgram* started);
 
