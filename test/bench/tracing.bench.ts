@@ -1,26 +1,27 @@
 // What tracing every request costs, and how much of a call's time its spans leave unexplained.
-//   npm run bench:tracing [-- --gateways 3 --rounds 8 --tokens 6000,256]
+//   npm run bench:tracing [-- --gateways 1 --turns 24 --tokens 1000,256 --only gRPC]
 // A gateway over a mock engine exports its spans to a collector in a process of its own. Rounds of calls whose traceparent says
-// "recorded" and rounds of calls whose traceparent says "not recorded" take turns at the same load, in one process: two processes
-// of one program, one exporting and one not, differed by up to a quarter in either direction (what was compiled when, and how many
-// tokens come to go in one message), far more than what is measured. Medians and quartiles over neighbouring rounds of all gateways.
+// "not recorded", rounds of calls whose traceparent says "recorded", and again "not recorded" (what the method itself makes up) take
+// turns at the same load, in one process: two processes of one program differ by up to a quarter. A round's CPU time holds the export
+// of its last spans. Medians of the differences within a turn, with their 95 % intervals.
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { loadavg } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { randomHex } from '#kit/ids.ts';
+import { TRACE_FLUSH_MS } from '#kit/otlp/limits.ts';
 import { startCollector } from '../support/otlp-collector.ts';
 import { topsOf, uncoveredShare } from '../support/span-tree.ts';
+import { type CpuTime, cpuTime } from './support/cpu-time.ts';
+import { medianInterval } from './support/median.ts';
 import {
   type Call,
   type Caller,
-  cpuSeconds,
   grpcCall,
   type Mesh,
   machineLine,
   percentile,
-  print,
   STEP_MS,
   sseCall,
   startProcesses,
@@ -28,69 +29,102 @@ import {
 import type { SinkTook } from './support/span-sink.ts';
 
 const STREAMS = 64;
-const ROUND_TOKENS = 384_000;
-const WARM_UP_ROUNDS = 2;
+/** About a second of a gateway at its limit. */
+const ROUND_TOKENS = { gRPC: 192_000, SSE: 64_000 };
+const WARM_UP_TURNS = 4;
+/** Until the last spans of a round have left. */
+const SETTLE_MS = TRACE_FLUSH_MS + 200;
 const COVERAGE_SECONDS = 10;
 const COVERAGE_TOKENS = 24;
 
 const { values } = parseArgs({
   options: {
-    gateways: { type: 'string', default: '3' },
-    rounds: { type: 'string', default: '8' },
-    tokens: { type: 'string', default: '6000,256' },
+    gateways: { type: 'string', default: '1' },
+    turns: { type: 'string', default: '24' },
+    tokens: { type: 'string', default: '1000,256' },
+    only: { type: 'string', default: 'gRPC,SSE' },
+    'skip-coverage': { type: 'boolean', default: false },
   },
 });
-const ROUNDS = Number(values.rounds);
+const TURNS = Number(values.turns);
 const GATEWAYS = Number(values.gateways);
 
-type Round = { tokensPerSecond: number; cpuMicros: number };
-/** Neighbouring rounds: without spans, with them. */
-type Turn = { off: Round; on: Round };
-type Open = (headers: () => Record<string, string>) => Caller;
+type Round = { tokensPerSecond: number; cpu: CpuTime; requests: number; tokens: number };
+/** Neighbouring rounds: without spans, with them, and without them again. */
+type Turn = { off: Round; on: Round; again: Round };
+type Transport = 'gRPC' | 'SSE';
+type Shape = { transport: Transport; tokens: number; took: Turn[] };
 
-/** All streams busy until ROUND_TOKENS have come, `tokens` per request. */
-async function round(gateway: ChildProcess, { call }: Caller, tokens: number): Promise<Round> {
+/** The order of a turn changes each time, so that none always comes first. */
+const ORDERS: readonly (readonly (keyof Turn)[])[] = [
+  ['off', 'on', 'again'],
+  ['on', 'again', 'off'],
+  ['again', 'off', 'on'],
+  ['on', 'off', 'again'],
+  ['off', 'again', 'on'],
+  ['again', 'on', 'off'],
+];
+
+/** All streams busy, one request after the other, until the round's tokens have come. */
+async function round(gateway: ChildProcess, { call }: Caller, { transport, tokens }: Shape): Promise<Round> {
   const pid = gateway.pid ?? 0;
-  const perStream = Math.max(1, Math.round(ROUND_TOKENS / STREAMS / tokens));
-  const [cpu, startedAt] = [cpuSeconds(pid), performance.now()];
+  const perStream = Math.max(1, Math.round(ROUND_TOKENS[transport] / STREAMS / tokens));
+  const [before, startedAt] = [cpuTime(pid), performance.now()];
   const stream = async (): Promise<void> => {
     for (let i = 0; i < perStream; i += 1) await call(tokens, () => {});
   };
   await Promise.all(Array.from({ length: STREAMS }, stream));
-  const made = STREAMS * perStream * tokens;
   const seconds = (performance.now() - startedAt) / 1000;
-  return { tokensPerSecond: made / seconds, cpuMicros: ((cpuSeconds(pid) - cpu) / made) * 1e6 };
+  await sleep(SETTLE_MS);
+  const after = cpuTime(pid);
+  const requests = STREAMS * perStream;
+  const cpu = { all: after.all - before.all, main: after.main - before.main };
+  return { tokensPerSecond: (requests * tokens) / seconds, cpu, requests, tokens: requests * tokens };
 }
 
-/** Rounds in turns; which of two comes first changes each time. */
-async function turns(gateway: ChildProcess, open: Open, tokens: number): Promise<Turn[]> {
-  const caller = (flags: string): Caller =>
-    open(() => ({ traceparent: `00-${randomHex(16)}-${randomHex(8)}-${flags}` }));
-  const [off, on] = [caller('00'), caller('01')];
-  const took: Turn[] = [];
-  for (let i = 0; i < WARM_UP_ROUNDS + ROUNDS; i += 1) {
+async function takeTurns({ gateway, grpc, http }: Mesh, shape: Shape): Promise<void> {
+  const caller = (flags: string): Caller => {
+    const headers = () => ({ traceparent: `00-${randomHex(16)}-${randomHex(8)}-${flags}` });
+    return shape.transport === 'gRPC' ? grpcCall(grpc, headers) : sseCall(http, headers);
+  };
+  const callers = { off: caller('00'), on: caller('01'), again: caller('00') };
+  for (let i = 0; i < WARM_UP_TURNS + TURNS; i += 1) {
     const turn: Partial<Turn> = {};
-    for (const which of i % 2 === 0 ? (['off', 'on'] as const) : (['on', 'off'] as const))
-      turn[which] = await round(gateway, which === 'on' ? on : off, tokens);
-    if (i >= WARM_UP_ROUNDS) took.push(turn as Turn);
+    for (const which of ORDERS[i % ORDERS.length]!) turn[which] = await round(gateway, callers[which], shape);
+    if (i >= WARM_UP_TURNS) shape.took.push(turn as Turn);
   }
-  for (const { close } of [off, on]) close();
-  return took;
+  for (const { close } of Object.values(callers)) close();
 }
 
-function printCost(name: string, took: readonly Turn[]): void {
-  const median = (read: (turn: Turn) => number): number => percentile(took.map(read), 0.5);
-  const ratios = took.map(({ off, on }) => on.tokensPerSecond / off.tokensPerSecond - 1);
-  const percent = (share: number): string => `${(share * 100).toFixed(1)} %`;
-  print([
-    `  ${name}`,
-    String(Math.round(median(({ off }) => off.tokensPerSecond))),
-    String(Math.round(median(({ on }) => on.tokensPerSecond))),
-    percent(percentile(ratios, 0.5)),
-    [0.25, 0.75].map((share) => percent(percentile(ratios, share))).join('..'),
-    percent(median(({ off, on }) => on.cpuMicros / off.cpuMicros - 1)),
-    String(took.length),
-  ]);
+const percent = (share: number): string => `${share > 0 ? '+' : ''}${(share * 100).toFixed(1)} %`;
+
+/** "+1.2 % (-0.3..+2.7)" of the differences between two rounds of each turn. */
+function differenceText(took: readonly Turn[], of: (turn: Turn) => number, text = percent): string {
+  const { median, low, high } = medianInterval(took.map(of));
+  return `${text(median)} (${text(low)}..${text(high)})`;
+}
+
+function costLines({ transport, tokens, took }: Shape): string {
+  const middle = (read: (turn: Turn) => number): number => medianInterval(took.map(read)).median;
+  const micros = (nanos: number): string => `${nanos > 0 ? '+' : ''}${(nanos / 1000).toFixed(0)} us`;
+  const perRequest = ({ cpu, requests }: Round): number => cpu.all / requests;
+  const [off, on] = [middle((turn) => turn.off.tokensPerSecond), middle((turn) => turn.on.tokensPerSecond)];
+  const cpu = middle((turn) => perRequest(turn.off));
+  const rows: [string, string][] = [
+    [
+      'CPU per request, not recorded',
+      `${(cpu / 1000).toFixed(0)} us, ${(cpu / tokens / 1000).toFixed(2)} us per token`,
+    ],
+    ['  recorded adds', differenceText(took, (turn) => perRequest(turn.on) - perRequest(turn.off), micros)],
+    ['  that is', differenceText(took, (turn) => turn.on.cpu.all / turn.off.cpu.all - 1)],
+    ['  of its main thread', differenceText(took, (turn) => turn.on.cpu.main / turn.off.cpu.main - 1)],
+    ['  not recorded again', differenceText(took, (turn) => turn.again.cpu.all / turn.off.cpu.all - 1)],
+    ['tokens/s, not recorded, recorded', `${off.toFixed(0)}, ${on.toFixed(0)}`],
+    ['  ratio - 1', differenceText(took, (turn) => turn.on.tokensPerSecond / turn.off.tokensPerSecond - 1)],
+    ['  not recorded again', differenceText(took, (turn) => turn.again.tokensPerSecond / turn.off.tokensPerSecond - 1)],
+  ];
+  const head = `${transport}, ${STREAMS} streams of ${tokens} tokens, ${took.length} turns of ${took[0]?.on.requests} requests`;
+  return `${head}\n${rows.map(([name, text]) => `  ${name.padEnd(36)}${text}\n`).join('')}`;
 }
 
 async function loop(call: Call, seconds: number): Promise<void> {
@@ -141,38 +175,20 @@ async function startSink(): Promise<{ sink: ChildProcess; url: string }> {
 
 async function benchCosts(): Promise<void> {
   const { sink, url } = await startSink();
-  const shapes = values.tokens
+  const transports = (['gRPC', 'SSE'] as const).filter((one) => values.only.split(',').includes(one));
+  if (transports.length === 0) throw new Error(`--only: expected gRPC, SSE or both with a comma, got "${values.only}"`);
+  const shapes: Shape[] = values.tokens
     .split(',')
-    .map(Number)
-    .flatMap((tokens) => [
-      {
-        name: `gRPC, ${tokens}`,
-        tokens,
-        open:
-          ({ grpc }: Mesh) =>
-          (headers: () => Record<string, string>) =>
-            grpcCall(grpc, headers),
-      },
-      {
-        name: `SSE, ${tokens}`,
-        tokens,
-        open:
-          ({ http }: Mesh) =>
-          (headers: () => Record<string, string>) =>
-            sseCall(http, headers),
-      },
-    ]);
-  const took = shapes.map((): Turn[] => []);
+    .flatMap((tokens) => transports.map((transport) => ({ transport, tokens: Number(tokens), took: [] })));
   for (let i = 0; i < GATEWAYS; i += 1) {
     const mesh = await startProcesses({ env: { QUERN_OTLP_ENDPOINT: url } });
     mesh.mock.send({ stepMs: 0 });
-    for (const [at, { open, tokens }] of shapes.entries())
-      took[at]?.push(...(await turns(mesh.gateway, open(mesh), tokens)));
+    for (const shape of shapes) {
+      await takeTurns(mesh, shape);
+      if (i + 1 === GATEWAYS) process.stdout.write(`${costLines(shape)}  load ${loadavg()[0]?.toFixed(2)}\n`);
+    }
     await mesh.close();
-    process.stdout.write(`gateway ${i + 1} of ${GATEWAYS}\n`);
   }
-  print([`saturated, ${STREAMS} streams`, 'tok/s off', 'tok/s on', 'ratio - 1', 'quartiles', 'gw CPU', 'turns']);
-  for (const [at, { name }] of shapes.entries()) printCost(name, took[at] ?? []);
   sink.send('?');
   const [sank] = (await once(sink, 'message')) as [SinkTook];
   process.stdout.write(`the collector took ${sank.requests} posts, ${(sank.bytes / 1e6).toFixed(1)} MB\n`);
@@ -181,5 +197,5 @@ async function benchCosts(): Promise<void> {
 
 process.stdout.write(`${machineLine()}\n`);
 await benchCosts();
-await benchCoverage();
+if (!values['skip-coverage']) await benchCoverage();
 process.stdout.write(`load at the end ${loadavg()[0]?.toFixed(2)}\n`);
