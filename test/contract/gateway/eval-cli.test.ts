@@ -26,7 +26,16 @@ function workplace(t: TestContext): { sources: string; file: (name: string) => s
   return { sources, file: (name) => join(folder, name) };
 }
 
-type Stored = { id: string; failure: string | null; exact: boolean; wanted?: string; got?: string; latency_ms: number };
+type Stored = {
+  id: string;
+  failure: string | null;
+  exact: boolean;
+  wanted?: string;
+  got?: string;
+  latency_ms: number;
+  prompt_tokens: number;
+  cached_tokens: number;
+};
 const storedIn = (file: string): Stored[] =>
   readFileSync(file, 'utf8')
     .trimEnd()
@@ -86,6 +95,16 @@ test('holes are filled greedily, scored, stored, and compared with an earlier ru
     rows.map(({ id }) => id),
   );
   assert.ok(!readFileSync(file('second.jsonl'), 'utf8').includes('compute'), 'no source text without --with-text');
+  assert(storedIn(file('second.jsonl')).every((row) => row.cached_tokens === 4)); // as this engine says of every prompt
+  assert.match(second.stdout, /\nprompt cached +0\.\d %\n/);
+  assert(storedIn(file('first.jsonl')).every(({ prompt_tokens: tokens }) => tokens > 60));
+  assert.match(
+    second.stdout,
+    /\nms, p50 and p95: .* then, .* now \(of the prompts' tokens 0\.\d % were in the prefix cache then/,
+  );
+  const short = await quern([...common, '--prompt-tokens', '60', '--out', file('short.jsonl')], LIMIT);
+  assert.match(short.stdout, /, prompts of at most 60 tokens; 95 %/);
+  assert(storedIn(file('short.jsonl')).some(({ prompt_tokens: tokens }) => tokens <= 60));
   const again = await quern(['eval', 'compare', file('second.jsonl'), file('first.jsonl'), '--json'], LIMIT);
   assert.equal(again.code, 0, again.stderr);
   const { comparison, figures } = JSON.parse(again.stdout) as Told;

@@ -2,8 +2,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { PriorityClass } from '#gen/quern/common/v1/common.ts';
-import { InfillMode, InfillRequest, SuggestionEvent, SuggestionEventKind } from '#gen/quern/gateway/v1/gateway.ts';
-import { unary } from '#kit/rpc/client.ts';
+import {
+  CompleteRequest,
+  InfillMode,
+  InfillRequest,
+  SuggestionEvent,
+  SuggestionEventKind,
+} from '#gen/quern/gateway/v1/gateway.ts';
+import { serverStream, unary } from '#kit/rpc/client.ts';
 import { refusal } from './fakes/grpc-calls.ts';
 import { startMesh } from './fakes/mesh.ts';
 
@@ -100,4 +106,31 @@ test('GetCapabilities tells what an infill may hold; an unknown model is named',
     (await refusal(unary(mesh.completion, 'getCapabilities', { model: 'no' }, {}))).details.reason,
     'MODEL_NOT_FOUND',
   );
+});
+
+test('Infill and Warm keep to what the model is best given where the caller leaves it open; GetCapabilities and models tell it', async (t) => {
+  const mesh = await startMesh(t, { engine: { contextLength: 400 }, model: { infillPromptTokens: 100 } });
+  const known = await unary(mesh.completion, 'getCapabilities', { model: '' }, {});
+  const { model } = await unary(mesh.model, 'getModel', { model: '' }, {});
+  assert.deepEqual([known.infillPromptTokens, model?.infillPromptTokens], [100, 100]);
+  assert.deepEqual([known.modelHash, model?.modelHash], ['0'.repeat(32), '0'.repeat(32)]);
+  const request = { ...InfillRequest.decode(EMPTY), prefix: 'p'.repeat(300), suffix: 's' };
+  const sizes: (number | undefined)[][] = [];
+  for (const maxPromptTokens of [undefined, 50, 5_000]) {
+    for await (const { event } of serverStream(mesh.completion, 'infill', { ...request, maxPromptTokens }, {})) {
+      if (event?.$case !== 'end') continue;
+      const { end, maxPromptTokens: most, droppedPrefixTokens } = event.value;
+      sizes.push([end?.usage?.promptTokens, most, droppedPrefixTokens]);
+    }
+  }
+  assert.deepEqual(sizes, [
+    [100, 100, 204],
+    [50, 50, 254],
+    [304, 336, 0],
+  ]);
+  const warmed = await unary(mesh.completion, 'warm', { infill: request }, {});
+  assert.equal(warmed.end?.usage?.promptTokens, 100, 'the same prompt as will be asked');
+  const suffixed = { ...CompleteRequest.decode(EMPTY), prompt: { $case: 'text' as const, value: request.prefix } };
+  await unary(mesh.completion, 'complete', { ...suffixed, suffix: 's' }, {});
+  assert.equal(mesh.engine.requests.at(-1)?.tokenIds.length, 100, 'a completion with a suffix is an infill too');
 });
