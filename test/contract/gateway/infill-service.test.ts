@@ -108,7 +108,7 @@ test('GetCapabilities tells what an infill may hold; an unknown model is named',
   );
 });
 
-test('Infill and Warm keep to what the model is best given where the caller leaves it open; GetCapabilities and models tell it', async (t) => {
+test('Infill and Warm keep to what the model is best given where the caller leaves it open; it is told beforehand', async (t) => {
   const mesh = await startMesh(t, { engine: { contextLength: 400 }, model: { infillPromptTokens: 100 } });
   const known = await unary(mesh.completion, 'getCapabilities', { model: '' }, {});
   const { model } = await unary(mesh.model, 'getModel', { model: '' }, {});
