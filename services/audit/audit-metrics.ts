@@ -28,7 +28,10 @@ const CONSUMER_STATES = ['reading', 'waiting', 'failed'] as const;
 /** Counts what the writer stored. */
 export function countBatches(metrics: Metrics): (result: BatchResult) => void {
   const records = metrics.counter({ name: 'quern_audit_records_total', help: 'Records stored in the ledger' });
-  const duplicates = metrics.counter({ name: 'quern_audit_duplicates_total', help: 'Records that came again' });
+  const duplicates = metrics.counter({
+    name: 'quern_audit_duplicates_total',
+    help: 'Records that producers sent again',
+  });
   const alarms = metrics.counter({
     name: 'quern_audit_alarms_total',
     help: 'Records that do not follow their producer, by what is wrong',

@@ -124,10 +124,7 @@ export class AuditConsumer {
       if (givenOut > 0) await this.#readMissing(createdMs);
       return;
     }
-    // What was read directly, or stored and not acknowledged before a break, the consumer gives out as well: no record came again.
-    const stored = this.#lastSeq(createdMs);
-    const fresh = messages.filter(({ seq }) => seq > stored);
-    if (fresh.length > 0) await this.#store(createdMs, await this.#inOrder(createdMs, fresh));
+    await this.#store(createdMs, await this.#inOrder(createdMs, messages));
     for (const message of messages) message.ack();
   }
 

@@ -8,10 +8,15 @@ import type { Ledger, LedgerEntry } from './ledger.ts';
 import { CATCH_UP_RECORDS } from './limits.ts';
 import type { Projection, StreamPosition } from './projection.ts';
 
-/** A message of the stream: sequence numbers grow by one and are never used twice within one stream. */
+/** A message of the stream: sequence numbers grow by one. A stream that has lost its end gives those numbers again, to other messages. */
 export type StreamMessage = { streamSeq: number; payload: Buffer; sender?: TraceContext | null };
 
-export type BatchResult = { records: number; duplicates: number; alarms: Alarm[] };
+export type BatchResult = {
+  records: number;
+  /** Records that their producer has sent again; not those of a message that the stream gave out twice. */
+  duplicates: number;
+  alarms: Alarm[];
+};
 
 export class LedgerWriter {
   readonly #ledger: Ledger;
@@ -70,9 +75,10 @@ export class LedgerWriter {
     const fresh: Buffer[] = [];
     const result: BatchResult = { records: 0, duplicates: 0, alarms: [] };
     for (const { streamSeq, payload } of messages) {
-      const taken = this.#follower.take(payload, { isAgain: streamSeq <= last });
+      const isAgain = streamSeq <= last;
+      const taken = this.#follower.take(payload, { isAgain });
       fresh.push(...taken.fresh);
-      result.duplicates += taken.duplicates;
+      if (!isAgain) result.duplicates += taken.duplicates;
       result.alarms.push(...taken.alarms);
       last = Math.max(last, streamSeq);
     }
