@@ -99,7 +99,8 @@ function sourceHash(args) {
   const keep = (name, isDirectory) => !(isDirectory && name.startsWith('build')) && !name.endsWith('.md');
   const files = [...listFiles(nativeDir, keep), ...listFiles(join(root, 'test/native'), isNativeSource)];
   const lock = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8')).packages;
-  const headers = ['node-addon-api', 'node-api-headers'].map((name) => lock[`node_modules/${name}`]?.version);
+  const packages = ['node-addon-api', 'node-api-headers', `node-linux-${process.arch}`]; // the last one has libuv's
+  const headers = packages.map((name) => lock[`node_modules/${name}`]?.version);
   const { CXX = '', CXXFLAGS = '', CFLAGS = '', LDFLAGS = '' } = process.env;
   return hashFiles(files, ...args, ...headers, CXX, CXXFLAGS, CFLAGS, LDFLAGS, process.arch);
 }

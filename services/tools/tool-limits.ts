@@ -124,6 +124,10 @@ export const EVAL_WALL_MS = 1_000;
 export const EVAL_CALL_WALL_MS = 10_000;
 /** What the start of a thread may take on a loaded machine; it takes some 0.1 s. */
 export const EVAL_START_MS = 5_000;
+/** Threads that were given up and did not end, before no more are started. */
+export const EVAL_GIVEN_UP_MAX = 8;
+/** What the ends of all threads may take when the service stops. */
+export const EVAL_CLOSE_MS = 2_000;
 /** What the interpreter's own stop may take before its thread is ended. */
 export const EVAL_GRACE_MS = 500;
 export const EVAL_THREADS_MAX = 2;

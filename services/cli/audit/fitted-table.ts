@@ -42,15 +42,16 @@ const widthOfAll = (columns: readonly Column[]): number =>
   columns.reduce((sum, one) => sum + widthOf(one) + GAP.length, -GAP.length);
 
 /** Takes from the widest of those that may be cut, until all fit or none can give more. */
-function cut(columns: Column[], width: number): Column[] {
-  const excess = widthOfAll(columns) - width;
-  const candidates = columns.filter(({ title }) => CUT_LAST.includes(title));
-  const [widest] = candidates.toSorted((a, b) => widthOf(b) - widthOf(a));
-  if (excess <= 0 || widest === undefined || widthOf(widest) <= CELL_MIN) return columns;
-  const next = Math.max(...candidates.filter((one) => one !== widest).map(widthOf));
-  const target = Math.max(CELL_MIN, widthOf(widest) - excess, Math.min(widthOf(widest) - 1, next));
-  const narrower = change(widest.title, (cell) => (cell.length > target ? `${cell.slice(0, target - 1)}…` : cell));
-  return cut(narrower(columns), width);
+function cut(whole: Column[], width: number): Column[] {
+  for (let columns = whole; ; ) {
+    const excess = widthOfAll(columns) - width;
+    const candidates = columns.filter(({ title }) => CUT_LAST.includes(title));
+    const [widest] = candidates.toSorted((a, b) => widthOf(b) - widthOf(a));
+    if (excess <= 0 || widest === undefined || widthOf(widest) <= CELL_MIN) return columns;
+    const next = Math.max(...candidates.filter((one) => one !== widest).map(widthOf));
+    const target = Math.max(CELL_MIN, widthOf(widest) - excess, Math.min(widthOf(widest) - 1, next));
+    columns = change(widest.title, (cell) => (cell.length > target ? `${cell.slice(0, target - 1)}…` : cell))(columns);
+  }
 }
 
 /** `width` in columns. `isShortened`: not all is there; a request's whole id then takes the whole table, or JSON. */

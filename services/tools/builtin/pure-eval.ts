@@ -1,7 +1,14 @@
 // The threads that eval_js_pure runs in: at most a few, one evaluation each at a time, ended when they do not answer in time.
 import { Worker } from 'node:worker_threads';
 import { QuernError } from '#kit/errors.ts';
-import { EVAL_GRACE_MS, EVAL_QUEUE_MAX, EVAL_START_MS, EVAL_THREADS_MAX } from '../tool-limits.ts';
+import {
+  EVAL_CLOSE_MS,
+  EVAL_GIVEN_UP_MAX,
+  EVAL_GRACE_MS,
+  EVAL_QUEUE_MAX,
+  EVAL_START_MS,
+  EVAL_THREADS_MAX,
+} from '../tool-limits.ts';
 import type { EvalReply, EvalRequest } from './eval-messages.ts';
 
 export type PureEval = {
@@ -71,6 +78,8 @@ class EvalThreads implements PureEval {
   readonly #all = new Set<Thread>();
   readonly #waiting: (() => void)[] = [];
   #running = 0;
+  /** Threads that did not start in time and have not ended either. */
+  #givenUp = 0;
   #closed = false;
   readonly #script: URL;
   readonly #startMs: number;
@@ -115,6 +124,10 @@ class EvalThreads implements PureEval {
   }
 
   async #run(request: EvalRequest): Promise<EvalReply> {
+    if (this.#givenUp >= EVAL_GIVEN_UP_MAX) {
+      const message = `${this.#givenUp} interpreters did not start in time and have not ended; start the tool service again`;
+      throw new QuernError('UNAVAILABLE', message);
+    }
     const thread = this.#idle.pop() ?? startThread(this.#script);
     this.#all.add(thread);
     thread.worker.ref();
@@ -128,17 +141,28 @@ class EvalThreads implements PureEval {
         this.#idle.push(thread);
       } else {
         this.#all.delete(thread);
-        if (reply === NOT_STARTED)
-          void thread.worker.terminate(); // what does not start may not end either
+        if (reply === NOT_STARTED) this.#giveUp(thread);
         else await thread.worker.terminate();
       }
     }
   }
 
+  /** What does not start may not end either: nobody waits for it. */
+  #giveUp({ worker }: Thread): void {
+    this.#givenUp += 1;
+    worker.unref();
+    void worker.terminate().then(() => {
+      this.#givenUp -= 1;
+    });
+  }
+
   async close(): Promise<void> {
     this.#closed = true;
     for (const wake of this.#waiting.splice(0)) wake();
-    await Promise.all([...this.#all].map(({ worker }) => worker.terminate()));
+    const { promise: late, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, EVAL_CLOSE_MS);
+    await Promise.race([Promise.all([...this.#all].map(({ worker }) => worker.terminate())), late]);
+    clearTimeout(timer);
   }
 }
 

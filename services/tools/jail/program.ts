@@ -71,7 +71,7 @@ export function startByNode({ path, argv, descriptors, takesInput }: ProgramOrde
     detached: true,
   });
   child.on('error', () => {}); // a signal that came too late; a failed start is seen below
-  const stdio = child.stdio as unknown as (Duplex | null)[];
+  const stdio = (child.stdio ?? []) as unknown as (Duplex | null)[]; // absent where no descriptor is left
   if (child.pid === undefined) {
     for (const stream of stdio) stream?.destroy();
     throw cannotStart(path);
