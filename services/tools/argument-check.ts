@@ -6,6 +6,7 @@ import { sha256Hex } from '#kit/secure.ts';
 import { canonicalJson } from './canonical.ts';
 import { parseArguments } from './json-arguments.ts';
 import { READY_ID, type SchemaReply, type SchemaRequest } from './schema-thread-messages.ts';
+import { threadEnv } from './thread-modules.ts';
 import type { JsonObject } from './tool.ts';
 import {
   CHECK_CPU_MS,
@@ -72,7 +73,7 @@ class SchemaThread {
 
   #start(): Worker {
     const worker = new Worker(new URL('./schema-thread.ts', import.meta.url), {
-      env: {},
+      env: threadEnv(),
       resourceLimits: { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 8 },
     });
     this.#ready = false;

@@ -1,7 +1,6 @@
 // The tool service's process. Started as root it first takes what only root can reach (the vault's keys), gives root up, and only
 // then opens anything else, listens or runs a tool.
 import { rmdir } from 'node:fs/promises';
-import { flushCompileCache } from 'node:module';
 import { dirname } from 'node:path';
 import { openVault } from '#kit/audit/key-folder.ts';
 import { createLifecycle, runMain } from '#kit/lifecycle.ts';
@@ -11,9 +10,11 @@ import { startTracing, type Tracing } from '#kit/otlp/tracing.ts';
 import { reportReady } from '#kit/parent.ts';
 import { parseAddress } from '#kit/rpc/address.ts';
 import { readConfig } from './config.ts';
+import { UNPRIVILEGED_ID } from './jail/limits.ts';
 import { giveUpRoot } from './jail/privileges.ts';
 import { FAILED_EXIT_MS } from './limits.ts';
 import { startTools, type ToolsService } from './service.ts';
+import { compileThreads } from './thread-modules.ts';
 import { openToolParts, ownFolders } from './tool-parts.ts';
 
 /** Started by root the service has a folder of its own for its socket; nobody else may remove it. */
@@ -23,8 +24,9 @@ async function removeSocketFolder(listen: string): Promise<void> {
 }
 
 async function main(): Promise<void> {
-  flushCompileCache(); // as the account that owns the cache; without one it does nothing
+  if (process.argv[2] === '--compile') return compileThreads(null); // with them everything that this module imports
   const config = readConfig(process.env);
+  await compileThreads(config.uid ?? UNPRIVILEGED_ID);
   const vault = config.audit ? await openVault(config.audit.keyDir) : null;
   const wasRoot = process.getuid?.() === 0;
   const start = giveUpRoot({ folders: ownFolders(config), uid: config.uid });

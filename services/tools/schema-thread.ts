@@ -1,6 +1,6 @@
 // The thread in which schemas are compiled and arguments are checked: what a foreign schema costs is its own time, and the
 // thread can be ended. Answers one message at a time, in order; argument-check.ts is the other side.
-import { parentPort } from 'node:worker_threads';
+import { isMainThread, parentPort } from 'node:worker_threads';
 import { Ajv2020, type AnySchemaObject, type ValidateFunction } from 'ajv/dist/2020.js';
 import { assert } from '#kit/assert.ts';
 import { linearPattern } from './linear-pattern.ts';
@@ -30,13 +30,14 @@ function newAjv(ignoreUnknown: boolean): Ajv2020 {
   }).addVocabulary(['example']);
 }
 
-const strict = newAjv(false);
-const lenient = newAjv(true);
+const ajvs = new Map<boolean, Ajv2020>();
 const compiled = new Map<string, ValidateFunction>();
 
 function compile(request: SchemaRequest & { op: 'compile' }): SchemaReply {
   if (compiled.has(request.key)) return { id: request.id, ok: true };
-  const ajv = request.ignoreUnknown ? lenient : strict;
+  const { ignoreUnknown } = request;
+  const ajv = ajvs.get(ignoreUnknown) ?? newAjv(ignoreUnknown);
+  ajvs.set(ignoreUnknown, ajv);
   const schema: AnySchemaObject = JSON.parse(request.schema);
   const validate = ajv.compile(schema);
   ajv.removeSchema(schema); // else it keeps every schema it has seen
@@ -65,7 +66,10 @@ function answer(request: SchemaRequest): SchemaReply {
   }
 }
 
-assert(parentPort, 'runs in a thread of its own');
-const port = parentPort;
-port.on('message', (request: SchemaRequest) => port.postMessage(answer(request)));
-port.postMessage({ id: READY_ID, ok: true } satisfies SchemaReply);
+// Not where thread-modules.ts has it compiled.
+if (!isMainThread) {
+  assert(parentPort, 'runs in a thread of its own');
+  const port = parentPort;
+  port.on('message', (request: SchemaRequest) => port.postMessage(answer(request)));
+  port.postMessage({ id: READY_ID, ok: true } satisfies SchemaReply);
+}

@@ -126,6 +126,8 @@ export const EVAL_CALL_WALL_MS = 10_000;
 export const EVAL_START_MS = 5_000;
 /** Threads that were given up and did not end, before no more are started. */
 export const EVAL_GIVEN_UP_MAX = 8;
+/** After this long without a call a thread is ended, which gives its memory back; the next call starts one again. */
+export const EVAL_IDLE_MS = 10_000;
 /** What the ends of all threads may take when the service stops. */
 export const EVAL_CLOSE_MS = 2_000;
 /** What the interpreter's own stop may take before its thread is ended. */

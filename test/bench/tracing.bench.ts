@@ -1,9 +1,9 @@
 // What tracing every request costs, and how much of a call's time its spans leave unexplained.
-//   npm run bench:tracing [-- --gateways 1 --turns 24 --tokens 1000,256 --only gRPC]
+//   npm run bench:tracing [-- --gateways 1 --turns 24 --tokens 1000,256 --round-seconds 1 --only gRPC]
 // A gateway over a mock engine exports its spans to a collector in a process of its own. Rounds of calls whose traceparent says
 // "not recorded", rounds of calls whose traceparent says "recorded", and again "not recorded" (what the method itself makes up) take
 // turns at the same load, in one process: two processes of one program differ by up to a quarter. A round's CPU time holds the export
-// of its last spans. Medians of the differences within a turn, with their 95 % intervals.
+// of its last spans. Medians of the differences within a turn, of "recorded" from the mean of both others, with their 95 % intervals.
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { loadavg } from 'node:os';
@@ -29,7 +29,7 @@ import {
 import type { SinkTook } from './support/span-sink.ts';
 
 const STREAMS = 64;
-/** About a second of a gateway at its limit. */
+/** About a second of a gateway at its limit, on a slow machine. */
 const ROUND_TOKENS = { gRPC: 192_000, SSE: 64_000 };
 const WARM_UP_TURNS = 4;
 /** Until the last spans of a round have left. */
@@ -42,12 +42,14 @@ const { values } = parseArgs({
     gateways: { type: 'string', default: '1' },
     turns: { type: 'string', default: '24' },
     tokens: { type: 'string', default: '1000,256' },
+    'round-seconds': { type: 'string', default: '1' },
     only: { type: 'string', default: 'gRPC,SSE' },
     'skip-coverage': { type: 'boolean', default: false },
   },
 });
 const TURNS = Number(values.turns);
 const GATEWAYS = Number(values.gateways);
+const ROUND_SECONDS = Number(values['round-seconds']);
 
 type Round = { tokensPerSecond: number; cpu: CpuTime; requests: number; tokens: number };
 /** Neighbouring rounds: without spans, with them, and without them again. */
@@ -68,7 +70,7 @@ const ORDERS: readonly (readonly (keyof Turn)[])[] = [
 /** All streams busy, one request after the other, until the round's tokens have come. */
 async function round(gateway: ChildProcess, { call }: Caller, { transport, tokens }: Shape): Promise<Round> {
   const pid = gateway.pid ?? 0;
-  const perStream = Math.max(1, Math.round(ROUND_TOKENS[transport] / STREAMS / tokens));
+  const perStream = Math.max(1, Math.round((ROUND_TOKENS[transport] * ROUND_SECONDS) / STREAMS / tokens));
   const [before, startedAt] = [cpuTime(pid), performance.now()];
   const stream = async (): Promise<void> => {
     for (let i = 0; i < perStream; i += 1) await call(tokens, () => {});
@@ -108,20 +110,30 @@ function costLines({ transport, tokens, took }: Shape): string {
   const middle = (read: (turn: Turn) => number): number => medianInterval(took.map(read)).median;
   const micros = (nanos: number): string => `${nanos > 0 ? '+' : ''}${(nanos / 1000).toFixed(0)} us`;
   const perRequest = ({ cpu, requests }: Round): number => cpu.all / requests;
+  const against = (of: (round: Round) => number) => ({
+    recorded: (turn: Turn): number => (2 * of(turn.on)) / (of(turn.off) + of(turn.again)) - 1,
+    again: (turn: Turn): number => of(turn.again) / of(turn.off) - 1,
+  });
+  const [all, main, rate] = [
+    against(({ cpu }) => cpu.all),
+    against(({ cpu }) => cpu.main),
+    against(({ tokensPerSecond }) => tokensPerSecond),
+  ];
   const [off, on] = [middle((turn) => turn.off.tokensPerSecond), middle((turn) => turn.on.tokensPerSecond)];
   const cpu = middle((turn) => perRequest(turn.off));
+  const adds = (turn: Turn): number => perRequest(turn.on) - (perRequest(turn.off) + perRequest(turn.again)) / 2;
   const rows: [string, string][] = [
     [
       'CPU per request, not recorded',
       `${(cpu / 1000).toFixed(0)} us, ${(cpu / tokens / 1000).toFixed(2)} us per token`,
     ],
-    ['  recorded adds', differenceText(took, (turn) => perRequest(turn.on) - perRequest(turn.off), micros)],
-    ['  that is', differenceText(took, (turn) => turn.on.cpu.all / turn.off.cpu.all - 1)],
-    ['  of its main thread', differenceText(took, (turn) => turn.on.cpu.main / turn.off.cpu.main - 1)],
-    ['  not recorded again', differenceText(took, (turn) => turn.again.cpu.all / turn.off.cpu.all - 1)],
+    ['  recorded adds', differenceText(took, adds, micros)],
+    ['  that is', differenceText(took, all.recorded)],
+    ['  of its main thread', differenceText(took, main.recorded)],
+    ['  not recorded again', differenceText(took, all.again)],
     ['tokens/s, not recorded, recorded', `${off.toFixed(0)}, ${on.toFixed(0)}`],
-    ['  ratio - 1', differenceText(took, (turn) => turn.on.tokensPerSecond / turn.off.tokensPerSecond - 1)],
-    ['  not recorded again', differenceText(took, (turn) => turn.again.tokensPerSecond / turn.off.tokensPerSecond - 1)],
+    ['  ratio - 1', differenceText(took, rate.recorded)],
+    ['  not recorded again', differenceText(took, rate.again)],
   ];
   const head = `${transport}, ${STREAMS} streams of ${tokens} tokens, ${took.length} turns of ${took[0]?.on.requests} requests`;
   return `${head}\n${rows.map(([name, text]) => `  ${name.padEnd(36)}${text}\n`).join('')}`;

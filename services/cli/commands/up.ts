@@ -15,7 +15,7 @@ import { parseModels } from '../up/model-folder.ts';
 import { planProcesses, type UpOptions } from '../up/plan.ts';
 import { findFreePort, requireFreePort, splitAddress } from '../up/ports.ts';
 import { jsonReporter, textReporter } from '../up/reporter.ts';
-import { type ToolsPlan, toolsFolder, toolsView } from '../up/tools-plan.ts';
+import { compileTools, type ToolsPlan, toolsCompileCache, toolsFolder, toolsView } from '../up/tools-plan.ts';
 import { planTraces, traceRows, traceUi } from '../up/trace-plan.ts';
 
 const TOKENIZER_METRICS_PORT = 9152;
@@ -140,12 +140,15 @@ function engineOptions(values: EngineValues): Pick<UpOptions, 'threads' | 'dtype
 
 async function chooseTools({ config }: Io, isFirst: boolean, taken: readonly number[]): Promise<ToolsPlan> {
   const { stateDir, toolsDir, toolsUid, places, root } = config;
-  return {
+  const checkout = { root, node: process.execPath };
+  const plan = {
     dir: toolsFolder(stateDir, toolsDir),
     metricsPort: await findFreePort(isFirst ? TOOLS_METRICS_PORT : undefined, taken),
-    compileCache: join(places.caches[0] ?? stateDir, 'node-compile'),
-    view: await toolsView({ root, node: process.execPath }, toolsUid),
+    compileCache: toolsCompileCache(places.caches[0] ?? stateDir),
+    view: await toolsView(checkout, toolsUid),
   };
+  await compileTools(plan, checkout);
+  return plan;
 }
 
 type AuditChoice = Pick<AuditSettings, 'off' | 'nats' | 'metricsPort'>;

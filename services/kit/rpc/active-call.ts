@@ -92,6 +92,7 @@ export class ActiveCall {
   #meterKey: string;
   /** A status was sent or the caller went away: nothing more can be said. */
   #answered = false;
+  #hasInitial = false;
 
   constructor(scope: CallScope, surface: Surface, method: string, service: ServiceRegistration) {
     this.#scope = scope;
@@ -204,8 +205,10 @@ export class ActiveCall {
     }
   }
 
-  /** Initial metadata. Streams send it when admitted, unary calls with their answer. */
+  /** Initial metadata, the first time. It goes with the answer or its first message; a stream in both directions sends it when admitted. */
   sendInitial(): void {
+    if (this.#hasInitial) return;
+    this.#hasInitial = true;
     const metadata = new Metadata();
     metadata.set('x-request-id', this.context.requestId);
     this.#surface.sendMetadata(metadata);

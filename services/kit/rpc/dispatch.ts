@@ -144,12 +144,18 @@ function streamHandler(
   return async (surface: Writable | Duplex): Promise<void> => {
     const call = new ActiveCall(scope, surface, name, service);
     const { signal } = call.context;
-    const out = createOut<unknown>(surface, encode, signal);
+    // Not before: headers of their own wake the client while the request still is on its way to the tokenizer and the engine.
+    const encodeMessage = (message: unknown): Buffer => {
+      const encoded = encode(message);
+      call.sendInitial();
+      return encoded;
+    };
+    const out = createOut<unknown>(surface, encodeMessage, signal);
     surface.once('cancelled', () => out.close(signal.reason));
     let thrown: unknown = null;
     try {
       await call.admit();
-      call.sendInitial();
+      if (requestStream) call.sendInitial(); // who writes may wait to hear that somebody reads
       const input = requestStream
         ? checkRequests(surface as Duplex, name, signal)
         : checkRequest((surface as Writable).request, name);
@@ -160,8 +166,12 @@ function streamHandler(
     const error = call.settle(thrown);
     out.close(error ?? CALL_ENDED);
     if (error === undefined) return;
-    if (error) surface.emit('error', call.failure(error));
-    else surface.end(call.trailers);
+    if (error) {
+      surface.emit('error', call.failure(error));
+      return;
+    }
+    call.sendInitial();
+    surface.end(call.trailers);
   };
 }
 

@@ -1,6 +1,6 @@
 // Evaluates one piece of JavaScript in QuickJS (WebAssembly): an interpreter without files, network, processes, timers and
 // modules. Memory, stack and time are limited inside; pure-eval.ts ends the thread when that does not help.
-import { parentPort } from 'node:worker_threads';
+import { isMainThread, type MessagePort, parentPort } from 'node:worker_threads';
 import variant from '@jitl/quickjs-wasmfile-release-sync';
 import {
   newQuickJSWASMModuleFromVariant,
@@ -84,25 +84,33 @@ function evaluate(
 
 const tooLong = (wallMs: number): string => `took more than ${wallMs} ms, the limit of this tool; do less in one call`;
 
-assert(parentPort, 'runs in a thread of its own');
-const port = parentPort;
-port.on('message', (request: EvalRequest) => {
-  let reply: EvalReply;
-  try {
-    reply = { ...evaluate(module, request), keep: true };
-  } catch (error) {
-    reply = {
-      ok: false,
-      message: `the interpreter failed: ${(error as Error).message.slice(0, MESSAGE_CHARS_MAX)}`,
-      keep: false,
-    };
-  }
-  port.postMessage(
-    reply.keep && module.getWasmMemory().buffer.byteLength <= EVAL_KEEP_BYTES ? reply : { ...reply, keep: false },
-  );
-});
-// Only now, with the port listening: a thread whose event loop has nothing left waits, blocked, for V8's background tasks, and hangs
-// for good when the one that compiles this module queues behind an optimization that waits for this thread's garbage collection.
-// Its types are those of CommonJS, where the variant is one member further in.
-const module = await newQuickJSWASMModuleFromVariant(variant as unknown as QuickJSSyncVariant);
-port.postMessage('ready');
+async function serve(port: MessagePort): Promise<void> {
+  const loaded = Promise.withResolvers<QuickJSWASMModule>();
+  port.on('message', async (request: EvalRequest) => {
+    const module = await loaded.promise;
+    let reply: EvalReply;
+    try {
+      reply = { ...evaluate(module, request), keep: true };
+    } catch (error) {
+      reply = {
+        ok: false,
+        message: `the interpreter failed: ${(error as Error).message.slice(0, MESSAGE_CHARS_MAX)}`,
+        keep: false,
+      };
+    }
+    port.postMessage(
+      reply.keep && module.getWasmMemory().buffer.byteLength <= EVAL_KEEP_BYTES ? reply : { ...reply, keep: false },
+    );
+  });
+  // Only now, with the port listening: a thread whose event loop has nothing left waits, blocked, for V8's background tasks, and hangs
+  // for good when the one that compiles this module queues behind an optimization that waits for this thread's garbage collection.
+  // Its types are those of CommonJS, where the variant is one member further in.
+  loaded.resolve(await newQuickJSWASMModuleFromVariant(variant as unknown as QuickJSSyncVariant));
+  port.postMessage('ready');
+}
+
+// Not where thread-modules.ts has it compiled.
+if (!isMainThread) {
+  assert(parentPort, 'runs in a thread of its own');
+  await serve(parentPort);
+}

@@ -1,10 +1,12 @@
 // The threads that eval_js_pure runs in: at most a few, one evaluation each at a time, ended when they do not answer in time.
 import { Worker } from 'node:worker_threads';
 import { QuernError } from '#kit/errors.ts';
+import { threadEnv } from '../thread-modules.ts';
 import {
   EVAL_CLOSE_MS,
   EVAL_GIVEN_UP_MAX,
   EVAL_GRACE_MS,
+  EVAL_IDLE_MS,
   EVAL_QUEUE_MAX,
   EVAL_START_MS,
   EVAL_THREADS_MAX,
@@ -17,18 +19,18 @@ export type PureEval = {
   close(): Promise<void>;
 };
 
-/** One thread; `ready` when its interpreter is loaded. */
-type Thread = { readonly worker: Worker; readonly ready: Promise<void> };
+/** One thread; `ready` when its interpreter is loaded. `unused`: what ends it when no call has come for a while. */
+type Thread = { readonly worker: Worker; readonly ready: Promise<void>; unused?: NodeJS.Timeout };
 
 /** What a test may change. */
-export type EvalOptions = { readonly thread?: URL; readonly startMs?: number };
+export type EvalOptions = { readonly thread?: URL; readonly startMs?: number; readonly idleMs?: number };
 
 const STOPPED: EvalReply = { ok: false, message: 'the interpreter did not stop in time', keep: false };
 const NOT_STARTED: EvalReply = { ok: false, message: 'the interpreter did not start in time; try again', keep: false };
 
 function startThread(script: URL): Thread {
   const worker = new Worker(script, {
-    env: {},
+    env: threadEnv(),
     resourceLimits: { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 8 },
   });
   const ready = new Promise<void>((resolve, reject) => {
@@ -83,10 +85,12 @@ class EvalThreads implements PureEval {
   #closed = false;
   readonly #script: URL;
   readonly #startMs: number;
+  readonly #idleMs: number;
 
-  constructor({ thread, startMs }: EvalOptions) {
+  constructor({ thread, startMs, idleMs }: EvalOptions) {
     this.#script = thread ?? new URL('./eval-thread.ts', import.meta.url);
     this.#startMs = startMs ?? EVAL_START_MS;
+    this.#idleMs = idleMs ?? EVAL_IDLE_MS;
   }
 
   async evaluate(
@@ -128,7 +132,7 @@ class EvalThreads implements PureEval {
       const message = `${this.#givenUp} interpreters did not start in time and have not ended; start the tool service again`;
       throw new QuernError('UNAVAILABLE', message);
     }
-    const thread = this.#idle.pop() ?? startThread(this.#script);
+    const thread = this.#take();
     this.#all.add(thread);
     thread.worker.ref();
     let reply = STOPPED;
@@ -137,14 +141,30 @@ class EvalThreads implements PureEval {
       return reply;
     } finally {
       if (reply.keep && !this.#closed) {
-        thread.worker.unref();
-        this.#idle.push(thread);
+        this.#keep(thread);
       } else {
         this.#all.delete(thread);
         if (reply === NOT_STARTED) this.#giveUp(thread);
         else await thread.worker.terminate();
       }
     }
+  }
+
+  #take(): Thread {
+    const idle = this.#idle.pop();
+    clearTimeout(idle?.unused);
+    return idle ?? startThread(this.#script);
+  }
+
+  /** For the next call, if one comes soon: an interpreter that waits holds memory for nobody. */
+  #keep(thread: Thread): void {
+    thread.worker.unref();
+    thread.unused = setTimeout(() => {
+      this.#idle.splice(this.#idle.indexOf(thread), 1);
+      this.#all.delete(thread);
+      void thread.worker.terminate();
+    }, this.#idleMs).unref();
+    this.#idle.push(thread);
   }
 
   /** What does not start may not end either: nobody waits for it. */

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { evalJsPureTool } from '../../../../services/tools/builtin/eval-js-pure.ts';
 import { createPureEval } from '../../../../services/tools/builtin/pure-eval.ts';
 import type { JsonValue, ToolAnswer } from '../../../../services/tools/tool.ts';
@@ -114,4 +115,29 @@ test('a thread that never starts is given up, and holds no place', async () => {
     assert.match(reply.message, /did not start in time/);
   }
   await never.close();
+});
+
+test('an interpreter serves the next call, and is ended when none comes for a while', async () => {
+  const script = `import { parentPort, threadId } from 'node:worker_threads';
+parentPort.on('message', () => parentPort.postMessage({ ok: true, json: String(threadId), keep: true }));
+parentPort.postMessage('ready');`;
+  const thread = new URL(`data:text/javascript,${encodeURIComponent(script)}`);
+  const { signal } = new AbortController();
+  const threadsOf = async (idleMs: number): Promise<[string, string]> => {
+    const evals = createPureEval({ thread, startMs: 60_000, idleMs });
+    const ask = async (): Promise<string> => {
+      const reply = await evals.evaluate('1', 'null', { wallMs: 60_000, signal });
+      assert(reply.ok);
+      return reply.json;
+    };
+    const first = await ask();
+    await sleep(20); // a timer of 1 ms that was set before it has run by then
+    const threads: [string, string] = [first, await ask()];
+    await evals.close();
+    return threads;
+  };
+  const [kept, again] = await threadsOf(600_000);
+  assert.equal(again, kept);
+  const [ended, fresh] = await threadsOf(1);
+  assert.notEqual(fresh, ended);
 });
