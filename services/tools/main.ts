@@ -14,7 +14,7 @@ import { UNPRIVILEGED_ID } from './jail/limits.ts';
 import { giveUpRoot } from './jail/privileges.ts';
 import { FAILED_EXIT_MS } from './limits.ts';
 import { startTools, type ToolsService } from './service.ts';
-import { compileThreads } from './thread-modules.ts';
+import { compileAll, compileThreads } from './thread-modules.ts';
 import { openToolParts, ownFolders } from './tool-parts.ts';
 
 /** Started by root the service has a folder of its own for its socket; nobody else may remove it. */
@@ -24,7 +24,7 @@ async function removeSocketFolder(listen: string): Promise<void> {
 }
 
 async function main(): Promise<void> {
-  if (process.argv[2] === '--compile') return compileThreads(null); // with them everything that this module imports
+  if (process.argv[2] === '--compile') return compileAll(); // with it everything that this module imports
   const config = readConfig(process.env);
   await compileThreads(config.uid ?? UNPRIVILEGED_ID);
   const vault = config.audit ? await openVault(config.audit.keyDir) : null;

@@ -13,16 +13,33 @@ async function letRead(cache: string, uid: number): Promise<void> {
   await Promise.all((await readdir(cache)).map((name) => chmod(join(cache, name), 0o644)));
 }
 
+/** What only some calls need. Loaded by the service itself it would hold memory that nobody uses. */
+const loadRest = () =>
+  Promise.all([
+    import('#kit/rpc/descriptor-image.ts'),
+    import('./mcp/connection.ts'),
+    import('./mcp/http-link.ts'),
+    import('./mcp/sandbox-link.ts'),
+  ]);
+
+const loadThreads = () => Promise.all([import('./schema-thread.ts'), import('./builtin/eval-thread.ts')]); // here they do nothing
+
+/** Compiles all modules and keeps that, for a process of its own. */
+export async function compileAll(): Promise<void> {
+  await Promise.all([loadThreads(), loadRest()]);
+  flushCompileCache();
+}
+
 /**
  * Compiles what the threads load and keeps it, where there is a cache, for the account `uid` that root becomes; as the account that
- * owns the cache. Null: for nobody else. A cache that cannot be shared costs memory and nothing else.
+ * owns the cache. A cache that cannot be shared costs memory and nothing else.
  */
-export async function compileThreads(uid: number | null): Promise<void> {
+export async function compileThreads(uid: number): Promise<void> {
   const cache = getCompileCacheDir();
   if (!cache) return;
-  await Promise.all([import('./schema-thread.ts'), import('./builtin/eval-thread.ts')]); // they do nothing in the main thread
+  await loadThreads();
   flushCompileCache();
-  if (uid !== null) await letRead(cache, uid).catch(() => {});
+  await letRead(cache, uid).catch(() => {});
 }
 
 /** The environment of a thread: nothing but where the cache is. */

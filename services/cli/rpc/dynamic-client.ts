@@ -3,7 +3,7 @@ import * as grpc from '@grpc/grpc-js';
 import { loadFileDescriptorSetFromBuffer, type MethodDefinition, type ServiceDefinition } from '@grpc/proto-loader';
 import { QuernError } from '#kit/errors.ts';
 import type { ClientTls } from '#kit/rpc/client.ts';
-import { descriptorSet } from '#kit/rpc/reflection.ts';
+import { descriptorSet } from '#kit/rpc/descriptor-image.ts';
 import { fromServiceError } from '#kit/rpc/status.ts';
 import { didYouMean } from '../did-you-mean.ts';
 import { explainFailure } from '../failures.ts';

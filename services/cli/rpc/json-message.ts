@@ -13,7 +13,7 @@ import {
 import { FileDescriptorSetSchema } from '@bufbuild/protobuf/wkt';
 import { QuernError } from '#kit/errors.ts';
 import { nearest } from '#kit/nearest.ts';
-import { descriptorSet } from '#kit/rpc/reflection.ts';
+import { descriptorSet } from '#kit/rpc/descriptor-image.ts';
 import { shortText } from '#kit/text-cut.ts';
 
 const EDITS_MAX = 3;

@@ -29,7 +29,6 @@ import { prepareSocketPath } from './socket-path.ts';
 import { isUnixPeer } from './surface.ts';
 import { logTlsRefusals } from './tls-refusals.ts';
 
-export { descriptorSet } from './reflection.ts';
 export {
   type CallContext,
   defineService,
