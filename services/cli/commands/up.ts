@@ -15,7 +15,8 @@ import { parseModels } from '../up/model-folder.ts';
 import { planProcesses, type UpOptions } from '../up/plan.ts';
 import { findFreePort, requireFreePort, splitAddress } from '../up/ports.ts';
 import { jsonReporter, textReporter } from '../up/reporter.ts';
-import { compileTools, type ToolsPlan, toolsCompileCache, toolsFolder, toolsView } from '../up/tools-plan.ts';
+import { compileTools } from '../up/tools-compile.ts';
+import { type ToolsPlan, toolsCompileCache, toolsFolder, toolsView } from '../up/tools-plan.ts';
 import { planTraces, traceRows, traceUi } from '../up/trace-plan.ts';
 
 const TOKENIZER_METRICS_PORT = 9152;
@@ -147,7 +148,7 @@ async function chooseTools({ config }: Io, isFirst: boolean, taken: readonly num
     compileCache: toolsCompileCache(places.caches[0] ?? stateDir),
     view: await toolsView(checkout, toolsUid),
   };
-  await compileTools(plan, checkout);
+  await compileTools(plan, { ...checkout, path: places.path });
   return plan;
 }
 

@@ -1,9 +1,6 @@
 /** How a one-machine mesh runs tools: where the service listens and keeps its files, and what it is told. */
-import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { promisify } from 'node:util';
 import { type AuditPlan, NATS_NOWHERE } from './audit-plan.ts';
 import { type CheckoutView, viewFor } from './checkout-view.ts';
 
@@ -24,9 +21,6 @@ export type ToolsPlan = {
 /** Small, since every sandbox is made by a fork of it: a young generation of 1 MiB and one thread of V8's own. */
 export const TOOLS_NODE_OPTIONS: readonly string[] = ['--max-semi-space-size=1', '--v8-pool-size=1'];
 
-/** Of all modules of the service; a second or so. */
-const COMPILE_MS = 30_000;
-
 const isRoot = (): boolean => process.getuid?.() === 0;
 
 /**
@@ -42,21 +36,6 @@ export function toolsFolder(stateDir: string, named: string | undefined, root = 
 /** Where its compiled modules are kept: below root's own folders its account could not read them, and its threads start as that. */
 export function toolsCompileCache(cacheDir: string, root = isRoot()): string {
   return join(root ? '/var/lib/quern' : cacheDir, 'node-compile');
-}
-
-/**
- * Before the first start of all a process of its own fills the cache, or the service would hold the compiler for as long as it runs.
- * What fails here fails in the service, which says so.
- */
-export async function compileTools(
-  { compileCache, view }: Pick<ToolsPlan, 'compileCache' | 'view'>,
-  checkout: { root: string; node: string },
-): Promise<void> {
-  if (existsSync(compileCache)) return;
-  const { words, node, root } = view ?? { words: [], ...checkout };
-  const [command = node, ...args] = [...words, node, ...TOOLS_NODE_OPTIONS, join(root, 'services/tools/main.ts')];
-  const options = { env: { NODE_COMPILE_CACHE: compileCache }, timeout: COMPILE_MS };
-  await promisify(execFile)(command, [...args, '--compile'], options).catch(() => {});
 }
 
 /** The folder of its socket: the mesh's, or beside it a folder of the account that the service becomes. */
