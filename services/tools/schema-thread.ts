@@ -35,9 +35,8 @@ const compiled = new Map<string, ValidateFunction>();
 
 function compile(request: SchemaRequest & { op: 'compile' }): SchemaReply {
   if (compiled.has(request.key)) return { id: request.id, ok: true };
-  const { ignoreUnknown } = request;
-  const ajv = ajvs.get(ignoreUnknown) ?? newAjv(ignoreUnknown);
-  ajvs.set(ignoreUnknown, ajv);
+  const ajv = ajvs.get(request.ignoreUnknown);
+  assert(ajv, 'made before the thread was ready');
   const schema: AnySchemaObject = JSON.parse(request.schema);
   const validate = ajv.compile(schema);
   ajv.removeSchema(schema); // else it keeps every schema it has seen
@@ -70,6 +69,7 @@ function answer(request: SchemaRequest): SchemaReply {
 if (!isMainThread) {
   assert(parentPort, 'runs in a thread of its own');
   const port = parentPort;
+  for (const ignoreUnknown of [false, true]) ajvs.set(ignoreUnknown, newAjv(ignoreUnknown)); // in nobody's limited time
   port.on('message', (request: SchemaRequest) => port.postMessage(answer(request)));
   port.postMessage({ id: READY_ID, ok: true } satisfies SchemaReply);
 }
