@@ -84,11 +84,13 @@ export class CallEvents {
     this.#letGo();
   }
 
-  /** Bytes as they came, in events of at most OUTPUT_EVENT_BYTES_MAX. Answers whether more may come now. */
-  appendOutput(stream: 1 | 2, data: Uint8Array): boolean {
+  /**
+   * Bytes as they came, in events of at most OUTPUT_EVENT_BYTES_MAX. It keeps `data`: nobody writes to it again. Answers whether more may
+   * come now.
+   */
+  appendOutput(stream: 1 | 2, data: Buffer): boolean {
     for (let at = 0; at < data.length; at += OUTPUT_EVENT_BYTES_MAX) {
-      const piece = Buffer.from(data.subarray(at, at + OUTPUT_EVENT_BYTES_MAX)); // a copy: the ring outlives the giver's buffer
-      this.append({ $case: 'output', value: { stream, data: piece } });
+      this.append({ $case: 'output', value: { stream, data: data.subarray(at, at + OUTPUT_EVENT_BYTES_MAX) } });
     }
     return !this.#full;
   }

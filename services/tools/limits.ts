@@ -35,7 +35,7 @@ export const RING_UNREAD_BYTES = 256 * KIB;
 /** How long the events of an ended call are kept, and of how many calls with how much. */
 export const ENDED_CALLS_KEPT_MS = 300_000;
 export const ENDED_CALLS_KEPT_MAX = 512;
-export const ENDED_CALLS_KEPT_BYTES_MAX = 16 * MIB;
+export const ENDED_CALLS_KEPT_BYTES_MAX = 8 * MIB;
 
 /** How long a person has to answer, unless the settings say otherwise. */
 export const APPROVAL_WAIT_MS = 300_000;

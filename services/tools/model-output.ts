@@ -62,8 +62,7 @@ class Ends {
     return this.#bytes;
   }
 
-  add(data: Uint8Array): void {
-    const bytes = Buffer.from(data); // a copy: the giver may use its buffer again
+  add(bytes: Buffer): void {
     this.#bytes += bytes.length;
     const room = this.#half - this.#headBytes;
     if (room > 0) {
@@ -111,7 +110,8 @@ export class OutputCapture {
     this.#stderr = new Ends(half);
   }
 
-  add(stream: 'stdout' | 'stderr', data: Uint8Array): void {
+  /** Keeps of `data` what it needs: nobody writes to it again. */
+  add(stream: 'stdout' | 'stderr', data: Buffer): void {
     (stream === 'stdout' ? this.#stdout : this.#stderr).add(data);
   }
 

@@ -121,8 +121,9 @@ function sinkOf(events: CallEvents, capture: OutputCapture, start: () => void): 
   return {
     write(stream, data) {
       start();
-      capture.add(stream, data);
-      return events.appendOutput(stream === 'stdout' ? 1 : 2, data);
+      const kept = Buffer.from(data); // a copy, for both: the giver may use its buffer again
+      capture.add(stream, kept);
+      return events.appendOutput(stream === 'stdout' ? 1 : 2, kept);
     },
     drained: () => events.drained(),
   };

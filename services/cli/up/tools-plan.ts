@@ -21,6 +21,16 @@ export type ToolsPlan = {
 /** Small, since every sandbox is made by a fork of it: a young generation of 1 MiB and one thread of V8's own. */
 export const TOOLS_NODE_OPTIONS: readonly string[] = ['--max-semi-space-size=1', '--v8-pool-size=1'];
 
+/**
+ * What glibc does with memory: blocks of 32 KiB and more, which is what output comes in, are pages of their own, and what is freed goes back
+ * to the system. By itself it keeps 20 MiB after some calls with much output.
+ */
+export const TOOLS_MALLOC_ENV: Readonly<Record<string, string>> = {
+  MALLOC_ARENA_MAX: '2',
+  MALLOC_MMAP_THRESHOLD_: '32768',
+  MALLOC_TRIM_THRESHOLD_: '131072',
+};
+
 const isRoot = (): boolean => process.getuid?.() === 0;
 
 /**
@@ -82,7 +92,7 @@ export function toolsServiceEnv(
     QUERN_TOOLS_DIR: dir,
     QUERN_TOOLS_METRICS_LISTEN: `127.0.0.1:${metricsPort}`,
     NODE_COMPILE_CACHE: compileCache,
-    MALLOC_ARENA_MAX: '2',
+    ...TOOLS_MALLOC_ENV,
     ...(audit.kind !== 'off' && {
       QUERN_AUDIT_KEY_DIR: audit.folders.keys,
       QUERN_NATS_URL: audit.kind === 'on' ? audit.urls.tools : NATS_NOWHERE,

@@ -17,6 +17,7 @@ import { CallJournal } from '../../../services/tools/call-journal.ts';
 import type { OpenWorkspace, ToolCatalog } from '../../../services/tools/call-ports.ts';
 import type { CallRequest, ExecutionParts } from '../../../services/tools/call-request.ts';
 import { Executor } from '../../../services/tools/executor.ts';
+import type { OutputSink } from '../../../services/tools/jail/sandbox.ts';
 import { parsePolicy } from '../../../services/tools/policy.ts';
 import type { JsonObject, JsonValue, Tool, ToolAnswer } from '../../../services/tools/tool.ts';
 import { noToolAudit } from '../../../services/tools/tool-audit.ts';
@@ -351,4 +352,29 @@ test('bytes that are no file are handed out as they are', async (t) => {
       seen.push([event.value.path, event.value.mediaType, event.value.size, event.value.data]);
   });
   assert.deepEqual(seen, [['image-1.png', 'image/png', 3n, data]]);
+});
+
+test('output stays as it was written, whatever its writer does with its buffer afterwards', async (t) => {
+  const answer: ToolAnswer = { ok: true, message: '', content: '', structured: null, artifacts: [] };
+  const prepare = () => ({
+    kind: 'function' as const,
+    tier: 'W' as const,
+    async run({ output }: { output: OutputSink }): Promise<ToolAnswer> {
+      const buffer = Buffer.from('first');
+      output.write('stdout', buffer);
+      buffer.write('again');
+      output.write('stderr', buffer);
+      buffer.fill(0);
+      return answer;
+    },
+  });
+  const { run, request } = await setUp(t, 'allow', { tool: fakeTool({ name: 'fake', prepare }) });
+  const seen: unknown[] = [];
+  await run(request([]), ({ event }) => {
+    if (event?.$case === 'output') seen.push([event.value.stream, Buffer.from(event.value.data).toString()]);
+  });
+  assert.deepEqual(seen, [
+    [1, 'first'],
+    [2, 'again'],
+  ]);
 });

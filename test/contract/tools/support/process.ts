@@ -5,7 +5,7 @@ import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { TOOLS_NODE_OPTIONS } from '../../../../services/cli/up/tools-plan.ts';
+import { TOOLS_MALLOC_ENV, TOOLS_NODE_OPTIONS } from '../../../../services/cli/up/tools-plan.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..', '..', '..');
 const MAIN = join(ROOT, 'services', 'tools', 'main.ts');
@@ -53,7 +53,7 @@ export async function startProcess(
     env: {
       PATH: process.env.PATH,
       NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE ?? join(ROOT, '.cache', 'node-compile'),
-      MALLOC_ARENA_MAX: '2',
+      ...TOOLS_MALLOC_ENV,
       QUERN_TOOLS_DIR: join(dir, 'tools'),
       QUERN_TOOLS_LISTEN: `unix:///tmp/${dir.split('/').at(-1)}-run/tools.sock`,
       QUERN_AUDIT_KEY_DIR: join(dir, 'keys'),
