@@ -22,8 +22,8 @@ export type ToolsPlan = {
 export const TOOLS_NODE_OPTIONS: readonly string[] = ['--max-semi-space-size=1', '--v8-pool-size=1'];
 
 /**
- * What glibc does with memory: blocks of 32 KiB and more, which is what output comes in, are pages of their own, and what is freed goes back
- * to the system. By itself it keeps 20 MiB after some calls with much output.
+ * What glibc does with memory: blocks of 32 KiB and more, which is what output comes in, are pages of their own, and what is freed goes
+ * back to the system. By itself it keeps 20 MiB after some calls with much output.
  */
 export const TOOLS_MALLOC_ENV: Readonly<Record<string, string>> = {
   MALLOC_ARENA_MAX: '2',
