@@ -32,6 +32,8 @@ export type MockEngineOptions = {
   script?: Script;
   /** Every call hears this, as while an engine refuses its model. */
   rejects?: QuernError;
+  /** False: `requests` stays empty. What a benchmark kept would cost it its collections of garbage. Default true. */
+  keepsRequests?: boolean;
 };
 
 export type MockEngine = {
@@ -200,15 +202,17 @@ class StepLoop {
   readonly requests: GenerationRequest[] = [];
   readonly settings: MockEngine['settings'];
   readonly #tokensPerStep: number;
+  readonly #keepsRequests: boolean;
   cancels = 0;
   steps = 0;
   #timer: NodeJS.Timeout | NodeJS.Immediate | null = null;
   #nextAt = 0;
   #closed = false;
 
-  constructor(settings: MockEngine['settings'], tokensPerStep: number) {
+  constructor(settings: MockEngine['settings'], { tokensPerStep = 1, keepsRequests = true }: MockEngineOptions) {
     this.settings = settings;
     this.#tokensPerStep = tokensPerStep;
+    this.#keepsRequests = keepsRequests;
   }
 
   get live(): number {
@@ -231,7 +235,7 @@ class StepLoop {
     } else if (command?.$case === 'submit') {
       const { handle, request } = command.value;
       if (!request) return;
-      this.requests.push(request);
+      if (this.#keepsRequests) this.requests.push(request);
       const sequence = makeSequence(handle, request, this.settings.script);
       if (this.settings.refuse) session.finished.push(finishedOf(sequence, this.settings.refuse));
       else session.sequences.set(handle, sequence);
@@ -329,7 +333,7 @@ export async function startMockEngine(options: MockEngineOptions): Promise<MockE
     ignoreCancels: false,
     holdFinished: false,
   };
-  const loop = new StepLoop(settings, options.tokensPerStep ?? 1);
+  const loop = new StepLoop(settings, options);
   const server: RpcServer = await startRpcServer({
     service: 'mock-engine',
     listen: [options.listen],

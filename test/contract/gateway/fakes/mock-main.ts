@@ -101,7 +101,12 @@ function startBareHttp(clock: ReturnType<typeof createClock>): Promise<string> {
 
 async function main(): Promise<void> {
   const { folder, stepMs, contextLength } = JSON.parse(process.argv[2] ?? '{}') as MockMainOptions;
-  const engine = await startMockEngine({ listen: `unix://${folder}/engine.sock`, stepMs, contextLength });
+  const engine = await startMockEngine({
+    listen: `unix://${folder}/engine.sock`,
+    stepMs,
+    contextLength,
+    keepsRequests: false,
+  });
   const tokenizer = await startMockTokenizer({ listen: `unix://${folder}/tokenizer.sock` });
   const clock = createClock(stepMs);
   const ready: MockMainReady = {
