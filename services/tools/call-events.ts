@@ -2,7 +2,7 @@
 // The oldest stream that reads sets the pace of the tool: when it lags, the tool's pipes pause.
 import type { ExecuteResponse } from '#gen/quern/tools/v1/tools.ts';
 import { QuernError } from '#kit/errors.ts';
-import { OUTPUT_EVENT_BYTES_MAX, RING_BYTES_MAX, RING_EVENTS_MAX, RING_UNREAD_BYTES } from './limits.ts';
+import { RING_BYTES_MAX, RING_EVENTS_MAX, RING_UNREAD_BYTES } from './limits.ts';
 
 export type CallEvent = NonNullable<ExecuteResponse['event']>;
 
@@ -15,7 +15,8 @@ export type EventOut = {
 type Kept = { event: ExecuteResponse; bytes: number /** Of all events up to it. */; end: number };
 type Reader = { next: bigint; readBytes: number };
 
-const EVENT_OVERHEAD_BYTES = 64;
+/** Of the objects around an event's bytes, about. */
+const EVENT_OVERHEAD_BYTES = 256;
 
 function sizeOf(event: CallEvent): number {
   if (event.$case === 'output') return EVENT_OVERHEAD_BYTES + event.value.data.length;
@@ -84,14 +85,9 @@ export class CallEvents {
     this.#letGo();
   }
 
-  /**
-   * Bytes as they came, in events of at most OUTPUT_EVENT_BYTES_MAX. It keeps `data`: nobody writes to it again. Answers whether more may
-   * come now.
-   */
+  /** `data`: at most OUTPUT_EVENT_BYTES_MAX, all of its memory, to which nobody writes again. Answers whether more may come now. */
   appendOutput(stream: 1 | 2, data: Buffer): boolean {
-    for (let at = 0; at < data.length; at += OUTPUT_EVENT_BYTES_MAX) {
-      this.append({ $case: 'output', value: { stream, data: data.subarray(at, at + OUTPUT_EVENT_BYTES_MAX) } });
-    }
+    this.append({ $case: 'output', value: { stream, data } });
     return !this.#full;
   }
 

@@ -131,8 +131,8 @@ export class Executor {
       return;
     }
     if (!call) {
-      const keptS = ENDED_CALLS_KEPT_MS / 1000;
-      const message = `call_id: no call "${callId}" of this user is kept; calls are kept for ${keptS} s after their end`;
+      const limits = `${ENDED_CALLS_KEPT_MS / 1000} s after their end, the newest ${ENDED_CALLS_KEPT_BYTES_MAX / 2 ** 20} MiB of them`;
+      const message = `call_id: no call "${callId}" of this user is kept; calls are kept for ${limits}`;
       throw new QuernError('NOT_FOUND', message, { reason: 'TOOL_CALL_UNKNOWN' });
     }
     await this.#follow(call, after, out, signal);
@@ -157,8 +157,8 @@ export class Executor {
 
   /** Forgets ended calls past their time. */
   sweep(): void {
-    let bytes = this.eventBytes;
     const ended = [...this.#calls].filter(([, { running }]) => running === null);
+    let bytes = ended.reduce((sum, [, { events }]) => sum + events.bytes, 0); // what runs has its own bound, and takes nothing from them
     let count = ended.length;
     for (const [id, { endedMs, events }] of ended) {
       const isOld = performance.now() - endedMs > ENDED_CALLS_KEPT_MS;

@@ -3,7 +3,13 @@ import { QuernError, toQuernError } from '#kit/errors.ts';
 import type { Log } from '#kit/log.ts';
 import type { CallEvents } from './call-events.ts';
 import type { Jail, OutputSink, SandboxEnd, SandboxLimits } from './jail/sandbox.ts';
-import { KILL_SETTLE_MS, MESSAGE_CHARS_MAX, MODEL_OUTPUT_BYTES_MAX, RING_BYTES_MAX } from './limits.ts';
+import {
+  KILL_SETTLE_MS,
+  MESSAGE_CHARS_MAX,
+  MODEL_OUTPUT_BYTES_MAX,
+  OUTPUT_EVENT_BYTES_MAX,
+  RING_BYTES_MAX,
+} from './limits.ts';
 import { forModel, OutputCapture, stripText } from './model-output.ts';
 import { KILL_OUTCOMES, killMessage, type OutcomeWord } from './outcome.ts';
 import type { CapturedOutput, JsonValue, PreparedCall, ToolAnswer } from './tool.ts';
@@ -116,14 +122,25 @@ function stoppedResult(outcome: OutcomeWord, output: CapturedOutput, options: Ru
   };
 }
 
+/** The giver may use its buffer again. Not of Node's pool: one byte kept there for minutes would keep 64 KiB. */
+function ownCopy(data: Uint8Array): Buffer {
+  const copy = Buffer.allocUnsafeSlow(data.length);
+  copy.set(data);
+  return copy;
+}
+
 /** `start` comes before any output, whatever the order in which the jail tells of both. */
 function sinkOf(events: CallEvents, capture: OutputCapture, start: () => void): OutputSink {
   return {
     write(stream, data) {
       start();
-      const kept = Buffer.from(data); // a copy, for both: the giver may use its buffer again
-      capture.add(stream, kept);
-      return events.appendOutput(stream === 'stdout' ? 1 : 2, kept);
+      let isMore = true;
+      for (let at = 0; at < data.length; at += OUTPUT_EVENT_BYTES_MAX) {
+        const kept = ownCopy(data.subarray(at, at + OUTPUT_EVENT_BYTES_MAX));
+        capture.add(stream, kept);
+        isMore = events.appendOutput(stream === 'stdout' ? 1 : 2, kept);
+      }
+      return isMore;
     },
     drained: () => events.drained(),
   };

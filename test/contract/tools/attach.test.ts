@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { serverStream } from '#kit/rpc/client.ts';
+import { ENDED_CALLS_KEPT_BYTES_MAX, RING_BYTES_MAX } from '../../../services/tools/limits.ts';
 import {
   attachTo,
   caller,
@@ -81,4 +82,28 @@ test('a reader that is slow holds up the tool, not the memory, and gets every by
   }
   assert.equal(bytes, size);
   assert.ok(most <= 1.2 * 1024 * 1024, `${most} bytes in the ring`);
+});
+
+test('what running calls hold takes nothing from those that have ended', async (t) => {
+  const { client, jail } = await setUp(t, { env: { QUERN_TOOLS_CONCURRENT_PER_TENANT: '32' } });
+  await run(client, { callId: 'ended', words: ['say', 'kept'] });
+  const stop = new AbortController();
+  const { signal } = stop;
+  const words = ['flood', String(RING_BYTES_MAX), 'say', 'full', 'forever'];
+  const fill = async (callId: string): Promise<void> => {
+    const events = serverStream(client, 'execute', executeRequest({ callId, words }), { signal });
+    let text = '';
+    while (text !== 'full') {
+      const { event } = (await events.next()).value!;
+      if (event?.$case === 'output') text = Buffer.from(event.value.data).toString();
+    }
+  };
+  const count = ENDED_CALLS_KEPT_BYTES_MAX / RING_BYTES_MAX + 2;
+  await Promise.all(Array.from({ length: count }, (_, i) => fill(`full-${i}`)));
+  assert.equal(jail.running, count);
+  await run(client, { callId: 'another', words: ['say', 'x'] }); // at the end of a call what is too much goes
+  const kept = await attachTo(client, { callId: 'ended', afterSequence: 0n });
+  assert.equal(outputOf(kept), 'kept');
+  stop.abort();
+  while (jail.running > 0) await sleep(5);
 });

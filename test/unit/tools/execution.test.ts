@@ -354,8 +354,8 @@ test('bytes that are no file are handed out as they are', async (t) => {
   assert.deepEqual(seen, [['image-1.png', 'image/png', 3n, data]]);
 });
 
-test('output stays as it was written, whatever its writer does with its buffer afterwards', async (t) => {
-  const answer: ToolAnswer = { ok: true, message: '', content: '', structured: null, artifacts: [] };
+test('output stays as it was written, in memory of its own and cut into events, whatever its writer does with its buffer', async (t) => {
+  const empty: ToolAnswer = { ok: true, message: '', content: '', structured: null, artifacts: [] };
   const prepare = () => ({
     kind: 'function' as const,
     tier: 'W' as const,
@@ -365,16 +365,24 @@ test('output stays as it was written, whatever its writer does with its buffer a
       buffer.write('again');
       output.write('stderr', buffer);
       buffer.fill(0);
-      return answer;
+      output.write('stdout', Buffer.alloc(DEFAULT_LIMITS.outputBytes, 'x')); // more than the limit, so that `content` has what was written
+      return empty;
     },
   });
   const { run, request } = await setUp(t, 'allow', { tool: fakeTool({ name: 'fake', prepare }) });
-  const seen: unknown[] = [];
-  await run(request([]), ({ event }) => {
-    if (event?.$case === 'output') seen.push([event.value.stream, Buffer.from(event.value.data).toString()]);
+  const seen: { stream: number; data: Buffer }[] = [];
+  const { content } = await run(request([]), ({ event }) => {
+    if (event?.$case === 'output') seen.push({ stream: event.value.stream, data: event.value.data as Buffer });
   });
-  assert.deepEqual(seen, [
-    [1, 'first'],
-    [2, 'again'],
-  ]);
+  assert.deepEqual(
+    seen.slice(0, 2).map(({ stream, data }) => [stream, data.toString()]),
+    [
+      [1, 'first'],
+      [2, 'again'],
+    ],
+  );
+  assert.ok(seen.length > 3);
+  for (const { data } of seen) assert.equal(data.buffer.byteLength, data.length);
+  assert.match(content, /stdout:\nfirstx/);
+  assert.match(content, /stderr:\nagain$/);
 });
