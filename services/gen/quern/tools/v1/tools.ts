@@ -3563,7 +3563,7 @@ export const ToolServiceService = {
     responseSerialize: (value: ExecuteResponse): Buffer => Buffer.from(ExecuteResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ExecuteResponse => ExecuteResponse.decode(value),
   },
-  /** Goes on with a call's events after a broken stream, from a sequence number, for as long as the result is kept. */
+  /** Goes on with a call's events after a broken stream, from a sequence number, for as long as they are kept. */
   attach: {
     path: "/quern.tools.v1.ToolService/Attach" as const,
     requestStream: false as const,
@@ -3656,7 +3656,7 @@ export interface ToolServiceServer extends UntypedServiceImplementation {
    * is a Result. The stream's end before that ends the tool, unless an Attach is reading; a cancel ends it in any case.
    */
   execute: handleServerStreamingCall<ExecuteRequest, ExecuteResponse>;
-  /** Goes on with a call's events after a broken stream, from a sequence number, for as long as the result is kept. */
+  /** Goes on with a call's events after a broken stream, from a sequence number, for as long as they are kept. */
   attach: handleServerStreamingCall<AttachRequest, AttachResponse>;
   /** Ends a running call. Idempotent: a call that has ended, or was never known, is no error. */
   cancel: handleUnaryCall<CancelRequest, CancelResponse>;
@@ -3730,7 +3730,7 @@ export interface ToolServiceClient extends Client {
     metadata?: Metadata,
     options?: Partial<CallOptions>,
   ): ClientReadableStream<ExecuteResponse>;
-  /** Goes on with a call's events after a broken stream, from a sequence number, for as long as the result is kept. */
+  /** Goes on with a call's events after a broken stream, from a sequence number, for as long as they are kept. */
   attach(request: AttachRequest, options?: Partial<CallOptions>): ClientReadableStream<AttachResponse>;
   attach(
     request: AttachRequest,
