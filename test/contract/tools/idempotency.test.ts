@@ -8,8 +8,10 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ToolServiceClient } from '#gen/quern/tools/v1/tools.ts';
+import { openSegmentFiles } from '#kit/audit/segment-files.ts';
 import { QuernError } from '#kit/errors.ts';
 import { openChannel, serverStream } from '#kit/rpc/client.ts';
+import { CallJournal } from '../../../services/tools/call-journal.ts';
 import { createFakeJail } from './support/fake-jail.ts';
 import { attachTo, caller, executeRequest, outcomeOf, recordsOf, resultOf, run, setUp } from './support/service.ts';
 
@@ -116,4 +118,28 @@ test('a crash between start and end is told as unknown, and never run again', as
     ['ok', 'OK'],
     ['unknown', 'RECOVERED'],
   ]);
+});
+
+test("a crash that took the record of asking, but not the journal's entry, leaves one end by itself", async (t) => {
+  const dir = await mkdtemp(join(tmpdir(), 'quern-tools-'));
+  t.after(() => rm(dir, { recursive: true, force: true }));
+  const { config, close } = await setUp(t, { dir });
+  await close();
+  const { journal } = await CallJournal.open({ files: await openSegmentFiles(config.folders.journal) });
+  const call = { executionId: '01JD0000000000000000000000', tenant: 'acme', callId: 'c', requestId: 'r1' };
+  const digests = { owner: '0a', actorRef: 'pseudonym', key: '0b', requestSha: '0c', toolSha: '0d' };
+  await journal.begin({ ...call, ...digests, tool: 'fake', traceId: '0e'.repeat(16) });
+  await journal.close();
+  for (let starts = 0; starts < 2; starts++) await (await setUp(t, { dir })).close();
+  const records = (await recordsOf(config)).filter(({ action }) => action.startsWith('tool.'));
+  assert.deepEqual(
+    records.map(({ action, outcome, reason, execution_id, parent_id }) => [
+      action,
+      outcome,
+      reason,
+      execution_id,
+      parent_id,
+    ]),
+    [['tool.finished', 'unknown', 'RECOVERED', call.executionId, undefined]],
+  );
 });
