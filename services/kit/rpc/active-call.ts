@@ -29,7 +29,7 @@ import {
   type TraceContext,
 } from '#kit/trace.ts';
 import type { ResetMeter } from './reset-meter.ts';
-import type { CallContext, ServiceRegistration } from './service.ts';
+import type { CallContext, MetadataReader, ServiceRegistration } from './service.ts';
 import { toServiceError } from './status.ts';
 import { deadlineOf, eventsOf, headerOf, peerOf, requestIdOf, type Surface } from './surface.ts';
 
@@ -73,6 +73,48 @@ function takeNumber(): number {
   return numbered;
 }
 
+type ContextParts = {
+  method: string;
+  peer: string;
+  signal: AbortSignal;
+  trailers: Metadata;
+  principal(): Principal;
+  trace(): TraceContext;
+};
+
+/** What a handler sees of its call. A class: see AnswerStream in out.ts for what a literal with getters would cost. */
+class HandlerContext implements CallContext {
+  readonly method: string;
+  readonly requestId: string;
+  readonly signal: AbortSignal;
+  readonly deadlineUnixMs: number | null;
+  readonly peer: string;
+  readonly metadata: MetadataReader;
+  readonly #parts: ContextParts;
+
+  constructor(surface: Surface, parts: ContextParts) {
+    this.method = parts.method;
+    this.requestId = requestIdOf(surface);
+    this.signal = parts.signal;
+    this.deadlineUnixMs = deadlineOf(surface);
+    this.peer = parts.peer;
+    this.metadata = { get: (name) => headerOf(surface, name) };
+    this.#parts = parts;
+  }
+
+  get principal(): Principal {
+    return this.#parts.principal();
+  }
+
+  get trace(): TraceContext {
+    return this.#parts.trace();
+  }
+
+  setTrailer(name: string, value: string): void {
+    this.#parts.trailers.set(name, value);
+  }
+}
+
 export class ActiveCall {
   readonly context: CallContext;
   readonly background: boolean;
@@ -102,31 +144,17 @@ export class ActiveCall {
     const peer = peerOf(surface);
     this.#meterKey = peer;
     this.#startedUnixNs = this.#tracing ? nowUnixNs() : 0n;
-    this.context = this.#buildContext(method, peer);
+    this.context = new HandlerContext(surface, {
+      method,
+      peer,
+      signal: this.#controller.signal,
+      trailers: this.trailers,
+      principal: () => this.#principal,
+      trace: () => this.#spanOf(false).context,
+    });
     scope.running.set(this.#number, this);
     scope.inFlight.inc({ method });
     eventsOf(surface).once('cancelled', () => this.#onCancelled());
-  }
-
-  #buildContext(method: string, peer: string): CallContext {
-    const surface = this.#surface;
-    const principal = (): Principal => this.#principal;
-    const trace = (): TraceContext => this.#spanOf(false).context;
-    return {
-      method,
-      requestId: requestIdOf(surface),
-      signal: this.#controller.signal,
-      deadlineUnixMs: deadlineOf(surface),
-      get principal() {
-        return principal();
-      },
-      get trace() {
-        return trace();
-      },
-      peer,
-      metadata: { get: (name) => headerOf(surface, name) },
-      setTrailer: (name, value) => this.trailers.set(name, value),
-    };
   }
 
   /** Health and reflection are asked all the time by machines: no spans. */
