@@ -9,7 +9,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { auditEnv } from '../../services/audit/config.ts';
-import { TOOLS_MALLOC_ENV, TOOLS_NODE_OPTIONS } from '../../services/cli/up/tools-plan.ts';
+import { NODE_OPTIONS_OF } from '../../services/cli/up/plan.ts';
+import { TOOLS_MALLOC_ENV } from '../../services/cli/up/tools-plan.ts';
 import { engineEnv } from '../../services/engine/config.ts';
 import { gatewayEnv } from '../../services/gateway/config.ts';
 import { tokenizerEnv } from '../../services/tokenizer/config.ts';
@@ -119,7 +120,7 @@ test("our services' variables exist, their secrets come from files, their addres
   for (const [name, spec] of Object.entries(OWN)) {
     const { environment = {}, command, secrets = [] } = compose.services[name] as Service;
     const fields = new Map(Object.values(spec).map((field) => [field.name, field]));
-    assert.deepEqual(command, [...(name === 'tools' ? TOOLS_NODE_OPTIONS : []), `services/${name}/main.ts`]);
+    assert.deepEqual(command, [...(NODE_OPTIONS_OF[name] ?? []), `services/${name}/main.ts`]);
     const malloc = Object.entries(environment).filter(([variable]) => variable.startsWith('MALLOC_'));
     assert.deepEqual(Object.fromEntries(malloc), name === 'tools' ? TOOLS_MALLOC_ENV : {}, name);
     for (const [variable, value] of Object.entries(environment)) {

@@ -21,6 +21,18 @@ import { type OwnJaeger, type TracePlan, traceEnv } from './trace-plan.ts';
 /** What programs of others are given of the environment. */
 const FOREIGN_VARIABLES = ['PATH', 'HOME', 'TMPDIR', 'LANG', 'QUERN_STATE_DIR'];
 
+/**
+ * A young generation of 16 MiB: pauses of 3 ms at 250 streams/s where the 64 MiB it grows to by itself have 8, and no more CPU time
+ * (docs/measurements/2026-11-22-first-token.md).
+ */
+export const GATEWAY_NODE_OPTIONS: readonly string[] = ['--max-semi-space-size=16'];
+
+/** What Node is told of each service, here and in deploy/compose.yaml. */
+export const NODE_OPTIONS_OF: Readonly<Record<string, readonly string[]>> = {
+  gateway: GATEWAY_NODE_OPTIONS,
+  tools: TOOLS_NODE_OPTIONS,
+};
+
 export type UpOptions = {
   models: ServedModel[];
   http: string;
@@ -142,7 +154,7 @@ export function planProcesses(options: UpOptions): PlannedProcess[] {
 function startWords(options: UpOptions, kind: string): Pick<PlannedProcess, 'command' | 'args'> {
   const view = kind === 'tools' ? options.tools?.view : null;
   const { words, node, root } = view ?? { words: [], ...options };
-  const nodeOptions = kind === 'tools' ? TOOLS_NODE_OPTIONS : [];
+  const nodeOptions = NODE_OPTIONS_OF[kind] ?? [];
   const [command = node, ...args] = [...words, node, ...nodeOptions, join(root, 'services', kind, 'main.ts')];
   return { command, args };
 }

@@ -18,7 +18,7 @@ export type StreamOut<T> = Out<T> & {
 
 /**
  * A class, and not an object literal with a getter: V8 keeps a literal's getter in the old generation, and with it everything the
- * getter can see outlives every minor collection (`test/unit/kit/rpc/young-calls.test.ts`).
+ * getter can see outlives every minor collection (`test/unit/kit/young-calls.test.ts`).
  */
 class AnswerStream<T> implements StreamOut<T> {
   readonly #sink: MessageSink;

@@ -11,6 +11,7 @@ import { fileURLToPath } from 'node:url';
 import { Metadata } from '@grpc/grpc-js';
 import { CompletionServiceClient } from '#gen/quern/gateway/v1/gateway.ts';
 import { openChannel } from '#kit/rpc/client.ts';
+import { GATEWAY_NODE_OPTIONS } from '../../../services/cli/up/plan.ts';
 import { emptySampling } from '../../../services/gateway/typed-request.ts';
 import type { MockMainReady } from '../../contract/gateway/fakes/mock-main.ts';
 
@@ -99,7 +100,7 @@ export type Mesh = {
   close(): Promise<void>;
 };
 
-/** `env`: further settings of the gateway; `prof`: folder for its CPU profile. */
+/** The gateway is started as `quern up` does. `env`: further settings of it; `prof`: folder for its CPU profile. */
 export async function startProcesses({
   env = {},
   prof,
@@ -114,7 +115,7 @@ export async function startProcesses({
   });
   const [bare] = (await once(mock, 'message')) as [MockMainReady];
   const gateway = fork(join(ROOT, 'services/gateway/main.ts'), [], {
-    execArgv: prof ? ['--cpu-prof', `--cpu-prof-dir=${prof}`] : [],
+    execArgv: [...GATEWAY_NODE_OPTIONS, ...(prof ? ['--cpu-prof', `--cpu-prof-dir=${prof}`] : [])],
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     env: {
       ...process.env,
