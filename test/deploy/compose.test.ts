@@ -237,6 +237,8 @@ test('the Dockerfile: targets that run as 10001, pinned bases, no downloads but 
   assert.match(dockerfile, /^ARG BASE=node:24-\w+/m);
   assert.match(dockerfile, /^USER 10001:10001$/m);
   assert.match(dockerfile, /^HEALTHCHECK /m);
+  const command = JSON.parse(/^CMD (.*)$/m.exec(dockerfile)?.[1] ?? '[]');
+  assert.deepEqual(command, [...(NODE_OPTIONS_OF.gateway ?? []), 'services/gateway/main.ts']);
   assert.doesNotMatch(dockerfile, /^ADD |curl|wget|:latest/m);
   for (const [, step] of dockerfile.matchAll(/^RUN ((?:.*\\\n)*.*)/gm)) {
     if (step?.includes('apt-get install')) assert.match(step, /rm -rf \/var\/lib\/apt\/lists/);

@@ -1,9 +1,13 @@
 // Loaded before a service by `--import`: a disk that fails. While the file that BROKEN_DISK names is there, an fdatasync (EIO in
-// its first line) or a write (ENOSPC) of a file whose path holds its second line fails; so often, says the third.
+// its first line) or a write (ENOSPC) of a file whose path holds its second line fails: once in a process, in so many processes, says
+// the third. After it the disk works, as Linux tells a failed fdatasync once: who goes on writes on top of what was lost.
 import { readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 
+let hasFailed = false;
+
 function refused(fd: number, wanted: 'EIO' | 'ENOSPC'): NodeJS.ErrnoException | null {
+  if (hasFailed) return null;
   let order: string;
   try {
     order = readFileSync(process.env.BROKEN_DISK ?? '', 'utf8');
@@ -12,6 +16,7 @@ function refused(fd: number, wanted: 'EIO' | 'ENOSPC'): NodeJS.ErrnoException | 
   }
   const [code = '', part = '', times = '0'] = order.split('\n');
   if (code !== wanted || Number(times) <= 0 || !readlinkSync(`/proc/self/fd/${fd}`).includes(part)) return null;
+  hasFailed = true;
   writeFileSync(process.env.BROKEN_DISK ?? '', `${code}\n${part}\n${Number(times) - 1}`);
   return Object.assign(new Error(`${code}: made by the test`), { code });
 }

@@ -22,8 +22,8 @@ import { type OwnJaeger, type TracePlan, traceEnv } from './trace-plan.ts';
 const FOREIGN_VARIABLES = ['PATH', 'HOME', 'TMPDIR', 'LANG', 'QUERN_STATE_DIR'];
 
 /**
- * A young generation of 16 MiB: pauses of 3 ms at 250 streams/s where the 64 MiB it grows to by itself have 8, and no more CPU time
- * (docs/measurements/2026-11-22-first-token.md).
+ * Halves of 16 MiB in the young generation: pauses of 3 ms at 250 streams/s where the 64 MiB they grow to by themselves have 8, and no
+ * more CPU time (docs/measurements/2026-11-22-first-token.md).
  */
 export const GATEWAY_NODE_OPTIONS: readonly string[] = ['--max-semi-space-size=16'];
 

@@ -3,12 +3,39 @@ import type { GenerateRequest, GenerateResponse, StepBatch } from '#gen/quern/en
 import { type QuernError, toQuernError } from '#kit/errors.ts';
 import type { CallContext, Out } from '#kit/rpc/service.ts';
 import type { EngineContext } from '../context.ts';
-import { StepSender } from '../step-sender.ts';
+import { type BatchSink, StepSender } from '../step-sender.ts';
 import { unreadError } from '../unread-error.ts';
 
 /** What is left of the call's deadline, at least a millisecond; null without one. */
 function timeLeftMs(call: CallContext): number | null {
   return call.deadlineUnixMs === null ? null : Math.max(1, Math.floor(call.deadlineUnixMs - Date.now()));
+}
+
+/** A batch's parts, each as a message of the answer. */
+class AnswerSink implements BatchSink {
+  readonly #out: Out<GenerateResponse>;
+  readonly #hasFailed: () => boolean;
+
+  constructor(out: Out<GenerateResponse>, hasFailed: () => boolean) {
+    this.#out = out;
+    this.#hasFailed = hasFailed;
+  }
+
+  get writable(): boolean {
+    return this.#out.writable;
+  }
+
+  write(batch: StepBatch): boolean {
+    for (const value of batch.tokens) this.#out.write({ event: { $case: 'tokens', value } });
+    // A failure ends the call by its status instead of a message.
+    for (const value of batch.finished)
+      if (!this.#hasFailed()) this.#out.write({ event: { $case: 'finished', value } });
+    return this.#out.writable;
+  }
+
+  drained(): Promise<void> {
+    return this.#out.drained();
+  }
 }
 
 export async function generate(
@@ -20,18 +47,7 @@ export async function generate(
   const ended = Promise.withResolvers<QuernError | null>();
   let failed = false;
   const sender: StepSender = new StepSender({
-    sink: {
-      get writable() {
-        return out.writable;
-      },
-      write(batch: StepBatch) {
-        for (const value of batch.tokens) out.write({ event: { $case: 'tokens', value } });
-        // A failure ends the call by its status instead of a message.
-        for (const value of batch.finished) if (!failed) out.write({ event: { $case: 'finished', value } });
-        return out.writable;
-      },
-      drained: () => out.drained(),
-    },
+    sink: new AnswerSink(out, () => failed),
     now_ms: context.now_ms,
     onUnread: () => context.streams.cancel(stream, unreadError()),
   });

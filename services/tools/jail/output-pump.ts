@@ -3,11 +3,13 @@ import type { Readable } from 'node:stream';
 import { SETUP_TEXT_MAX_BYTES } from './limits.ts';
 import type { OutputSink } from './sandbox.ts';
 
+type Stream = 'stdout' | 'stderr';
+
 export type OutputPump = {
-  readonly stdoutBytes: number;
-  readonly stderrBytes: number;
+  /** Bytes that have come, counted on. */
+  readonly counts: Readonly<Record<Stream, number>>;
   /** What came on stderr before open(), which is bubblewrap's, and its first part after. */
-  readonly errorText: string;
+  errorText(): string;
   /** From here on output is the command's and goes to the sink. */
   open(): void;
   /** Settles when both streams have ended and all is delivered, or when stop() was called. */
@@ -16,7 +18,6 @@ export type OutputPump = {
   stop(): void;
 };
 
-type Stream = 'stdout' | 'stderr';
 type Part = { readonly name: Stream; readonly data: Uint8Array };
 
 /**
@@ -102,15 +103,8 @@ export function pumpOutput(
     });
   }
   return {
-    get stdoutBytes() {
-      return counts.stdout;
-    },
-    get stderrBytes() {
-      return counts.stderr;
-    },
-    get errorText() {
-      return errorText;
-    },
+    counts,
+    errorText: () => errorText,
     open() {
       if (state === 'early') state = 'open';
     },

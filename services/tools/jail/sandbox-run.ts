@@ -302,8 +302,8 @@ export class SandboxRun {
       runNs: this.#releasedAt === null ? 0 : Number(endedAt - this.#releasedAt),
       cpuNs: usage?.cpuNs ?? null,
       maxMemoryBytes: usage?.maxMemoryBytes ?? null,
-      stdoutBytes: this.#pump?.stdoutBytes ?? 0,
-      stderrBytes: this.#pump?.stderrBytes ?? 0,
+      stdoutBytes: this.#pump?.counts.stdout ?? 0,
+      stderrBytes: this.#pump?.counts.stderr ?? 0,
       pidsRefused: usage?.pidsRefused ?? 0,
     };
   }
@@ -357,7 +357,7 @@ export class SandboxRun {
     // Somebody else's SIGKILL of bubblewrap while the command ran; a failed start of it ends with an exit code.
     if (this.#releasedAt !== null && signal !== null) return null;
     if (this.#refusal !== null) return this.#setupFailure;
-    const said = this.#pump?.errorText.trim() ?? '';
+    const said = this.#pump?.errorText().trim() ?? '';
     if (said !== '') return said;
     return this.#setupFailure ?? `bubblewrap ended${signal ? ` by ${signal}` : ''} without a report`;
   }

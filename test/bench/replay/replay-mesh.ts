@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { RequestServiceClient } from '#gen/quern/gateway/v1/gateway.ts';
 import { openChannel, unary } from '#kit/rpc/client.ts';
 import { type GatewaySource, openGatewaySource } from '../../../clients/lsp/rpc/gateway-source.ts';
+import { NODE_OPTIONS_OF } from '../../../services/cli/up/plan.ts';
 import type { EngineCounts } from './counting-addon.ts';
 import { ROOT } from './sources.ts';
 
@@ -32,6 +33,7 @@ type Ready = { type: string; addresses?: string[]; message?: string };
 
 async function start(service: string, env: NodeJS.ProcessEnv): Promise<{ child: ChildProcess; addresses: string[] }> {
   const child = fork(join(ROOT, 'services', service, 'main.ts'), [], {
+    execArgv: [...(NODE_OPTIONS_OF[service] ?? [])],
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     env: { ...process.env, QUERN_LOG_LEVEL: 'warn', ...env },
   });

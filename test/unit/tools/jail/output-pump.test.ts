@@ -48,9 +48,9 @@ test("before it is opened, text is bubblewrap's; after, the command's", async ()
   stdout.end('out');
   stderr.end('err');
   await pump.ended;
-  assert.equal(pump.errorText, 'bwrap: noerr');
+  assert.equal(pump.errorText(), 'bwrap: noerr');
   assert.deepEqual(got.sort(), ['stderr:err', 'stdout:out']);
-  assert.deepEqual([pump.stdoutBytes, pump.stderrBytes], [3, 3]);
+  assert.deepEqual(pump.counts, { stdout: 3, stderr: 3 });
 });
 
 test('both streams together stop at the limit, to the byte, once', async () => {
