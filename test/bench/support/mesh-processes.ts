@@ -100,6 +100,14 @@ export type Mesh = {
   close(): Promise<void>;
 };
 
+/** Throws when the process ends instead. */
+async function firstMessage<T>(name: string, child: ChildProcess): Promise<[T]> {
+  const ended = once(child, 'exit').then(([code]) => {
+    throw new Error(`${name}: expected it to start, it ended with code ${code}; it says why above`);
+  });
+  return (await Promise.race([once(child, 'message'), ended])) as [T];
+}
+
 /** The gateway is started as `quern up` does. `env`: further settings of it; `prof`: folder for its CPU profile. */
 export async function startProcesses({
   env = {},
@@ -113,7 +121,7 @@ export async function startProcesses({
   const mock = fork(join(ROOT, 'test/contract/gateway/fakes/mock-main.ts'), [mockArgs], {
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
   });
-  const [bare] = (await once(mock, 'message')) as [MockMainReady];
+  const [bare] = await firstMessage<MockMainReady>('mock engine', mock);
   const gateway = fork(join(ROOT, 'services/gateway/main.ts'), [], {
     execArgv: [...GATEWAY_NODE_OPTIONS, ...(prof ? ['--cpu-prof', `--cpu-prof-dir=${prof}`] : [])],
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
@@ -127,7 +135,7 @@ export async function startProcesses({
       ...env,
     },
   });
-  const [ready] = (await once(gateway, 'message')) as [{ addresses: string[] }];
+  const [ready] = await firstMessage<{ addresses: string[] }>('gateway', gateway);
   const [http = '', grpc = ''] = ready.addresses.map((address) => address.replace('http://', ''));
   for (let i = 0; i < 200 && (await fetch(`http://${http}/health`)).status !== 200; i += 1) await sleep(25);
   const close = async (): Promise<void> => {
