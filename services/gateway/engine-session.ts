@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import {
   type DescribeResponse,
   EngineServiceClient,
+  EngineServiceService,
   type Finished,
   type GenerationRequest,
   type SessionRequest,
@@ -14,7 +15,8 @@ import {
 import { MODEL_REJECTED, QuernError, toQuernError } from '#kit/errors.ts';
 import { LiveMap } from '#kit/live-map.ts';
 import type { Log } from '#kit/log.ts';
-import { type Bidi, bidi, type ClientTls, openChannel, unary } from '#kit/rpc/client.ts';
+import { type ClientTls, openChannel, unary } from '#kit/rpc/client.ts';
+import { SessionCall } from '#kit/rpc/session-call.ts';
 import { DESCRIBE_TIMEOUT_MS, RECONNECT_MAX_MS, RECONNECT_MIN_MS, ZOMBIE_AFTER_MS } from './limits.ts';
 import { StepTurns, type Told } from './step-turns.ts';
 
@@ -79,7 +81,7 @@ export class EngineSession {
   readonly #stop = new AbortController();
   readonly #handles = new LiveMap<number, Handle>();
   readonly #turns = new StepTurns<Handle>((handle) => this.#tellStep(handle));
-  #call: Bidi<SessionRequest, SessionResponse> | null = null;
+  #call: SessionCall<SessionRequest, SessionResponse> | null = null;
   #description: DescribeResponse | null = null;
   /** The instance that onLoaded was told of last, and the refusal that onRejected was. */
   #told = { instance: '', refusal: '' };
@@ -147,8 +149,8 @@ export class EngineSession {
       throw new QuernError('UNAVAILABLE', `the engine of "${this.model}" is not reachable`, { reason: 'NO_ENGINE' });
     const handle = this.#takeHandle();
     const fresh = { events: [], finished: null, hasBegun: false, cancelledAtMs: 0 };
-    this.#handles.set(handle, { id: handle, listener, onLateEnd: null, ...fresh });
     call.write({ command: { $case: 'submit', value: { handle, request } } });
+    this.#handles.set(handle, { id: handle, listener, onLateEnd: null, ...fresh });
     return handle;
   }
 
@@ -201,14 +203,18 @@ export class EngineSession {
         'the engine names its model otherwise',
       );
     }
-    const call = bidi(this.#client, 'session', { signal });
-    this.#call = call;
+    const ended = Promise.withResolvers<QuernError | null>();
+    this.#call = new SessionCall(this.#options, EngineServiceService.session, {
+      signal,
+      onMessage: ({ step }) => step && this.#onBatch(step),
+      onEnd: ended.resolve,
+    });
     this.#draining = false;
     log.info({ engine: this.name, model, instance_id: this.#description.instanceId }, 'engine session open');
     this.#tellLoaded(this.#description);
     onChange?.();
-    for await (const response of call.responses) if (response.step) this.#onBatch(response.step);
-    throw new QuernError('UNAVAILABLE', `the engine of "${model}" ended its session`, { reason: 'ENGINE_GONE' });
+    const message = `the engine of "${model}" ended its session`;
+    throw (await ended.promise) ?? new QuernError('UNAVAILABLE', message, { reason: 'ENGINE_GONE' });
   }
 
   #tellLoaded(description: DescribeResponse): void {

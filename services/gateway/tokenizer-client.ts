@@ -62,7 +62,7 @@ export class TokenizerClient {
       spans: options.spans,
       options: { 'grpc.max_reconnect_backoff_ms': RECONNECT_MAX_MS },
     });
-    this.#session = new TokenizerSession(this.#client, options.spans);
+    this.#session = new TokenizerSession(options, options.spans);
   }
 
   start(): void {

@@ -1,19 +1,19 @@
 // The gateway's calls to the tokenizer that lie on a request's path, as messages of one Session. It is opened by the first
 // call and again by the first one after it broke. Data: the unanswered calls.
-import type {
-  EncodeRequest,
-  EncodeResponse,
-  RenderChatRequest,
-  RenderChatResponse,
-  RenderInfillRequest,
-  RenderInfillResponse,
-  SessionRequest,
-  SessionResponse,
-  TokenizerServiceClient,
+import {
+  type EncodeRequest,
+  type EncodeResponse,
+  type RenderChatRequest,
+  type RenderChatResponse,
+  type RenderInfillRequest,
+  type RenderInfillResponse,
+  type SessionRequest,
+  type SessionResponse,
+  TokenizerServiceService,
 } from '#gen/quern/tokenizer/v1/tokenizer.ts';
 import { QuernError, throwIfAborted, toQuernError } from '#kit/errors.ts';
 import { LiveMap } from '#kit/live-map.ts';
-import { type Bidi, bidi } from '#kit/rpc/client.ts';
+import { SessionCall, type SessionTarget } from '#kit/rpc/session-call.ts';
 import { fromStatusProto } from '#kit/rpc/status.ts';
 import { ERROR_TYPE, GEN_AI_USAGE_INPUT_TOKENS, RPC_METHOD, RPC_STATUS_CODE, RPC_SYSTEM_NAME } from '#kit/semconv.ts';
 import { inject, noSpans, type Span, type SpanSink, startSpan, type TraceContext } from '#kit/trace.ts';
@@ -48,15 +48,15 @@ function endCall(span: Span | null, error: QuernError | null, tokens: number): v
  * UNAVAILABLE when the session broke. An answer to a call that has settled is dropped.
  */
 export class TokenizerSession {
-  readonly #client: TokenizerServiceClient;
+  readonly #target: SessionTarget;
   readonly #spans: SpanSink;
   readonly #pending = new LiveMap<number, Pending>();
   readonly #stop = new AbortController();
-  #call: Bidi<SessionRequest, SessionResponse> | null = null;
+  #call: SessionCall<SessionRequest, SessionResponse> | null = null;
   #nextId = 1;
 
-  constructor(client: TokenizerServiceClient, spans: SpanSink = noSpans) {
-    this.#client = client;
+  constructor(target: SessionTarget, spans: SpanSink = noSpans) {
+    this.#target = target;
     this.#spans = spans;
   }
 
@@ -116,7 +116,11 @@ export class TokenizerSession {
     this.#pending.set(callId, pending);
     const context = span?.context ?? trace;
     const { traceparent = '', tracestate = '' } = context ? inject(context) : {};
-    call.write({ callId, traceparent, tracestate, request });
+    try {
+      call.write({ callId, traceparent, tracestate, request });
+    } catch (error) {
+      pending.reject(toQuernError(error));
+    }
     return promise;
   }
 
@@ -127,21 +131,18 @@ export class TokenizerSession {
     return id;
   }
 
-  #open(): Bidi<SessionRequest, SessionResponse> {
-    if (this.#call) return this.#call;
-    const call = bidi(this.#client, 'session', { signal: this.#stop.signal });
-    this.#call = call;
-    void this.#listen(call);
-    return call;
+  #open(): SessionCall<SessionRequest, SessionResponse> {
+    this.#call ??= new SessionCall(this.#target, TokenizerServiceService.session, {
+      signal: this.#stop.signal,
+      onMessage: ({ callId, result }) => this.#settle(callId, result),
+      onEnd: (error) => this.#broken(error),
+    });
+    return this.#call;
   }
 
-  async #listen(call: Bidi<SessionRequest, SessionResponse>): Promise<void> {
-    let error = new QuernError('UNAVAILABLE', 'the tokenizer ended the session', { reason: 'TOKENIZER_GONE' });
-    try {
-      for await (const { callId, result } of call.responses) this.#settle(callId, result);
-    } catch (thrown) {
-      error = toQuernError(thrown);
-    }
+  #broken(thrown: QuernError | null): void {
+    const message = 'the tokenizer ended the session';
+    const error = thrown ?? new QuernError('UNAVAILABLE', message, { reason: 'TOKENIZER_GONE' });
     this.#call = null;
     for (const pending of [...this.#pending.values()]) pending.reject(error);
   }

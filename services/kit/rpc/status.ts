@@ -136,21 +136,45 @@ function isServiceError(thrown: unknown): thrown is ServiceError {
   return thrown instanceof Error && typeof (thrown as { code?: unknown }).code === 'number' && 'metadata' in thrown;
 }
 
-/** A grpc-js error as a QuernError, with its details when the peer sent them. Anything else goes through toQuernError. */
-export function fromServiceError(thrown: unknown): QuernError {
-  if (!isServiceError(thrown)) return toQuernError(thrown);
-  const code = codeOfNumber(thrown.code);
-  const packed = thrown.metadata?.get(DETAILS_KEY)[0];
-  if (packed !== undefined && typeof packed !== 'string') {
+/** What a call's end says, with its details when the peer sent them. */
+function fromEnd(number: number, message: string, packed: Uint8Array | undefined, cause: unknown): QuernError {
+  const code = codeOfNumber(number);
+  if (packed !== undefined) {
     try {
       const decoded = fromStatusProto(Status.decode(packed));
       // grpc-status decides: the details may be older than a code set by a proxy.
-      return new QuernError(code, decoded.message || thrown.details, decoded.details, { cause: thrown });
+      return new QuernError(code, decoded.message || message, decoded.details, { cause });
     } catch {
       // Details that do not decode are as good as none.
     }
   }
-  return new QuernError(code, thrown.details || thrown.message, {}, { cause: thrown });
+  return new QuernError(code, message, {}, { cause });
+}
+
+/** A grpc-js error as a QuernError. Anything else goes through toQuernError. */
+export function fromServiceError(thrown: unknown): QuernError {
+  if (!isServiceError(thrown)) return toQuernError(thrown);
+  const packed = thrown.metadata?.get(DETAILS_KEY)[0];
+  const details = typeof packed === 'string' ? undefined : packed;
+  return fromEnd(thrown.code, thrown.details || thrown.message, details, thrown);
+}
+
+/** gRPC percent-encodes what a header cannot hold; a peer that encodes wrongly is shown as it wrote. */
+function decodeMessage(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
+/** The end of a call as its HTTP/2 trailers tell it: null for OK, undefined when they are not gRPC's. */
+export function fromTrailers(trailers: Readonly<Record<string, unknown>>): QuernError | null | undefined {
+  const { 'grpc-status': status, 'grpc-message': message, [DETAILS_KEY]: packed } = trailers;
+  if (status === undefined) return undefined;
+  if (Number(status) === 0) return null;
+  const details = typeof packed === 'string' ? Buffer.from(packed.split(',', 1)[0] ?? '', 'base64') : undefined;
+  return fromEnd(Number(status), decodeMessage(String(message ?? '')), details, undefined);
 }
 
 export type HttpError = {

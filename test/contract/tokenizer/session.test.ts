@@ -99,7 +99,7 @@ async function start(t: TestContext, listen?: string) {
 
 function connect(t: TestContext, address: string) {
   const client = openChannel(TokenizerServiceClient, { address });
-  const own = new TokenizerSession(client);
+  const own = new TokenizerSession({ address });
   t.after(() => {
     own.close();
     client.close();
