@@ -43,6 +43,8 @@ export const RPC_DEADLINE_SLACK_MS = 25;
 export const RPC_KEEPALIVE_MS = 20_000;
 /** Long enough for a process whose event loop is busy loading a model. */
 export const RPC_KEEPALIVE_TIMEOUT_MS = 20_000;
+/** What a peer gets to take the news that its call is cancelled before the connection is cut. */
+export const RPC_GOODBYE_MS = 500;
 export const RPC_RECONNECT_MIN_MS = 100;
 export const RPC_RECONNECT_MAX_MS = 2_000;
 /** What a caller is told to wait while a server drains. */

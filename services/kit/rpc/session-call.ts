@@ -5,7 +5,7 @@ import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants } f
 import { connect as connectSocket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import { type Code, QuernError, throwIfAborted, toQuernError } from '#kit/errors.ts';
-import { RPC_KEEPALIVE_MS, RPC_KEEPALIVE_TIMEOUT_MS, RPC_MESSAGE_BYTES_MAX } from '#kit/limits.ts';
+import { RPC_GOODBYE_MS, RPC_KEEPALIVE_MS, RPC_KEEPALIVE_TIMEOUT_MS, RPC_MESSAGE_BYTES_MAX } from '#kit/limits.ts';
 import { type Address, formatAddress, parseAddress } from './address.ts';
 import type { ClientTls } from './client.ts';
 import { FrameReader, frameOf } from './frames.ts';
@@ -83,8 +83,8 @@ export class SessionCall<Req, Res> {
   readonly #stream: ClientHttp2Stream;
   readonly #reader = new FrameReader(RPC_MESSAGE_BYTES_MAX);
   readonly #onAbort = (): void => this.#end(toQuernError(this.#signal.reason));
-  /** Runs out when the peer neither takes the connection nor answers a ping. */
-  #patience: NodeJS.Timeout;
+  /** Runs out when the peer does not take the connection or answer a ping; null when neither is asked of it. */
+  #patience: NodeJS.Timeout | null = null;
   #pings: NodeJS.Timeout | null = null;
   #httpStatus: number | null = null;
   /** What the trailers said; undefined before them. */
@@ -113,7 +113,7 @@ export class SessionCall<Req, Res> {
       'user-agent': 'grpc-node-quern',
       ...(target.sharedToken !== undefined && { authorization: `Bearer ${target.sharedToken}` }),
     });
-    this.#patience = this.#expect('take the connection');
+    this.#expect('take the connection');
     this.#watchConnection();
     this.#watchStream();
     signal.addEventListener('abort', this.#onAbort, { once: true });
@@ -130,17 +130,22 @@ export class SessionCall<Req, Res> {
     this.#stream.write(frameOf(bytes));
   }
 
-  #expect(what: string): NodeJS.Timeout {
-    return setTimeout(() => {
+  #expect(what: string): void {
+    this.#patience = setTimeout(() => {
       const message = `${this.#name} did not ${what} within ${RPC_KEEPALIVE_TIMEOUT_MS} ms; is it running?`;
       this.#end(new QuernError('UNAVAILABLE', message, { reason: 'NOT_CONNECTED' }));
     }, RPC_KEEPALIVE_TIMEOUT_MS).unref();
   }
 
+  #hasCome(): void {
+    if (this.#patience) clearTimeout(this.#patience);
+    this.#patience = null;
+  }
+
   #watchConnection(): void {
     const connection = this.#connection;
     connection.once('connect', () => {
-      clearTimeout(this.#patience);
+      this.#hasCome();
       this.#pings = setInterval(() => this.#ping(), RPC_KEEPALIVE_MS).unref();
     });
     connection.on('error', (error) => {
@@ -150,10 +155,9 @@ export class SessionCall<Req, Res> {
   }
 
   #ping(): void {
-    if (this.#connection.destroyed) return;
-    clearTimeout(this.#patience);
-    this.#patience = this.#expect('answer a ping');
-    this.#connection.ping(() => clearTimeout(this.#patience));
+    if (this.#connection.destroyed || this.#patience) return;
+    this.#expect('answer a ping');
+    this.#connection.ping(() => this.#hasCome());
   }
 
   #watchStream(): void {
@@ -175,6 +179,7 @@ export class SessionCall<Req, Res> {
   }
 
   #read(chunk: Buffer): void {
+    if (this.#httpStatus !== 200) return; // a proxy's page
     try {
       this.#reader.read(chunk, (message) => {
         if (!this.#hasEnded) this.#listener.onMessage(this.#method.responseDeserialize(message));
@@ -206,11 +211,23 @@ export class SessionCall<Req, Res> {
   #end(error: QuernError | null): void {
     if (this.#hasEnded) return;
     this.#hasEnded = true;
-    clearTimeout(this.#patience);
+    this.#hasCome();
     if (this.#pings) clearInterval(this.#pings);
     this.#signal.removeEventListener('abort', this.#onAbort);
-    if (!this.#stream.closed) this.#stream.close(constants.NGHTTP2_CANCEL);
-    this.#connection.destroy(); // says goodbye first, if there is anybody
+    this.#leave();
     this.#listener.onEnd(error);
+  }
+
+  /** Tells the peer that the call is cancelled, if it is there and does not know. */
+  #leave(): void {
+    const connection = this.#connection;
+    if (connection.connecting || connection.destroyed) {
+      connection.destroy();
+      return;
+    }
+    if (!this.#stream.closed) this.#stream.close(constants.NGHTTP2_CANCEL);
+    const timer = setTimeout(() => connection.destroy(), RPC_GOODBYE_MS).unref();
+    connection.once('close', () => clearTimeout(timer));
+    connection.close();
   }
 }

@@ -1,0 +1,371 @@
+// The long call straight over HTTP/2, against our servers and against peers that are not what they should be.
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
+import { type AddressInfo, createServer as createSocketServer, type Socket } from 'node:net';
+import { type TestContext, test } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
+import { CODES, QuernError } from '#kit/errors.ts';
+import { RPC_GOODBYE_MS, RPC_KEEPALIVE_MS, RPC_KEEPALIVE_TIMEOUT_MS, RPC_MESSAGE_BYTES_MAX } from '#kit/limits.ts';
+import { frameOf } from '#kit/rpc/frames.ts';
+import type { ServerTls } from '#kit/rpc/server.ts';
+import { SessionCall, type SessionTarget } from '#kit/rpc/session-call.ts';
+import { mesh, stranger } from '../../fixtures/tls/certificates.ts';
+import { EchoService, type Message, startEcho, until } from './support/echo.ts';
+
+type Heard = {
+  call: SessionCall<Message, Message>;
+  messages: Message[];
+  /** One for each onEnd. */
+  ends: (QuernError | null)[];
+  /** The first end. */
+  ended: Promise<QuernError | null>;
+  stop: AbortController;
+};
+
+function open(t: TestContext, target: SessionTarget, onMessage?: (message: Message) => void): Heard {
+  const stop = new AbortController();
+  t.after(() => stop.abort());
+  const messages: Message[] = [];
+  const ends: (QuernError | null)[] = [];
+  const { promise, resolve } = Promise.withResolvers<QuernError | null>();
+  const call = new SessionCall(target, EchoService.talk, {
+    signal: stop.signal,
+    onMessage(message) {
+      assert.equal(ends.length, 0, 'a message after the end');
+      messages.push(message);
+      onMessage?.(message);
+    },
+    onEnd(error) {
+      ends.push(error);
+      resolve(error);
+    },
+  });
+  return { call, messages, ends, ended: promise, stop };
+}
+
+/** The end, told once; what could tell it again has had its chance. */
+async function endOf(heard: Heard): Promise<QuernError | null> {
+  const error = await heard.ended;
+  for (let i = 0; i < 20; i += 1) await turn();
+  assert.equal(heard.ends.length, 1);
+  return error;
+}
+
+async function fails(heard: Heard, expected: { code: string; message?: RegExp; reason?: string }): Promise<void> {
+  const error = await endOf(heard);
+  assert.equal(error?.code, expected.code, error?.message);
+  if (expected.message) assert.match(error.message, expected.message);
+  if (expected.reason !== undefined) assert.equal(error.details.reason, expected.reason);
+}
+
+const mutualTls: ServerTls = { ...mesh.server, ca: mesh.ca, requireClientCert: true };
+const ways: [string, Parameters<typeof startEcho>[2], Partial<SessionTarget>][] = [
+  ['a unix socket', {}, {}],
+  ['TCP', { listen: ['127.0.0.1:0'], openOnLoopback: true }, {}],
+  ['TCP, IPv6', { listen: ['[::1]:0'], openOnLoopback: true }, {}],
+  ['mutual TLS', { listen: ['127.0.0.1:0'], tls: mutualTls }, { tls: { ca: mesh.ca, ...mesh.gateway } }],
+  [
+    'mutual TLS by another name',
+    { listen: ['127.0.0.1:0'], tls: mutualTls },
+    { tls: { ca: mesh.ca, ...mesh.gateway, serverName: 'server.test' } },
+  ],
+];
+
+for (const [where, options, target] of ways) {
+  test(`messages of all sizes go both ways in order over ${where}`, async (t) => {
+    const echo = await startEcho(t, {}, options);
+    const heard = open(t, { address: echo.address, ...target });
+    const sent: Message[] = Array.from({ length: 1_000 }, (_, number) => ({ number }));
+    sent.splice(500, 0, { text: 'x'.repeat(1 << 20) }, { text: 'größer 😀' });
+    for (const message of sent) heard.call.write(message);
+    await until(() => heard.messages.length === sent.length, 'all messages');
+    assert.deepEqual(heard.messages, sent);
+    assert.deepEqual(heard.ends, []);
+  });
+}
+
+test('a peer that ends the call with OK ends it without an error, after what it wrote', async (t) => {
+  const echo = await startEcho(t, {
+    async talk(_incoming, _call, out) {
+      for (let number = 0; number < 100; number += 1) out.write({ number });
+    },
+  });
+  const heard = open(t, { address: echo.address });
+  assert.equal(await endOf(heard), null);
+  assert.equal(heard.messages.length, 100);
+  heard.call.write({ text: 'late' }); // is nothing
+});
+
+test('every code comes back with its details, at once and after messages', async (t) => {
+  const details = {
+    reason: 'TEST_REASON',
+    metadata: { expected: '1' },
+    fields: [{ field: 'a.b', description: 'expected x, got y' }],
+    retryAfterMs: 250,
+  };
+  const echo = await startEcho(t, {
+    async talk(incoming, _call, out) {
+      for await (const { number, text } of incoming) {
+        if (text !== undefined) out.write({ text });
+        throw new QuernError(CODES[number!]!, `100 % größer als ${number}`, details);
+      }
+    },
+  });
+  for (const [number, code] of CODES.entries()) {
+    for (const first of [{ number }, { number, text: 'before' }]) {
+      const heard = open(t, { address: echo.address });
+      heard.call.write(first);
+      const error = await endOf(heard);
+      assert.deepEqual(
+        { code: error?.code, message: error?.message, details: error?.details },
+        { code, message: `100 % größer als ${number}`, details },
+      );
+      assert.equal(heard.messages.length, first.text === undefined ? 0 : 1);
+    }
+  }
+});
+
+test('the shared token is sent, and without it the caller hears why', async (t) => {
+  const echo = await startEcho(t, {}, { sharedToken: 's3cret-token' });
+  const good = open(t, { address: echo.address, sharedToken: 's3cret-token' });
+  good.call.write({ number: 1 });
+  await until(() => good.messages.length === 1, 'the answer');
+  await fails(open(t, { address: echo.address }), { code: 'UNAUTHENTICATED', reason: 'TOKEN_MISSING' });
+  const bad = open(t, { address: echo.address, sharedToken: 'wrong' });
+  await fails(bad, { code: 'UNAUTHENTICATED', reason: 'TOKEN_INVALID' });
+});
+
+test('nobody there, a wrong certificate and a peer without TLS are UNAVAILABLE and name the address', async (t) => {
+  const { ca, gateway } = mesh;
+  const expected = { code: 'UNAVAILABLE', reason: 'NOT_CONNECTED' };
+  const nobody = open(t, { address: 'unix:///nowhere/quern-nobody.sock' });
+  nobody.call.write({ text: 'into the void' });
+  await fails(nobody, { ...expected, message: /unix:\/\/\/nowhere\/quern-nobody\.sock is lost: .*ENOENT/ });
+  const tls = await startEcho(t, {}, { listen: ['127.0.0.1:0'], tls: mutualTls });
+  const { address } = tls;
+  const cases: [SessionTarget, RegExp][] = [
+    [{ address }, /is lost/],
+    [{ address, tls: { ca } }, /is lost/],
+    [{ address, tls: { ...gateway, ca: stranger.ca } }, /self-signed certificate in certificate chain/],
+    [{ address, tls: { ca, ...gateway, serverName: 'engine.test' } }, /engine\.test\. is not in the/],
+  ];
+  for (const [target, message] of cases) await fails(open(t, target), { ...expected, message });
+  const plain = await startEcho(t, {}, { listen: ['127.0.0.1:0'], openOnLoopback: true });
+  await fails(open(t, { address: plain.address, tls: { ca, ...gateway } }), expected);
+});
+
+test('a signal ends the call with its reason at once, and the handler is cancelled', async (t) => {
+  let code: string | null = null;
+  const echo = await startEcho(t, {
+    async talk(incoming, call, out) {
+      call.signal.addEventListener('abort', () => {
+        code = (call.signal.reason as QuernError).code;
+      });
+      for await (const message of incoming) out.write(message);
+      await until(() => code !== null, 'the handler hears of it'); // what came before a cancel is an end of the requests
+    },
+  });
+  const heard = open(t, { address: echo.address });
+  heard.call.write({ number: 1 });
+  await until(() => heard.messages.length === 1, 'the call runs');
+  heard.stop.abort(new QuernError('ABORTED', 'enough'));
+  assert.deepEqual([heard.ends[0]?.code, heard.ends[0]?.message], ['ABORTED', 'enough'], 'not in a later turn');
+  await endOf(heard);
+  await until(() => code !== null, 'the handler hears of it');
+  assert.equal(code, 'CANCELLED');
+  const signal = AbortSignal.abort(new QuernError('ABORTED', 'before it began'));
+  const listener = { signal, onMessage() {}, onEnd() {} };
+  assert.throws(() => new SessionCall({ address: echo.address }, EchoService.talk, listener), { code: 'ABORTED' });
+});
+
+test('a signal ends a call that is still connecting', async (t) => {
+  const { address } = await startSilent(t);
+  const heard = open(t, { address });
+  heard.stop.abort(new QuernError('CANCELLED', 'enough'));
+  await fails(heard, { code: 'CANCELLED', message: /enough/ });
+});
+
+test('a server that drains and closes ends the call with UNAVAILABLE', async (t) => {
+  const echo = await startEcho(t);
+  const heard = open(t, { address: echo.address });
+  heard.call.write({ number: 1 });
+  await until(() => heard.messages.length === 1, 'the call runs');
+  await echo.server.close();
+  await fails(heard, { code: 'UNAVAILABLE', reason: 'DRAINING' });
+});
+
+test('a message that is too large is refused alone', async (t) => {
+  const echo = await startEcho(t);
+  const heard = open(t, { address: echo.address });
+  assert.throws(() => heard.call.write({ text: 'x'.repeat(RPC_MESSAGE_BYTES_MAX) }), {
+    code: 'RESOURCE_EXHAUSTED',
+    details: { reason: 'MESSAGE_TOO_LARGE' },
+    message: /quern\.test\.v1\.EchoService\/Talk: expected a message of at most 16777216 bytes, got 16777227/,
+  });
+  heard.call.write({ number: 1 });
+  await until(() => heard.messages.length === 1, 'the next one goes through');
+});
+
+test('a listener that throws ends its call with that error and hears nothing more', async (t) => {
+  const echo = await startEcho(t);
+  const heard = open(t, { address: echo.address }, () => {
+    throw new QuernError('DATA_LOSS', 'not that one');
+  });
+  for (let number = 0; number < 10; number += 1) heard.call.write({ number });
+  await fails(heard, { code: 'DATA_LOSS', message: /not that one/ });
+  assert.equal(heard.messages.length, 1);
+});
+
+/** A peer that answers each HTTP/2 stream as it is told to. */
+async function startPeer(t: TestContext, answer: (stream: ServerHttp2Stream) => void): Promise<SessionTarget> {
+  const server = createServer();
+  const sessions = new Set<ServerHttp2Session>();
+  server.on('session', (session) => {
+    sessions.add(session);
+    session.on('error', () => {});
+  });
+  server.on('stream', (stream) => {
+    stream.on('error', () => {});
+    answer(stream);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.after(() => {
+    for (const session of sessions) session.destroy();
+    server.close();
+  });
+  return { address: `127.0.0.1:${(server.address() as AddressInfo).port}` };
+}
+
+/** A peer that takes connections and says nothing. */
+async function startSilent(t: TestContext) {
+  const sockets: Socket[] = [];
+  const server = createSocketServer((socket) => {
+    socket.on('error', () => {});
+    sockets.push(socket);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.after(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  return { address: `127.0.0.1:${(server.address() as AddressInfo).port}`, sockets };
+}
+
+const strangeEnds: [string, (stream: ServerHttp2Stream) => void, { code: string; message?: RegExp }][] = [
+  [
+    'a page that is not there',
+    (stream) => {
+      stream.respond({ ':status': 404, 'content-type': 'text/html' });
+      stream.end('<html>no such page</html>');
+    },
+    { code: 'UNIMPLEMENTED', message: /expected gRPC, got HTTP status 404; is the address right\?/ },
+  ],
+  [
+    'a proxy without its server',
+    (stream) => stream.respond({ ':status': 503 }, { endStream: true }),
+    { code: 'UNAVAILABLE' },
+  ],
+  ['a teapot', (stream) => stream.respond({ ':status': 418 }, { endStream: true }), { code: 'UNKNOWN' }],
+  [
+    'an end without a status',
+    (stream) => {
+      stream.respond({ ':status': 200 });
+      stream.end();
+    },
+    { code: 'INTERNAL', message: /ended the call without a status/ },
+  ],
+  ['a refused stream', (stream) => stream.close(7), { code: 'UNAVAILABLE' }],
+  ['a cancelled stream', (stream) => stream.close(8), { code: 'CANCELLED' }],
+  ['a peer that asks for calm', (stream) => stream.close(11), { code: 'RESOURCE_EXHAUSTED' }],
+  ['a peer that wants better TLS', (stream) => stream.close(12), { code: 'PERMISSION_DENIED' }],
+  ['an internal error', (stream) => stream.close(2), { code: 'INTERNAL' }],
+  [
+    'a connection that breaks',
+    (stream) => stream.session?.socket.destroy(),
+    { code: 'UNAVAILABLE', message: /is lost/ },
+  ],
+  [
+    'a status that no protocol knows, with details that do not decode',
+    (stream) =>
+      stream.respond(
+        { ':status': 200, 'grpc-status': '77', 'grpc-message': '100% wrong', 'grpc-status-details-bin': '/////w' },
+        { endStream: true },
+      ),
+    { code: 'UNKNOWN', message: /^100% wrong$/ },
+  ],
+  [
+    'an answer that does not decode',
+    (stream) => {
+      stream.respond({ ':status': 200 });
+      stream.write(Buffer.from([0, 0, 0, 0, 1, 123]));
+    },
+    { code: 'INTERNAL' },
+  ],
+  [
+    'an answer above the limit',
+    (stream) => {
+      stream.respond({ ':status': 200 });
+      stream.write(Buffer.from([0, 255, 255, 255, 255]));
+    },
+    { code: 'RESOURCE_EXHAUSTED', message: /at most 16777216 bytes, got one of 4294967295/ },
+  ],
+];
+
+for (const [what, answer, expected] of strangeEnds) {
+  test(`a peer with ${what} ends the call with ${expected.code}`, async (t) => {
+    const heard = open(t, await startPeer(t, answer));
+    heard.call.write({ number: 1 });
+    await fails(heard, expected);
+  });
+}
+
+test('a peer that speaks another protocol is UNAVAILABLE', async (t) => {
+  const { address, sockets } = await startSilent(t);
+  const heard = open(t, { address });
+  await until(() => sockets.length === 1, 'the connection');
+  sockets[0]?.end('HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n');
+  await fails(heard, { code: 'UNAVAILABLE', reason: 'NOT_CONNECTED' });
+});
+
+for (const [what, target, message] of [
+  ['answers no ping', {}, /did not answer a ping within 20000 ms; is it running\?/],
+  [
+    'never finishes the handshake',
+    { tls: { ca: mesh.ca } },
+    /did not take the connection within 20000 ms; is it running\?/,
+  ],
+] as const) {
+  test(`a peer that ${what} is given up`, async (t) => {
+    const { address, sockets } = await startSilent(t);
+    t.mock.timers.enable({ apis: ['setTimeout', 'setInterval'] });
+    const heard = open(t, { address, ...target });
+    while (sockets.length === 0) await turn();
+    for (let i = 0; i < 50; i += 1) await turn(); // the caller hears of its connection
+    t.mock.timers.tick(RPC_KEEPALIVE_MS - 1);
+    assert.deepEqual(heard.ends, []);
+    t.mock.timers.tick(1);
+    t.mock.timers.tick(RPC_KEEPALIVE_TIMEOUT_MS);
+    const cut = once(sockets[0]!.resume(), 'close');
+    await fails(heard, { code: 'UNAVAILABLE', reason: 'NOT_CONNECTED', message });
+    t.mock.timers.tick(RPC_GOODBYE_MS);
+    await cut;
+  });
+}
+
+test('a peer that answers pings is kept, however long it has nothing to say', async (t) => {
+  const peer = await startPeer(t, (stream) => {
+    stream.respond({ ':status': 200 });
+    stream.on('data', () => stream.write(frameOf(Buffer.from('{}'))));
+  });
+  t.mock.timers.enable({ apis: ['setTimeout', 'setInterval'] });
+  const heard = open(t, peer);
+  for (let answers = 1; answers < 6; answers += 1) {
+    heard.call.write({}); // its answer comes behind the ping's
+    while (heard.messages.length < answers && heard.ends.length === 0) await turn();
+    t.mock.timers.tick(RPC_KEEPALIVE_MS);
+  }
+  assert.deepEqual(heard.ends, []);
+});
