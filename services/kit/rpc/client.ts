@@ -1,4 +1,5 @@
-// Calls to other services: one channel per address, promises and async iterables, errors as QuernError.
+// Unary calls and server streams to other services: one channel per address, promises and async iterables, errors as
+// QuernError. The long bidirectional calls are session-call.ts.
 import {
   type CallOptions,
   type ChannelCredentials,
@@ -101,7 +102,6 @@ type StreamMethod<Req, Res> = (
   metadata: Metadata,
   options: Partial<CallOptions>,
 ) => ClientReadableStream<Res>;
-type BidiMethod<Req, Res> = (metadata: Metadata, options: Partial<CallOptions>) => ClientDuplexStream<Req, Res>;
 
 type Own<C> = Exclude<keyof C, keyof Client>;
 // Inference from an overloaded method takes its last overload, which in generated clients is the fullest one.
@@ -124,21 +124,12 @@ type StreamPair<F> =
       ? [Req, Res]
       : never
     : never;
-type MethodsOf<C, Kind extends 'unary' | 'stream' | 'bidi'> = {
-  [K in Own<C>]: (
-    Kind extends 'unary'
-      ? UnaryPair<C[K]>
-      : Kind extends 'stream'
-        ? StreamPair<C[K]>
-        : BidiPair<C[K]>
-  ) extends never
-    ? never
-    : K;
+type MethodsOf<C, Kind extends 'unary' | 'stream'> = {
+  [K in Own<C>]: (Kind extends 'unary' ? UnaryPair<C[K]> : StreamPair<C[K]>) extends never ? never : K;
 }[Own<C>];
 
 export type UnaryMethods<C> = MethodsOf<C, 'unary'>;
 export type StreamMethods<C> = MethodsOf<C, 'stream'>;
-export type BidiMethods<C> = MethodsOf<C, 'bidi'>;
 
 function callMetadata(
   client: Client,
@@ -194,10 +185,7 @@ export function unary<C extends Client, M extends UnaryMethods<C>>(
 }
 
 /** Watches a streaming call: its failure, and the signal that cancels it. */
-function watchCall(
-  call: ClientReadableStream<unknown> | ClientDuplexStream<unknown, unknown>,
-  signal: AbortSignal | undefined,
-) {
+function watchCall(call: ClientReadableStream<unknown>, signal: AbortSignal | undefined) {
   let failed: unknown;
   const cancel = (): void => call.cancel();
   call.on('error', (error: unknown) => {
@@ -244,77 +232,6 @@ export async function* serverStream<C extends Client, M extends StreamMethods<C>
     watch.cancel(); // no effect once the status has come
     endCallSpan(span, ended);
   }
-}
-
-export type Bidi<Req, Res> = {
-  /** False: not flushed yet, wait for drained(). After the call's end it does nothing and answers false. */
-  write(message: Req): boolean;
-  /** Resolves when write() would answer true. Rejects with the call's error. */
-  drained(signal?: AbortSignal): Promise<void>;
-  readonly writable: boolean;
-  /** To be iterated once. Leaving the loop early cancels the call. */
-  readonly responses: AsyncIterable<Res>;
-  /** Half-close: no more requests. */
-  end(): void;
-  cancel(): void;
-};
-
-/** Streams both ways. It starts at once and has no deadline unless timeoutMs is given. */
-export function bidi<C extends Client, M extends BidiMethods<C>>(
-  client: C,
-  method: M,
-  options: StreamCallOptions = {},
-): Bidi<BidiPair<C[M]>[0], BidiPair<C[M]>[1]> {
-  type Req = BidiPair<C[M]>[0];
-  type Res = BidiPair<C[M]>[1];
-  const { signal, timeoutMs } = options;
-  throwIfAborted(signal);
-  const start = (client[method] as BidiMethod<Req, Res>).bind(client);
-  const call = start(callMetadata(client, options), callOptions(timeoutMs));
-  const watch = watchCall(call, signal);
-  let ended = false;
-  call.once('status', () => {
-    ended = true;
-  });
-
-  function drained(extra?: AbortSignal): Promise<void> {
-    if (extra?.aborted) return Promise.reject(toQuernError(extra.reason));
-    if (ended) return Promise.reject(watch.failure() ?? new QuernError('UNAVAILABLE', 'the call has ended'));
-    if (!call.writableNeedDrain) return Promise.resolve();
-    return new Promise((resolve, reject) => {
-      const settle = (act: () => void) => (): void => {
-        call.off('drain', onDrain);
-        call.off('status', onStatus);
-        extra?.removeEventListener('abort', onAbort);
-        act();
-      };
-      const onDrain = settle(resolve);
-      const onStatus = settle(() => reject(watch.failure() ?? new QuernError('UNAVAILABLE', 'the call has ended')));
-      const onAbort = settle(() => reject(toQuernError(extra?.reason)));
-      call.on('drain', onDrain);
-      call.on('status', onStatus);
-      extra?.addEventListener('abort', onAbort, { once: true });
-    });
-  }
-
-  async function* responses(): AsyncGenerator<Res, void, undefined> {
-    try {
-      yield* readMessages<Res>(call, { signal, failure: watch.failure });
-    } finally {
-      watch.cancel();
-    }
-  }
-
-  return {
-    write: (message) => !ended && call.writable && call.write(message),
-    drained,
-    get writable() {
-      return !ended && call.writable && !call.writableNeedDrain;
-    },
-    responses: responses(),
-    end: () => call.end(),
-    cancel: watch.cancel,
-  };
 }
 
 /** Waits until the channel is connected. Throws UNAVAILABLE, reason NOT_CONNECTED. */

@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { SessionResponse } from '#gen/quern/engine/v1/engine.ts';
 import { QuernError } from '#kit/errors.ts';
-import { bidi } from '#kit/rpc/client.ts';
 import { fromStatusProto } from '#kit/rpc/status.ts';
+import { bidi } from '../../support/bidi.ts';
 import { generation, LONG, sampling, skip, startTinyEngine, TestSession, untilIdle } from './support/engine.ts';
 
 test('session: submitted handles stream their tokens and end once, one batch per step', { skip }, async (t) => {

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { GenerationRequest } from '#gen/quern/engine/v1/engine.ts';
+import { RPC_MESSAGE_BYTES_MAX } from '#kit/limits.ts';
 import { createLog } from '#kit/log.ts';
 import { EngineSession, type HandleListener } from '../../../services/gateway/engine-session.ts';
 import { emptySampling } from '../../../services/gateway/typed-request.ts';
@@ -122,4 +123,21 @@ test('of a request that is forgotten whoever asks for it hears the end, and noth
   await until(() => told.length > 0, 'the end is told');
   assert.deepEqual(told, ['late, 2000']);
   assert.equal(session.inFlight, 0);
+});
+
+test('a request that is too large for a message is refused alone: it leaves no handle, and the others go on', async (t) => {
+  const { session, submit } = await start(t, 5);
+  let heard = 0;
+  let broken = 0;
+  submit({ onStep: () => void heard++, onBroken: () => void broken++ });
+  const tooLarge = { ...GenerationRequest.decode(new Uint8Array()), requestId: 'x'.repeat(RPC_MESSAGE_BYTES_MAX) };
+  const nothing = { onTokens() {}, onFinished() {}, onStep() {}, onBroken() {}, onFault() {} };
+  assert.throws(() => session.submit(tooLarge, nothing), {
+    code: 'RESOURCE_EXHAUSTED',
+    details: { reason: 'MESSAGE_TOO_LARGE' },
+  });
+  assert.equal(session.inFlight, 1);
+  const before = heard;
+  await until(() => heard > before + 2, 'the other request goes on');
+  assert.equal(broken, 0);
 });

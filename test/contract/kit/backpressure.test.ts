@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { QuernError } from '#kit/errors.ts';
 import { RPC_STREAM_UNSENT_BYTES_MAX } from '#kit/limits.ts';
-import { bidi, serverStream } from '#kit/rpc/client.ts';
+import { serverStream } from '#kit/rpc/client.ts';
+import { bidi } from '../../support/bidi.ts';
 import { settled, startEcho, until } from './support/echo.ts';
 
 const KIB_64 = 'x'.repeat(64 * 1024);

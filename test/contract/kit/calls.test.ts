@@ -12,9 +12,10 @@ import {
 import type { GetVocabularyResponse, TokenizerServiceClient } from '#gen/quern/tokenizer/v1/tokenizer.ts';
 import { CODES, INTERNAL_MESSAGE, QuernError } from '#kit/errors.ts';
 import { localPrincipal, type Principal } from '#kit/principal.ts';
-import { type Bidi, bidi, openChannel, serverStream, unary, waitForReady } from '#kit/rpc/client.ts';
+import { openChannel, serverStream, unary, waitForReady } from '#kit/rpc/client.ts';
 import { defineService, type Handler } from '#kit/rpc/server.ts';
 import { type SpanRecord, startTrace } from '#kit/trace.ts';
+import { type Bidi, bidi } from '../../support/bidi.ts';
 import { EchoClient, type Message, startEcho } from './support/echo.ts';
 
 async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {

@@ -2,8 +2,9 @@ import assert from 'node:assert/strict';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { test } from 'node:test';
 import { QuernError } from '#kit/errors.ts';
-import { bidi, openChannel, serverStream, unary, waitForReady } from '#kit/rpc/client.ts';
+import { openChannel, serverStream, unary, waitForReady } from '#kit/rpc/client.ts';
 import type { CallContext } from '#kit/rpc/server.ts';
+import { bidi } from '../../support/bidi.ts';
 import { EchoClient, startEcho, until } from './support/echo.ts';
 
 type Seen = { started: number; aborts: { atMs: number; code: string }[] };

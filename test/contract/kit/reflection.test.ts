@@ -11,8 +11,9 @@ import {
 } from '#gen/grpc/reflection/v1/reflection.ts';
 import { ServerReflectionClient as V1Alpha } from '#gen/grpc/reflection/v1alpha/reflection.ts';
 import { EngineServiceService } from '#gen/quern/engine/v1/engine.ts';
-import { bidi, openChannel } from '#kit/rpc/client.ts';
+import { openChannel } from '#kit/rpc/client.ts';
 import { descriptorSet } from '#kit/rpc/descriptor-image.ts';
+import { bidi } from '../../support/bidi.ts';
 import { startEcho } from './support/echo.ts';
 
 type Ask = NonNullable<ServerReflectionRequest['messageRequest']>;

@@ -9,9 +9,10 @@ import { QuernError } from '#kit/errors.ts';
 import { createLog } from '#kit/log.ts';
 import { createMetrics } from '#kit/metrics.ts';
 import { localPrincipal } from '#kit/principal.ts';
-import { bidi, type ClientTls, openChannel, serverStream, unary } from '#kit/rpc/client.ts';
+import { type ClientTls, openChannel, serverStream, unary } from '#kit/rpc/client.ts';
 import { type RpcServerOptions, startRpcServer } from '#kit/rpc/server.ts';
 import { mesh, stranger } from '../../fixtures/tls/certificates.ts';
+import { bidi } from '../../support/bidi.ts';
 import { EchoClient, startEcho, tempFolder, until } from './support/echo.ts';
 
 const bare = (options: Partial<RpcServerOptions>): RpcServerOptions => ({
@@ -89,7 +90,7 @@ test('the shared token is asked for on every call but health', async (t) => {
     const refused = { code: 'UNAUTHENTICATED', details: { reason } };
     await assert.rejects(unary(client, 'say', {}), refused);
     await assert.rejects(serverStream(client, 'count', { number: 1 }).next(), refused);
-    const talk = bidi(client, 'talk');
+    const talk = bidi(client, 'talk', { token: sharedToken });
     await assert.rejects(async () => {
       for await (const _ of talk.responses);
     }, refused);

@@ -13,13 +13,15 @@ import {
   TokenizerServiceService,
 } from '#gen/quern/tokenizer/v1/tokenizer.ts';
 import { QuernError } from '#kit/errors.ts';
+import { RPC_MESSAGE_BYTES_MAX } from '#kit/limits.ts';
 import { createLog } from '#kit/log.ts';
 import { createMetrics } from '#kit/metrics.ts';
-import { bidi, openChannel } from '#kit/rpc/client.ts';
+import { openChannel } from '#kit/rpc/client.ts';
 import { defineService, startRpcServer } from '#kit/rpc/server.ts';
 import { type SpanRecord, startTrace } from '#kit/trace.ts';
 import { TokenizerSession } from '../../../services/gateway/tokenizer-session.ts';
 import { type SessionCalls, session } from '../../../services/tokenizer/rpc/session.ts';
+import { bidi } from '../../support/bidi.ts';
 
 const log = createLog({ service: 'tokenizer', level: 'silent' });
 const encodeRequest = (text: string): EncodeRequest => ({
@@ -140,10 +142,21 @@ test('an answer over the message limit and a fault of ours end one call each', a
   assert.deepEqual(await own.encode(encodeRequest('a'), options), { tokenIds: [97] });
 });
 
+test('a text that is too large for a message is refused alone', async (t) => {
+  const { address } = await start(t);
+  const { own, options } = connect(t, address);
+  const other = own.encode(encodeRequest('b'), options);
+  await assert.rejects(own.encode(encodeRequest('x'.repeat(RPC_MESSAGE_BYTES_MAX)), options), {
+    code: 'RESOURCE_EXHAUSTED',
+    details: { reason: 'MESSAGE_TOO_LARGE' },
+  });
+  assert.deepEqual(await other, { tokenIds: [98] });
+});
+
 test('an empty request is refused by its call id', async (t) => {
   const { address } = await start(t);
   const { client } = connect(t, address);
-  const call = bidi<TokenizerServiceClient, 'session'>(client, 'session');
+  const call = bidi(client, 'session');
   const request: SessionRequest = { callId: 7, traceparent: '', tracestate: '', request: undefined };
   call.write(request);
   const answers: SessionResponse[] = [];

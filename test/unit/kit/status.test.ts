@@ -9,6 +9,7 @@ import {
   codeOfNumber,
   fromServiceError,
   fromStatusProto,
+  fromTrailers,
   grpcNumber,
   toHttpError,
   toServiceError,
@@ -31,13 +32,34 @@ const details: ErrorDetails = {
   retryAfterMs: 1500,
 };
 
-test('every code makes the round trip with all its details, as proto and as grpc-js error', () => {
+/** As grpc-js writes them: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#responses. */
+function trailersOf(error: QuernError): Record<string, unknown> {
+  const { code, details: message, metadata } = toServiceError(error);
+  const [packed] = metadata.get('grpc-status-details-bin') as Buffer[];
+  return {
+    'grpc-status': String(code),
+    'grpc-message': encodeURI(message),
+    'grpc-status-details-bin': packed?.toString('base64').replace(/=+$/, ''),
+  };
+}
+
+test('trailers without a status of gRPC are no word on the call; OK is null', () => {
+  assert.equal(fromTrailers({ 'content-type': 'text/html' }), undefined);
+  assert.equal(fromTrailers({ 'grpc-status': '0', 'grpc-message': 'fine' }), null);
+  const bare = fromTrailers({ 'grpc-status': '5' });
+  assert.deepEqual([bare?.code, bare?.message], ['NOT_FOUND', '']);
+  assert.equal(fromTrailers({ 'grpc-status': 'x', 'grpc-message': '%zz' })?.message, '%zz');
+});
+
+test('every code makes the round trip with all its details, as proto, as grpc-js error and as trailers', () => {
   for (const code of CODES) {
     const error = new QuernError(code, `100 % ünïcode ${code}`, details);
     for (const back of [
       fromStatusProto(Status.decode(Status.encode(toStatusProto(error)).finish())),
       fromServiceError(toServiceError(error)),
+      fromTrailers(trailersOf(error)),
     ]) {
+      assert.ok(back);
       assert.equal(back.code, code);
       assert.equal(back.message, error.message);
       assert.deepEqual(back.details, details);

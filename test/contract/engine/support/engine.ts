@@ -16,10 +16,11 @@ import {
 } from '#gen/quern/engine/v1/engine.ts';
 import { createLog } from '#kit/log.ts';
 import { createMetrics, type Metrics } from '#kit/metrics.ts';
-import { type Bidi, bidi, openChannel } from '#kit/rpc/client.ts';
+import { openChannel } from '#kit/rpc/client.ts';
 import type { SpanRecord } from '#kit/trace.ts';
 import { readConfig } from '../../../../services/engine/config.ts';
 import { type EngineService, startEngine } from '../../../../services/engine/service.ts';
+import { type Bidi, bidi } from '../../../support/bidi.ts';
 
 const BUILD = process.env.QUERN_ENGINE_ADDON
   ? dirname(process.env.QUERN_ENGINE_ADDON)
