@@ -1,12 +1,13 @@
 // Signed tree heads of the ledger, kept for ever in a file of their own and copied to witnesses: files outside the service's
 // reach. At the start the newest one must still be true of the ledger; a log that was cut or rewritten is not signed again.
-import { truncate } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { basename, dirname } from 'node:path';
 import { type Checkpoint, type NoteSigner, openCheckpoint, signCheckpoint } from '#kit/audit/checkpoint.ts';
 import { type KeptCheckpoint, newestCheckpoint, readCheckpoints, sizeOf } from '#kit/audit/checkpoint-file.ts';
 import { EvenSample } from '#kit/audit/even-sample.ts';
 import { lastLineOf } from '#kit/audit/line-file.ts';
 import { type NodeReader, rootOf } from '#kit/audit/merkle.ts';
+import { cutEnd, writeAgain } from '#kit/audit/segment-end.ts';
+import { openSegmentFiles } from '#kit/audit/segment-files.ts';
 import { QuernError } from '#kit/errors.ts';
 import type { Log } from '#kit/log.ts';
 import { appendDurably } from './append-durably.ts';
@@ -34,10 +35,14 @@ export type CheckpointOptions = {
   everyMs?: number;
 };
 
-/** A line without its end was never told to anybody. */
-async function cutTornLine(path: string): Promise<void> {
-  const { end, size } = await lastLineOf(path);
-  if (end < size) await truncate(path, end);
+const NEWLINE = Buffer.from('\n');
+
+/** Makes sure that the disk has the newest line: producers let go by it. One without its end was never told to anybody. */
+async function settleEnd(path: string): Promise<void> {
+  const { line, end, size } = await lastLineOf(path);
+  const file = { files: await openSegmentFiles(dirname(path)), name: basename(path) };
+  if (line !== null) await writeAgain(file, end - line.length - 1, Buffer.concat([line, NEWLINE]));
+  if (end < size) await cutEnd(file, end);
 }
 
 /** Throws DATA_LOSS when the tree does not begin with the checkpoint's. `dir`: of the log. */
@@ -74,7 +79,7 @@ export class CheckpointWriter {
   /** Throws DATA_LOSS when the newest checkpoint is not true of the ledger, or is not signed by this key. */
   static async open(options: CheckpointOptions): Promise<CheckpointWriter> {
     const { path, tree, signer } = options;
-    await cutTornLine(path);
+    await settleEnd(path);
     const latest = await newestCheckpoint(path);
     if (!latest) return new CheckpointWriter(options, null, 0);
     let checkpoint: Checkpoint;

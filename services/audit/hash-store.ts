@@ -4,7 +4,8 @@ import { type FileHandle, mkdir, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { LEDGER_HASHES_PER_READ } from '#kit/audit/limits.ts';
 import { HASH_BYTES, MerkleFrontier, nodeHash } from '#kit/audit/merkle.ts';
-import { writeAll } from '#kit/audit/segment-files.ts';
+import { notOnDisk } from '#kit/audit/segment-end.ts';
+import { syncPath, writeAll } from '#kit/audit/segment-files.ts';
 import { QuernError } from '#kit/errors.ts';
 
 const LEVELS_MAX = 48;
@@ -78,6 +79,25 @@ export class HashStore {
       unwritten.length = 0;
     }
     await this.#levels[0]!.file.datasync();
+  }
+
+  /**
+   * As flush(); also writes the leaf hashes from `safe` on again, since a start reads from memory what the disk may not have after an
+   * fdatasync that failed. They and the file's name are on the disk when it returns; throws UNAVAILABLE.
+   */
+  async secure(safe: number): Promise<void> {
+    const { file, count } = await this.#level(0);
+    try {
+      for (let at = safe; at < count; at += LEDGER_HASHES_PER_READ) {
+        const bytes = Buffer.allocUnsafe(Math.min(LEDGER_HASHES_PER_READ, count - at) * HASH_BYTES);
+        await file.read(bytes, 0, bytes.length, at * HASH_BYTES);
+        await writeAll(file, bytes, at * HASH_BYTES);
+      }
+      await this.flush();
+      await syncPath(this.#dir);
+    } catch (error) {
+      throw notOnDisk(this.#dir, `hashes from record ${safe} on could not be written to the disk again`, error);
+    }
   }
 
   /** The hash of a complete subtree. */

@@ -1,4 +1,5 @@
-// What a start makes of the ledger's files: cuts a torn last write, makes the tree agree with the records, finds what was changed.
+// What a start makes of the ledger's files: makes sure that the disk has the last records and their hashes, cuts a torn last write,
+// makes the tree agree with the records, finds what was changed.
 import {
   AGED_FILE,
   ASIDE_NAME,
@@ -8,9 +9,10 @@ import {
   SEGMENT_NAME,
   TREE_FOLDER,
 } from '#kit/audit/ledger-folder.ts';
-import { type LedgerFrame, scanLedger } from '#kit/audit/ledger-frame.ts';
+import { type LedgerFrame, type LedgerScan, scanLedger } from '#kit/audit/ledger-frame.ts';
 import { HASH_BYTES, leafHash } from '#kit/audit/merkle.ts';
 import { placeOf } from '#kit/audit/record.ts';
+import { cutEnd, writeAgain } from '#kit/audit/segment-end.ts';
 import type { SegmentFiles } from '#kit/audit/segment-files.ts';
 import type { ChainHead } from '#kit/audit/verify.ts';
 import { QuernError } from '#kit/errors.ts';
@@ -56,7 +58,8 @@ export async function readAsides(files: SegmentFiles): Promise<Aside[]> {
 
 /**
  * Cuts a torn last frame and makes the tree agree with what is there. What a crash cannot have made is set aside before it is cut.
- * Segments whose leaves the tree has are taken as they are, but for the newest: reading them all is what `quern audit verify` does.
+ * Segments of signed records are taken as they are, but for the newest: reading them all is what `quern audit verify` does. What is
+ * there, its hashes too, is durable when it returns; throws UNAVAILABLE when the disk fails.
  */
 export async function recover(files: SegmentFiles, hashes: HashStore, signedRecords: number): Promise<Segment[]> {
   const names = (await files.list()).filter((name) => SEGMENT_NAME.test(name));
@@ -72,13 +75,13 @@ export async function recover(files: SegmentFiles, hashes: HashStore, signedReco
   const segments: Segment[] = [];
   for (const [i, name] of names.entries()) {
     const [firstIndex, following] = [firstIndexes[i]!, firstIndexes[i + 1]];
-    const known = following !== undefined && hashes.size >= following;
+    const known = following !== undefined && Math.min(hashes.size, signedRecords) >= following;
     const checked = known
       ? { bytes: await files.size(name), startedMs: 0 }
       : await checkSegment(files, hashes, { name, firstIndex, following: following ?? null, signedRecords });
     segments.push({ name, firstIndex, ...checked });
   }
-  await hashes.flush();
+  await hashes.secure(signedRecords);
   return segments;
 }
 
@@ -92,14 +95,16 @@ async function checkSegment(files: SegmentFiles, hashes: HashStore, segment: Unc
   if (verdict === 'damaged' || (verdict !== 'clean' && following !== null)) {
     throw damaged(`${name} at byte ${goodBytes}: expected a frame of records, found changed bytes`);
   }
-  let next = firstIndex;
+  let [next, safeBytes] = [firstIndex, 0];
   for (const frame of frames) {
     if (frame.firstIndex !== next)
       throw damaged(`${name}: expected record ${next} next, found record ${frame.firstIndex}`);
+    let isSafe = true;
     for (const record of frame.records) {
-      await checkLeaf(hashes, next, leafHash(record), signedRecords);
+      isSafe = (await checkLeaf(hashes, next, leafHash(record), signedRecords)) && isSafe;
       next += 1;
     }
+    if (isSafe) safeBytes = frame.end;
   }
   if (following !== null && following !== next) {
     throw damaged(
@@ -109,8 +114,28 @@ async function checkSegment(files: SegmentFiles, hashes: HashStore, segment: Unc
   if (following === null && next < signedRecords) {
     throw damaged(`${name}: expected records up to ${signedRecords - 1}, as were signed, found them up to ${next - 1}`);
   }
+  if (following === null) {
+    await settleEnd(files, hashes, { name, next, bytes, safeBytes, goodBytes, verdict });
+  }
+  return { bytes: goodBytes, startedMs: startOf(frames) };
+}
+
+type Newest = Pick<LedgerScan, 'verdict' | 'goodBytes'> & {
+  name: string;
+  bytes: Buffer;
+  /** Frames up to here have their hashes stored, which is done when the disk has them; older segments were synced before this one. */
+  safeBytes: number;
+  /** Index behind the last record. */
+  next: number;
+};
+
+/** Makes sure that the disk has the newest segment's records, then takes away what is no record. */
+async function settleEnd(files: SegmentFiles, hashes: HashStore, newest: Newest): Promise<void> {
+  const { name, bytes, safeBytes, goodBytes, verdict, next } = newest;
+  const end = { files, name };
+  await writeAgain(end, safeBytes, bytes.subarray(safeBytes, goodBytes)); // first: when the disk fails, nothing has been changed
   // A record's hash is stored when the record is safe: where there are hashes, no crash took it.
-  if (following === null && (verdict === 'altered' || hashes.size > next)) {
+  if (verdict === 'altered' || hashes.size > next) {
     await setAside(files, hashes, {
       segment: name,
       offset: goodBytes,
@@ -119,8 +144,7 @@ async function checkSegment(files: SegmentFiles, hashes: HashStore, segment: Unc
     });
   }
   if (hashes.size > next) await hashes.truncate(next);
-  if (verdict !== 'clean') await cut(files, name, goodBytes);
-  return { bytes: goodBytes, startedMs: startOf(frames) };
+  if (verdict !== 'clean') await cutEnd(end, goodBytes);
 }
 
 type Tail = Pick<Aside, 'segment' | 'offset' | 'firstIndex'> & { bytes: Buffer };
@@ -160,23 +184,18 @@ function startOf(frames: readonly LedgerFrame[]): number {
   }
 }
 
-async function cut(files: SegmentFiles, name: string, length: number): Promise<void> {
-  const file = await files.open(name);
-  try {
-    await file.truncate(length);
-    await file.datasync();
-  } finally {
-    await file.close();
-  }
-}
-
 /** Hashes that are not synced yet may be zeros after a crash; those of signed records were. */
 const UNWRITTEN = Buffer.alloc(HASH_BYTES);
 
-async function checkLeaf(hashes: HashStore, index: number, leaf: Buffer, signedRecords: number): Promise<void> {
+/** Answers whether the hash was there: then the disk had the record before. */
+async function checkLeaf(hashes: HashStore, index: number, leaf: Buffer, signedRecords: number): Promise<boolean> {
   const isUnsigned = index >= signedRecords && index < hashes.size;
   if (isUnsigned && (await hashes.node(0, index)).equals(UNWRITTEN)) await hashes.truncate(index);
-  if (index === hashes.size) hashes.append(leaf);
-  else if (!(await hashes.node(0, index)).equals(leaf))
+  if (index === hashes.size) {
+    hashes.append(leaf);
+    return false;
+  }
+  if (!(await hashes.node(0, index)).equals(leaf))
     throw damaged(`record ${index}: expected the one whose hash was stored, found another`);
+  return true;
 }

@@ -168,7 +168,7 @@ export class Ledger {
       for (const bytes of records) this.#hashes.append(leafHash(bytes));
       await this.#hashes.flush();
     } catch (error) {
-      // A later fdatasync that succeeds proves nothing about these bytes: what can be re-read decides at the next start.
+      // A later fdatasync that succeeds proves nothing about these bytes: the next start writes again what it can read of them.
       this.#failed = true;
       throw error;
     }

@@ -1,51 +1,28 @@
 // Which calls were begun and how they ended, on disk: so that an idempotency key means one execution over any crash, and a call
 // that was running when the service died is told as unknown and never run again by itself.
-// Data: segments of entries, appended and fsynced (one fdatasync at a time, what comes meanwhile joins the next). Entry: u32
-// length, u32 CRC-32, JSON. In memory: the keys, each with where its end lies, and the calls that are open.
-import { crc32 } from 'node:zlib';
+// Data: segments of entries, appended and fsynced (one fdatasync at a time, what comes meanwhile joins the next). In memory: the
+// keys, each with where its end lies, and the calls that are open.
+import { cutEnd, writeAgain } from '#kit/audit/segment-end.ts';
 import type { SegmentFile, SegmentFiles } from '#kit/audit/segment-files.ts';
 import { QuernError } from '#kit/errors.ts';
 import {
+  type CallEnd,
+  type CallFacts,
+  damaged,
+  type Entry,
+  encode,
+  entryAt,
+  type Place,
+} from './call-journal-entry.ts';
+import {
   JOURNAL_BYTES_MAX,
-  JOURNAL_ENTRY_BYTES_MAX,
   JOURNAL_KEPT_MS,
   JOURNAL_KEYS_MAX,
   JOURNAL_SEGMENT_AGE_MS,
   JOURNAL_SEGMENT_BYTES_MAX,
 } from './limits.ts';
 
-/** What is known of a call before it runs; all that its end needs after a crash. */
-export type CallFacts = {
-  /** ULID. */
-  executionId: string;
-  tenant: string;
-  /** Hex digest of tenant and user: who may ask how it ended. */
-  owner: string;
-  /** Pseudonym of the user in the audit log; "" without one. */
-  actorRef: string;
-  callId: string;
-  /** Tenant, user and idempotency key as one hex digest; "" = no key. */
-  key: string;
-  /** Hex SHA-256 of what the key stands for: tool, arguments, stdin, session. */
-  requestSha: string;
-  tool: string;
-  toolSha: string;
-  requestId: string;
-  traceId: string;
-};
-
-/** The kept result of a call with a key; null: nobody can ask for it, or it had to go while the key and the outcome stay. */
-export type CallEnd = { outcome: string; result: string | null };
-
-type Entry =
-  | { t: 'begin'; at: number; facts: CallFacts }
-  /**
-   * `since`: when the key began to mean this call. `facts`: null without a key; with one the beginning is not needed any more.
-   * `ran`: false when nothing of the call began, so that its key is free again.
-   */
-  | { t: 'end'; at: number; since: number; id: string; facts: CallFacts | null; end: CallEnd; ran?: false };
-
-type Place = { segment: string; at: number; length: number };
+export type { CallEnd, CallFacts } from './call-journal-entry.ts';
 
 /** What a key stands for: a call that runs, one whose end is kept, or one that a crash took. */
 export type KeyState =
@@ -59,35 +36,10 @@ type Keyed = { facts: CallFacts; atMs: number; end: Place | null; lost: boolean 
 type Open = { facts: CallFacts; place: Place | null; ending: boolean };
 type Waiting = { bytes: Buffer; place: Place | null; resolve(place: Place): void; reject(error: QuernError): void };
 
-const HEADER_BYTES = 8;
 const SUFFIX = '.calls';
-
-function damaged(name: string, at: number): QuernError {
-  const message = `the journal of calls is damaged: ${name} at byte ${at}; move the file away to go on without what it held`;
-  return new QuernError('DATA_LOSS', message, { reason: 'TOOL_JOURNAL_DAMAGED' });
-}
 
 function unavailable(message: string, cause?: unknown): QuernError {
   return new QuernError('UNAVAILABLE', `tool journal: ${message}`, { reason: 'TOOL_JOURNAL_UNAVAILABLE' }, { cause });
-}
-
-function encode(entry: Entry): Buffer {
-  const payload = Buffer.from(JSON.stringify(entry), 'utf8');
-  const bytes = Buffer.allocUnsafe(HEADER_BYTES + payload.length);
-  bytes.writeUInt32LE(payload.length, 0);
-  bytes.writeUInt32LE(crc32(payload), 4);
-  payload.copy(bytes, HEADER_BYTES);
-  return bytes;
-}
-
-/** The entry at a place, or null when there is no whole one. */
-function entryAt(bytes: Buffer, at: number): { entry: Entry; length: number } | null {
-  if (at + HEADER_BYTES > bytes.length) return null;
-  const length = bytes.readUInt32LE(at);
-  if (length === 0 || length > JOURNAL_ENTRY_BYTES_MAX || at + HEADER_BYTES + length > bytes.length) return null;
-  const payload = bytes.subarray(at + HEADER_BYTES, at + HEADER_BYTES + length);
-  if (crc32(payload) !== bytes.readUInt32LE(at + 4)) return null;
-  return { entry: JSON.parse(payload.toString('utf8')) as Entry, length: HEADER_BYTES + length };
 }
 
 /** What an earlier process left: calls that were running, and how those ended whose end was written. */
@@ -125,8 +77,8 @@ export class CallJournal {
   }
 
   /**
-   * Opens the folder's journal. Whoever opens it ends the calls that are lost with end(). Throws DATA_LOSS when bytes that were
-   * safe have changed.
+   * Opens the folder's journal. Whoever opens it ends the calls that are lost with end(). What it answers is on the disk. Throws
+   * DATA_LOSS when bytes that were safe have changed, UNAVAILABLE when the disk fails.
    */
   static async open(options: CallJournalOptions): Promise<{ journal: CallJournal } & JournalRemains> {
     const journal = new CallJournal(options);
@@ -296,7 +248,6 @@ export class CallJournal {
       const found = entryAt(bytes, at);
       if (!found) {
         if (!isLast) throw damaged(name, at);
-        await this.#cut(name, at);
         break;
       }
       const { entry, length } = found;
@@ -307,16 +258,16 @@ export class CallJournal {
       at += length;
       segment.bytes = at;
     }
+    if (isLast) await this.#settle(segment, bytes);
     this.#segments.push(segment);
     this.#count = Math.max(this.#count, Number.parseInt(name, 10));
   }
 
-  /** What a crash left of the last write. */
-  async #cut(name: string, at: number): Promise<void> {
-    const file = await this.#files.open(name);
-    await file.truncate(at);
-    await file.datasync();
-    await file.close();
+  /** The disk may lack what is read of the newest segment; those before were synced when it was begun. Cuts what a crash tore. */
+  async #settle({ name, bytes: length }: Segment, bytes: Buffer): Promise<void> {
+    const end = { files: this.#files, name };
+    await writeAgain(end, 0, bytes.subarray(0, length));
+    if (length < bytes.length) await cutEnd(end, length);
   }
 
   #replay(entry: Entry, place: Place): void {
@@ -357,7 +308,7 @@ export class CallJournal {
       try {
         await this.#commit(batch);
       } catch (error) {
-        // What a failed fdatasync dropped nobody knows: the next start reads what is there.
+        // What a failed fdatasync dropped nobody knows: the next start reads what is there, and writes it again.
         this.#failure = unavailable(`its disk failed (${(error as Error).message}); the service starts again`, error);
         for (const { reject } of [...batch, ...this.#waiting.splice(0)]) reject(this.#failure);
       }

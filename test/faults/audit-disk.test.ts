@@ -108,7 +108,8 @@ for (const [code, what] of [
     await send(20);
     await reached(40);
     const unexpected = () => events.filter((event) => event.type === 'exited').filter(({ expected }) => !expected);
-    // The second start has the records in its view already, and dies of what it writes next.
+    // After a failed sync the second start does not get beyond writing the same bytes again; after a failed write it has nothing to
+    // write again, and dies of what it writes next.
     for (const end = performance.now() + PATIENCE_MS; unexpected().length < 2 && performance.now() < end; )
       await sleep(20);
     const deaths = unexpected();
@@ -126,6 +127,12 @@ for (const [code, what] of [
     assert.match(fatal?.type === 'fatal' ? fatal.message : '', said);
     assert.ok(
       lines.some((line) => said.test(line) && line.includes('"level":"fatal"')),
+      toldBy(lines),
+    );
+    const again = /\.qal: bytes \d+ to \d+ could not be written to the disk again \(EIO: made by the test\)/;
+    assert.equal(
+      lines.some((line) => again.test(line)),
+      code === 'EIO',
       toldBy(lines),
     );
     await send(5);

@@ -1,7 +1,8 @@
 // Keeps the text of prompts and answers where a tenant's policy says so: redacted, then sealed under the person's key, in
 // append-only segments of one UTC day each. A reference is given out only after its bytes are on the disk, so the record that
 // names it never leads to nothing; content whose record was never written is readable by nobody and goes with its day.
-// A start begins a new segment, so what a crash tore stays behind at the end of an old one and needs no repair.
+// A start begins a new segment, so what a crash tore stays behind at the end of an old one and needs no repair; nor does what a failed
+// fdatasync left there, for its reference was never given out.
 import { QuernError } from '#kit/errors.ts';
 import { randomHex } from '#kit/ids.ts';
 import { redact } from '#kit/redaction/redact.ts';

@@ -18,6 +18,8 @@ export function ledgerFrameBytes(count: number, recordBytes: number): number {
 }
 
 export type LedgerFrame = { firstIndex: number; records: Buffer[] };
+/** `end`: where it ends in what was read. */
+export type PlacedFrame = LedgerFrame & { end: number };
 
 export function encodeLedgerFrame({ firstIndex, records }: LedgerFrame): Buffer {
   const total = ledgerFrameBytes(
@@ -51,7 +53,7 @@ function recordsIn(payload: Buffer): Buffer[] | null {
 }
 
 /** The frame at `at` and where it ends, or null when there is no whole, undamaged frame. */
-export function ledgerFrameAt(bytes: Buffer, at: number): (LedgerFrame & { end: number }) | null {
+export function ledgerFrameAt(bytes: Buffer, at: number): PlacedFrame | null {
   const body = at + HEADER_BYTES;
   if (body > bytes.length || bytes.compare(MAGIC, 0, 4, at, at + 4) !== 0) return null;
   const length = bytes.readUInt32LE(at + 4);
@@ -66,12 +68,12 @@ export function ledgerFrameAt(bytes: Buffer, at: number): (LedgerFrame & { end: 
 /** See kit/audit/frame.ts: only the last frame can be torn, for one write is on its way at a time. */
 export type LedgerScan = {
   verdict: 'clean' | 'torn' | 'altered' | 'damaged';
-  frames: LedgerFrame[];
+  frames: PlacedFrame[];
   goodBytes: number;
 };
 
 export function scanLedger(bytes: Buffer): LedgerScan {
-  const frames: LedgerFrame[] = [];
+  const frames: PlacedFrame[] = [];
   let at = 0;
   while (at < bytes.length) {
     const frame = ledgerFrameAt(bytes, at);

@@ -1,7 +1,9 @@
-// What a start makes of an outbox folder: checks every segment, finds the head of the chain, cuts a torn last frame.
+// What a start makes of an outbox folder: checks every segment, finds the head of the chain, makes sure that the disk has the last
+// frames, cuts a torn one.
 import { QuernError } from '#kit/errors.ts';
-import { recordsOf, scanFrames } from './frame.ts';
+import { FRAME_HEADER_BYTES, recordsOf, scanFrames } from './frame.ts';
 import { NO_RECORD_SHA256, placeOf, sha256Hex } from './record.ts';
+import { cutEnd, writeAgain } from './segment-end.ts';
 import type { SegmentFiles } from './segment-files.ts';
 
 /** `bytes`: durable length. The file is named for the seq of its first record. */
@@ -65,29 +67,42 @@ function beginning(state: OutboxHead, firstSeq: number, payload: Buffer | undefi
   return { ...state, seq: firstSeq - 1, sha256: placeOf(first!).prev };
 }
 
-async function readSegment(
-  files: SegmentFiles,
-  name: string,
-  isLast: boolean,
-): Promise<{ payloads: Buffer[]; bytes: number; isTorn: boolean }> {
+/** `good`: the bytes of the whole frames, which hold the payloads. */
+type Contents = { good: Buffer; payloads: Buffer[]; isTorn: boolean };
+
+async function readSegment(files: SegmentFiles, name: string, isLast: boolean): Promise<Contents> {
   const bytes = (await files.read(name)) ?? Buffer.alloc(0);
   const { verdict, payloads, goodBytes } = scanFrames(bytes);
   const isTorn = verdict === 'torn';
   if (isTorn ? !isLast : verdict !== 'clean') throw damaged(`${name} has changed at byte ${goodBytes}`);
-  return { payloads, bytes: goodBytes, isTorn };
+  return { payloads, good: bytes.subarray(0, goodBytes), isTorn };
 }
 
-async function cut(files: SegmentFiles, { name, bytes }: Segment): Promise<void> {
-  const file = await files.open(name);
-  try {
-    await file.truncate(bytes);
-    await file.datasync();
-  } finally {
-    await file.close();
+/** Where the frames end whose records all have seq <= `seq`. */
+function endOf(seq: number, { firstSeq }: Segment, payloads: readonly Buffer[]): number {
+  let [next, at] = [firstSeq, 0];
+  for (const payload of payloads) {
+    next += recordsOf(payload).length;
+    if (next - 1 > seq) break;
+    at += FRAME_HEADER_BYTES + payload.length;
   }
+  return at;
 }
 
-/** Throws DATA_LOSS when anything but an unfinished last write is wrong. The new epoch is durable when it returns. */
+/**
+ * Makes sure that the disk has the newest segment's frames behind record `safeSeq`, up to which the state says that it had them;
+ * older segments were synced before the newest was begun. Then cuts what a crash tore.
+ */
+async function settleEnd(files: SegmentFiles, segment: Segment, contents: Contents, safeSeq: number): Promise<void> {
+  const [end, from] = [{ files, name: segment.name }, endOf(safeSeq, segment, contents.payloads)];
+  await writeAgain(end, from, contents.good.subarray(from));
+  if (contents.isTorn) await cutEnd(end, segment.bytes);
+}
+
+/**
+ * Throws DATA_LOSS when anything but an unfinished last write is wrong, UNAVAILABLE when the disk fails. All records, and the new
+ * epoch, are durable when it returns.
+ */
 export async function recoverOutbox(
   files: SegmentFiles,
   newProducer: string,
@@ -98,19 +113,19 @@ export async function recoverOutbox(
   const stored = state ?? { producer: newProducer, epoch: 0, seq: 0, sha256: NO_RECORD_SHA256 };
   const segments: Segment[] = [];
   let head: OutboxHead | null = null;
-  let isLastTorn = false;
+  let newest: Contents | null = null;
   for (const [i, name] of names.entries()) {
     const firstSeq = Number(SEGMENT.exec(name)![1]);
-    const { payloads, bytes, isTorn } = await readSegment(files, name, i === names.length - 1);
-    isLastTorn = isTorn;
+    newest = await readSegment(files, name, i === names.length - 1);
+    const { payloads, good } = newest;
     head ??= beginning(stored, firstSeq, payloads[0]);
     if (firstSeq !== head.seq + 1) throw damaged(`${name}: expected a segment that begins with record ${head.seq + 1}`);
     head = follow(head, name, payloads);
-    segments.push({ name, firstSeq, bytes });
+    segments.push({ name, firstSeq, bytes: good.length });
   }
   head ??= stored;
   if (head.seq < stored.seq) throw damaged(`records ${head.seq + 1} to ${stored.seq} are missing`);
-  if (isLastTorn) await cut(files, segments.at(-1)!); // only now: a folder that is refused stays as it is
+  if (newest) await settleEnd(files, segments.at(-1)!, newest, stored.seq); // only now: a folder that is refused stays as it is
   const next = { ...head, epoch: stored.epoch + 1 };
   await writeState(files, next);
   return { head: next, segments };

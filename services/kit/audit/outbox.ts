@@ -92,7 +92,8 @@ export class Outbox {
 
   /**
    * Opens a folder's outbox, or makes a new one; a torn last frame is cut off, the epoch goes on by one.
-   * Throws FAILED_PRECONDITION when another process writes there, DATA_LOSS when safe bytes have changed.
+   * Throws FAILED_PRECONDITION when another process writes there, DATA_LOSS when safe bytes have changed, UNAVAILABLE when the
+   * disk fails.
    */
   static async open(options: OutboxOptions): Promise<Outbox> {
     const files = options.files ?? (await openSegmentFiles(options.dir));
@@ -194,7 +195,8 @@ export class Outbox {
       await this.#active!.datasync();
       if (segment.bytes === 0) await this.#files.syncFolder(); // a new segment's name
     } catch (error) {
-      // The kernel may have dropped the dirty pages: a later fdatasync that succeeds would prove nothing.
+      // The kernel takes the dirty pages for clean: a later fdatasync that succeeds would prove nothing. The next start writes again
+      // what it can read of them.
       this.#status = 'failed';
       throw error;
     }

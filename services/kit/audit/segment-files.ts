@@ -12,6 +12,8 @@ export type SegmentFile = {
 };
 
 export type SegmentFiles = {
+  /** For messages. */
+  readonly dir: string;
   list(): Promise<string[]>;
   /** Bytes of a file that is there. */
   size(name: string): Promise<number>;
@@ -33,7 +35,8 @@ export async function writeAll(file: FileHandle, bytes: Buffer, at: number): Pro
   }
 }
 
-async function syncPath(path: string): Promise<void> {
+/** fsync of a folder: its names. */
+export async function syncPath(path: string): Promise<void> {
   const folder = await open(path, 'r');
   try {
     await folder.sync();
@@ -47,6 +50,7 @@ export async function openSegmentFiles(dir: string): Promise<SegmentFiles> {
   await mkdir(dir, { recursive: true, mode: 0o700 });
   const path = (name: string): string => join(dir, name);
   return {
+    dir,
     list: async () => (await readdir(dir)).sort(),
     size: async (name) => (await stat(path(name))).size,
     read: (name) =>

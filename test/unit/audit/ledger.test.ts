@@ -217,7 +217,7 @@ test('a changed byte in the newest segment, a missing segment and a changed hash
   await refuses(/expected hashes of at least \d+ aged records, found 0/);
 });
 
-test('a failed disk ends the ledger until the next start, which trusts what it can read', async (t) => {
+test('a failed disk ends the ledger until the next start, which takes what it can read', async (t) => {
   const dir = await folder(t);
   const files = await openSegmentFiles(join(dir, 'records'));
   const fault = { on: false };
