@@ -229,7 +229,12 @@ test('only the tool service is started in a view of the checkout, when it has on
     ['unshare', '--mount', '/view/node', '/view/services/tools/main.ts'],
   );
   assert.deepEqual(wordsOf('tokenizer'), ['node', '/q/services/tokenizer/main.ts']);
-  assert.deepEqual(wordsOf('gateway'), ['node', '--max-semi-space-size=16', '/q/services/gateway/main.ts']);
+  assert.deepEqual(wordsOf('gateway'), [
+    'node',
+    '--max-semi-space-size=16',
+    '--heap-growing-percent=100',
+    '/q/services/gateway/main.ts',
+  ]);
 });
 
 test('another account than root needs no view: it stays who it is', async () => {
