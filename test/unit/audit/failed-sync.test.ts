@@ -97,6 +97,10 @@ test('hashes whose sync failed are written again: a checkpoint over them is true
     [{ step: 'write', path: LEAVES, at: 2 * 32, bytes: leaves(2, 6) }],
     'signed hashes are safe, and so are records with a hash',
   );
+  assert.deepEqual(disk.steps.slice(-2), [
+    { step: 'sync', path: LEAVES },
+    { step: 'sync', path: 'tree' },
+  ]);
   await ledger.close();
   assert.deepEqual(await readFile(join(dir, LEAVES)), leaves(0, 6));
   await afterPower(6, { signedRecords: 6 });

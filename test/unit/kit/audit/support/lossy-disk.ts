@@ -1,6 +1,6 @@
 // A disk under real files that forgets as Linux does: an fdatasync that fails takes the pages for clean, so what was written since
 // the one before stays readable until the power fails, and is not on the disk unless it is written again. Files only grow, or are cut.
-import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync, realpathSync, statSync } from 'node:fs';
 import { type FileHandle, mkdir, open, writeFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import type { TestContext } from 'node:test';
@@ -69,50 +69,92 @@ class Platter {
   }
 }
 
+type Work = () => Promise<unknown>;
+
+class Disk implements LossyDisk {
+  fails: RegExp | null = null;
+  steps: DiskStep[] = [];
+  readonly #platter = new Platter();
+  readonly #dir: string;
+
+  constructor(dir: string) {
+    this.#dir = dir;
+  }
+
+  powerFailure(to: string): Promise<void> {
+    return this.#platter.copy(this.#dir, to);
+  }
+
+  has(path: string): boolean {
+    return `${path}/`.startsWith(`${this.#dir}/`);
+  }
+
+  async write(path: string, work: Work, [bytes, offset, length, at]: WriteArgs): Promise<unknown> {
+    const done = await work();
+    this.#platter.wrote(path, { from: at, to: at + length });
+    const written = Buffer.from(bytes.subarray(offset, offset + length));
+    this.steps.push({ step: 'write', path: relative(this.#dir, path), at, bytes: written });
+    return done;
+  }
+
+  async truncate(path: string, work: Work): Promise<unknown> {
+    const done = await work();
+    this.steps.push({ step: 'cut', path: relative(this.#dir, path) });
+    return done;
+  }
+
+  async sync(path: string, work: Work): Promise<unknown> {
+    if (this.fails?.test(relative(this.#dir, path))) {
+      if (statSync(path).isFile()) this.#platter.lost(path);
+      throw Object.assign(new Error('EIO: made by the test'), { code: 'EIO' });
+    }
+    const done = await work();
+    this.#platter.synced(path);
+    this.steps.push({ step: 'sync', path: relative(this.#dir, path) });
+    return done;
+  }
+}
+
+type WriteArgs = [bytes: Buffer, offset: number, length: number, at: number];
+type Hook = (disk: Disk, path: string, work: Work, args: WriteArgs) => Promise<unknown>;
+const HOOKS: Record<'write' | 'truncate' | 'datasync' | 'sync', Hook> = {
+  write: (disk, path, work, args) => disk.write(path, work, args),
+  truncate: (disk, path, work) => disk.truncate(path, work),
+  datasync: (disk, path, work) => disk.sync(path, work),
+  sync: (disk, path, work) => disk.sync(path, work),
+};
+
+const disks = new Set<Disk>();
+
+/** Puts the hooks between this process and its files; answers how they are taken away. */
+async function hookUp(): Promise<() => void> {
+  const probe = await open('/dev/null', 'r');
+  const prototype = Object.getPrototypeOf(probe) as Record<string, (...args: unknown[]) => Promise<unknown>>;
+  await probe.close();
+  const real = Object.keys(HOOKS).map((name) => [name, prototype[name]!] as const);
+  for (const [name, method] of real) {
+    prototype[name] = function (this: FileHandle, ...args: unknown[]): Promise<unknown> {
+      const path = readlinkSync(`/proc/self/fd/${this.fd}`);
+      const work: Work = () => method.apply(this, args);
+      const disk = [...disks].find((one) => one.has(path));
+      return disk ? HOOKS[name as keyof typeof HOOKS](disk, path, work, args as WriteArgs) : work();
+    };
+  }
+  return () => void Object.assign(prototype, Object.fromEntries(real));
+}
+
+let unhook: (() => void) | null = null;
+
 /** Whatever this process does from now on to files in `dir`, which is empty, goes to this disk, until the test ends. */
 export async function lossyDisk(t: TestContext, dir: string): Promise<LossyDisk> {
-  const probe = await open(dir, 'r');
-  const prototype = Object.getPrototypeOf(probe) as FileHandle;
-  await probe.close();
-  const platter = new Platter();
-  const disk: LossyDisk = { fails: null, steps: [], powerFailure: (to) => platter.copy(dir, to) };
-  type Step = (this: FileHandle, ...args: never[]) => Promise<unknown>;
-  const wrap = (
-    name: 'write' | 'truncate' | 'datasync' | 'sync',
-    wrapper: (path: string, work: Work) => Work,
-  ): void => {
-    const real = prototype[name] as unknown as Step;
-    t.mock.method(prototype, name, function (this: FileHandle, ...args: never[]) {
-      const path = readlinkSync(`/proc/self/fd/${this.fd}`);
-      const work = (): Promise<unknown> => real.apply(this, args);
-      return `${path}/`.startsWith(`${dir}/`) ? wrapper(path, work)(...args) : work();
-    } as never);
-  };
-  type Work = (...args: never[]) => Promise<unknown>;
-  const short = (path: string): string => relative(dir, path);
-  wrap('write', (path, work) => async (bytes: Buffer, offset: number, length: number, at: number) => {
-    const done = await work();
-    const written = Buffer.from(bytes.subarray(offset, offset + length));
-    platter.wrote(path, { from: at, to: at + length });
-    disk.steps.push({ step: 'write', path: short(path), at, bytes: written });
-    return done;
+  const disk = new Disk(realpathSync(dir));
+  unhook ??= await hookUp();
+  disks.add(disk);
+  t.after(() => {
+    disks.delete(disk);
+    if (disks.size > 0) return;
+    unhook?.();
+    unhook = null;
   });
-  wrap('truncate', (path, work) => async () => {
-    await work();
-    disk.steps.push({ step: 'cut', path: short(path) });
-  });
-  const sync = (path: string, work: Work): Work => {
-    return async () => {
-      if (disk.fails?.test(short(path))) {
-        if (statSync(path).isFile()) platter.lost(path);
-        throw Object.assign(new Error('EIO: made by the test'), { code: 'EIO' });
-      }
-      await work();
-      platter.synced(path);
-      disk.steps.push({ step: 'sync', path: short(path) });
-    };
-  };
-  wrap('datasync', sync);
-  wrap('sync', sync);
   return disk;
 }
