@@ -11,11 +11,27 @@ const COMPUTING_NICENESS = 5;
 
 const thisMachine = () => ({ processors: availableParallelism(), quota: hasQuota() });
 
+const canShare = ({ processors, quota }) => processors > 1 && !quota;
+
+/** How many processes of one waiting suite run at once. */
+export function waitersOf(machine = thisMachine()) {
+  return canShare(machine) ? 2 : 1;
+}
+
+/** Does `act` with every item, in order, with `width` at once. */
+export async function atOnce(items, width, act) {
+  const left = [...items];
+  const worker = async () => {
+    while (left.length > 0) await act(left.shift());
+  };
+  await Promise.all(Array.from({ length: width }, worker));
+}
+
 /** { suites, niceness } of each lane: one where there is one processor, or a share counted in time, which nobody can take politely. */
-export function lanesOf(suites, { processors, quota } = thisMachine()) {
+export function lanesOf(suites, machine = thisMachine()) {
   const waiting = suites.filter(({ waits }) => waits);
   const computing = suites.filter(({ waits }) => !waits);
-  const isShared = waiting.length > 0 && computing.length > 0 && processors > 1 && !quota;
+  const isShared = waiting.length > 0 && computing.length > 0 && canShare(machine);
   if (!isShared) return [{ suites, niceness: 0 }];
   return [
     { suites: waiting, niceness: 0 },

@@ -1,6 +1,7 @@
 // The test suites in two lanes, each in the order in which its suites run: cheap and telling ones first.
 import { basename } from 'node:path';
 import { runCommands } from './command-suite.mjs';
+import { atOnce, waitersOf } from './lanes.mjs';
 import { compileCuda, runMutants, runNativeTests } from './native-suite.mjs';
 import { findTests, runNodeTests } from './node-suite.mjs';
 
@@ -10,7 +11,8 @@ const minutes = (count) => count * 60_000 * Number(process.env.QUERN_TEST_TIMEOU
 /**
  * A suite of *.test.ts files. `run({ filters, niceness })` resolves with { passed, failed, skipped }. `isolated`: a process per file;
  * but the files of each folder in `together` share one, since to load the services again takes a second of a processor. `waits`: its
- * tests start services and wait for them most of the time; such suites run in a lane of their own beside the others (lanes.mjs).
+ * tests start services and wait for them most of the time; such suites run in a lane of their own beside the others, and of their
+ * processes two at once (lanes.mjs).
  */
 function nodeSuite(name, paths, { isolated, together = [], waits = false, timeoutMs }) {
   const find = (filters) => paths.flatMap((path) => findTests(path, filters));
@@ -20,15 +22,14 @@ function nodeSuite(name, paths, { isolated, together = [], waits = false, timeou
       files: findTests(folder, filters),
     }));
     const others = find(filters).filter((file) => !shared.some(({ files }) => files.includes(file)));
-    const parts = [
-      { part: name, files: others, isolated },
-      ...shared.map(({ part, files }) => ({ part, files, isolated: false })),
-    ];
+    // What takes longest comes first: the first of `together`, then the files with processes of their own.
+    const [first, ...rest] = shared.map((part) => ({ ...part, isolated: false }));
+    const parts = [first, { part: name, files: others, isolated }, ...rest].filter(Boolean);
     const sum = { passed: 0, failed: 0, skipped: 0 };
-    for (const { part, files, isolated } of parts) {
+    await atOnce(parts, waits ? waitersOf() : 1, async ({ part, files, isolated }) => {
       const counts = await runNodeTests(part, files, { isolated, niceness, timeoutMs });
       for (const key of Object.keys(sum)) sum[key] += counts[key];
-    }
+    });
     return sum;
   };
   return { name, find, waits, run };
@@ -63,7 +64,7 @@ export const suites = [
   nativeSuite('native', 'release', { shards: 2 }),
   nodeSuite('contract', ['test/contract'], {
     isolated: true,
-    together: ['audit', 'gateway', 'kit', 'lsp'].map((folder) => `test/contract/${folder}`),
+    together: ['gateway', 'audit', 'lsp', 'kit'].map((folder) => `test/contract/${folder}`),
     waits: true,
     timeoutMs: minutes(25),
   }),

@@ -1,5 +1,5 @@
 // One long bidirectional call on a connection of its own, straight over HTTP/2: between the gateway and each tokenizer and engine
-// every request's first token waits for messages of such a call, and grpc-js would take half of their time
+// every request's first token waits for messages of such a call, and grpc-js would take a quarter of their time
 // (docs/adr/0013-sessions-without-grpc-js.md). Other calls go through client.ts.
 import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants } from 'node:http2';
 import { connect as connectSocket } from 'node:net';
@@ -124,7 +124,8 @@ export class SessionCall<Req, Res> {
     if (this.#hasEnded) return;
     const bytes = this.#method.requestSerialize(message);
     if (bytes.length > RPC_MESSAGE_BYTES_MAX) {
-      const text = `${this.#method.path.slice(1)}: expected a message of at most ${RPC_MESSAGE_BYTES_MAX} bytes, got ${bytes.length}; send less`;
+      const limit = `expected a message of at most ${RPC_MESSAGE_BYTES_MAX} bytes, got ${bytes.length}; send less`;
+      const text = `${this.#method.path.slice(1)}: ${limit}`;
       throw new QuernError('RESOURCE_EXHAUSTED', text, { reason: 'MESSAGE_TOO_LARGE' });
     }
     this.#stream.write(frameOf(bytes));

@@ -1,4 +1,4 @@
-/** Suites that wait for services run beside those that compute; both really run at once. */
+/** Suites that wait for services run beside those that compute, two of their processes at once. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { resolve } from 'node:path';
@@ -38,16 +38,18 @@ test('with one processor, with a share counted in time, or with suites of one ki
 
 const isOne = lanesOf(['unit', 'contract']).length === 1;
 
+/** A test that says that it runs and waits until another one has said so. */
+const meet = (own: string, other: string): string => `
+  import { existsSync, writeFileSync } from 'node:fs';
+  import { setTimeout as sleep } from 'node:timers/promises';
+  test('${own}', async () => {
+    writeFileSync('${own}', '');
+    while (!existsSync('${other}')) await sleep(20);
+  });\n`;
+
 test('both lanes run at once: each waits for what the other does', {
   skip: isOne && 'this machine has one lane',
 }, (t) => {
-  const meet = (own: string, other: string): string => `
-    import { existsSync, writeFileSync } from 'node:fs';
-    import { setTimeout as sleep } from 'node:timers/promises';
-    test('${own}', async () => {
-      writeFileSync('${own}', '');
-      while (!existsSync('${other}')) await sleep(20);
-    });\n`;
   const files = {
     'test/unit/a.test.ts': meet('unit', 'contract'),
     'test/contract/a.test.ts': meet('contract', 'unit'),
@@ -55,5 +57,17 @@ test('both lanes run at once: each waits for what the other does', {
   // Only one that never comes is waited for so long.
   const { status, lastLine } = runTests(t, files, ['unit', 'contract'], { QUERN_TEST_TIMEOUT_FACTOR: '0.3' });
   assert.equal(lastLine, '2 passed, 0 failed, 0 skipped');
+  assert.equal(status, 0);
+});
+
+test('two processes of a suite that waits run at once', { skip: isOne && 'this machine has one lane' }, (t) => {
+  const files = {
+    'test/contract/gateway/a.test.ts': meet('one', 'two'),
+    'test/contract/b.test.ts': meet('two', 'one'),
+    'test/contract/kit/c.test.ts': meet('three', 'four'),
+    'test/contract/lsp/d.test.ts': meet('four', 'three'),
+  };
+  const { status, lastLine } = runTests(t, files, ['contract'], { QUERN_TEST_TIMEOUT_FACTOR: '0.3' });
+  assert.equal(lastLine, '4 passed, 0 failed, 0 skipped');
   assert.equal(status, 0);
 });
