@@ -15,8 +15,12 @@ import { howToVerify } from './ledger.ts';
 import { CHECKPOINT_EVERY_MS, CHECKPOINT_EVERY_RECORDS } from './limits.ts';
 import { Witness, type WitnessOptions, type WitnessState } from './witness.ts';
 
-/** What a checkpoint speaks of. */
-export type SignedTree = { readonly size: number; root(): Buffer; node: NodeReader };
+/** What a checkpoint speaks of. `stored`: the head of what is on the disk. */
+export type SignedTree = {
+  readonly size: number;
+  readonly stored: Readonly<{ size: number; root: Buffer }>;
+  node: NodeReader;
+};
 
 export type CheckpointOptions = {
   tree: SignedTree;
@@ -121,12 +125,13 @@ export class CheckpointWriter {
 
   async #sign(options: { now?: boolean }): Promise<boolean> {
     const { tree, everyRecords = CHECKPOINT_EVERY_RECORDS, everyMs = CHECKPOINT_EVERY_MS } = this.#options;
-    const fresh = tree.size - this.#size;
+    const { size, root } = tree.stored;
+    const fresh = size - this.#size;
     if (fresh === 0) return false;
     const isDue = options.now || fresh >= everyRecords || performance.now() - this.#signedAtMs >= everyMs;
     if (!isDue) return false;
     const { signer, path } = this.#options;
-    const checkpoint = { origin: signer.name, size: tree.size, root: tree.root() };
+    const checkpoint = { origin: signer.name, size, root };
     const kept = { ts: new Date().toISOString(), note: signCheckpoint(checkpoint, signer) };
     const line = `${JSON.stringify(kept)}\n`;
     await appendDurably(path, line);

@@ -12,6 +12,22 @@ const LEVELS_MAX = 48;
 
 type Level = { file: FileHandle; count: number; unwritten: Buffer[] };
 
+/** The hashes [from, from + count) of a level. A read may give less than was asked for: before a damaged block, for one. */
+async function readHashes({ file }: Level, from: number, count: number): Promise<Buffer> {
+  const bytes = Buffer.allocUnsafe(count * HASH_BYTES);
+  for (let at = 0; at < bytes.length; ) {
+    const { bytesRead } = await file.read(bytes, at, bytes.length - at, from * HASH_BYTES + at);
+    if (bytesRead === 0) throw shortTree(from + count, from + Math.floor(at / HASH_BYTES));
+    at += bytesRead;
+  }
+  return bytes;
+}
+
+function shortTree(expected: number, found: number): QuernError {
+  const message = `audit tree: expected ${expected} hashes in the file of a level, found ${found}: it was cut`;
+  return new QuernError('DATA_LOSS', message, { reason: 'AUDIT_TREE_SHORT' });
+}
+
 /** Invariant: level L has floor(size / 2^L) hashes, counting those not written yet. */
 export class HashStore {
   readonly #dir: string;
@@ -86,12 +102,11 @@ export class HashStore {
    * fdatasync that failed. They and the file's name are on the disk when it returns; throws UNAVAILABLE.
    */
   async secure(safe: number): Promise<void> {
-    const { file, count } = await this.#level(0);
+    const leaves = await this.#level(0);
     try {
-      for (let at = safe; at < count; at += LEDGER_HASHES_PER_READ) {
-        const bytes = Buffer.allocUnsafe(Math.min(LEDGER_HASHES_PER_READ, count - at) * HASH_BYTES);
-        await file.read(bytes, 0, bytes.length, at * HASH_BYTES);
-        await writeAll(file, bytes, at * HASH_BYTES);
+      for (let at = safe; at < leaves.count; at += LEDGER_HASHES_PER_READ) {
+        const bytes = await readHashes(leaves, at, Math.min(LEDGER_HASHES_PER_READ, leaves.count - at));
+        await writeAll(leaves.file, bytes, at * HASH_BYTES);
       }
       await this.flush();
       await syncPath(this.#dir);
@@ -102,27 +117,24 @@ export class HashStore {
 
   /** The hash of a complete subtree. */
   async node(level: number, index: number): Promise<Buffer> {
-    const { file, count, unwritten } = await this.#level(level);
-    if (index >= count) {
-      const waiting = unwritten[index - count];
+    const own = await this.#level(level);
+    if (index >= own.count) {
+      const waiting = own.unwritten[index - own.count];
       if (waiting) return waiting;
       throw new QuernError('OUT_OF_RANGE', `tree node ${level}/${index} is not complete yet`, {
         reason: 'NO_SUCH_NODE',
       });
     }
-    const hash = Buffer.allocUnsafe(HASH_BYTES);
-    await file.read(hash, 0, HASH_BYTES, index * HASH_BYTES);
-    return hash;
+    return readHashes(own, index, 1);
   }
 
   /** The leaf hashes [0, end), in order. */
   async *leaves(end: number): AsyncGenerator<Buffer, void, undefined> {
-    const { file } = await this.#level(0);
+    const level = await this.#level(0);
     for (let at = 0; at < end; ) {
-      const count = Math.min(LEDGER_HASHES_PER_READ, end - at, this.#levels[0]!.count - at);
+      const count = Math.min(LEDGER_HASHES_PER_READ, end - at, level.count - at);
       if (count <= 0) return; // not written yet
-      const bytes = Buffer.allocUnsafe(count * HASH_BYTES);
-      await file.read(bytes, 0, bytes.length, at * HASH_BYTES);
+      const bytes = await readHashes(level, at, count);
       for (let i = 0; i < count; i += 1) yield bytes.subarray(i * HASH_BYTES, (i + 1) * HASH_BYTES);
       at += count;
     }
@@ -166,8 +178,7 @@ export class HashStore {
     }
     while (own.count < wanted) {
       const count = Math.min(LEDGER_HASHES_PER_READ, wanted - own.count);
-      const below = Buffer.allocUnsafe(count * 2 * HASH_BYTES);
-      await this.#levels[level - 1]!.file.read(below, 0, below.length, own.count * 2 * HASH_BYTES);
+      const below = await readHashes(this.#levels[level - 1]!, own.count * 2, count * 2);
       const made: Buffer[] = [];
       for (let at = 0; at < below.length; at += 2 * HASH_BYTES) {
         const middle = at + HASH_BYTES;

@@ -133,7 +133,7 @@ type Newest = Pick<LedgerScan, 'verdict' | 'goodBytes'> & {
 async function settleEnd(files: SegmentFiles, hashes: HashStore, newest: Newest): Promise<void> {
   const { name, bytes, safeBytes, goodBytes, verdict, next } = newest;
   const end = { files, name };
-  await writeAgain(end, safeBytes, bytes.subarray(safeBytes, goodBytes)); // first: when the disk fails, nothing has been changed
+  await writeAgain(end, safeBytes, bytes.subarray(safeBytes, goodBytes)); // first: when the disk fails, no record has been cut
   // A record's hash is stored when the record is safe: where there are hashes, no crash took it.
   if (verdict === 'altered' || hashes.size > next) {
     await setAside(files, hashes, {

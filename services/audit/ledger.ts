@@ -72,6 +72,7 @@ export class Ledger {
   readonly #asides: Aside[];
   #active: SegmentFile | null = null;
   #failed = false;
+  #stored: { size: number; root: Buffer };
   readonly #holds = new Set<Hold>();
   readonly #holdMs: number;
 
@@ -84,6 +85,7 @@ export class Ledger {
     this.#files = files;
     this.#segments = segments;
     this.#hashes = hashes;
+    this.#stored = { size: hashes.size, root: hashes.root() };
     this.#agedHeads = options.agedHeads;
     this.#asides = options.asides;
     this.#segmentBytesMax = options.segmentBytesMax ?? LEDGER_SEGMENT_BYTES_MAX;
@@ -109,6 +111,14 @@ export class Ledger {
   /** Records ever stored; those before firstIndex are known by their leaf hashes only. */
   get size(): number {
     return this.#hashes.size;
+  }
+
+  /**
+   * The newest head whose records and leaf hashes are on the disk. `size` is ahead of it while an append goes on, and after one that
+   * failed: only this may be signed, since a start takes for stored what was.
+   */
+  get stored(): Readonly<{ size: number; root: Buffer }> {
+    return this.#stored;
   }
 
   /** A write went wrong: nothing more is taken until the ledger is opened again. */
@@ -167,6 +177,7 @@ export class Ledger {
       }
       for (const bytes of records) this.#hashes.append(leafHash(bytes));
       await this.#hashes.flush();
+      this.#stored = { size: this.size, root: this.root() };
     } catch (error) {
       // A later fdatasync that succeeds proves nothing about these bytes: the next start writes again what it can read of them.
       this.#failed = true;

@@ -23,8 +23,8 @@ const FOREIGN_VARIABLES = ['PATH', 'HOME', 'TMPDIR', 'LANG', 'QUERN_STATE_DIR'];
 
 /**
  * Halves of 16 MiB in the young generation: pauses of 3 ms at 250 streams/s where the 64 MiB they grow to by themselves have 8, and no
- * more CPU time at that rate. And a heap that may double before all of it is collected, which takes 20 to 40 ms: by V8's own rule that is every 5 s
- * of such traffic (docs/measurements/2026-11-22-first-token.md).
+ * more CPU time at that rate. And a heap that may double before all of it is collected, which takes 20 to 35 ms: by V8's own
+ * rule that is every 5 s of such traffic (docs/measurements/2026-11-22-first-token.md).
  */
 export const GATEWAY_NODE_OPTIONS: readonly string[] = ['--max-semi-space-size=16', '--heap-growing-percent=100'];
 

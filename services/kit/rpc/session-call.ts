@@ -2,10 +2,16 @@
 // every request's first token waits for messages of such a call, and grpc-js would take a quarter of their time
 // (docs/adr/0013-sessions-without-grpc-js.md). Other calls go through client.ts.
 import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants } from 'node:http2';
-import { connect as connectSocket } from 'node:net';
-import { connect as connectTls } from 'node:tls';
+import { connect as connectSocket, isIP, type Socket } from 'node:net';
+import { connect as connectTls, TLSSocket } from 'node:tls';
 import { type Code, QuernError, throwIfAborted, toQuernError } from '#kit/errors.ts';
-import { RPC_GOODBYE_MS, RPC_KEEPALIVE_MS, RPC_KEEPALIVE_TIMEOUT_MS, RPC_MESSAGE_BYTES_MAX } from '#kit/limits.ts';
+import {
+  RPC_GOODBYE_MS,
+  RPC_KEEPALIVE_MS,
+  RPC_KEEPALIVE_TIMEOUT_MS,
+  RPC_MESSAGE_BYTES_MAX,
+  RPC_STREAM_UNSENT_BYTES_MAX,
+} from '#kit/limits.ts';
 import { type Address, formatAddress, parseAddress } from './address.ts';
 import type { ClientTls } from './client.ts';
 import { FrameReader, frameOf } from './frames.ts';
@@ -33,6 +39,8 @@ export type SessionListener<Res> = {
   onEnd(error: QuernError | null): void;
 };
 
+const GRPC_TYPE = 'application/grpc';
+
 /** https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md; all others are UNKNOWN. */
 const CODE_OF_HTTP = new Map<number, Code>([
   [400, 'INTERNAL'],
@@ -53,21 +61,23 @@ const CODE_OF_RESET = new Map<number, Code>([
   [constants.NGHTTP2_INADEQUATE_SECURITY, 'PERMISSION_DENIED'],
 ]);
 
-function openConnection(address: Address, tls: ClientTls | undefined): ClientHttp2Session {
-  const settings = { maxSessionMemory: Number.MAX_SAFE_INTEGER }; // the callers bound what they send, in messages of any size
-  if (address.kind === 'unix')
-    return connect('http://localhost', { ...settings, createConnection: () => connectSocket(address.path) });
-  const { port } = address;
+/** The socket of a connection that is being made. */
+function openSocket(address: Address, tls: ClientTls | undefined): Socket {
+  if (address.kind === 'unix') return connectSocket(address.path);
   const host = address.host.replace(/^\[(.*)\]$/, '$1');
-  const endpoint = { host, port, noDelay: true };
-  if (!tls) {
-    const createConnection = () => connectSocket(endpoint);
-    return connect(`http://${formatAddress(address)}`, { ...settings, createConnection });
-  }
+  const endpoint = { host, port: address.port, noDelay: true };
+  if (!tls) return connectSocket(endpoint);
   const { serverName, ...pem } = tls;
-  const names = serverName === undefined ? {} : { servername: serverName };
-  const createConnection = () => connectTls({ ...endpoint, ...pem, ...names, ALPNProtocols: ['h2'] });
-  return connect(`https://${formatAddress(address)}`, { ...settings, createConnection });
+  const servername = serverName ?? (isIP(host) ? undefined : host); // of an address there is no name to ask for
+  return connectTls({ ...endpoint, ...pem, ...(servername !== undefined && { servername }), ALPNProtocols: ['h2'] });
+}
+
+function openConnection(address: Address, socket: Socket): ClientHttp2Session {
+  const authority = address.kind === 'unix' ? 'localhost' : formatAddress(address);
+  return connect(`${socket instanceof TLSSocket ? 'https' : 'http'}://${authority}`, {
+    createConnection: () => socket,
+    maxSessionMemory: Number.MAX_SAFE_INTEGER, // what waits unsent is bounded by write()
+  });
 }
 
 /**
@@ -79,6 +89,7 @@ export class SessionCall<Req, Res> {
   readonly #method: SessionMethod<Req, Res>;
   readonly #listener: SessionListener<Res>;
   readonly #signal: AbortSignal;
+  readonly #socket: Socket;
   readonly #connection: ClientHttp2Session;
   readonly #stream: ClientHttp2Stream;
   readonly #reader = new FrameReader(RPC_MESSAGE_BYTES_MAX);
@@ -86,7 +97,7 @@ export class SessionCall<Req, Res> {
   /** Runs out when the peer does not take the connection or answer a ping; null when neither is asked of it. */
   #patience: NodeJS.Timeout | null = null;
   #pings: NodeJS.Timeout | null = null;
-  #httpStatus: number | null = null;
+  #answer: { status: number | null; type: string; isGrpc: boolean } | null = null;
   /** What the trailers said; undefined before them. */
   #status: QuernError | null | undefined;
   #cause: unknown;
@@ -104,12 +115,13 @@ export class SessionCall<Req, Res> {
     this.#method = method;
     this.#listener = listener;
     this.#signal = signal;
-    this.#connection = openConnection(address, target.tls);
+    this.#socket = openSocket(address, target.tls);
+    this.#connection = openConnection(address, this.#socket);
     this.#stream = this.#connection.request({
       ':method': 'POST',
       ':path': method.path,
       te: 'trailers',
-      'content-type': 'application/grpc',
+      'content-type': GRPC_TYPE,
       'user-agent': 'grpc-node-quern',
       ...(target.sharedToken !== undefined && { authorization: `Bearer ${target.sharedToken}` }),
     });
@@ -129,6 +141,10 @@ export class SessionCall<Req, Res> {
       throw new QuernError('RESOURCE_EXHAUSTED', text, { reason: 'MESSAGE_TOO_LARGE' });
     }
     this.#stream.write(frameOf(bytes));
+    const { writableLength } = this.#stream;
+    if (writableLength <= RPC_STREAM_UNSENT_BYTES_MAX) return;
+    const text = `${this.#name} does not read: ${writableLength} bytes wait unsent`;
+    this.#end(new QuernError('UNAVAILABLE', text, { reason: 'SLOW_READER' }));
   }
 
   #expect(what: string): void {
@@ -146,26 +162,34 @@ export class SessionCall<Req, Res> {
   #watchConnection(): void {
     const connection = this.#connection;
     connection.once('connect', () => {
+      if (this.#hasEnded) return;
       this.#hasCome();
       this.#pings = setInterval(() => this.#ping(), RPC_KEEPALIVE_MS).unref();
     });
     connection.on('error', (error) => {
       this.#cause ??= error;
     });
-    connection.once('close', () => this.#end(this.#lost()));
+    connection.once('close', () => this.#finish());
   }
 
   #ping(): void {
     if (this.#connection.destroyed || this.#patience) return;
+    if (this.#connection.closed) {
+      this.#expect('end the call after its goodbye'); // it has said GOAWAY: no ping is sent any more
+      return;
+    }
     this.#expect('answer a ping');
-    this.#connection.ping(() => this.#hasCome());
+    this.#connection.ping((error) => {
+      if (!error) this.#hasCome();
+    });
   }
 
   #watchStream(): void {
     const stream = this.#stream;
-    const onFinish = (): void => this.#end(this.#status === undefined ? this.#unsaid() : this.#status);
+    const onFinish = (): void => this.#finish();
     stream.once('response', (headers, flags) => {
-      this.#httpStatus = headers[':status'] ?? null;
+      const { ':status': status = null, 'content-type': type = GRPC_TYPE } = headers;
+      this.#answer = { status, type, isGrpc: status === 200 && type.startsWith(GRPC_TYPE) };
       if (flags & constants.NGHTTP2_FLAG_END_STREAM) this.#status = fromTrailers(headers);
     });
     stream.once('trailers', (trailers) => {
@@ -179,8 +203,14 @@ export class SessionCall<Req, Res> {
     stream.once('close', onFinish);
   }
 
+  #finish(): void {
+    if (this.#status === undefined) this.#end(this.#unsaid());
+    else if (this.#status === null && !this.#reader.isEmpty) this.#end(this.#torn());
+    else this.#end(this.#status);
+  }
+
   #read(chunk: Buffer): void {
-    if (this.#httpStatus !== 200) return; // a proxy's page
+    if (!this.#answer?.isGrpc) return; // a proxy's page
     try {
       this.#reader.read(chunk, (message) => {
         if (!this.#hasEnded) this.#listener.onMessage(this.#method.responseDeserialize(message));
@@ -199,14 +229,19 @@ export class SessionCall<Req, Res> {
   /** The end of a call without a status of gRPC's. */
   #unsaid(): QuernError {
     const { rstCode } = this.#stream;
-    const status = this.#httpStatus;
-    if (status !== null && status !== 200) {
-      const message = `${this.#name}: expected gRPC, got HTTP status ${status}; is the address right?`;
-      return new QuernError(CODE_OF_HTTP.get(status) ?? 'UNKNOWN', message, {}, { cause: this.#cause });
+    if (this.#answer && !this.#answer.isGrpc) {
+      const { status, type } = this.#answer;
+      const message = `${this.#name}: expected gRPC, got HTTP status ${status} and ${type}; is the address right?`;
+      return new QuernError(CODE_OF_HTTP.get(status ?? 0) ?? 'UNKNOWN', message, {}, { cause: this.#cause });
     }
     if (this.#connection.destroyed) return this.#lost();
     const message = `${this.#name} ended the call without a status (HTTP/2 code ${rstCode ?? 0})`;
     return new QuernError(CODE_OF_RESET.get(rstCode ?? 0) ?? 'INTERNAL', message, {}, { cause: this.#cause });
+  }
+
+  #torn(): QuernError {
+    const message = `${this.#name} ended the call with OK within a message`;
+    return new QuernError('INTERNAL', message, { reason: 'TORN_MESSAGE' });
   }
 
   #end(error: QuernError | null): void {
@@ -219,16 +254,21 @@ export class SessionCall<Req, Res> {
     this.#listener.onEnd(error);
   }
 
-  /** Tells the peer that the call is cancelled, if it is there and does not know. */
+  /**
+   * Tells the peer that the call is cancelled, if it is there and does not know. An HTTP/2 session that is closed or destroyed waits for
+   * its peer's end of the connection, which may never come: the socket is cut.
+   */
   #leave(): void {
     const connection = this.#connection;
+    const socket = this.#socket;
     if (connection.connecting || connection.destroyed) {
       connection.destroy();
+      socket.destroy();
       return;
     }
     if (!this.#stream.closed) this.#stream.close(constants.NGHTTP2_CANCEL);
-    const timer = setTimeout(() => connection.destroy(), RPC_GOODBYE_MS).unref();
-    connection.once('close', () => clearTimeout(timer));
+    const timer = setTimeout(() => socket.destroy(), RPC_GOODBYE_MS).unref();
+    socket.once('close', () => clearTimeout(timer));
     connection.close();
   }
 }

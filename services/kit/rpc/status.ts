@@ -172,9 +172,10 @@ function decodeMessage(text: string): string {
 export function fromTrailers(trailers: Readonly<Record<string, unknown>>): QuernError | null | undefined {
   const { 'grpc-status': status, 'grpc-message': message, [DETAILS_KEY]: packed } = trailers;
   if (status === undefined) return undefined;
-  if (Number(status) === 0) return null;
+  const number = /^\d+$/.test(String(status)) ? Number(status) : grpcNumber('UNKNOWN');
+  if (number === 0) return null;
   const details = typeof packed === 'string' ? Buffer.from(packed.split(',', 1)[0] ?? '', 'base64') : undefined;
-  return fromEnd(Number(status), decodeMessage(String(message ?? '')), details, undefined);
+  return fromEnd(number, decodeMessage(String(message ?? '')), details, undefined);
 }
 
 export type HttpError = {

@@ -1,63 +1,17 @@
 // The long call straight over HTTP/2, against our servers and against peers that are not what they should be.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { createServer, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
-import { type AddressInfo, createServer as createSocketServer, type Socket } from 'node:net';
-import { type TestContext, test } from 'node:test';
-import { setImmediate as turn } from 'node:timers/promises';
+import type { ServerHttp2Stream } from 'node:http2';
+import type { AddressInfo } from 'node:net';
+import { test } from 'node:test';
+import { createServer as createTlsServer } from 'node:tls';
 import { CODES, QuernError } from '#kit/errors.ts';
-import { RPC_GOODBYE_MS, RPC_KEEPALIVE_MS, RPC_KEEPALIVE_TIMEOUT_MS, RPC_MESSAGE_BYTES_MAX } from '#kit/limits.ts';
-import { frameOf } from '#kit/rpc/frames.ts';
+import { RPC_MESSAGE_BYTES_MAX } from '#kit/limits.ts';
 import type { ServerTls } from '#kit/rpc/server.ts';
 import { SessionCall, type SessionTarget } from '#kit/rpc/session-call.ts';
 import { mesh, stranger } from '../../fixtures/tls/certificates.ts';
 import { EchoService, type Message, startEcho, until } from './support/echo.ts';
-
-type Heard = {
-  call: SessionCall<Message, Message>;
-  messages: Message[];
-  /** One for each onEnd. */
-  ends: (QuernError | null)[];
-  /** The first end. */
-  ended: Promise<QuernError | null>;
-  stop: AbortController;
-};
-
-function open(t: TestContext, target: SessionTarget, onMessage?: (message: Message) => void): Heard {
-  const stop = new AbortController();
-  t.after(() => stop.abort());
-  const messages: Message[] = [];
-  const ends: (QuernError | null)[] = [];
-  const { promise, resolve } = Promise.withResolvers<QuernError | null>();
-  const call = new SessionCall(target, EchoService.talk, {
-    signal: stop.signal,
-    onMessage(message) {
-      assert.equal(ends.length, 0, 'a message after the end');
-      messages.push(message);
-      onMessage?.(message);
-    },
-    onEnd(error) {
-      ends.push(error);
-      resolve(error);
-    },
-  });
-  return { call, messages, ends, ended: promise, stop };
-}
-
-/** The end, told once; what could tell it again has had its chance. */
-async function endOf(heard: Heard): Promise<QuernError | null> {
-  const error = await heard.ended;
-  for (let i = 0; i < 20; i += 1) await turn();
-  assert.equal(heard.ends.length, 1);
-  return error;
-}
-
-async function fails(heard: Heard, expected: { code: string; message?: RegExp; reason?: string }): Promise<void> {
-  const error = await endOf(heard);
-  assert.equal(error?.code, expected.code, error?.message);
-  if (expected.message) assert.match(error.message, expected.message);
-  if (expected.reason !== undefined) assert.equal(error.details.reason, expected.reason);
-}
+import { endOf, fails, open, startPeer, startSilent } from './support/session-call.ts';
 
 const mutualTls: ServerTls = { ...mesh.server, ca: mesh.ca, requireClientCert: true };
 const ways: [string, Parameters<typeof startEcho>[2], Partial<SessionTarget>][] = [
@@ -217,43 +171,6 @@ test('a listener that throws ends its call with that error and hears nothing mor
   assert.equal(heard.messages.length, 1);
 });
 
-/** A peer that answers each HTTP/2 stream as it is told to. */
-async function startPeer(t: TestContext, answer: (stream: ServerHttp2Stream) => void): Promise<SessionTarget> {
-  const server = createServer();
-  const sessions = new Set<ServerHttp2Session>();
-  server.on('session', (session) => {
-    sessions.add(session);
-    session.on('error', () => {});
-  });
-  server.on('stream', (stream) => {
-    stream.on('error', () => {});
-    answer(stream);
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  t.after(() => {
-    for (const session of sessions) session.destroy();
-    server.close();
-  });
-  return { address: `127.0.0.1:${(server.address() as AddressInfo).port}` };
-}
-
-/** A peer that takes connections and says nothing. */
-async function startSilent(t: TestContext) {
-  const sockets: Socket[] = [];
-  const server = createSocketServer((socket) => {
-    socket.on('error', () => {});
-    sockets.push(socket);
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  t.after(() => {
-    for (const socket of sockets) socket.destroy();
-    server.close();
-  });
-  return { address: `127.0.0.1:${(server.address() as AddressInfo).port}`, sockets };
-}
-
 const strangeEnds: [string, (stream: ServerHttp2Stream) => void, { code: string; message?: RegExp }][] = [
   [
     'a page that is not there',
@@ -261,7 +178,24 @@ const strangeEnds: [string, (stream: ServerHttp2Stream) => void, { code: string;
       stream.respond({ ':status': 404, 'content-type': 'text/html' });
       stream.end('<html>no such page</html>');
     },
-    { code: 'UNIMPLEMENTED', message: /expected gRPC, got HTTP status 404; is the address right\?/ },
+    { code: 'UNIMPLEMENTED', message: /expected gRPC, got HTTP status 404 and text\/html; is the address right\?/ },
+  ],
+  [
+    'a page of somebody else',
+    (stream) => {
+      stream.respond({ ':status': 200, 'content-type': 'text/html' });
+      stream.end('<html>welcome</html>');
+    },
+    { code: 'UNKNOWN', message: /expected gRPC, got HTTP status 200 and text\/html; is the address right\?/ },
+  ],
+  [
+    'half a message and OK',
+    (stream) => {
+      stream.respond({ ':status': 200 }, { waitForTrailers: true });
+      stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0' }));
+      stream.end(Buffer.from([0, 0, 0, 0, 9, 123]));
+    },
+    { code: 'INTERNAL', message: /ended the call with OK within a message/ },
   ],
   [
     'a proxy without its server',
@@ -330,42 +264,20 @@ test('a peer that speaks another protocol is UNAVAILABLE', async (t) => {
   await fails(heard, { code: 'UNAVAILABLE', reason: 'NOT_CONNECTED' });
 });
 
-for (const [what, target, message] of [
-  ['answers no ping', {}, /did not answer a ping within 20000 ms; is it running\?/],
-  [
-    'never finishes the handshake',
-    { tls: { ca: mesh.ca } },
-    /did not take the connection within 20000 ms; is it running\?/,
-  ],
-] as const) {
-  test(`a peer that ${what} is given up`, async (t) => {
-    const { address, sockets } = await startSilent(t);
-    t.mock.timers.enable({ apis: ['setTimeout', 'setInterval'] });
-    const heard = open(t, { address, ...target });
-    while (sockets.length === 0) await turn();
-    for (let i = 0; i < 50; i += 1) await turn(); // the caller hears of its connection
-    t.mock.timers.tick(RPC_KEEPALIVE_MS - 1);
-    assert.deepEqual(heard.ends, []);
-    t.mock.timers.tick(1);
-    t.mock.timers.tick(RPC_KEEPALIVE_TIMEOUT_MS);
-    const cut = once(sockets[0]!.resume(), 'close');
-    await fails(heard, { code: 'UNAVAILABLE', reason: 'NOT_CONNECTED', message });
-    t.mock.timers.tick(RPC_GOODBYE_MS);
-    await cut;
+test('the name is asked for in the handshake, as by other clients; of an address there is none', async (t) => {
+  const names: unknown[] = [];
+  const server = createTlsServer({ ...mesh.server, ALPNProtocols: ['h2'] }, (socket) => {
+    names.push(socket.servername);
+    socket.destroy();
   });
-}
-
-test('a peer that answers pings is kept, however long it has nothing to say', async (t) => {
-  const peer = await startPeer(t, (stream) => {
-    stream.respond({ ':status': 200 });
-    stream.on('data', () => stream.write(frameOf(Buffer.from('{}'))));
-  });
-  t.mock.timers.enable({ apis: ['setTimeout', 'setInterval'] });
-  const heard = open(t, peer);
-  for (let answers = 1; answers < 6; answers += 1) {
-    heard.call.write({}); // its answer comes behind the ping's
-    while (heard.messages.length < answers && heard.ends.length === 0) await turn();
-    t.mock.timers.tick(RPC_KEEPALIVE_MS);
+  server.on('tlsClientError', () => {});
+  server.listen(0);
+  await once(server, 'listening');
+  t.after(() => server.close());
+  const { port } = server.address() as AddressInfo;
+  for (const [host, serverName] of [['localhost'], ['127.0.0.1'], ['127.0.0.1', 'server.test']] as const) {
+    const tls = { ca: mesh.ca, ...(serverName !== undefined && { serverName }) };
+    await fails(open(t, { address: `${host}:${port}`, tls }), { code: 'UNAVAILABLE' });
   }
-  assert.deepEqual(heard.ends, []);
+  assert.deepEqual(names, ['localhost', false, 'server.test']);
 });

@@ -4,7 +4,9 @@ import { mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/pro
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
 import { newSigningKey, signerOf } from '#kit/audit/checkpoint.ts';
+import { sizeOf } from '#kit/audit/checkpoint-file.ts';
 import { leafHash } from '#kit/audit/merkle.ts';
 import { createLog } from '#kit/log.ts';
 import { CheckpointWriter } from '../../../services/audit/checkpoints.ts';
@@ -204,4 +206,27 @@ test('the newest checkpoint is on the disk when a start goes by it', async (t) =
   const copy = await mkdtemp(join(root, 'power-'));
   await disk.powerFailure(copy);
   assert.equal(await readFile(join(copy, 'checkpoints.jsonl'), 'utf8'), kept);
+});
+
+test('a head whose hashes the disk may lack is not signed, and what was stored before it is', async (t) => {
+  const { root, dir, disk, open } = await setUp(t);
+  const ledger = await open();
+  t.after(() => ledger.close());
+  await ledger.append(records(0, 3));
+  const options = { signer: signerOf('quern.test/audit', newSigningKey()), path: join(root, 'checkpoints.jsonl') };
+  const log = createLog({ service: 't', level: 'silent' });
+  const writer = await CheckpointWriter.open({ tree: ledger, ...options, witnesses: [], log });
+  disk.fails = /level-00/;
+  const failed = assert.rejects(ledger.append(records(3, 6)), /EIO/);
+  while (ledger.size === 3) await setImmediate();
+  assert.equal(ledger.stored.size, 3, 'while the disk is asked');
+  await failed;
+  assert.deepEqual([ledger.size, ledger.stored.size], [6, 3]);
+  await writer.sign({ now: true });
+  assert.equal(sizeOf(writer.latest!.note), 3);
+  assert.equal(await writer.sign({ now: true }), false);
+  disk.fails = null;
+  const again = await open({ dir, signedRecords: 3 });
+  assert.deepEqual([again.size, again.stored], [6, { size: 6, root: again.root() }]);
+  await again.close();
 });

@@ -124,3 +124,27 @@ test('a disk that writes less than it was given leaves no hole, neither in the l
   assert.deepEqual(await rootOf(40, (level, index) => again.node(level, index)), rootAt(40));
   assert.deepEqual(await Promise.all(paths.map((path) => readFile(path))), whole);
 });
+
+test('reads that give less than was asked for are gone on with, and a file that is too short is said', async (t) => {
+  const dir = await folder(t);
+  const store = await HashStore.open(dir);
+  t.after(() => store.close());
+  for (let i = 0; i < 40; i += 1) store.append(leaf(i));
+  await store.flush();
+  const path = join(dir, 'level-00.bin');
+  const before = await readFile(path);
+  const probe = await open(path);
+  const files = Object.getPrototypeOf(probe) as FileHandle;
+  await probe.close();
+  const { read } = files;
+  t.mock.method(files, 'read', function (this: FileHandle, bytes: Buffer, at: number, length: number, from: number) {
+    return read.call(this, bytes, at, Math.min(length, 100), from);
+  });
+  await store.secure(0);
+  assert.deepEqual(await readFile(path), before);
+  const leaves: Buffer[] = [];
+  for await (const hash of store.leaves(40)) leaves.push(hash);
+  assert.deepEqual(Buffer.concat(leaves), before);
+  await truncate(path, 39 * 32 + 5);
+  await assert.rejects(store.node(0, 39), { code: 'DATA_LOSS', details: { reason: 'AUDIT_TREE_SHORT' } });
+});

@@ -49,6 +49,7 @@ test('trailers without a status of gRPC are no word on the call; OK is null', ()
   const bare = fromTrailers({ 'grpc-status': '5' });
   assert.deepEqual([bare?.code, bare?.message], ['NOT_FOUND', '']);
   assert.equal(fromTrailers({ 'grpc-status': 'x', 'grpc-message': '%zz' })?.message, '%zz');
+  for (const status of ['', ' ', 'OK', '-0']) assert.equal(fromTrailers({ 'grpc-status': status })?.code, 'UNKNOWN');
 });
 
 test('every code makes the round trip with all its details, as proto, as grpc-js error and as trailers', () => {
