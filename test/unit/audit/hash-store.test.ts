@@ -136,8 +136,9 @@ test('reads that give less than was asked for are gone on with, and a file that 
   const probe = await open(path);
   const files = Object.getPrototypeOf(probe) as FileHandle;
   await probe.close();
-  const { read } = files;
-  t.mock.method(files, 'read', function (this: FileHandle, bytes: Buffer, at: number, length: number, from: number) {
+  type Args = [bytes: Buffer, at: number, length: number, from: number];
+  const read = files.read as (this: FileHandle, ...args: Args) => Promise<unknown>;
+  t.mock.method(files, 'read', function (this: FileHandle, ...[bytes, at, length, from]: Args) {
     return read.call(this, bytes, at, Math.min(length, 100), from);
   });
   await store.secure(0);
