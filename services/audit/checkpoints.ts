@@ -4,6 +4,7 @@ import { basename, dirname } from 'node:path';
 import { type Checkpoint, type NoteSigner, openCheckpoint, signCheckpoint } from '#kit/audit/checkpoint.ts';
 import { type KeptCheckpoint, newestCheckpoint, readCheckpoints, sizeOf } from '#kit/audit/checkpoint-file.ts';
 import { EvenSample } from '#kit/audit/even-sample.ts';
+import { FILE_LINE_BYTES_MAX } from '#kit/audit/limits.ts';
 import { lastLineOf } from '#kit/audit/line-file.ts';
 import { type NodeReader, rootOf } from '#kit/audit/merkle.ts';
 import { cutEnd, writeAgain } from '#kit/audit/segment-end.ts';
@@ -44,6 +45,12 @@ const NEWLINE = Buffer.from('\n');
 /** Makes sure that the disk has the newest line: producers let go by it. One without its end was never told to anybody. */
 async function settleEnd(path: string): Promise<void> {
   const { line, end, size } = await lastLineOf(path);
+  if (line === null && size > FILE_LINE_BYTES_MAX) {
+    const what = `${path}: expected a checkpoint at its end, found ${size} bytes without one: the file has been changed`;
+    throw new QuernError('DATA_LOSS', `${what}; put a copy of it in its place`, {
+      reason: 'AUDIT_CHECKPOINTS_DAMAGED',
+    });
+  }
   const file = { files: await openSegmentFiles(dirname(path)), name: basename(path) };
   if (line !== null) await writeAgain(file, end - line.length - 1, Buffer.concat([line, NEWLINE]));
   if (end < size) await cutEnd(file, end);

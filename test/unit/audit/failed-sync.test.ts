@@ -206,6 +206,11 @@ test('the newest checkpoint is on the disk when a start goes by it', async (t) =
   const copy = await mkdtemp(join(root, 'power-'));
   await disk.powerFailure(copy);
   assert.equal(await readFile(join(copy, 'checkpoints.jsonl'), 'utf8'), kept);
+  const changed = kept + 'x'.repeat(5 << 20);
+  await writeFile(path, changed);
+  const message = /expected a checkpoint at its end, found \d+ bytes without one: the file has been changed/;
+  await assert.rejects(open(), { code: 'DATA_LOSS', message });
+  assert.equal(await readFile(path, 'utf8'), changed, 'nothing is cut');
 });
 
 test('a head whose hashes the disk may lack is not signed, and what was stored before it is', async (t) => {
