@@ -82,7 +82,7 @@ function openConnection(address: Address, socket: Socket): ClientHttp2Session {
 
 /**
  * Invariant: after the last message its listener hears onEnd exactly once, whatever happens first: the peer's status, a broken
- * connection, a peer that answers no ping, cancel() or the signal.
+ * connection, a peer that answers no ping or reads nothing, a listener that throws, or the signal.
  */
 export class SessionCall<Req, Res> {
   readonly #name: string;

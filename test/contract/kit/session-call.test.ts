@@ -249,7 +249,7 @@ const strangeEnds: [string, (stream: ServerHttp2Stream) => void, { code: string;
 ];
 
 for (const [what, answer, expected] of strangeEnds) {
-  test(`a peer with ${what} ends the call with ${expected.code}`, async (t) => {
+  test(`the call ends with ${expected.code}: ${what}`, async (t) => {
     const heard = open(t, await startPeer(t, answer));
     heard.call.write({ number: 1 });
     await fails(heard, expected);

@@ -36,6 +36,18 @@ test('with one processor, with a share counted in time, or with suites of one ki
   assert.deepEqual(lanesOf(['unit'], { processors: 8, quota: false }), [{ names: ['unit'], niceness: 0 }]);
 });
 
+test('two processes of a waiting suite run at once only where there is more than one processor to share', () => {
+  const code = `import { waitersOf } from './lanes.mjs';
+    console.log(JSON.stringify(JSON.parse(process.argv[1]).map((machine) => waitersOf(machine))));`;
+  const machines = [
+    { processors: 2, quota: false },
+    { processors: 1, quota: false },
+    { processors: 8, quota: true },
+  ];
+  const args = ['--input-type=module', '-e', code, JSON.stringify(machines)];
+  assert.equal(execFileSync(process.execPath, args, { cwd: testing, encoding: 'utf8' }).trim(), '[2,1,1]');
+});
+
 const isOne = lanesOf(['unit', 'contract']).length === 1;
 
 /** A test that says that it runs and waits until another one has said so. */
